@@ -1,0 +1,1 @@
+//! sluice-hub: SV2 mining server with a durable ledger.

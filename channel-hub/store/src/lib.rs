@@ -1,0 +1,1 @@
+//! SQLite behind one writer with self-clocking group commit.

@@ -1,0 +1,1 @@
+//! A world of real programs for tests and demo: bitcoind, template provider, hub, proxy, miners.

@@ -1,0 +1,1 @@
+//! sluice-proxy: SV1 miners in, one SV2 upstream out.

@@ -1,0 +1,1 @@
+//! Template Distribution Protocol, both ends, without IO.

@@ -1,0 +1,1 @@
+//! bitcoind: typed JSON-RPC, cookie authentication, tip following.

@@ -1,0 +1,1 @@
+//! What every program needs around its core: configuration, logs, signals, drain, status page, metrics.

@@ -1,0 +1,1 @@
+//! sluice-tp: turns bitcoind's block templates into SV2 Template Distribution.
