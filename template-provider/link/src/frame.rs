@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use stratum_core::binary_sv2::{self, GetSize, Serialize};
 use stratum_core::codec_sv2::SerializedFrame;
-use stratum_core::framing_sv2::framing::{EncodableFrame, MessageFrame};
+use stratum_core::framing_sv2::framing::{EncodableFrame, MessageFrame, SizeHint};
 use stratum_core::framing_sv2::header::Header;
 use stratum_core::parsers_sv2::{AnyMessage, IsSv2Message, ParserError, Tlv};
 
@@ -55,12 +55,19 @@ impl Frame {
     ) -> Result<Self, EncodeError> {
         let message_type = message.message_type();
         let fail = |reason: String| EncodeError { message_type, reason };
-        let list = stratum_core::parsers_sv2::TlvList::from_slice(tlvs).map_err(|e| fail(format!("{e:?}")))?;
+        let list =
+            stratum_core::parsers_sv2::TlvList::from_slice(tlvs).map_err(|e| fail(format!("{e:?}")))?;
         let bytes = list.build_frame_bytes_with_tlvs(message).map_err(|e| fail(format!("{e:?}")))?;
         if bytes.len() > Header::SIZE + MAX_PAYLOAD {
             return Err(fail(format!("{} bytes of payload", bytes.len() - Header::SIZE)));
         }
         Ok(Self(bytes.into()))
+    }
+
+    /// Wraps the bytes of one whole frame, header included.
+    pub fn from_bytes(bytes: Bytes) -> Result<Self, SizeHint> {
+        SerializedFrame::parse_header(&bytes)?;
+        Ok(Self(bytes))
     }
 
     /// The frame's bytes in clear, header included.

@@ -1,11 +1,33 @@
 //! Stratum V2 connections: Noise, frames, SetupConnection and extension negotiation.
 //!
-//! A sans-IO core on SRI's codec, and one tokio stream on top of it ([`Link`]).
+//! A sans-IO core on SRI's codec ([`Connection`]), and one tokio stream on top of it ([`Link`]).
 //!
 //! | module | what for |
 //! |---|---|
+//! | [`key`] | authority keys, in the text form that SRI's configurations use |
+//! | [`settings`] | what a server offers, what a client asks for, and the bounds of both |
 //! | [`frame`] | one SV2 frame in clear, going out ([`Frame`]) or come in ([`Received`]) |
+//! | [`noise`] | handshake and encrypted transport, bytes in, bytes out |
+//! | [`setup`] | SetupConnection and RequestExtensions, both ends, as functions |
+//! | [`connection`] | all of it as one state machine without sockets and clocks |
+//! | [`error`] | why a connection ended |
+//! | [`stream`] | the tokio stream that drives it |
 
+pub mod connection;
+pub mod error;
 pub mod frame;
+pub mod key;
+pub mod noise;
+pub mod settings;
+pub mod setup;
+pub mod stream;
 
-pub use frame::{Frame, Received};
+pub use connection::Connection;
+pub use error::LinkError;
+pub use frame::{EncodeError, Frame, Received};
+pub use key::{AuthorityKey, AuthorityPublicKey, KeyError};
+pub use settings::{Client, Device, Limits, Peer, Server};
+pub use stream::Link;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,452 @@
+//! One connection as a state machine without sockets and clocks: bytes in, frames out, and back.
+//!
+//! ```text
+//! server:  Responding ── Noise ──> AwaitingSetup ── SetupConnection ──> Ready
+//! client:  Initiating ── Noise ──> AwaitingVerdict ── Success ──> [AwaitingExtensions] ──> Ready
+//! ```
+//!
+//! Time and randomness are arguments. Whoever drives it calls [`Connection::handle_bytes`] with what came in,
+//! takes frames by [`Connection::poll_frame`] until there is none, writes [`Connection::unsent`] and says so by
+//! [`Connection::sent`], and calls [`Connection::handle_timeout`] at [`Connection::poll_timeout`].
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rand::{CryptoRng, Rng};
+use stratum_core::codec_sv2::{self, InitiatorSent};
+use stratum_core::common_messages_sv2::MESSAGE_TYPE_SETUP_CONNECTION;
+use stratum_core::extensions_sv2::{EXTENSION_TYPE_EXTENSIONS_NEGOTIATION, MESSAGE_TYPE_REQUEST_EXTENSIONS};
+use stratum_core::noise_sv2::Responder;
+use stratum_core::parsers_sv2::{AnyMessage, CommonMessages, Extensions, ExtensionsNegotiation};
+
+use crate::error::LinkError;
+use crate::frame::{Frame, Received};
+use crate::noise::{self, Cipher, DecryptError, Progress, Shaking};
+use crate::settings::{Client, Device, Limits, Peer, Server};
+use crate::setup::{self, Answer, Verdict};
+
+/// How long a client waits for the answer to RequestExtensions before it goes on without any.
+pub const EXTENSIONS_ANSWER: Duration = Duration::from_secs(2);
+
+/// One end of a connection.
+#[derive(Debug)]
+pub struct Connection {
+    phase: Phase,
+    side: Side,
+    limits: Limits,
+    address: SocketAddr,
+    peer: Option<Peer>,
+    extensions: Vec<u16>,
+    /// A frame that a server sent before it answered RequestExtensions.
+    early: Option<Received>,
+    /// Bytes come in, not yet taken by the decoder.
+    incoming: Vec<u8>,
+    /// Encrypted bytes to write; those before `sent` are written.
+    outgoing: Vec<u8>,
+    sent: usize,
+    started: Instant,
+    heard: Instant,
+    unix: u32,
+}
+
+#[derive(Debug)]
+enum Side {
+    Server(Arc<Server>),
+    Client { settings: Box<Client>, host: String, port: u16 },
+}
+
+#[derive(Debug)]
+enum Phase {
+    Responding(Box<Shaking<Responder>>),
+    Initiating(Box<Shaking<InitiatorSent>>),
+    AwaitingSetup(Box<Cipher>),
+    AwaitingVerdict(Box<Cipher>),
+    AwaitingExtensions { cipher: Box<Cipher>, since: Instant },
+    Ready(Box<Cipher>),
+    Dead,
+}
+
+impl Connection {
+    /// A server's end. `unix` is the time in seconds, for the certificate.
+    pub fn server<G: Rng + CryptoRng>(
+        settings: Arc<Server>,
+        address: SocketAddr,
+        now: Instant,
+        unix: u32,
+        random: &mut G,
+    ) -> Self {
+        let shaking = noise::respond(&settings.authority, settings.certificate_validity, random);
+        let limits = settings.limits.clone();
+        let phase = Phase::Responding(Box::new(shaking));
+        Self::new(phase, Side::Server(settings), limits, address, now, unix)
+    }
+
+    /// A client's end, to the given host and port; its first message is ready to be sent.
+    pub fn client<G: Rng + CryptoRng>(
+        settings: &Client,
+        (host, port): (&str, u16),
+        address: SocketAddr,
+        now: Instant,
+        unix: u32,
+        random: &mut G,
+    ) -> Result<Self, LinkError> {
+        let (first, shaking) =
+            noise::initiate(settings.authority, random).map_err(|e| handshake_error(&e))?;
+        let phase = Phase::Initiating(Box::new(shaking));
+        let side = Side::Client { settings: Box::new(settings.clone()), host: host.to_owned(), port };
+        let mut connection = Self::new(phase, side, settings.limits.clone(), address, now, unix);
+        connection.outgoing = first;
+        Ok(connection)
+    }
+
+    fn new(phase: Phase, side: Side, limits: Limits, address: SocketAddr, now: Instant, unix: u32) -> Self {
+        Self {
+            phase,
+            side,
+            limits,
+            address,
+            peer: None,
+            extensions: Vec::new(),
+            early: None,
+            incoming: Vec::new(),
+            outgoing: Vec::new(),
+            sent: 0,
+            started: now,
+            heard: now,
+            unix,
+        }
+    }
+
+    /// Who is at the other end; `None` until [`Self::is_ready`].
+    pub fn peer(&self) -> Option<&Peer> {
+        self.peer.as_ref()
+    }
+
+    /// Extensions in use, granted by the server so far.
+    pub fn extensions(&self) -> &[u16] {
+        &self.extensions
+    }
+
+    /// The bounds in force.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// Whether handshake and setup are done.
+    pub fn is_ready(&self) -> bool {
+        matches!(self.phase, Phase::Ready(_))
+    }
+
+    /// Takes bytes that came in. Then call [`Self::poll_frame`] until it has none.
+    pub fn handle_bytes(&mut self, now: Instant, bytes: &[u8]) {
+        self.heard = now;
+        self.incoming.extend_from_slice(bytes);
+    }
+
+    /// Goes through what came in up to the next frame for the caller; `None` when more bytes are needed.
+    ///
+    /// Setup and negotiation are answered on the way ([`Self::unsent`] grows) and never handed out. After an error
+    /// the connection is dead, but what is unsent (a refusal) may still be written.
+    pub fn poll_frame<G: Rng + CryptoRng>(
+        &mut self,
+        now: Instant,
+        random: &mut G,
+    ) -> Result<Option<Received>, LinkError> {
+        if let Some(early) = self.early.take() {
+            return Ok(Some(early));
+        }
+        self.take_incoming(now, random, false)
+    }
+
+    /// Goes through what came in up to the end of the setup, and no further.
+    pub fn poll_ready<G: Rng + CryptoRng>(
+        &mut self,
+        now: Instant,
+        random: &mut G,
+    ) -> Result<bool, LinkError> {
+        if !self.is_ready() {
+            self.early = self.take_incoming(now, random, true)?;
+        }
+        Ok(self.is_ready())
+    }
+
+    fn take_incoming<G: Rng + CryptoRng>(
+        &mut self,
+        now: Instant,
+        random: &mut G,
+        until_ready: bool,
+    ) -> Result<Option<Received>, LinkError> {
+        let incoming = std::mem::take(&mut self.incoming);
+        let mut rest = incoming.as_slice();
+        let outcome = self.advance(now, &mut rest, random, until_ready);
+        if outcome.is_err() {
+            self.phase = Phase::Dead;
+        }
+        self.incoming = match rest.len() {
+            0 => reusable(incoming),
+            left => {
+                let consumed = incoming.len() - left;
+                let mut incoming = incoming;
+                incoming.drain(..consumed);
+                incoming
+            }
+        };
+        outcome
+    }
+
+    /// Encrypts a frame behind those that wait to be written.
+    pub fn queue(&mut self, frame: &Frame) -> Result<(), LinkError> {
+        let waiting = self.outgoing.len() - self.sent;
+        if waiting + frame.as_bytes().len() > self.limits.max_queued {
+            return Err(LinkError::QueueFull(self.limits.max_queued));
+        }
+        match &mut self.phase {
+            Phase::Ready(cipher) => {
+                cipher.encrypt(frame, &mut self.outgoing).map_err(|e| LinkError::Decrypt(e.to_string()))
+            }
+            _ => Err(LinkError::Closed),
+        }
+    }
+
+    /// Bytes to write.
+    pub fn unsent(&self) -> &[u8] {
+        &self.outgoing[self.sent..]
+    }
+
+    /// The first `count` bytes of [`Self::unsent`] are written.
+    pub fn sent(&mut self, count: usize) {
+        self.sent += count;
+        if self.sent == self.outgoing.len() {
+            self.sent = 0;
+            self.outgoing = reusable(std::mem::take(&mut self.outgoing));
+        }
+    }
+
+    /// When [`Self::handle_timeout`] is to be called; `None`: never.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        match &self.phase {
+            Phase::Ready(_) => self.limits.idle.map(|idle| self.heard + idle),
+            Phase::AwaitingExtensions { since, .. } => Some(*since + EXTENSIONS_ANSWER),
+            Phase::Dead => None,
+            _ => Some(self.started + self.limits.handshake),
+        }
+    }
+
+    /// Ends the connection, or a wait, whose time is over.
+    pub fn handle_timeout(&mut self, now: Instant) -> Result<(), LinkError> {
+        if self.poll_timeout().is_none_or(|at| now < at) {
+            return Ok(());
+        }
+        match std::mem::replace(&mut self.phase, Phase::Dead) {
+            Phase::AwaitingExtensions { cipher, .. } => {
+                self.phase = Phase::Ready(cipher);
+                Ok(())
+            }
+            Phase::Ready(_) => Err(LinkError::Idle(self.limits.idle.unwrap_or_default())),
+            _ => Err(LinkError::HandshakeTimeout(self.limits.handshake)),
+        }
+    }
+
+    /// What it means that the other side closed the connection now.
+    pub fn closed(&self) -> LinkError {
+        match self.phase {
+            Phase::AwaitingExtensions { .. } => LinkError::ExtensionsRefused,
+            Phase::Initiating(_) | Phase::AwaitingVerdict(_) => LinkError::ClosedInHandshake,
+            _ => LinkError::Closed,
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn set_write_limit(&mut self, limit: Duration) {
+        self.limits.write = limit;
+    }
+
+    fn advance<G: Rng + CryptoRng>(
+        &mut self,
+        now: Instant,
+        input: &mut &[u8],
+        random: &mut G,
+        until_ready: bool,
+    ) -> Result<Option<Received>, LinkError> {
+        loop {
+            if until_ready && self.is_ready() {
+                return Ok(None);
+            }
+            match std::mem::replace(&mut self.phase, Phase::Dead) {
+                Phase::Responding(shaking) => {
+                    match shaking.advance(input, self.unix, random).map_err(|e| handshake_error(&e))? {
+                        Progress::Waiting(shaking) => {
+                            self.phase = Phase::Responding(Box::new(shaking));
+                            return Ok(None);
+                        }
+                        Progress::Done { reply, cipher } => {
+                            self.outgoing.extend_from_slice(&reply);
+                            self.phase = Phase::AwaitingSetup(cipher);
+                        }
+                    }
+                }
+                Phase::Initiating(shaking) => {
+                    match shaking.advance(input, self.unix).map_err(|e| handshake_error(&e))? {
+                        Progress::Waiting(shaking) => {
+                            self.phase = Phase::Initiating(Box::new(shaking));
+                            return Ok(None);
+                        }
+                        Progress::Done { cipher, .. } => self.request_setup(cipher)?,
+                    }
+                }
+                Phase::AwaitingSetup(mut cipher) => {
+                    let Some(frame) = decrypt(&mut cipher, input, &self.limits)? else {
+                        self.phase = Phase::AwaitingSetup(cipher);
+                        return Ok(None);
+                    };
+                    self.answer_setup(cipher, frame)?;
+                }
+                Phase::AwaitingVerdict(mut cipher) => {
+                    let Some(frame) = decrypt(&mut cipher, input, &self.limits)? else {
+                        self.phase = Phase::AwaitingVerdict(cipher);
+                        return Ok(None);
+                    };
+                    self.read_verdict(now, cipher, frame)?;
+                }
+                Phase::AwaitingExtensions { mut cipher, since } => {
+                    let Some(frame) = decrypt(&mut cipher, input, &self.limits)? else {
+                        self.phase = Phase::AwaitingExtensions { cipher, since };
+                        return Ok(None);
+                    };
+                    self.phase = Phase::Ready(cipher);
+                    if let Some(early) = self.read_extensions(frame)? {
+                        return Ok(Some(early));
+                    }
+                }
+                Phase::Ready(mut cipher) => {
+                    let frame = decrypt(&mut cipher, input, &self.limits)?;
+                    self.phase = Phase::Ready(cipher);
+                    let Some(frame) = frame else { return Ok(None) };
+                    if let Some(frame) = self.read_extensions(frame)? {
+                        return Ok(Some(frame));
+                    }
+                }
+                Phase::Dead => return Err(LinkError::Closed),
+            }
+        }
+    }
+
+    /// Client: Noise is done.
+    fn request_setup(&mut self, mut cipher: Box<Cipher>) -> Result<(), LinkError> {
+        if let Side::Client { settings, host, port } = &self.side {
+            let request = setup::request_setup(settings, host, *port)?;
+            encrypt(&mut cipher, &request, &mut self.outgoing)?;
+        }
+        self.phase = Phase::AwaitingVerdict(cipher);
+        Ok(())
+    }
+
+    /// Server: the first frame must be SetupConnection.
+    fn answer_setup(&mut self, mut cipher: Box<Cipher>, mut frame: Received) -> Result<(), LinkError> {
+        let Side::Server(server) = &self.side else { return Err(LinkError::Closed) };
+        if (frame.extension_type(), frame.message_type()) != (0, MESSAGE_TYPE_SETUP_CONNECTION) {
+            return Err(unexpected(&frame, "SetupConnection"));
+        }
+        let Ok(AnyMessage::Common(CommonMessages::SetupConnection(setup))) = frame.parse() else {
+            return Err(LinkError::Malformed("SetupConnection"));
+        };
+        let (answer, reply) = setup::answer_setup(server, self.address, &setup)?;
+        encrypt(&mut cipher, &reply, &mut self.outgoing)?;
+        match answer {
+            Answer::Accepted(peer) => {
+                self.peer = Some(peer);
+                self.phase = Phase::Ready(cipher);
+                Ok(())
+            }
+            Answer::Refused(code) => Err(LinkError::RefusedClient(code)),
+        }
+    }
+
+    /// Client: the first frame must be the answer to SetupConnection.
+    fn read_verdict(
+        &mut self,
+        now: Instant,
+        mut cipher: Box<Cipher>,
+        mut frame: Received,
+    ) -> Result<(), LinkError> {
+        let Side::Client { settings, .. } = &self.side else { return Err(LinkError::Closed) };
+        let verdict = frame.parse().ok().and_then(|message| setup::read_verdict(&message));
+        match verdict {
+            Some(Verdict::Accepted { version, flags }) => {
+                let (address, device) = (self.address, Device::default());
+                self.peer = Some(Peer { address, version, flags, host: String::new(), port: 0, device });
+            }
+            Some(Verdict::Refused { code, flags }) => return Err(LinkError::RefusedByServer { code, flags }),
+            None => return Err(unexpected(&frame, "SetupConnection.Success")),
+        }
+        self.phase = if settings.extensions.is_empty() {
+            Phase::Ready(cipher)
+        } else {
+            encrypt(&mut cipher, &setup::request_extensions(&settings.extensions)?, &mut self.outgoing)?;
+            Phase::AwaitingExtensions { cipher, since: now }
+        };
+        Ok(())
+    }
+
+    /// Takes a message of the negotiation; hands any other back.
+    fn read_extensions(&mut self, mut frame: Received) -> Result<Option<Received>, LinkError> {
+        if frame.extension_type() != EXTENSION_TYPE_EXTENSIONS_NEGOTIATION {
+            return Ok(Some(frame));
+        }
+        let is_request = frame.message_type() == MESSAGE_TYPE_REQUEST_EXTENSIONS;
+        let message = frame.parse().map_err(|_| LinkError::Malformed("RequestExtensions or its answer"))?;
+        match (&self.side, &message) {
+            (
+                Side::Server(server),
+                AnyMessage::Extensions(Extensions::ExtensionsNegotiation(
+                    ExtensionsNegotiation::RequestExtensions(request),
+                )),
+            ) => {
+                let (granted, reply) = setup::answer_extensions(&server.extensions, request)?;
+                self.extensions.extend(granted);
+                self.extensions.sort_unstable();
+                self.extensions.dedup();
+                self.queue(&reply)?;
+            }
+            (Side::Client { settings, .. }, message) if !is_request => {
+                if let Some(granted) = setup::read_granted(&settings.extensions, message) {
+                    self.extensions = granted;
+                }
+            }
+            _ => return Err(LinkError::Malformed("direction of an extension negotiation message")),
+        }
+        Ok(None)
+    }
+}
+
+/// An emptied buffer to use again, unless it had grown large.
+fn reusable(mut buffer: Vec<u8>) -> Vec<u8> {
+    const KEPT: usize = 4096;
+    if buffer.capacity() > KEPT {
+        return Vec::new();
+    }
+    buffer.clear();
+    buffer
+}
+
+fn encrypt(cipher: &mut Cipher, frame: &Frame, out: &mut Vec<u8>) -> Result<(), LinkError> {
+    cipher.encrypt(frame, out).map_err(|e| LinkError::Decrypt(e.to_string()))
+}
+
+fn decrypt(cipher: &mut Cipher, input: &mut &[u8], limits: &Limits) -> Result<Option<Received>, LinkError> {
+    cipher.decrypt(input, limits.max_payload).map_err(|error| match error {
+        DecryptError::TooLong => LinkError::FrameTooLong(limits.max_payload),
+        DecryptError::Codec(error) => LinkError::Decrypt(error.to_string()),
+        DecryptError::Broken => LinkError::Closed,
+    })
+}
+
+fn handshake_error(error: &codec_sv2::Error) -> LinkError {
+    LinkError::Handshake(error.to_string())
+}
+
+fn unexpected(frame: &Received, expected: &'static str) -> LinkError {
+    let (message_type, extension_type) = (frame.message_type(), frame.extension_type());
+    LinkError::Unexpected { message_type, extension_type, expected }
+}

@@ -1,0 +1,80 @@
+//! Why a connection ended.
+
+use std::time::Duration;
+
+use crate::frame::EncodeError;
+
+/// Why a connection ended. Every variant is fatal for it.
+#[derive(Debug, thiserror::Error)]
+pub enum LinkError {
+    /// No socket.
+    #[error("cannot connect to {address}: {source}")]
+    Connect {
+        /// As configured.
+        address: String,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// The socket failed.
+    #[error("socket: {0}")]
+    Io(#[from] std::io::Error),
+    /// The other side closed the connection.
+    #[error("closed by the peer")]
+    Closed,
+    /// The server closed the connection after SetupConnection or during Noise.
+    #[error(
+        "closed by the peer during the handshake; is this an SV2 address, and is the authority key right?"
+    )]
+    ClosedInHandshake,
+    /// The server closed the connection when extensions were requested: connect again without.
+    #[error("closed by the peer when extensions were requested; it may know none")]
+    ExtensionsRefused,
+    /// Noise failed: not an SV2 peer, another authority key than configured, or an expired certificate.
+    #[error("Noise handshake failed: {0}")]
+    Handshake(String),
+    /// A frame did not decrypt.
+    #[error("a frame does not decrypt: {0}")]
+    Decrypt(String),
+    /// A frame is longer than [`max_payload`](crate::Limits::max_payload).
+    #[error("a frame has more than {0} bytes of payload")]
+    FrameTooLong(usize),
+    /// More than [`max_queued`](crate::Limits::max_queued) bytes wait to be written.
+    #[error("more than {0} bytes wait for the peer to read")]
+    QueueFull(usize),
+    /// The handshake was not done within [`handshake`](crate::Limits::handshake).
+    #[error("handshake not done within {0:?}")]
+    HandshakeTimeout(Duration),
+    /// Nothing came in for [`idle`](crate::Limits::idle).
+    #[error("silent for {0:?}")]
+    Idle(Duration),
+    /// The peer did not read for [`write`](crate::Limits::write).
+    #[error("the peer did not read for {0:?}")]
+    WriteTimeout(Duration),
+    /// A frame of another kind where the setup demands one.
+    #[error("message {message_type:#04x} of extension {extension_type:#06x} came before {expected}")]
+    Unexpected {
+        /// Its type.
+        message_type: u8,
+        /// Its extension.
+        extension_type: u16,
+        /// What the protocol demands first.
+        expected: &'static str,
+    },
+    /// A setup or negotiation message that does not parse.
+    #[error("malformed {0}")]
+    Malformed(&'static str),
+    /// We refused a client.
+    #[error("refused the client with {0}")]
+    RefusedClient(&'static str),
+    /// The server refused us.
+    #[error("the server refused SetupConnection with \"{code}\" (flags {flags:#x})")]
+    RefusedByServer {
+        /// Error code of the specification.
+        code: String,
+        /// Flags that it does not support.
+        flags: u32,
+    },
+    /// A message of ours does not fit a frame.
+    #[error(transparent)]
+    Encode(#[from] EncodeError),
+}

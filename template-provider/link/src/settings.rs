@@ -1,0 +1,104 @@
+//! What a server offers, what a client asks for, and the bounds of both.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use stratum_core::common_messages_sv2::Protocol;
+
+use crate::key::{AuthorityKey, AuthorityPublicKey};
+
+/// The one version of the SV2 protocols that exists (SV2 spec §3.5).
+pub const PROTOCOL_VERSION: u16 = 2;
+
+/// A server's side of every connection it accepts.
+#[derive(Clone, Debug)]
+pub struct Server {
+    /// Signs the Noise certificate.
+    pub authority: AuthorityKey,
+    /// How long a certificate stays valid; it is made anew for each connection.
+    pub certificate_validity: Duration,
+    /// The one sub-protocol served on this address.
+    pub protocol: Protocol,
+    /// SetupConnection flags that clients may set; any other is refused with `unsupported-feature-flags`.
+    pub supported_flags: u32,
+    /// Flags sent in SetupConnection.Success.
+    pub flags: u32,
+    /// Extensions granted to clients that request them.
+    pub extensions: Vec<u16>,
+    /// Bounds.
+    pub limits: Limits,
+}
+
+/// A client's side of one connection.
+#[derive(Clone, Debug)]
+pub struct Client {
+    /// The server must show a certificate signed by this key; `None` accepts any server.
+    pub authority: Option<AuthorityPublicKey>,
+    /// The sub-protocol wanted.
+    pub protocol: Protocol,
+    /// SetupConnection flags.
+    pub flags: u32,
+    /// Who we say we are.
+    pub device: Device,
+    /// Extensions to request (SV2 extension 0x0001); nothing is requested when empty.
+    pub extensions: Vec<u16>,
+    /// Bounds.
+    pub limits: Limits,
+}
+
+/// How a client describes itself in SetupConnection (SV2 spec §3.5.1). Each at most 255 bytes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Device {
+    /// Manufacturer of the device or name of the program.
+    pub vendor: String,
+    /// Version of the hardware.
+    pub hardware_version: String,
+    /// Firmware or program version.
+    pub firmware: String,
+    /// Unique name of the device; may be empty.
+    pub device_id: String,
+}
+
+/// The other side of a connection that is set up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// Where it connects from, or what we connected to.
+    pub address: SocketAddr,
+    /// Protocol version in use.
+    pub version: u16,
+    /// Flags that the other side sent: a client's SetupConnection, a server's SetupConnection.Success.
+    pub flags: u32,
+    /// Host name that a client used to reach us; empty for a server.
+    pub host: String,
+    /// Port that a client used to reach us; 0 for a server.
+    pub port: u16,
+    /// Self-description of a client; empty for a server.
+    pub device: Device,
+}
+
+/// Bounds of one connection. A peer that passes one loses its connection, with the bound's name in the error.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// From connecting until SetupConnection is answered.
+    pub handshake: Duration,
+    /// Longest silence of the peer; `None` leaves half-open connections to TCP keepalive, which is always on.
+    pub idle: Option<Duration>,
+    /// Longest time that a flush may wait for the peer to read.
+    pub write: Duration,
+    /// Longest payload accepted, in bytes; the format's own bound is 16,777,215.
+    pub max_payload: usize,
+    /// Most encrypted bytes that wait to be written, in bytes.
+    pub max_queued: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            handshake: Duration::from_secs(5),
+            idle: None,
+            write: Duration::from_secs(30),
+            max_payload: crate::frame::MAX_PAYLOAD,
+            max_queued: 64 << 20,
+        }
+    }
+}
