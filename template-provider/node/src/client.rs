@@ -1,0 +1,162 @@
+//! [`Node`] and its typed calls.
+
+use std::sync::Arc;
+
+use bitcoin::consensus::Decodable;
+use bitcoin::consensus::encode::deserialize_hex;
+use bitcoin::hex::DisplayHex;
+use bitcoin::{Block, BlockHash, Network, Transaction, Txid};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::json;
+
+use crate::rpc::Rpc;
+use crate::{
+    BlockchainInfo, GetBlockTemplate, HeaderInfo, NetworkInfo, NodeConfig, NodeError, NodeInfo, Submission,
+};
+
+/// The oldest Bitcoin Core that works, as `getnetworkinfo` numbers it.
+pub const OLDEST_VERSION: u32 = 300_000;
+
+/// One bitcoind. Cheap to clone; calls may run beside each other, each dropped future is a call given up.
+#[derive(Clone, Debug)]
+pub struct Node(Arc<Rpc>);
+
+impl Node {
+    /// Checks the configuration; nothing is sent yet.
+    pub fn new(config: NodeConfig) -> Result<Self, NodeError> {
+        Rpc::new(config).map(Arc::new).map(Self)
+    }
+
+    /// Address of the RPC server, as configured.
+    pub fn url(&self) -> &str {
+        &self.0.config().url
+    }
+
+    /// Whether the node can be worked with: it answers, is new enough, on the right network and caught up.
+    ///
+    /// A regtest node with an old tip counts as caught up: there is nobody to catch up with.
+    pub async fn ready(&self) -> Result<NodeInfo, NodeError> {
+        let network_info = self.network_info().await?;
+        self.check_version(&network_info)?;
+        let chain = self.blockchain_info().await?;
+        let network = self.check_network(&chain)?;
+        if chain.initial_block_download && network != Network::Regtest {
+            let progress = format!("block {} of {}", chain.blocks, chain.headers);
+            return Err(NodeError::InitialBlockDownload { url: self.url().into(), progress });
+        }
+        Ok(NodeInfo {
+            subversion: network_info.subversion,
+            network,
+            height: chain.blocks,
+            best_block_hash: chain.best_block_hash,
+            connections: network_info.connections,
+        })
+    }
+
+    /// The block to mine next, as of now (the node itself renews it at most every 5 s under one tip).
+    pub async fn block_template(&self) -> Result<GetBlockTemplate, NodeError> {
+        self.call("getblocktemplate", [json!({ "rules": RULES })]).await
+    }
+
+    /// Waits until there is another tip than `long_poll_id`'s, or, after a minute at the least, other
+    /// transactions; then as [`Self::block_template`] (BIP22 long polling).
+    ///
+    /// It takes as long as the node wants: TCP keep-alive alone notices a machine that is gone. The node does
+    /// not notice a dropped future before its next template, and holds one of its RPC threads until then.
+    pub async fn block_template_after(&self, long_poll_id: &str) -> Result<GetBlockTemplate, NodeError> {
+        let method = "getblocktemplate";
+        let params = [json!({ "rules": RULES, "longpollid": long_poll_id })];
+        let answer = self.0.call(method, params, None).await?;
+        answer.ok_or_else(|| self.0.bad_answer(method, &"null"))
+    }
+
+    /// Hands the node a whole serialised block. May be called again with the same block.
+    pub async fn submit_block(&self, block: &[u8]) -> Result<Submission, NodeError> {
+        let answer =
+            self.0.call("submitblock", [block.to_lower_hex_string()], Some(self.0.config().timeout)).await?;
+        Ok(Submission::from_answer(answer.as_deref()))
+    }
+
+    /// `getblockchaininfo`.
+    pub async fn blockchain_info(&self) -> Result<BlockchainInfo, NodeError> {
+        self.call("getblockchaininfo", NONE).await
+    }
+
+    /// `getnetworkinfo`.
+    pub async fn network_info(&self) -> Result<NetworkInfo, NodeError> {
+        self.call("getnetworkinfo", NONE).await
+    }
+
+    /// The tip of the best chain.
+    pub async fn best_block_hash(&self) -> Result<BlockHash, NodeError> {
+        self.call("getbestblockhash", NONE).await
+    }
+
+    /// The best chain's block at `height`.
+    pub async fn block_hash(&self, height: u32) -> Result<BlockHash, NodeError> {
+        self.call("getblockhash", [height]).await
+    }
+
+    /// Header of a block the node knows; [`NodeError::Rpc`] with code −5 if it does not.
+    pub async fn block_header(&self, hash: &BlockHash) -> Result<HeaderInfo, NodeError> {
+        self.call("getblockheader", (hash, true)).await
+    }
+
+    /// A whole block that the node knows.
+    pub async fn block(&self, hash: &BlockHash) -> Result<Block, NodeError> {
+        self.decoded("getblock", (hash, 0)).await
+    }
+
+    /// A transaction of the mempool, or of any block if the node has a transaction index.
+    pub async fn raw_transaction(&self, txid: &Txid) -> Result<Transaction, NodeError> {
+        self.decoded("getrawtransaction", (txid, false)).await
+    }
+
+    /// Any other call.
+    pub async fn call<T: DeserializeOwned>(
+        &self,
+        method: &str,
+        params: impl Serialize,
+    ) -> Result<T, NodeError> {
+        let answer = self.0.call(method, params, Some(self.0.config().timeout)).await?;
+        answer.ok_or_else(|| self.0.bad_answer(method, &"null"))
+    }
+
+    async fn decoded<T: Decodable>(&self, method: &str, params: impl Serialize) -> Result<T, NodeError> {
+        let hex: String = self.call(method, params).await?;
+        deserialize_hex(&hex).map_err(|e| self.0.bad_answer(method, &e))
+    }
+
+    fn check_version(&self, info: &NetworkInfo) -> Result<(), NodeError> {
+        if info.version >= OLDEST_VERSION {
+            return Ok(());
+        }
+        Err(NodeError::TooOld {
+            url: self.url().into(),
+            found: format!(
+                "version {}.{} ({})",
+                info.version / 10_000,
+                info.version / 100 % 100,
+                info.subversion
+            ),
+            oldest: format!("{}.{}", OLDEST_VERSION / 10_000, OLDEST_VERSION / 100 % 100),
+        })
+    }
+
+    fn check_network(&self, chain: &BlockchainInfo) -> Result<Network, NodeError> {
+        let found =
+            Network::from_core_arg(&chain.chain).map_err(|e| self.0.bad_answer("getblockchaininfo", &e))?;
+        match self.0.config().network {
+            Some(expected) if expected != found => {
+                Err(NodeError::WrongNetwork { url: self.url().into(), expected, found: found.to_string() })
+            }
+            _ => Ok(found),
+        }
+    }
+}
+
+/// No parameters.
+const NONE: [(); 0] = [];
+/// Rules of consensus that the block's builder knows (BIP9, BIP145, BIP325).
+const RULES: [&str; 2] = ["segwit", "signet"];

@@ -1,0 +1,108 @@
+//! A bitcoind of the test's own: temporary directory, free port, killed on drop.
+#![allow(clippy::unwrap_used)]
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use bitcoin::BlockHash;
+use node::{Auth, Node, NodeConfig, NodeError};
+use serde_json::json;
+
+/// Pays to OP_TRUE: no test here spends coins.
+pub(crate) const ANYONE: &str = "raw(51)";
+
+pub(crate) struct Bitcoind {
+    directory: tempfile::TempDir,
+    arguments: Vec<String>,
+    port: u16,
+    process: Option<Child>,
+}
+
+impl Bitcoind {
+    /// A node without peers, `arguments` choosing its network.
+    pub(crate) fn start(arguments: &[&str]) -> Self {
+        let mut bitcoind = Self {
+            directory: tempfile::tempdir().unwrap(),
+            arguments: arguments.iter().map(|a| (*a).to_owned()).collect(),
+            port: free_port(),
+            process: None,
+        };
+        bitcoind.restart();
+        bitcoind
+    }
+
+    pub(crate) fn regtest() -> Self {
+        Self::start(&["-regtest"])
+    }
+
+    /// Starts it on the same directory and port.
+    pub(crate) fn restart(&mut self) {
+        self.kill();
+        let process = Command::new(program())
+            .arg(format!("-datadir={}", self.directory.path().display()))
+            .args(["-server", "-listen=0", "-connect=0", "-dnsseed=0", "-fallbackfee=0.0001"])
+            .arg(format!("-rpcport={}", self.port))
+            .args(&self.arguments)
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        self.process = Some(process);
+    }
+
+    pub(crate) fn kill(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            process.kill().unwrap();
+            process.wait().unwrap();
+        }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    pub(crate) fn cookie(&self) -> PathBuf {
+        let network = if self.arguments.iter().any(|a| a == "-regtest") { "regtest" } else { "signet" };
+        self.directory.path().join(network).join(".cookie")
+    }
+
+    pub(crate) fn config(&self) -> NodeConfig {
+        NodeConfig::new(self.url(), Auth::Cookie(self.cookie()))
+    }
+
+    pub(crate) fn node(&self) -> Node {
+        Node::new(self.config()).unwrap()
+    }
+}
+
+impl Drop for Bitcoind {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// Waits until the node answers calls, caught up or not.
+pub(crate) async fn answers(node: &Node) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while let Err(error) = node.network_info().await {
+        assert!(error.is_transient() && Instant::now() < deadline, "{error}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+pub(crate) async fn mine(node: &Node, blocks: u32) -> Result<Vec<BlockHash>, NodeError> {
+    let descriptor: serde_json::Value = node.call("getdescriptorinfo", [ANYONE]).await?;
+    node.call("generatetodescriptor", json!([blocks, descriptor["descriptor"]])).await
+}
+
+pub(crate) fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+fn program() -> PathBuf {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../integration/bitcoind/ensure.sh");
+    let output = Command::new(script).stderr(Stdio::inherit()).output().unwrap();
+    assert!(output.status.success(), "integration/bitcoind/ensure.sh failed");
+    PathBuf::from(String::from_utf8(output.stdout).unwrap().trim())
+}
