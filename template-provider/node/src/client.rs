@@ -73,7 +73,7 @@ impl Node {
 
     /// Hands the node a whole serialised block. May be called again with the same block.
     pub async fn submit_block(&self, block: &[u8]) -> Result<Submission, NodeError> {
-        let answer =
+        let answer: Option<String> =
             self.0.call("submitblock", [block.to_lower_hex_string()], Some(self.0.config().timeout)).await?;
         Ok(Submission::from_answer(answer.as_deref()))
     }
