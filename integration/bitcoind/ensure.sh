@@ -24,6 +24,8 @@ major_version() { "$1" -version 2>/dev/null | sed -n '1s/.*version v\{0,1\}\([0-
 
 if [ -n "${BITCOIND:-}" ]; then
   [ -x "$BITCOIND" ] || die "BITCOIND=$BITCOIND is not a program; unset it to have one found or built"
+  major=$(major_version "$BITCOIND")
+  [ "${major:-0}" -ge "$oldest_major" ] || die "BITCOIND=$BITCOIND is version ${major:-unknown}, older than $oldest_major"
   printf '%s\n' "$BITCOIND"
   exit
 fi
@@ -56,7 +58,8 @@ crate=$(cargo metadata --locked --format-version 1 --manifest-path "$source_mani
 [ -n "$crate" ] || die "cargo metadata does not name libbitcoinkernel-sys; is the crate registry reachable?"
 
 work=$cache/bitcoin-core-build.$$
-trap 'rm -rf "$work"' EXIT
+trap 'rm -rf "$work" "$home.new"' EXIT
+rm -rf "$home.new"
 mkdir -p "$work"
 cmake -G Ninja -S "$(dirname "$crate")/bitcoin" -B "$work" \
   -DCMAKE_BUILD_TYPE=None -DCMAKE_CXX_FLAGS=-O1 -DCMAKE_C_FLAGS=-O1 \
@@ -69,6 +72,7 @@ cmake --build "$work" --target bitcoin-node bitcoin-cli >>"$work.log" 2>&1 ||
 mkdir -p "$home.new/bin"
 cp "$work"/bin/bitcoin-node "$work"/bin/bitcoin-cli "$home.new/bin/"
 strip "$home.new/bin/"* 2>/dev/null || true
+"$home.new/bin/bitcoin-node" -version >/dev/null || die "the node was built but does not start; whole log: $work.log"
 rm -rf "$home"
 mv "$home.new" "$home"
 rm -f "$work.log"

@@ -9,22 +9,23 @@
 # `ensure.sh --clean` once both are there.
 set -euo pipefail
 
+usage="usage: ensure.sh PACKAGE VERSION | ensure.sh --clean"
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 cache=${SLUICE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/sluice}
 build=$cache/sri-build
 
+mkdir -p "$cache"
+exec 9>"$cache/sri-build.lock"
+flock 9
 if [ "${1:-}" = --clean ]; then
   rm -rf "$build"
   exit
 fi
-package=${1:?usage: ensure.sh PACKAGE VERSION}
-version=${2:?usage: ensure.sh PACKAGE VERSION}
+
+package=${1:?$usage}
+version=${2:?$usage}
 home=$cache/$package-$version
 program=$home/bin/$package
-
-mkdir -p "$cache"
-exec 9>"$cache/sri-build.lock"
-flock 9
 if [ ! -x "$program" ]; then
   "$here/../setup/packages.sh" >&2
   echo "peers: installing $package $version once into $home (3 to 5 minutes on two cores)" >&2

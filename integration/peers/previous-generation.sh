@@ -25,7 +25,7 @@ if [ ! -x "$program" ]; then
   fi
   mkdir -p "$home.new/bin"
   cp "$cache/previous-generation-build/debug/previous-generation" "$home.new/bin/"
-  rm -rf "$home" "$home.log"
+  rm -rf "$home" "$home.log" "$cache/previous-generation-build"
   mv "$home.new" "$home"
 fi
 printf '%s\n' "$program"

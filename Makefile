@@ -1,0 +1,50 @@
+# What a person or CI runs. Every target does its own set-up; nothing here is needed to use cargo directly.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help setup bitcoind peers build demo test lint clean-cache
+
+# Built programs, wherever cargo puts them.
+programs := $(or $(CARGO_TARGET_DIR),target)/debug
+# Everything that set-up builds once: see integration/bitcoind/ensure.sh and integration/peers/.
+cache := $(or $(SLUICE_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/sluice)
+
+help: ## this list
+	@echo "Sluice. Targets:"
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo "make demo ONCE=1 ends by itself after the first credited block with a transaction in it."
+
+setup:
+	@integration/setup/rust.sh
+	@integration/setup/packages.sh
+
+bitcoind: setup ## find or build the node that demo and tests run; prints its path
+	@integration/bitcoind/ensure.sh
+
+peers: setup ## install SRI's pool and translator, and the miner of the previous generation, once
+	@integration/peers/ensure.sh pool_sv2 0.7.0
+	@integration/peers/ensure.sh translator_sv2 0.6.0
+	@integration/peers/ensure.sh --clean
+	@integration/peers/previous-generation.sh
+
+build: bitcoind ## all of Sluice's programs, and the node
+	cargo build --workspace --bins --locked
+
+# ONCE=1 (anything but empty and 0) ends after one block.
+demo: build ## a private signet, all programs, CPU miners, live status until Ctrl-C
+	@BITCOIND="$$(integration/bitcoind/ensure.sh)" exec $(programs)/demo $(if $(filter-out 0,$(ONCE)),--once)
+
+test: build peers ## all tests: a real node, SRI's programs, the previous generation
+	BITCOIND="$$(integration/bitcoind/ensure.sh)" cargo test --workspace --locked
+
+lint: setup ## formatting, clippy and docs, warnings being errors
+	@integration/setup/rust.sh rustfmt clippy
+	cargo fmt --all --check
+	cargo fmt --check --manifest-path integration/peers/previous-generation/Cargo.toml
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
+
+clean-cache: ## remove what set-up built outside this folder
+	rm -rf "$(cache)"/{bitcoin-core-*,pool_sv2-*,translator_sv2-*,previous-generation-*,sri-build}
+	rm -f "$(cache)"/{bitcoin-core,sri-build,previous-generation}.lock
