@@ -1,0 +1,79 @@
+//! Numbers that keep the miners of one upstream channel apart: each is one live connection's extranonce1.
+//!
+//! Invariant: two connections that had the same slice never worked on the same job. A slice that was given back rests
+//! until a newer job than any its owner can have seen has been made.
+
+use std::collections::VecDeque;
+
+/// Hands out slices; small numbers first, so that they fit an upstream that leaves few bytes.
+#[derive(Debug, Default)]
+pub struct Slices {
+    /// The lowest number that was never handed out.
+    next: u32,
+    /// Given back, oldest first, with the number of jobs there were then.
+    resting: VecDeque<(u32, u64)>,
+    jobs: u64,
+}
+
+impl Slices {
+    /// A slice for a new connection; `None` when all 2^32 are taken.
+    pub fn take(&mut self) -> Option<u32> {
+        match self.resting.front() {
+            Some(&(slice, jobs)) if jobs < self.jobs => {
+                self.resting.pop_front();
+                Some(slice)
+            }
+            _ => {
+                let slice = self.next;
+                self.next = self.next.checked_add(1)?;
+                Some(slice)
+            }
+        }
+    }
+
+    /// Its connection is gone.
+    pub fn give_back(&mut self, slice: u32) {
+        self.resting.push_back((slice, self.jobs));
+    }
+
+    /// A newer job is out, and new connections get no older one.
+    pub fn job_made(&mut self) {
+        self.jobs += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slice_is_used_again_only_after_a_newer_job() {
+        let mut slices = Slices::default();
+        assert_eq!((slices.take(), slices.take()), (Some(0), Some(1)));
+        slices.give_back(0);
+        assert_eq!(slices.take(), Some(2), "the job that 0 worked on is still current");
+        slices.job_made();
+        slices.give_back(1);
+        assert_eq!(slices.take(), Some(0));
+        assert_eq!(slices.take(), Some(3), "1 was given back under the current job");
+        slices.job_made();
+        assert_eq!(slices.take(), Some(1));
+    }
+
+    #[test]
+    fn no_two_live_connections_share_a_slice() {
+        let (mut slices, mut live, mut seed) = (Slices::default(), Vec::new(), 1_u64);
+        for _ in 0..10_000 {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            match seed >> 61 {
+                0..=3 => live.extend(slices.take()),
+                4..=6 if !live.is_empty() => slices.give_back(live.remove(0)),
+                _ => slices.job_made(),
+            }
+            let mut sorted = live.clone();
+            sorted.sort_unstable();
+            sorted.dedup();
+            assert_eq!(sorted.len(), live.len());
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! SV1's error codes 20–25, and what an SV2 upstream's error codes mean in them.
+
+/// Why a request is refused; `[code, text, null]` on the wire.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Rejection {
+    /// 20: anything without a code of its own; the text says what.
+    Other(String),
+    /// 21: the job is unknown or belongs to an older tip.
+    JobNotFound,
+    /// 22: the same work was handed in before.
+    Duplicate,
+    /// 23: the hash misses the miner's target.
+    LowDifficulty,
+    /// 24: this connection has not authorised that worker.
+    Unauthorized,
+    /// 25: `mining.subscribe` has to come first.
+    NotSubscribed,
+}
+
+impl Rejection {
+    /// 20 with this text.
+    pub fn other(text: impl Into<String>) -> Self {
+        Self::Other(text.into())
+    }
+
+    /// From the error code of an SV2 `SubmitShares.Error`.
+    pub fn from_upstream(code: &str) -> Self {
+        match code {
+            "stale-share" | "stale-chain-tip" | "invalid-job-id" => Self::JobNotFound,
+            "duplicate-share" => Self::Duplicate,
+            "difficulty-too-low" => Self::LowDifficulty,
+            other => Self::Other(format!("Upstream: {}", other.chars().take(64).collect::<String>())),
+        }
+    }
+
+    /// SV1's number for it.
+    pub fn code(&self) -> u8 {
+        match self {
+            Self::Other(_) => 20,
+            Self::JobNotFound => 21,
+            Self::Duplicate => 22,
+            Self::LowDifficulty => 23,
+            Self::Unauthorized => 24,
+            Self::NotSubscribed => 25,
+        }
+    }
+
+    /// SV1's usual text for it.
+    pub fn text(&self) -> &str {
+        match self {
+            Self::Other(text) => text,
+            Self::JobNotFound => "Job not found",
+            Self::Duplicate => "Duplicate share",
+            Self::LowDifficulty => "Low difficulty share",
+            Self::Unauthorized => "Unauthorized worker",
+            Self::NotSubscribed => "Not subscribed",
+        }
+    }
+
+    /// Name in counters: one of a fixed few.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Other(_) => "other",
+            Self::JobNotFound => "stale",
+            Self::Duplicate => "duplicate",
+            Self::LowDifficulty => "low-difficulty",
+            Self::Unauthorized => "unauthorized",
+            Self::NotSubscribed => "not-subscribed",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_upstreams_error_codes_become_sv1_codes() {
+        let codes =
+            ["invalid-job-id", "stale-share", "duplicate-share", "difficulty-too-low", "bad-extranonce-size"];
+        assert_eq!(codes.map(|code| Rejection::from_upstream(code).code()), [21, 21, 22, 23, 20]);
+    }
+
+    #[test]
+    fn an_upstreams_text_is_bounded() {
+        assert!(Rejection::from_upstream(&"x".repeat(1000)).text().len() < 100);
+    }
+}
