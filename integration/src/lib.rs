@@ -1,1 +1,9 @@
 //! A world of real programs for tests and demo: bitcoind, template provider, hub, proxy, miners.
+//!
+//! | module | what for |
+//! |---|---|
+//! | [`cpu`] | mining on the CPU: jobs, threads, counts |
+//! | [`sv1`] | an SV1 miner, and a bare SV1 connection for tests |
+
+pub mod cpu;
+pub mod sv1;

@@ -1,0 +1,88 @@
+//! A bare SV1 connection: sends what a test wants, well-formed or not.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use anyhow::{Context, bail, ensure};
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+/// A connection that answers nothing by itself and keeps what the server says in between.
+#[derive(Debug)]
+pub struct Wire {
+    stream: BufReader<TcpStream>,
+    next_id: u64,
+    notifications: VecDeque<Value>,
+}
+
+/// Longest wait for one line.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+impl Wire {
+    /// Connects, and sends nothing yet.
+    pub async fn connect(address: &str) -> anyhow::Result<Self> {
+        let stream = timeout(PATIENCE, TcpStream::connect(address)).await??;
+        Ok(Self { stream: BufReader::new(stream), next_id: 1, notifications: VecDeque::new() })
+    }
+
+    /// Sends bytes as they are.
+    pub async fn send(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
+        Ok(self.stream.write_all(bytes).await?)
+    }
+
+    /// Sends a request with an integer id of its own and waits for its answer, the whole message.
+    pub async fn call(&mut self, method: &str, params: Value) -> anyhow::Result<Value> {
+        let id = json!(self.next_id);
+        self.next_id += 1;
+        self.call_with_id(id, method, params).await
+    }
+
+    /// The same with an id of any JSON type.
+    pub async fn call_with_id(&mut self, id: Value, method: &str, params: Value) -> anyhow::Result<Value> {
+        let request = json!({ "id": id, "method": method, "params": params });
+        self.send(format!("{request}\n").as_bytes()).await?;
+        loop {
+            let message =
+                self.line().await.with_context(|| format!("waiting for the answer to {request}"))?;
+            if message.get("method").is_some() {
+                self.notifications.push_back(message);
+            } else {
+                ensure!(message["id"] == id, "answer to another request: {message} (asked {request})");
+                return Ok(message);
+            }
+        }
+    }
+
+    /// The next notification of this method; earlier ones of other methods are dropped.
+    pub async fn notification(&mut self, method: &str) -> anyhow::Result<Value> {
+        loop {
+            let message = match self.notifications.pop_front() {
+                Some(message) => message,
+                None => self.line().await.with_context(|| format!("waiting for {method}"))?,
+            };
+            if message["method"] == method {
+                return Ok(message);
+            }
+        }
+    }
+
+    /// Whether the server still holds the connection after `time` without a word from us.
+    pub async fn stays_open(&mut self, time: Duration) -> bool {
+        let silent = async {
+            while let Ok(message) = self.line().await {
+                self.notifications.push_back(message);
+            }
+        };
+        timeout(time, silent).await.is_err()
+    }
+
+    async fn line(&mut self) -> anyhow::Result<Value> {
+        let mut line = String::new();
+        if timeout(PATIENCE, self.stream.read_line(&mut line)).await?? == 0 {
+            bail!("the server closed the connection");
+        }
+        serde_json::from_str(&line).with_context(|| format!("not JSON: {line}"))
+    }
+}
