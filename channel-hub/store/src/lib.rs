@@ -1,1 +1,29 @@
-//! SQLite behind one writer with self-clocking group commit.
+//! SQLite behind one writer with self-clocking group commit (DESIGN.md §9).
+//!
+//! | module | what for |
+//! |---|---|
+//! | [`file`] | opens a program's one database file: lock, versions, and every way it can be unusable |
+//! | [`writer`] | one thread that writes; changes queue, commits group themselves, acknowledgements follow |
+//! | [`store`](mod@store) | what the hub asks of a store, whatever database is behind it |
+//! | [`sqlite`] | the hub's store on a [`writer::Writer`] |
+//! | [`ledger`] | rows that grow: shares and work by hasher, worker, height and minute |
+//! | [`blocks`] | found blocks, whole |
+//!
+//! `file` and `writer` know nothing of the hub: any program brings its own [`writer::Schema`].
+
+pub mod blocks;
+pub mod file;
+mod journal;
+pub mod ledger;
+mod migrations;
+mod ranges;
+pub mod sqlite;
+pub mod store;
+pub mod writer;
+
+pub use blocks::{BlockState, StoredBlock};
+pub use file::OpenError;
+pub use ledger::{HeightTotal, LedgerRow, Share, Sum, Total};
+pub use sqlite::{Options, SqliteStore};
+pub use store::{ReadError, Reservation, Store};
+pub use writer::{Committed, Refused, Sequence};

@@ -1,0 +1,214 @@
+//! Opens a program's one database file, and names every reason why it cannot be used.
+//!
+//! A lock file beside the database keeps a second program away; the kernel drops the lock with the process,
+//! so nothing is left behind by SIGKILL. The database itself says whose it is (`application_id`) and which
+//! migrations it has seen (`user_version`).
+
+use std::fs::{File, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rusqlite::{Connection, ErrorCode, OpenFlags};
+
+/// Which program's file this is, and how its tables came to be.
+#[derive(Clone, Copy, Debug)]
+pub struct Layout {
+    /// SQLite's `application_id`: a file that carries another one belongs to another program.
+    pub application_id: i32,
+    /// One batch of SQL a version, oldest first; never changed once released, only added to.
+    pub migrations: &'static [&'static str],
+}
+
+/// Why a database file cannot be used. Each says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another process has it open.
+    #[error(
+        "{path} is in use by another process; stop that one or give this one a data directory of its own"
+    )]
+    Locked {
+        /// The database file.
+        path: PathBuf,
+    },
+    /// A later version of this program wrote it.
+    #[error(
+        "{path} was written by a newer version (its tables are version {found}, this program knows {known}); run that version"
+    )]
+    Newer {
+        /// The database file.
+        path: PathBuf,
+        /// Version of the tables in the file.
+        found: usize,
+        /// Newest version this program knows.
+        known: usize,
+    },
+    /// It is a database, but not this program's.
+    #[error(
+        "{path} is a database of another program (application id {found:#x}); give this one a data directory of its own"
+    )]
+    NotOurs {
+        /// The database file.
+        path: PathBuf,
+        /// The `application_id` found.
+        found: i32,
+    },
+    /// It is damaged, or no database at all.
+    #[error(
+        "{path} is damaged ({reason}); restore it from a backup, or move it away to start with an empty one"
+    )]
+    Corrupt {
+        /// The database file.
+        path: PathBuf,
+        /// What SQLite says.
+        reason: String,
+    },
+    /// The file or its directory cannot be written.
+    #[error("{path} cannot be written ({reason}); mend its owner and permissions, or those of its directory")]
+    ReadOnly {
+        /// The database file.
+        path: PathBuf,
+        /// What the system says.
+        reason: String,
+    },
+    /// No room is left for it.
+    #[error("no room left for {path} ({reason}); make room on that file system")]
+    Full {
+        /// The database file.
+        path: PathBuf,
+        /// What SQLite says.
+        reason: String,
+    },
+    /// Anything else.
+    #[error("cannot open {path}: {reason}")]
+    Other {
+        /// The database file.
+        path: PathBuf,
+        /// What SQLite or the system says.
+        reason: String,
+    },
+}
+
+/// An open database: the only connection that may write, and the lock that makes it the only one.
+pub(crate) struct Opened {
+    pub(crate) connection: Connection,
+    pub(crate) lock: File,
+}
+
+/// Opens or makes the file at `path` and brings it to the newest version of `layout`.
+///
+/// `max_pages` bounds the file (pages of 4096 bytes); beyond it writes fail as on a full disk.
+pub(crate) fn open(path: &Path, layout: Layout, max_pages: Option<u32>) -> Result<Opened, OpenError> {
+    let lock = lock(path)?;
+    let connection = prepare(path, layout, max_pages)?;
+    Ok(Opened { connection, lock })
+}
+
+/// A second connection, for reading beside the writer.
+pub(crate) fn open_reader(path: &Path) -> Result<Connection, OpenError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags).map_err(|e| explain(path, &e))?;
+    connection.busy_timeout(std::time::Duration::from_secs(5)).map_err(|e| explain(path, &e))?;
+    Ok(connection)
+}
+
+fn lock(path: &Path) -> Result<File, OpenError> {
+    let mut lock_path = path.as_os_str().to_owned();
+    lock_path.push(".lock");
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&lock_path)
+        .map_err(|e| explain_io(path, &e))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(OpenError::Locked { path: path.into() }),
+        Err(TryLockError::Error(e)) => Err(explain_io(path, &e)),
+    }
+}
+
+fn prepare(path: &Path, layout: Layout, max_pages: Option<u32>) -> Result<Connection, OpenError> {
+    let explain = |e: rusqlite::Error| explain(path, &e);
+    let mut connection = Connection::open(path).map_err(explain)?;
+    let version = check_version(&connection, path, layout)?;
+    check_health(&connection, path)?;
+    // Switching to WAL and migrating write to the file, so an unwritable one shows here and not later.
+    connection.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(())).map_err(explain)?;
+    if let Some(pages) = max_pages {
+        connection.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(())).map_err(explain)?;
+    }
+    connection.pragma_update(None, "synchronous", "FULL").map_err(explain)?;
+    migrate(&mut connection, layout, version).map_err(explain)?;
+    Ok(connection)
+}
+
+fn check_version(connection: &Connection, path: &Path, layout: Layout) -> Result<usize, OpenError> {
+    let pragma = |name: &str| -> Result<i32, OpenError> {
+        connection.pragma_query_value(None, name, |row| row.get(0)).map_err(|e| explain(path, &e))
+    };
+    let (id, version) = (pragma("application_id")?, pragma("user_version")?);
+    let tables: i64 = connection
+        .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))
+        .map_err(|e| explain(path, &e))?;
+    let empty = id == 0 && version == 0 && tables == 0;
+    if !empty && id != layout.application_id {
+        return Err(OpenError::NotOurs { path: path.into(), found: id });
+    }
+    let (found, known) = (usize::try_from(version).unwrap_or(usize::MAX), layout.migrations.len());
+    if found > known {
+        return Err(OpenError::Newer { path: path.into(), found, known });
+    }
+    Ok(found)
+}
+
+/// Largest file that is read through once when it is opened, in bytes: about a second. A larger one tells of
+/// its damage when the damaged page is read.
+const CHECKED_WHOLE: u64 = 256 << 20;
+
+fn check_health(connection: &Connection, path: &Path) -> Result<(), OpenError> {
+    if std::fs::metadata(path).is_ok_and(|file| file.len() > CHECKED_WHOLE) {
+        return Ok(());
+    }
+    let verdict: String =
+        connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(|e| explain(path, &e))?;
+    if verdict == "ok" { Ok(()) } else { Err(OpenError::Corrupt { path: path.into(), reason: verdict }) }
+}
+
+fn migrate(connection: &mut Connection, layout: Layout, version: usize) -> rusqlite::Result<()> {
+    let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+    for batch in &layout.migrations[version..] {
+        transaction.execute_batch(batch)?;
+    }
+    // Written even if nothing changed: it proves that the file takes writes.
+    transaction.pragma_update(None, "application_id", layout.application_id)?;
+    transaction.pragma_update(
+        None,
+        "user_version",
+        i64::try_from(layout.migrations.len()).unwrap_or(i64::MAX),
+    )?;
+    transaction.commit()
+}
+
+pub(crate) fn explain(path: &Path, error: &rusqlite::Error) -> OpenError {
+    let (path, reason) = (path.to_owned(), error.to_string());
+    match error.sqlite_error_code() {
+        Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => OpenError::Corrupt { path, reason },
+        Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied | ErrorCode::CannotOpen) => {
+            OpenError::ReadOnly { path, reason }
+        }
+        Some(ErrorCode::DiskFull) => OpenError::Full { path, reason },
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => OpenError::Locked { path },
+        _ => OpenError::Other { path, reason },
+    }
+}
+
+pub(crate) fn explain_io(path: &Path, error: &io::Error) -> OpenError {
+    let (path, reason) = (path.to_owned(), error.to_string());
+    match error.kind() {
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+            OpenError::ReadOnly { path, reason }
+        }
+        io::ErrorKind::StorageFull => OpenError::Full { path, reason },
+        _ => OpenError::Other { path, reason },
+    }
+}

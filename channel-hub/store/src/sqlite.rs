@@ -1,0 +1,149 @@
+//! The hub's [`Store`] in one SQLite file.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use rusqlite::Transaction;
+
+use crate::blocks::{self, BlockState, StoredBlock};
+use crate::file::OpenError;
+use crate::journal::Journal;
+use crate::ledger::{self, HeightTotal, Ledger, LedgerRow, Share, Total};
+use crate::store::{Committed, ReadError, Refused, Reservation, Store};
+use crate::writer::{Pace, Schema, Sequence, Writer};
+use crate::{migrations, ranges};
+
+/// How a store is kept.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options {
+    /// The commits' pace and the queue's bound.
+    pub pace: Pace,
+    /// Keeps every single share this long; none keeps only the growing rows.
+    pub journal: Option<Duration>,
+    /// Bound of the file, in pages of 4096 bytes; none leaves it to the disk.
+    pub max_pages: Option<u32>,
+}
+
+/// The hub's store in one SQLite file. Dropping it commits what is queued.
+#[derive(Debug)]
+pub struct SqliteStore {
+    writer: Writer<Hub>,
+    next: Mutex<HashMap<String, u64>>,
+}
+
+impl SqliteStore {
+    /// Opens or makes the store at `path`.
+    ///
+    /// # Errors
+    /// Why the file cannot be used: locked, newer, another program's, damaged, not writable, no room.
+    pub fn open(path: &Path, options: Options) -> Result<Self, OpenError> {
+        let mut next = HashMap::new();
+        let writer = Writer::open(path, migrations::HUB, options.pace, options.max_pages, |connection| {
+            next = ranges::load(connection)?;
+            Ok(Hub { ledger: Ledger::default(), journal: options.journal.map(Journal::new) })
+        })?;
+        Ok(Self { writer, next: Mutex::new(next) })
+    }
+}
+
+impl Store for SqliteStore {
+    fn credit(&self, share: Share) -> Result<Sequence, Refused> {
+        self.writer.push(Change::Share(share))
+    }
+
+    fn keep_block(&self, block: StoredBlock) -> Result<Sequence, Refused> {
+        self.writer.push(Change::Block(Box::new(block)))
+    }
+
+    fn set_block_state(&self, hash: &str, state: BlockState) -> Result<Sequence, Refused> {
+        self.writer.push(Change::BlockState(Box::new((hash.to_owned(), state))))
+    }
+
+    fn reserve(&self, name: &'static str, count: u32) -> Result<Reservation, Refused> {
+        let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
+        let first = next.get(name).copied().unwrap_or(0);
+        let after = first.saturating_add(u64::from(count));
+        let ready = self.writer.push(Change::Reserve(name, after))?;
+        next.insert(name.to_owned(), after);
+        Ok(Reservation { first, count, ready })
+    }
+
+    fn committed(&self) -> Committed {
+        self.writer.committed()
+    }
+
+    fn totals(&self) -> Result<Vec<Total>, ReadError> {
+        Ok(self.writer.read(ledger::all_totals)?)
+    }
+
+    fn total(&self, hasher: &str, worker: &str) -> Result<Total, ReadError> {
+        Ok(self.writer.read(|connection| ledger::one_total(connection, hasher, worker))?)
+    }
+
+    fn heights(&self, limit: u32) -> Result<Vec<HeightTotal>, ReadError> {
+        Ok(self.writer.read(|connection| ledger::newest_heights(connection, limit))?)
+    }
+
+    fn ledger(&self, minute: u32, limit: u32) -> Result<Vec<LedgerRow>, ReadError> {
+        Ok(self.writer.read(|connection| ledger::rows_since(connection, minute, limit))?)
+    }
+
+    fn blocks(&self, limit: u32) -> Result<Vec<StoredBlock>, ReadError> {
+        Ok(self.writer.read(|connection| blocks::newest(connection, limit))?)
+    }
+
+    fn open_blocks(&self) -> Result<Vec<StoredBlock>, ReadError> {
+        Ok(self.writer.read(blocks::open)?)
+    }
+}
+
+enum Change {
+    Share(Share),
+    Block(Box<StoredBlock>),
+    BlockState(Box<(String, BlockState)>),
+    Reserve(&'static str, u64),
+}
+
+impl Change {
+    fn share(&self) -> Option<&Share> {
+        if let Self::Share(share) = self { Some(share) } else { None }
+    }
+}
+
+struct Hub {
+    ledger: Ledger,
+    journal: Option<Journal>,
+}
+
+impl Schema for Hub {
+    type Change = Change;
+
+    fn must_sync(change: &Change) -> bool {
+        !matches!(change, Change::Share(_))
+    }
+
+    fn write(&mut self, transaction: &Transaction<'_>, batch: &[Change]) -> rusqlite::Result<()> {
+        self.ledger.write(transaction, batch.iter().filter_map(Change::share))?;
+        if let Some(journal) = &mut self.journal {
+            journal.write(transaction, batch.iter().filter_map(Change::share))?;
+        }
+        for change in batch {
+            match change {
+                Change::Share(_) => {}
+                Change::Block(block) => blocks::keep(transaction, block)?,
+                Change::BlockState(change) => blocks::set_state(transaction, &change.0, &change.1)?,
+                Change::Reserve(name, next) => ranges::take(transaction, name, *next)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn forget(&mut self) {
+        self.ledger.forget();
+        if let Some(journal) = &mut self.journal {
+            journal.forget();
+        }
+    }
+}

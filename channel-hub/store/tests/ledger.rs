@@ -1,0 +1,187 @@
+//! What is credited is in rows and totals, once; what is reserved is never given again.
+#![allow(clippy::unwrap_used)]
+
+use std::path::Path;
+use std::time::Duration;
+
+use store::{BlockState, Options, Refused, Share, SqliteStore, Store, StoredBlock, Sum};
+
+fn open(dir: &Path, options: Options) -> SqliteStore {
+    SqliteStore::open(&dir.join("hub.sqlite"), options).unwrap()
+}
+
+fn share(worker: &str, height: u32, time: u32, work: u128) -> Share {
+    let mut hash = [0; 32];
+    hash[..4].copy_from_slice(&time.to_le_bytes());
+    Share { hasher: "bc1qhasher".into(), worker: worker.into(), height, time, work, best: work * 2, hash }
+}
+
+async fn commit(store: &SqliteStore, sequence: u64) {
+    let wait = Duration::from_secs(10);
+    tokio::time::timeout(wait, store.committed().reached(sequence)).await.unwrap().unwrap();
+}
+
+async fn credit_all(store: &SqliteStore, shares: impl IntoIterator<Item = Share>) {
+    let last = shares.into_iter().map(|share| store.credit(share).unwrap()).last().unwrap();
+    commit(store, last).await;
+}
+
+#[tokio::test]
+async fn shares_grow_the_row_of_their_worker_height_and_minute() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path(), Options::default());
+    let shares = [share("a", 9, 60, 5), share("a", 9, 119, 7), share("a", 10, 119, 1), share("b", 9, 120, 3)];
+    credit_all(&store, shares).await;
+    let rows: Vec<_> = store.ledger(0, 100).unwrap();
+    let rows: Vec<_> =
+        rows.iter().map(|r| (r.minute, r.height, r.worker.as_str(), r.sum.shares, r.sum.work)).collect();
+    assert_eq!(rows, [(1, 9, "a", 2, 12), (1, 10, "a", 1, 1), (2, 9, "b", 1, 3)]);
+    assert_eq!(
+        store.total("bc1qhasher", "a").unwrap().sum,
+        Sum { shares: 3, work: 13, best: 14, last_share: 119 }
+    );
+    let heights: Vec<_> = store.heights(10).unwrap().iter().map(|h| (h.height, h.sum.shares)).collect();
+    assert_eq!(heights, [(10, 1), (9, 3)]);
+    assert_eq!(store.totals().unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn totals_go_on_growing_after_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    for expected in 1..=3 {
+        let store = open(dir.path(), Options::default());
+        credit_all(&store, [share("a", 9, 60, 5)]).await;
+        let total = store.total("bc1qhasher", "a").unwrap().sum;
+        assert_eq!((total.shares, total.work), (expected, u128::from(expected) * 5));
+        assert_eq!(store.ledger(0, 10).unwrap().len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_share_that_comes_late_still_grows_its_own_minute() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path(), Options::default());
+    credit_all(&store, [share("a", 9, 60, 5)]).await;
+    credit_all(&store, [share("a", 9, 6000, 5)]).await;
+    credit_all(&store, [share("a", 9, 61, 5)]).await;
+    let rows: Vec<_> = store.ledger(0, 10).unwrap().iter().map(|r| (r.minute, r.sum.shares)).collect();
+    assert_eq!(rows, [(1, 2), (100, 1)]);
+}
+
+#[tokio::test]
+async fn work_of_all_128_bits_is_kept_exactly_and_stops_at_the_bound() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path(), Options::default());
+    let huge = |work| Share { best: work, ..share("a", 9, 60, work / 2) };
+    credit_all(&store, [huge(u128::MAX - 1)]).await;
+    assert_eq!(store.total("bc1qhasher", "a").unwrap().sum.work, u128::MAX / 2);
+    credit_all(&store, [huge(u128::MAX), huge(u128::MAX)]).await;
+    let sum = store.total("bc1qhasher", "a").unwrap().sum;
+    assert_eq!((sum.work, sum.best, sum.shares), (u128::MAX, u128::MAX, 3));
+}
+
+#[tokio::test]
+async fn a_full_disk_acknowledges_nothing_more_and_loses_nothing_acknowledged() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut options = Options { max_pages: Some(40), ..Options::default() };
+    options.pace.max_queued = 100;
+    let store = open(dir.path(), options);
+    let mut number = 0;
+    let refused = loop {
+        number += 1;
+        if let Err(refused) = store.credit(share(&format!("{number:0>200}"), 9, 60, 1)) {
+            break refused;
+        }
+        if number % 100 == 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    assert_eq!(refused, Refused::Full);
+    while store.committed().failing().is_none() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let acknowledged = store.committed().now();
+    drop(store);
+    let store = open(dir.path(), Options::default());
+    assert_eq!(store.totals().unwrap().len() as u64, acknowledged);
+    credit_all(&store, [share("after", 9, 60, 1)]).await;
+}
+
+#[tokio::test]
+async fn a_number_is_reserved_once_restarts_included() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut expected = 0;
+    for _ in 0..3 {
+        let store = open(dir.path(), Options::default());
+        for _ in 0..2 {
+            let range = store.reserve("extranonce", 1000).unwrap();
+            commit(&store, range.ready).await;
+            assert_eq!(range.first, expected);
+            expected += 1000;
+        }
+        assert_eq!(store.reserve("another", 1).unwrap().first, expected / 2000 - 1);
+    }
+}
+
+#[tokio::test]
+async fn the_journal_keeps_single_shares_for_its_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = Options { journal: Some(Duration::from_secs(100)), ..Options::default() };
+    let store = open(dir.path(), options);
+    credit_all(&store, (1000..1050).map(|time| share("a", 9, time, 1))).await;
+    credit_all(&store, (1110..1120).map(|time| share("a", 9, time, 1))).await;
+    drop(store);
+    let connection = rusqlite::Connection::open(dir.path().join("hub.sqlite")).unwrap();
+    let times: (u32, u32, u32) = connection
+        .query_row("SELECT min(time), max(time), count(*) FROM share_journal", [], |row| {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+        })
+        .unwrap();
+    assert_eq!(times, (1019, 1119, 41), "what is older than the newest less 100 s is gone");
+}
+
+fn block(hash: &str) -> StoredBlock {
+    StoredBlock {
+        hash: hash.into(),
+        height: 251,
+        found: 1_700_000_000,
+        hasher: "bc1qhasher".into(),
+        worker: "a".into(),
+        provider: "127.0.0.1:8442".into(),
+        template_id: u64::MAX,
+        value_sat: 5_000_000_000,
+        transactions: Some(2),
+        header: vec![1; 80],
+        coinbase: vec![2; 200],
+        block: Some(vec![3; 1_000_000]),
+        state: BlockState::Pending,
+    }
+}
+
+#[tokio::test]
+async fn a_found_block_is_kept_whole_until_its_fate_is_known() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path(), Options::default());
+    commit(&store, store.keep_block(block("00aa")).unwrap()).await;
+    commit(&store, store.keep_block(block("00bb")).unwrap()).await;
+    drop(store);
+    let store = open(dir.path(), Options::default());
+    assert_eq!(store.open_blocks().unwrap(), [block("00aa"), block("00bb")]);
+    store.set_block_state("00aa", BlockState::Confirmed).unwrap();
+    let last = store.set_block_state("00bb", BlockState::Rejected("bad-cb-amount".into())).unwrap();
+    commit(&store, last).await;
+    assert_eq!(store.open_blocks().unwrap(), []);
+    let states: Vec<_> = store.blocks(10).unwrap().into_iter().map(|b| (b.hash, b.state, b.block)).collect();
+    let rejected = BlockState::Rejected("bad-cb-amount".into());
+    assert_eq!(states, [("00aa".into(), BlockState::Confirmed, None), ("00bb".into(), rejected, None)]);
+}
+
+#[tokio::test]
+async fn a_block_kept_twice_keeps_its_state() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path(), Options::default());
+    store.keep_block(block("00aa")).unwrap();
+    store.set_block_state("00aa", BlockState::Confirmed).unwrap();
+    commit(&store, store.keep_block(block("00aa")).unwrap()).await;
+    assert_eq!(store.blocks(10).unwrap()[0].state, BlockState::Confirmed);
+}

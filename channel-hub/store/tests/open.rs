@@ -1,0 +1,91 @@
+//! Every way a store's file can be unusable says so, and says what to do.
+#![allow(clippy::unwrap_used)]
+
+use std::path::Path;
+
+use store::{OpenError, Options, SqliteStore};
+
+fn open(path: &Path) -> Result<SqliteStore, OpenError> {
+    SqliteStore::open(path, Options::default())
+}
+
+#[test]
+fn a_second_process_cannot_use_the_same_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("hub.sqlite");
+    let first = open(&path).unwrap();
+    let error = open(&path).unwrap_err();
+    assert!(matches!(error, OpenError::Locked { .. }), "{error}");
+    assert!(error.to_string().contains("in use by another process"), "{error}");
+    drop(first);
+    open(&path).unwrap();
+}
+
+#[test]
+fn a_file_of_a_newer_version_is_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("hub.sqlite");
+    drop(open(&path).unwrap());
+    let connection = rusqlite::Connection::open(&path).unwrap();
+    connection.pragma_update(None, "user_version", 99).unwrap();
+    drop(connection);
+    let error = open(&path).unwrap_err();
+    assert!(matches!(error, OpenError::Newer { found: 99, known: 1, .. }), "{error}");
+}
+
+#[test]
+fn a_database_of_another_program_is_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("wallet.sqlite");
+    let connection = rusqlite::Connection::open(&path).unwrap();
+    connection.execute_batch("CREATE TABLE coins (value INTEGER); PRAGMA application_id = 7;").unwrap();
+    drop(connection);
+    let error = open(&path).unwrap_err();
+    assert!(matches!(error, OpenError::NotOurs { found: 7, .. }), "{error}");
+}
+
+#[test]
+fn a_file_that_is_no_database_is_called_damaged() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("hub.sqlite");
+    std::fs::write(&path, vec![0x5a; 8192]).unwrap();
+    let error = open(&path).unwrap_err();
+    assert!(matches!(error, OpenError::Corrupt { .. }), "{error}");
+    assert_eq!(std::fs::read(&path).unwrap(), vec![0x5a; 8192], "a damaged file is not touched");
+}
+
+#[test]
+fn a_database_with_a_damaged_page_is_called_damaged() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("hub.sqlite");
+    drop(open(&path).unwrap());
+    let mut bytes = std::fs::read(&path).unwrap();
+    let second_page = 4096;
+    bytes[second_page..second_page + 64].fill(0xff);
+    std::fs::write(&path, bytes).unwrap();
+    let error = open(&path).unwrap_err();
+    assert!(matches!(error, OpenError::Corrupt { .. }), "{error}");
+}
+
+/// sysfs takes no new files from anybody, root included.
+#[test]
+fn a_place_that_cannot_be_written_is_named() {
+    let error = open(Path::new("/sys/hub.sqlite")).unwrap_err();
+    assert!(matches!(error, OpenError::ReadOnly { .. }), "{error}");
+    assert!(error.to_string().contains("/sys/hub.sqlite"), "{error}");
+}
+
+#[test]
+fn a_directory_that_is_not_there_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let error = open(&dir.path().join("missing").join("hub.sqlite")).unwrap_err();
+    assert!(error.to_string().contains("missing"), "{error}");
+}
+
+#[test]
+fn no_room_for_the_tables_is_called_full() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = Options { max_pages: Some(2), ..Options::default() };
+    let error = SqliteStore::open(&dir.path().join("hub.sqlite"), options).unwrap_err();
+    assert!(matches!(error, OpenError::Full { .. }), "{error}");
+}
