@@ -4,6 +4,8 @@
 //! |---|---|
 //! | [`cpu`] | mining on the CPU: jobs, threads, counts |
 //! | [`sv1`] | an SV1 miner, and a bare SV1 connection for tests |
+//! | [`world`] | the programs as child processes |
 
 pub mod cpu;
 pub mod sv1;
+pub mod world;

@@ -1,0 +1,182 @@
+//! The node on the private signet, with the checked-in chain and transactions for its mempool.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use bitcoin::{Block, BlockHash, Txid};
+use node::{Auth, Node, NodeConfig};
+use serde_json::{Value, json};
+
+use super::ports::Port;
+use super::process::Process;
+use super::programs;
+use super::wait::until;
+
+/// Descriptor of the test key's script; see `integration/bitcoind/chain/README.md`.
+pub const DESCRIPTOR: &str =
+    "wpkh(03baf7689c0a3558fb604589036a8d1e4b685d909f6e0e2c6018a14049ae64ec26)#m3ps6jsk";
+/// Address of the test key.
+pub const ADDRESS: &str = "tb1qcpmga8eqxzwz4nmnew6v6xkapggs3sqzt6w66u";
+/// Blocks of the checked-in chain.
+pub const CHECKED_IN: u32 = 250;
+
+const WIF: &str = "cQJmm1cULDMt4SVwU83ps41z23S5VLS8AsD8ixW8Pb2tUc3VwNNM";
+const COIN: u64 = 5_000_000_000;
+/// Far above one satoshi per virtual byte of a small transaction, far below what the node thinks absurd.
+const FEE: u64 = 10_000;
+const START: Duration = Duration::from_secs(60);
+
+/// A running node of the private signet.
+#[derive(Debug)]
+pub struct Chain {
+    /// The node's process.
+    pub process: Process,
+    /// Its RPC.
+    pub rpc: Node,
+    directory: PathBuf,
+    port: Port,
+    next_coin: u32,
+}
+
+impl Chain {
+    /// Starts a node in `directory` (made if missing) and waits until it has the checked-in chain.
+    ///
+    /// # Errors
+    /// There is no node program, or it does not come up.
+    pub async fn start(directory: &Path) -> anyhow::Result<Self> {
+        let data = directory.join("node");
+        std::fs::create_dir_all(&data)?;
+        let port = Port::take()?;
+        let arguments = arguments(&data, &port);
+        let mut process = Process::new("node", programs::node()?, arguments, directory.join("node.log"));
+        process.start()?;
+        let url = format!("http://{}", port.address());
+        let rpc = Node::new(NodeConfig::new(url, Auth::Cookie(cookie(&data))))?;
+        let mut chain = Self { process, rpc, directory: data, port, next_coin: 1 };
+        chain.wait_ready().await?;
+        Ok(chain)
+    }
+
+    /// URL of the node's RPC.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.port.address())
+    }
+
+    /// The file with the RPC's user and password, new at each start.
+    pub fn cookie(&self) -> PathBuf {
+        cookie(&self.directory)
+    }
+
+    /// SIGKILL.
+    pub fn kill(&mut self) {
+        self.process.kill();
+    }
+
+    /// Starts it again after [`Self::kill`] and waits until it answers.
+    ///
+    /// # Errors
+    /// It does not come up.
+    pub async fn restart(&mut self) -> anyhow::Result<()> {
+        self.process.start()?;
+        self.wait_ready().await
+    }
+
+    async fn wait_ready(&mut self) -> anyhow::Result<()> {
+        let ready = async || {
+            self.process.ensure_running()?;
+            let height = self.rpc.ready().await?.height;
+            ensure!(height >= CHECKED_IN, "the chain is only loaded up to height {height}");
+            Ok(())
+        };
+        until("the node has the checked-in chain", START, ready).await
+    }
+
+    /// Height of the best chain's last block.
+    ///
+    /// # Errors
+    /// The node's.
+    pub async fn height(&self) -> anyhow::Result<u32> {
+        Ok(self.rpc.call("getblockcount", json!([])).await?)
+    }
+
+    /// The best chain's block at this height.
+    ///
+    /// # Errors
+    /// The node's; that there is none.
+    pub async fn block_at(&self, height: u32) -> anyhow::Result<Block> {
+        let hash = self.rpc.block_hash(height).await?;
+        Ok(self.rpc.block(&hash).await?)
+    }
+
+    /// Puts a transaction into the mempool that spends the next mature coinbase of the checked-in chain; there are 151.
+    ///
+    /// # Errors
+    /// The coins are used up, or the node refuses.
+    pub async fn pay(&mut self) -> anyhow::Result<Txid> {
+        let block = self.block_at(self.next_coin).await?;
+        self.next_coin += 1;
+        let coin = block.txdata.first().context("a block without a coinbase")?.compute_txid();
+        self.spend(coin, COIN, FEE).await
+    }
+
+    /// Spends output 0 of a transaction, worth `value` satoshi, to the same key less `fee`.
+    ///
+    /// # Errors
+    /// The node refuses.
+    pub async fn spend(&self, parent: Txid, value: u64, fee: u64) -> anyhow::Result<Txid> {
+        let amount = value - fee;
+        let amount = format!("{}.{:08}", amount / 100_000_000, amount % 100_000_000);
+        let raw: String = self
+            .rpc
+            .call("createrawtransaction", json!([[{ "txid": parent, "vout": 0 }], [{ ADDRESS: amount }]]))
+            .await?;
+        let signed: Value = self.rpc.call("signrawtransactionwithkey", json!([raw, [WIF]])).await?;
+        ensure!(signed["complete"] == json!(true), "not signed: {signed}");
+        Ok(self.rpc.call("sendrawtransaction", json!([signed["hex"]])).await?)
+    }
+
+    /// Transactions in the mempool.
+    ///
+    /// # Errors
+    /// The node's.
+    pub async fn mempool(&self) -> anyhow::Result<Vec<Txid>> {
+        Ok(self.rpc.call("getrawmempool", json!([])).await?)
+    }
+
+    /// Mines a block on the node itself, about five million hashes: a new tip that is nobody's.
+    ///
+    /// # Errors
+    /// The node's.
+    pub async fn generate(&self) -> anyhow::Result<BlockHash> {
+        let hashes: Vec<BlockHash> =
+            self.rpc.call("generatetodescriptor", json!([1, DESCRIPTOR, 2_000_000_000u32])).await?;
+        hashes.into_iter().next().context("no block was mined")
+    }
+}
+
+fn cookie(data: &Path) -> PathBuf {
+    data.join("signet/.cookie")
+}
+
+fn arguments(data: &Path, port: &Port) -> Vec<String> {
+    let blocks = programs::repository().join("integration/bitcoind/chain/blocks.dat");
+    let own = [
+        format!("-datadir={}", data.display()),
+        format!("-rpcport={}", port.number()),
+        format!("-loadblock={}", blocks.display()),
+    ];
+    let fixed = [
+        "-signet",
+        "-signetchallenge=51",
+        "-server=1",
+        "-connect=0",
+        "-listen=0",
+        "-maxtipage=2000000000",
+        "-printtoconsole=1",
+        "-nodebuglogfile",
+        "-dbcache=16",
+        "-par=1",
+    ];
+    fixed.map(str::to_owned).into_iter().chain(own).collect()
+}

@@ -1,0 +1,4 @@
+//! Tests with real programs: bitcoind, the template provider, the hub, the proxy, and peers that are not ours.
+#![allow(clippy::unwrap_used)]
+
+mod chain;
