@@ -20,7 +20,7 @@ async fn node_saying(answers: &[(&'static str, &'static str)]) -> Node {
                 silent.push(stream);
                 continue;
             };
-            stream.read(&mut [0; 4096]).await.unwrap();
+            assert_ne!(stream.read(&mut [0; 4096]).await.unwrap(), 0);
             let head =
                 format!("HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: {}\r\n\r\n", body.len());
             stream.write_all((head + body).as_bytes()).await.unwrap();
