@@ -1,1 +1,38 @@
 //! What every program needs around its core: configuration, logs, signals, drain, status page, metrics.
+//!
+//! A program implements [`Program`]; [`run`] does the rest. Its keys are given once, in a table of [`Key`]s, and come
+//! back as flags (`--node.url`), environment variables (`SLUICE_HUB__NODE__URL`), the file that `init` writes and the
+//! README's table. Conventions: an amount of time says its unit in the key's name (`drain_seconds`); a path may begin with
+//! `~/` ([`expand_home`]); a list of tables is a [`Key::list`].
+//!
+//! A whole program, to copy from (`examples/beacon.rs`):
+//!
+//! ```no_run
+#![doc = include_str!("../examples/beacon.rs")]
+//! ```
+
+mod backoff;
+mod command_line;
+mod config;
+mod counters;
+mod key;
+mod logs;
+mod operation;
+mod path;
+mod program;
+mod run;
+mod secret;
+mod signals;
+mod status;
+
+pub use backoff::Backoff;
+pub use config::{Problem, Refusal, config_from_text, keys_markdown};
+pub use counters::{Counter, Counters, JournalError, OpenError, SaveError};
+pub use key::Key;
+pub use logs::start_logs;
+pub use operation::{Log, LogFormat, Operation};
+pub use path::expand_home;
+pub use program::{Context, Finding, Program};
+pub use run::run;
+pub use secret::Secret;
+pub use status::{Cell, Kind, Metric, Page, PageServer, Section, Status, Tone, Value};

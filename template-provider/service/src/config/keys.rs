@@ -1,0 +1,95 @@
+//! All keys of a program: lookups by path, the nearest known one, and the README's table.
+
+use crate::key::{Key, Rule};
+use crate::operation;
+use crate::program::Program;
+
+/// The keys of one program, its own first.
+#[derive(Debug, Clone)]
+pub(crate) struct Keys {
+    pub(crate) program: &'static str,
+    pub(crate) all: Vec<Key>,
+}
+
+impl Keys {
+    pub(crate) fn of<P: Program>() -> Self {
+        let mut all = P::KEYS.to_vec();
+        all.extend(operation::keys(P::NAME, P::PAGE));
+        Self { program: P::NAME, all }
+    }
+
+    pub(crate) fn find(&self, path: &str) -> Option<&Key> {
+        self.all.iter().find(|key| key.path == path)
+    }
+
+    /// The key that `path` is or lies in: `list[1].field` lies in `list`.
+    pub(crate) fn owner(&self, path: &str) -> Option<&Key> {
+        let inside = |key: &&Key| {
+            path.strip_prefix(key.path).is_some_and(|rest| rest.is_empty() || rest.starts_with(['[', '.']))
+        };
+        self.all.iter().filter(inside).max_by_key(|key| key.path.len())
+    }
+
+    /// Whether `path` is a section, and of which keys.
+    pub(crate) fn below(&self, path: &str) -> Vec<&'static str> {
+        let inside = |key: &&Key| key.path.strip_prefix(path).is_some_and(|rest| rest.starts_with('.'));
+        self.all.iter().filter(inside).map(|key| key.path).collect()
+    }
+
+    /// The name of a key's environment variable: `SLUICE_HUB__NODE__URL`.
+    pub(crate) fn variable(&self, path: &str) -> String {
+        format!("{}{}", self.variable_prefix(), path.replace('.', "__").to_uppercase())
+    }
+
+    pub(crate) fn variable_prefix(&self) -> String {
+        format!("{}__", self.program.replace('-', "_").to_uppercase())
+    }
+}
+
+/// The known name that is most like `name`. Looks at whole paths and at their last parts, so that a right name in a
+/// wrong section is found too.
+pub(crate) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let last = |path: &str| path.rsplit('.').next().unwrap_or_default().to_owned();
+    let alike = |path: &str| {
+        let whole = strsim::normalized_damerau_levenshtein(name, path);
+        whole.max(0.9 * strsim::normalized_damerau_levenshtein(&last(name), &last(path)))
+    };
+    known.into_iter().map(|path| (alike(path), path)).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, path)| path)
+}
+
+/// The table of all keys with their defaults, in Markdown; for the README, and for the test that it is current.
+#[must_use]
+pub fn keys_markdown<P: Program>() -> String {
+    let mut table = String::from("| key | default | what it is |\n|---|---|---|\n");
+    for key in Keys::of::<P>().all {
+        row(&mut table, key.path, &key);
+        for field in key.fields {
+            row(&mut table, &format!("{}[].{}", key.path, field.path), field);
+        }
+    }
+    table
+}
+
+fn row(table: &mut String, path: &str, key: &Key) {
+    let default = match key.rule {
+        Rule::Default(text) => format!("`{text}`"),
+        Rule::Required(_) => "required".to_owned(),
+        Rule::Optional(_) => "none".to_owned(),
+    };
+    let cells = [format!("`{path}`"), default, key.doc.to_owned()].map(|cell| cell.replace('|', "\\|"));
+    table.push_str(&format!("| {} |\n", cells.join(" | ")));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_nearest_key_is_found_by_its_whole_path_or_by_its_last_part() {
+        let known = ["node.url", "node.cookie", "log.level", "page.listen"];
+        assert_eq!(nearest("node.ulr", known), Some("node.url"));
+        assert_eq!(nearest("cookie", known), Some("node.cookie"));
+        assert_eq!(nearest("logs.level", known), Some("log.level"));
+        assert_eq!(nearest("x", []), None);
+    }
+}

@@ -1,0 +1,239 @@
+//! Totals that never fall: kept across restarts and across SIGKILL.
+//!
+//! Invariant: a value that anybody was shown is on disk (in the kernel's hands, that is: a kill cannot take it
+//! back, a power cut may). The page server saves after it has made a snapshot and before it sends it, so the file
+//! holds at least what was shown. Beside that everything is saved every second.
+
+mod journal;
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::status::{Kind, Metric, Value};
+use journal::{Journal, Series};
+pub use journal::{JournalError, SaveError};
+
+/// More label sets than this under one name are counted together, each label being `(other)`: names come from
+/// peers, and peers can invent them.
+const MAX_SERIES: usize = 10_000;
+const OTHER: &str = "(other)";
+
+/// All totals of a program. Cheap to clone.
+#[derive(Clone)]
+pub struct Counters(Arc<Inner>);
+
+/// One total. Cheap to clone; keep it where it is counted.
+#[derive(Clone, Debug)]
+pub struct Counter(Arc<Cell>);
+
+struct Inner {
+    cells: Mutex<BTreeMap<String, BTreeMap<Labels, Arc<Cell>>>>,
+    help: Mutex<HashMap<String, &'static str>>,
+    journal: Mutex<Journal>,
+    /// Held as long as the process lives; the kernel lets go of it however the process ends.
+    _lock: File,
+}
+
+#[derive(Debug, Default)]
+struct Cell {
+    value: AtomicU64,
+    saved: AtomicU64,
+}
+
+type Labels = BTreeMap<String, String>;
+
+/// Why a data directory cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// It cannot be made or written to.
+    #[error("the data directory {} cannot be used: {source}. Make it writable, or set data_dir to another", dir.display())]
+    Directory {
+        /// The directory.
+        dir: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// Another process uses it.
+    #[error("another {name} is running with the data directory {}. Stop it, or set data_dir to another", dir.display())]
+    InUse {
+        /// The directory.
+        dir: PathBuf,
+        /// The program.
+        name: String,
+    },
+    /// What is in it cannot be read.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+}
+
+impl Counters {
+    /// Takes the data directory for the program called `name` and reads its totals. Makes the directory when it is
+    /// missing.
+    ///
+    /// # Errors
+    /// A directory that cannot be used, that another process holds, or totals that cannot be read.
+    pub fn open(name: &str, dir: &Path) -> Result<Self, OpenError> {
+        let unusable = |source| OpenError::Directory { dir: dir.to_owned(), source };
+        std::fs::create_dir_all(dir).map_err(unusable)?;
+        let lock = File::create(dir.join("lock")).map_err(unusable)?;
+        lock.try_lock().map_err(|error| match error {
+            std::fs::TryLockError::WouldBlock => {
+                OpenError::InUse { dir: dir.to_owned(), name: name.to_owned() }
+            }
+            std::fs::TryLockError::Error(source) => unusable(source),
+        })?;
+        let (journal, totals) = Journal::open(&dir.join("counters.jsonl"))?;
+        let mut cells = BTreeMap::<_, BTreeMap<_, _>>::new();
+        for ((name, labels), value) in totals {
+            let cell = Cell { value: value.into(), saved: value.into() };
+            cells.entry(name).or_default().insert(labels, Arc::new(cell));
+        }
+        Ok(Self(Arc::new(Inner {
+            cells: Mutex::new(cells),
+            help: Mutex::default(),
+            journal: Mutex::new(journal),
+            _lock: lock,
+        })))
+    }
+
+    /// The total with this name and these labels; it begins at what it was when the program last ran. Names are snake
+    /// case without a prefix and without `_total`.
+    #[must_use]
+    pub fn counter(&self, name: &'static str, labels: &[(&str, &str)]) -> Counter {
+        let labels = labels.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let mut cells = locked(&self.0.cells);
+        let series = cells.entry(name.to_owned()).or_default();
+        let mut labels: Labels = labels.collect();
+        if series.len() >= MAX_SERIES && !series.contains_key(&labels) {
+            labels.values_mut().for_each(|value| OTHER.clone_into(value));
+        }
+        Counter(Arc::clone(series.entry(labels).or_default()))
+    }
+
+    /// Says what a name counts, in one sentence without a full stop; for `/metrics`.
+    pub fn describe(&self, name: &'static str, help: &'static str) {
+        locked(&self.0.help).insert(name.to_owned(), help);
+    }
+
+    /// The sum of a name's totals over all labels.
+    #[must_use]
+    pub fn total(&self, name: &str) -> u64 {
+        let cells = locked(&self.0.cells);
+        cells.get(name).into_iter().flatten().fold(0, |sum, (_, cell)| sum.saturating_add(cell.load()))
+    }
+
+    /// Writes what changed since the last time, and returns when the kernel has it.
+    ///
+    /// # Errors
+    /// What the system says, as a full disk. Nothing is lost: the next call tries again.
+    pub fn save(&self) -> Result<(), SaveError> {
+        let mut journal = locked(&self.0.journal);
+        let changed = self.changed();
+        journal.append(changed.iter().map(|(series, value, _)| (series, *value)))?;
+        for (_, value, cell) in changed {
+            cell.saved.store(value, Ordering::Relaxed);
+        }
+        if journal.is_long() {
+            journal.rewrite(&self.totals())?;
+        }
+        Ok(())
+    }
+
+    /// Saves until the last other clone is gone. Complains of a failure when it begins, not each second.
+    pub(crate) fn save_every_second(&self) -> impl Future<Output = ()> + Send + use<> {
+        let inner = Arc::downgrade(&self.0);
+        async move {
+            let mut failing = false;
+            loop {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                let Some(counters) = inner.upgrade().map(Counters) else { return };
+                match tokio::task::spawn_blocking(move || counters.save()).await {
+                    Ok(Err(error)) if !failing => {
+                        tracing::error!("{error}; /metrics and the page are not shown until it works again");
+                        failing = true;
+                    }
+                    Ok(Ok(())) => failing = false,
+                    _ => (),
+                }
+            }
+        }
+    }
+
+    /// All totals as metrics, by name.
+    pub(crate) fn metrics(&self) -> Vec<Metric> {
+        let cells = locked(&self.0.cells);
+        let help = locked(&self.0.help);
+        let metric = |(name, series): (&String, &BTreeMap<Labels, Arc<Cell>>)| {
+            // A name that the program of today does not know any more is kept on disk, but has no help and is not shown.
+            let (name, help) = help.get_key_value(name)?;
+            let samples = series
+                .iter()
+                .map(|(labels, cell)| (labels.clone().into_iter().collect(), Value::Count(cell.load())));
+            Some(Metric { name: name.clone().into(), help, kind: Kind::Counter, samples: samples.collect() })
+        };
+        cells.iter().filter_map(metric).collect()
+    }
+
+    fn changed(&self) -> Vec<(Series, u64, Arc<Cell>)> {
+        let cells = locked(&self.0.cells);
+        let mut changed = Vec::new();
+        for (name, series) in cells.iter() {
+            for (labels, cell) in series {
+                let value = cell.load();
+                if value != cell.saved.load(Ordering::Relaxed) {
+                    changed.push(((name.clone(), labels.clone()), value, Arc::clone(cell)));
+                }
+            }
+        }
+        changed
+    }
+
+    /// What is on disk.
+    fn totals(&self) -> BTreeMap<Series, u64> {
+        let cells = locked(&self.0.cells);
+        let mut totals = BTreeMap::new();
+        for (name, series) in cells.iter() {
+            for (labels, cell) in series {
+                totals.insert((name.clone(), labels.clone()), cell.saved.load(Ordering::Relaxed));
+            }
+        }
+        totals
+    }
+}
+
+impl Counter {
+    /// Adds to the total.
+    pub fn add(&self, count: u64) {
+        self.0.value.fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// The total now. Goes to people by way of [`crate::Status`] only, which saves it before it is shown.
+    #[must_use]
+    pub fn value(&self) -> u64 {
+        self.0.load()
+    }
+}
+
+impl Cell {
+    fn load(&self) -> u64 {
+        self.value.load(Ordering::Relaxed)
+    }
+}
+
+impl std::fmt::Debug for Counters {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Counters").field("names", &locked(&self.0.cells).len()).finish_non_exhaustive()
+    }
+}
+
+/// The lock, also after a panic elsewhere: no code between lock and unlock leaves a map half changed.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,154 @@
+//! The file behind [`super::Counters`]: one JSON line `["name", {labels}, total]` for each total that changed, the
+//! last line of a name and labels being the one that counts. Appending keeps the disk quiet; a file that has grown
+//! long is written anew and put in the old one's place by rename.
+
+use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions};
+use std::io::{Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+/// A name and its labels.
+pub(super) type Series = (String, BTreeMap<String, String>);
+
+/// A file longer than this and four times its content is written anew, in bytes.
+const LONG: u64 = 1 << 20;
+
+/// Why totals cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum JournalError {
+    /// The file cannot be read or written.
+    #[error("the totals in {} cannot be read: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// A line in the middle of the file is not what this program writes.
+    #[error(
+        "line {line} of {} is damaged: {reason}. Correct or delete that line; or move the file away, and all totals begin at zero",
+        path.display()
+    )]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// Counted from 1.
+        line: usize,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+/// Why totals could not be saved.
+#[derive(Debug, thiserror::Error)]
+#[error("the totals cannot be written to {}: {source}", path.display())]
+pub struct SaveError {
+    path: PathBuf,
+    source: std::io::Error,
+}
+
+pub(super) struct Journal {
+    path: PathBuf,
+    file: File,
+    /// Bytes of whole lines; what a failed write left behind them is cut off.
+    length: u64,
+    /// Bytes when it was last written anew.
+    fresh: u64,
+}
+
+impl Journal {
+    /// Reads the file, or begins an empty one, and writes it anew, which also drops a last line that a kill cut short:
+    /// its write had not returned, so nobody was shown it.
+    pub(super) fn open(path: &Path) -> Result<(Self, BTreeMap<Series, u64>), JournalError> {
+        let io = |source| JournalError::Io { path: path.to_owned(), source };
+        let text = match std::fs::read(path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+            Err(error) => return Err(io(error)),
+        };
+        let totals = replay(&text).map_err(|(line, reason)| JournalError::Damaged {
+            path: path.to_owned(),
+            line,
+            reason,
+        })?;
+        let (file, length) = write_anew(path, &totals).map_err(io)?;
+        Ok((Self { path: path.to_owned(), file, length, fresh: length }, totals))
+    }
+
+    pub(super) fn append<'a>(
+        &mut self,
+        totals: impl Iterator<Item = (&'a Series, u64)>,
+    ) -> Result<(), SaveError> {
+        let lines = lines(totals);
+        if lines.is_empty() {
+            return Ok(());
+        }
+        if let Err(source) = self.file.write_all(lines.as_bytes()) {
+            self.cut_back();
+            return Err(self.failed(source));
+        }
+        self.length += lines.len() as u64;
+        Ok(())
+    }
+
+    pub(super) fn is_long(&self) -> bool {
+        self.length > LONG.max(4 * self.fresh)
+    }
+
+    pub(super) fn rewrite(&mut self, totals: &BTreeMap<Series, u64>) -> Result<(), SaveError> {
+        let (file, length) = write_anew(&self.path, totals).map_err(|source| self.failed(source))?;
+        (self.file, self.length, self.fresh) = (file, length, length);
+        Ok(())
+    }
+
+    /// After a write that failed half-way: a later line must not be glued to a broken one. If this fails too, the
+    /// next [`Journal::open`] names the damaged line.
+    fn cut_back(&mut self) {
+        let end = SeekFrom::Start(self.length);
+        if let Err(error) = self.file.set_len(self.length).and_then(|()| self.file.seek(end)) {
+            tracing::error!(path = %self.path.display(), %error, "a half-written line could not be taken back");
+        }
+    }
+
+    fn failed(&self, source: std::io::Error) -> SaveError {
+        SaveError { path: self.path.clone(), source }
+    }
+}
+
+fn write_anew(path: &Path, totals: &BTreeMap<Series, u64>) -> std::io::Result<(File, u64)> {
+    let lines = lines(totals.iter().map(|(series, value)| (series, *value)));
+    let fresh = path.with_extension("jsonl.new");
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).open(&fresh)?;
+    file.write_all(lines.as_bytes())?;
+    file.sync_data()?; // a rename that reaches the disk before the content would leave an empty file after a power cut
+    std::fs::rename(&fresh, path)?;
+    Ok((file, lines.len() as u64))
+}
+
+fn lines<'a>(totals: impl Iterator<Item = (&'a Series, u64)>) -> String {
+    let mut lines = String::new();
+    for ((name, labels), value) in totals {
+        lines.push_str(&serde_json::json!([name, labels, value]).to_string());
+        lines.push('\n');
+    }
+    lines
+}
+
+/// The totals that a file's bytes stand for, or the number of a damaged line and what is wrong with it.
+fn replay(bytes: &[u8]) -> Result<BTreeMap<Series, u64>, (usize, String)> {
+    let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+    let mut totals = BTreeMap::new();
+    for (index, line) in bytes[..whole].split_inclusive(|byte| *byte == b'\n').enumerate() {
+        let (name, labels, value): (String, BTreeMap<String, String>, u64) =
+            serde_json::from_slice(line).map_err(|error| (index + 1, error.to_string()))?;
+        let total = totals.entry((name, labels)).or_default();
+        if value < *total {
+            return Err((index + 1, format!("the total falls from {total} to {value}")));
+        }
+        *total = value;
+    }
+    Ok(totals)
+}
+
+#[cfg(test)]
+mod tests;

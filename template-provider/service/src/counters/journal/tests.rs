@@ -1,0 +1,82 @@
+#![allow(clippy::unwrap_used)]
+
+use super::*;
+
+fn series(name: &str, worker: &str) -> Series {
+    (name.to_owned(), BTreeMap::from([("worker".to_owned(), worker.to_owned())]))
+}
+
+fn open(dir: &tempfile::TempDir) -> Result<(Journal, BTreeMap<Series, u64>), JournalError> {
+    Journal::open(&dir.path().join("counters.jsonl"))
+}
+
+fn with_file(content: &[u8]) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("counters.jsonl"), content).unwrap();
+    dir
+}
+
+#[test]
+fn the_last_total_of_a_name_and_its_labels_is_the_one_that_counts() {
+    let dir = tempfile::tempdir().unwrap();
+    let (ann, bob) = (series("shares", "ann \"1\"\n"), series("shares", "bob"));
+    let (mut journal, totals) = open(&dir).unwrap();
+    assert!(totals.is_empty());
+    journal.append([(&ann, 1), (&bob, 7)].into_iter()).unwrap();
+    journal.append([(&ann, 5)].into_iter()).unwrap();
+    let (_, totals) = open(&dir).unwrap();
+    assert_eq!(totals, BTreeMap::from([(ann, 5), (bob, 7)]));
+}
+
+#[test]
+fn a_kill_at_any_byte_of_a_write_leaves_the_totals_from_before_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let ann = series("shares", "ann");
+    let (mut journal, _) = open(&dir).unwrap();
+    journal.append([(&ann, 41)].into_iter()).unwrap();
+    let before = std::fs::read(dir.path().join("counters.jsonl")).unwrap();
+    journal.append([(&ann, 42)].into_iter()).unwrap();
+    let after = std::fs::read(dir.path().join("counters.jsonl")).unwrap();
+    for end in before.len()..=after.len() {
+        let dir = with_file(&after[..end]);
+        let (mut journal, totals) = open(&dir).unwrap();
+        let value = if end == after.len() { 42 } else { 41 };
+        assert_eq!(totals[&ann], value, "cut at byte {end}");
+        journal.append([(&ann, 43)].into_iter()).unwrap();
+        assert_eq!(open(&dir).unwrap().1[&ann], 43, "written on after a cut at byte {end}");
+    }
+}
+
+#[test]
+fn a_damaged_line_is_named_with_what_to_do_and_the_file_is_left_as_it_is() {
+    let content = b"[\"shares\",{},1]\n[\"shares\",{},\n[\"shares\",{},3]\n";
+    let dir = with_file(content);
+    let error = open(&dir).err().unwrap().to_string();
+    assert!(error.starts_with("line 2 of /") && error.contains("move the file away"), "{error}");
+    assert_eq!(std::fs::read(dir.path().join("counters.jsonl")).unwrap(), content);
+}
+
+#[test]
+fn a_total_that_falls_is_damage() {
+    let dir = with_file(b"[\"shares\",{},2]\n[\"shares\",{},1]\n");
+    let error = open(&dir).err().unwrap().to_string();
+    assert!(error.contains("line 2") && error.contains("falls from 2 to 1"), "{error}");
+}
+
+#[test]
+fn a_file_that_has_grown_long_is_written_anew_with_the_same_totals() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("counters.jsonl");
+    let ann = series("shares", &"a".repeat(100_000));
+    let (mut journal, _) = open(&dir).unwrap();
+    let mut total = 0;
+    while !journal.is_long() {
+        total += 1;
+        journal.append([(&ann, total)].into_iter()).unwrap();
+    }
+    let long = std::fs::metadata(&path).unwrap().len();
+    journal.rewrite(&BTreeMap::from([(ann.clone(), total)])).unwrap();
+    assert!(std::fs::metadata(&path).unwrap().len() * 4 < long);
+    journal.append([(&ann, total + 1)].into_iter()).unwrap();
+    assert_eq!(open(&dir).unwrap().1[&ann], total + 1);
+}

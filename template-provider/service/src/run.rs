@@ -1,0 +1,132 @@
+//! From the command line to the exit status.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use crate::command_line::{self, Flags, Request};
+use crate::config::{self, Inputs, Refusal, keys_markdown};
+use crate::logs::start_logs;
+use crate::operation::Operation;
+use crate::program::{Context, Finding, Program};
+use crate::signals::Signals;
+
+/// Everything that `main` does:
+/// `fn main() -> std::process::ExitCode { service::run::<channel_hub::Hub>() }`.
+///
+/// Exit status: 0 after a clean end; 1 when something failed, and stderr says what; 2 for a wrong command line;
+/// 130 or 143 after a second signal.
+#[must_use]
+pub fn run<P: Program>() -> ExitCode {
+    let request = match command_line::parse::<P>(std::env::args_os()) {
+        Ok(request) => request,
+        Err(error) => {
+            drop(error.print()); // help and version too; a closed stdout is not our fault
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    let done = match request {
+        Request::Init(dir) => config::init::<P>(&dir).map(|path| say_init::<P>(&path)),
+        Request::PrintKeys => Ok(say(&keys_markdown::<P>())),
+        Request::Check(flags) => check::<P>(flags),
+        Request::Run(flags) => start::<P>(flags),
+    };
+    done.unwrap_or_else(|error| {
+        complain(P::NAME, &format!("{error:#}"));
+        ExitCode::FAILURE
+    })
+}
+
+fn check<P: Program>(flags: Flags) -> anyhow::Result<ExitCode> {
+    let (operation, config, file) = load::<P>(flags)?;
+    let mut findings = vec![Finding::good("config", file), data_dir(&operation)];
+    findings.extend(runtime()?.block_on(P::probe(config)));
+    let lines: String = findings.iter().map(|finding| format!("{finding}\n")).collect();
+    say(&lines);
+    let good = findings.iter().all(|finding| finding.outcome.is_ok());
+    Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Whether the data directory can be written to; does not lock it, so that a running program's config can be checked.
+fn data_dir(operation: &Operation) -> Finding {
+    let dir = &operation.data_dir;
+    let what = format!("data directory {}", dir.display());
+    let probe = dir.join(".check");
+    let tried = std::fs::create_dir_all(dir)
+        .and_then(|()| std::fs::write(&probe, ""))
+        .and_then(|()| std::fs::remove_file(&probe));
+    match tried {
+        Ok(()) => Finding::good(what, "can be written to"),
+        Err(error) => Finding::bad(what, format!("{error}; make it writable, or set data_dir to another")),
+    }
+}
+
+fn start<P: Program>(flags: Flags) -> anyhow::Result<ExitCode> {
+    let (operation, config, file) = load::<P>(flags)?;
+    start_logs(&operation.log)?;
+    let runtime = runtime()?;
+    let code = runtime.block_on(serve::<P>(operation, config, &file));
+    runtime.shutdown_background(); // a task that does not end must not keep the process
+    code
+}
+
+async fn serve<P: Program>(operation: Operation, config: P::Config, file: &str) -> anyhow::Result<ExitCode> {
+    let signals = Signals::register()?;
+    let context = Context::open(P::NAME, P::VERSION, &operation).await?;
+    tracing::info!(version = P::VERSION, config = file, page = %format!("http://{}/", context.page.address()), "started");
+    let shutdown = context.shutdown.clone();
+    let counters = context.counters.clone();
+    let cut_off = async {
+        shutdown.cancelled().await;
+        tokio::time::sleep(operation.drain).await;
+    };
+    let ended = tokio::select! {
+        ended = Box::pin(P::start(config, context)) => ended.map(|()| ExitCode::SUCCESS),
+        code = signals.watch(shutdown.clone()) => Ok(ExitCode::from(code)),
+        () = cut_off => Err(anyhow::anyhow!(
+            "not drained after {} s, ended all the same; drain_seconds sets how long that may take",
+            operation.drain.as_secs(),
+        )),
+    };
+    counters.save()?;
+    tracing::info!("ended");
+    ended
+}
+
+fn load<P: Program>(flags: Flags) -> Result<(Operation, P::Config, String), Refusal> {
+    let file = flags.config.or_else(|| config::usual_places(P::NAME).into_iter().find(|path| path.exists()));
+    let said = match &file {
+        Some(path) => path.display().to_string(),
+        None => "no file; defaults, environment and flags".to_owned(),
+    };
+    let environment = std::env::vars_os()
+        .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()))
+        .collect();
+    let (operation, config) = config::load::<P>(Inputs { file, environment, flags: flags.keys })?;
+    Ok((operation, config, said))
+}
+
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()
+}
+
+fn say_init<P: Program>(path: &std::path::Path) -> ExitCode {
+    say(&format!(
+        "{path} is written; it may hold secret keys, and only its owner can read it.\n\
+         Look through it, then try it:  {name} --config {path} --check\n",
+        path = path.display(),
+        name = P::NAME,
+    ))
+}
+
+fn say(text: &str) -> ExitCode {
+    match std::io::stdout().lock().write_all(text.as_bytes()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+/// One line for each thing that is wrong, each with the program's name.
+fn complain(program: &str, text: &str) {
+    let lines: String = text.lines().map(|line| format!("{program}: {line}\n")).collect();
+    drop(std::io::stderr().lock().write_all(lines.as_bytes())); // if it fails, nobody is left to be told
+}

@@ -1,0 +1,226 @@
+//! The HTTP server of the status page. It bounds its connections and their time: the page is for a few people and one
+//! Prometheus, and must never cost a program its memory.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use axum::Router;
+use axum::extract::{Path, State};
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::response::{Html, IntoResponse, Response};
+use axum::routing::get;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use serde_json::json;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+
+use super::{Page, Section, Status, html, metrics};
+use crate::counters::Counters;
+
+/// Connections at a time; further ones wait in the kernel's queue.
+const CONNECTIONS: usize = 64;
+/// A request's header must be whole after this; also how long an idle connection is kept.
+const HEADER: Duration = Duration::from_secs(5);
+/// No connection lives longer than this; browsers and Prometheus open a new one.
+const CONNECTION: Duration = Duration::from_secs(120);
+
+/// The status page of a running program. Cheap to clone; it is served as long as one clone lives.
+#[derive(Clone)]
+pub struct PageServer(Arc<Shared>);
+
+struct Shared {
+    program: &'static str,
+    version: &'static str,
+    address: SocketAddr,
+    started: Instant,
+    status: OnceLock<Arc<dyn Status>>,
+    counters: Counters,
+}
+
+impl PageServer {
+    /// Takes the address and serves a page that says that the program is starting.
+    pub(crate) async fn bind(
+        program: &'static str,
+        version: &'static str,
+        address: SocketAddr,
+        counters: Counters,
+    ) -> anyhow::Result<Self> {
+        let listener = TcpListener::bind(address).await.with_context(|| {
+            format!("the status page cannot listen on {address}; stop what uses that address, or set page.listen to another")
+        })?;
+        let address = listener.local_addr()?;
+        if !address.ip().is_loopback() {
+            tracing::warn!(%address, "the status page has no password and other machines may reach it; page.listen sets its address");
+        }
+        let started = Instant::now();
+        let status = OnceLock::new();
+        let shared = Arc::new(Shared { program, version, address, started, status, counters });
+        tokio::spawn(accept(listener, Arc::downgrade(&shared)));
+        Ok(Self(shared))
+    }
+
+    /// Shows this from now on. Called once; a second call changes nothing.
+    pub fn serve(&self, status: Arc<dyn Status>) {
+        drop(self.0.status.set(status));
+    }
+
+    /// Where the page is; the real port if the config says 0.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.0.address
+    }
+}
+
+impl std::fmt::Debug for PageServer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("PageServer").field(&self.0.address).finish()
+    }
+}
+
+/// Accepts until the last [`PageServer`] is gone.
+async fn accept(listener: TcpListener, shared: Weak<Shared>) {
+    const LOOK: Duration = Duration::from_secs(1);
+    let permits = Arc::new(Semaphore::new(CONNECTIONS));
+    while shared.strong_count() > 0 {
+        let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { return };
+        match tokio::time::timeout(LOOK, listener.accept()).await {
+            Ok(Ok((stream, _))) => {
+                let shared = Weak::clone(&shared);
+                tokio::spawn(async move {
+                    let served = tokio::time::timeout(CONNECTION, connection(stream, shared)).await;
+                    tracing::trace!(?served, "a connection to the status page ended");
+                    drop(permit);
+                });
+            }
+            // As when the process has no file descriptor left: others will be freed.
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "the status page cannot accept a connection");
+                tokio::time::sleep(LOOK).await;
+            }
+            Err(_) => (),
+        }
+    }
+}
+
+async fn connection(stream: TcpStream, shared: Weak<Shared>) -> hyper::Result<()> {
+    let router = Router::new()
+        .route("/", get(page))
+        .route("/metrics", get(show_metrics))
+        .route("/api/v1/health", get(health))
+        .route("/api/v1", get(paths))
+        .route("/api/v1/", get(paths))
+        .route("/api/v1/{*path}", get(api))
+        .fallback(|| async { (StatusCode::NOT_FOUND, "there is /, /metrics and /api/v1/\n") })
+        .with_state(shared);
+    hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
+        .await
+}
+
+type Site = State<Weak<Shared>>;
+
+async fn page(State(site): Site) -> Response {
+    show(&site, |shared| {
+        let (title, page) = match shared.status.get() {
+            Some(status) => (shared.program, status.page()),
+            None => (shared.program, Page::new(format!("{} is starting", shared.program))),
+        };
+        let page = match shared.health() {
+            Ok(()) => page,
+            Err(reason) => {
+                let mut page = page;
+                page.sections.insert(0, Section::pairs("Trouble").pair("what", super::Cell::bad(reason)));
+                page
+            }
+        };
+        // Names on the page come from peers: even a mistake in escaping must not let one run a script.
+        let policy = "default-src 'none'; style-src 'unsafe-inline'";
+        let headers = [(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(policy)), NO_STORE];
+        (headers, Html(html::render(&page, title, shared.version, shared.started.elapsed()))).into_response()
+    })
+    .await
+}
+
+async fn show_metrics(State(site): Site) -> Response {
+    show(&site, |shared| {
+        let mut all = shared.counters.metrics();
+        all.extend(shared.status.get().map(|status| status.metrics()).unwrap_or_default());
+        match metrics::render(shared.program, all) {
+            Ok(text) => ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response(),
+            Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
+        }
+    })
+    .await
+}
+
+async fn health(State(site): Site) -> Response {
+    show(&site, |shared| {
+        let health = shared.health();
+        let code = if health.is_ok() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+        let body = json!({
+            "program": shared.program,
+            "version": shared.version,
+            "healthy": health.is_ok(),
+            "reason": health.err(),
+            "uptime_seconds": shared.started.elapsed().as_secs(),
+        });
+        (code, axum::Json(body)).into_response()
+    })
+    .await
+}
+
+async fn paths(State(site): Site) -> Response {
+    show(&site, |shared| {
+        let paths = shared.status.get().map(|status| status.paths()).unwrap_or_default();
+        let paths: Vec<_> = ["health"].iter().chain(paths).map(|path| format!("/api/v1/{path}")).collect();
+        axum::Json(paths).into_response()
+    })
+    .await
+}
+
+async fn api(State(site): Site, Path(path): Path<String>) -> Response {
+    show(&site, |shared| match shared.status.get() {
+        None => (StatusCode::SERVICE_UNAVAILABLE, axum::Json(json!({ "error": "starting" }))).into_response(),
+        Some(status) => match status.api(&path) {
+            Some(value) => axum::Json(value).into_response(),
+            None => {
+                let error = json!({ "error": "no such path", "paths": status.paths() });
+                (StatusCode::NOT_FOUND, axum::Json(error)).into_response()
+            }
+        },
+    })
+    .await
+}
+
+/// Makes a snapshot, and lets it out only after the totals in it are on disk.
+async fn show(site: &Weak<Shared>, snapshot: impl FnOnce(&Shared) -> Response) -> Response {
+    let Some(shared) = site.upgrade() else {
+        return (StatusCode::SERVICE_UNAVAILABLE, "ending\n").into_response();
+    };
+    let mut response = snapshot(&shared);
+    let counters = shared.counters.clone();
+    match tokio::task::spawn_blocking(move || counters.save()).await {
+        Ok(Ok(())) => {
+            response.headers_mut().entry(NO_STORE.0).or_insert(NO_STORE.1);
+            response
+        }
+        Ok(Err(error)) => (StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
+    }
+}
+
+const NO_STORE: (HeaderName, HeaderValue) = (header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+
+impl Shared {
+    fn health(&self) -> Result<(), String> {
+        self.status.get().map_or_else(|| Err("starting".to_owned()), |status| status.health())
+    }
+}
+
+#[cfg(test)]
+mod tests;

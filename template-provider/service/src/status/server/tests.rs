@@ -1,0 +1,151 @@
+#![allow(clippy::unwrap_used)]
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::super::{Metric, Value};
+use super::*;
+
+struct Shown {
+    counters: Counters,
+    health: Result<(), String>,
+}
+
+impl Status for Shown {
+    fn page(&self) -> Page {
+        Page::new("A test")
+    }
+    fn paths(&self) -> &'static [&'static str] {
+        &["workers"]
+    }
+    fn api(&self, path: &str) -> Option<serde_json::Value> {
+        path.starts_with("workers").then(|| json!({ "path": path, "shares": self.counters.total("shares") }))
+    }
+    fn metrics(&self) -> Vec<Metric> {
+        vec![Metric::gauge("height", "Height of the tip").sample(&[], Value::Count(7))]
+    }
+    fn health(&self) -> Result<(), String> {
+        self.health.clone()
+    }
+}
+
+struct World {
+    dir: tempfile::TempDir,
+    counters: Counters,
+    server: PageServer,
+}
+
+impl World {
+    async fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let counters = Counters::open("sluice-test", dir.path()).unwrap();
+        let address = "127.0.0.1:0".parse().unwrap();
+        let server = PageServer::bind("sluice-test", "1.2.3", address, counters.clone()).await.unwrap();
+        Self { dir, counters, server }
+    }
+
+    fn show(&self, health: Result<(), String>) {
+        self.server.serve(Arc::new(Shown { counters: self.counters.clone(), health }));
+    }
+
+    async fn fetch(&self, path: &str) -> String {
+        let mut stream = TcpStream::connect(self.server.address()).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    }
+}
+
+#[tokio::test]
+async fn before_the_program_has_something_to_show_it_says_that_it_is_starting() {
+    let world = World::new().await;
+    assert!(world.fetch("/").await.contains("sluice-test is starting"));
+    assert!(world.fetch("/api/v1/health").await.starts_with("HTTP/1.1 503"));
+    assert!(world.fetch("/api/v1/workers").await.starts_with("HTTP/1.1 503"));
+    assert!(world.fetch("/metrics").await.ends_with("# EOF\n"));
+}
+
+#[tokio::test]
+async fn page_api_and_metrics_show_the_status() {
+    let world = World::new().await;
+    world.show(Ok(()));
+    let page = world.fetch("/").await;
+    assert!(
+        page.contains("<h1>A test</h1>") && page.contains("content-security-policy: default-src 'none'"),
+        "{page}"
+    );
+    assert!(world.fetch("/api/v1/").await.ends_with(r#"["/api/v1/health","/api/v1/workers"]"#));
+    assert!(
+        world.fetch("/api/v1/workers/ann.1?x=1").await.ends_with(r#"{"path":"workers/ann.1","shares":0}"#)
+    );
+    assert!(world.fetch("/metrics").await.contains("\nsluice_test_height 7\n"));
+    let health = world.fetch("/api/v1/health").await;
+    assert!(health.starts_with("HTTP/1.1 200") && health.contains(r#""healthy":true"#), "{health}");
+}
+
+#[tokio::test]
+async fn a_program_that_cannot_work_is_unhealthy_and_says_why_everywhere() {
+    let world = World::new().await;
+    world.show(Err("the node is away".to_owned()));
+    let health = world.fetch("/api/v1/health").await;
+    assert!(health.starts_with("HTTP/1.1 503") && health.contains("the node is away"), "{health}");
+    assert!(world.fetch("/").await.contains("the node is away"));
+}
+
+#[tokio::test]
+async fn an_unknown_path_is_404_and_names_the_known_ones() {
+    let world = World::new().await;
+    world.show(Ok(()));
+    let answer = world.fetch("/api/v1/wrokers").await;
+    assert!(answer.starts_with("HTTP/1.1 404") && answer.contains(r#""paths":["workers"]"#), "{answer}");
+    assert!(world.fetch("/favicon.ico").await.starts_with("HTTP/1.1 404"));
+}
+
+#[tokio::test]
+async fn a_total_is_on_disk_before_anybody_sees_it() {
+    let world = World::new().await;
+    world.show(Ok(()));
+    let file = world.dir.path().join("counters.jsonl");
+    let shares = world.counters.counter("shares", &[]);
+    for (total, path) in [(1, "/api/v1/workers"), (2, "/metrics"), (3, "/")] {
+        shares.add(1);
+        world.fetch(path).await;
+        let saved = std::fs::read_to_string(&file).unwrap();
+        assert!(saved.ends_with(&format!("[\"shares\",{{}},{total}]\n")), "after {path}: {saved}");
+    }
+}
+
+#[tokio::test]
+async fn an_address_in_use_is_named_with_what_to_do() {
+    let world = World::new().await;
+    let taken = world.server.address();
+    let error = PageServer::bind("sluice-test", "1", taken, world.counters.clone()).await.unwrap_err();
+    let error = format!("{error:#}");
+    assert!(error.contains(&taken.to_string()) && error.contains("set page.listen"), "{error}");
+}
+
+#[tokio::test]
+async fn the_address_is_free_again_when_the_server_is_dropped() {
+    let World { server, counters, dir } = World::new().await;
+    let address = server.address();
+    drop(server);
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while let Err(error) = TcpListener::bind(address).await {
+        assert!(Instant::now() < deadline, "{error}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    drop((counters, dir));
+}
+
+#[tokio::test]
+async fn silent_connections_do_not_lock_others_out_for_ever() {
+    let world = World::new().await;
+    world.show(Ok(()));
+    let mut silent = Vec::new();
+    for _ in 0..CONNECTIONS {
+        silent.push(TcpStream::connect(world.server.address()).await.unwrap());
+    }
+    let answer = tokio::time::timeout(2 * HEADER, world.fetch("/api/v1/health")).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+}
