@@ -17,8 +17,9 @@ if [ ! -x "$program" ]; then
   "$here/../setup/packages.sh" >&2
   echo "peers: building the miner of the previous generation once into $home (about 1 minute)" >&2
   rm -rf "$home.new"
-  if ! cargo build --locked --quiet --manifest-path "$package/Cargo.toml" --target-dir "$cache/previous-generation-build" \
-    >"$home.log" 2>&1 9>&-; then
+  use=(--locked --quiet --manifest-path "$package/Cargo.toml" --target-dir "$cache/previous-generation-build")
+  # Its own tests run here, once, since it stands outside the workspace.
+  if ! { cargo test "${use[@]}" && cargo build "${use[@]}"; } >"$home.log" 2>&1 9>&-; then
     tail -n 30 "$home.log" >&2
     echo "peers: building the miner of the previous generation failed; whole log: $home.log" >&2
     exit 1
