@@ -7,6 +7,7 @@
 //! | module | what for |
 //! |---|---|
 //! | [`chain`] | the node, its RPC, transactions for its mempool |
+//! | [`metrics`] | what a program's `/metrics` says |
 //! | [`part`] | a running program of ours: config, restart, status page |
 //! | [`ports`] | ports that no other world takes |
 //! | [`process`] | a child process and its log |
@@ -14,11 +15,15 @@
 //! | [`wait`] | waiting for a condition, with a deadline |
 
 pub mod chain;
+pub mod metrics;
+pub mod part;
 pub mod ports;
 pub mod process;
 pub mod programs;
 pub mod wait;
 
 pub use chain::Chain;
+pub use metrics::Metrics;
+pub use part::Part;
 pub use process::Process;
 pub use wait::{bounded, holds, until};
