@@ -12,6 +12,7 @@
 //! | [`ports`] | ports that no other world takes |
 //! | [`process`] | a child process and its log |
 //! | [`programs`] | where the programs are |
+//! | [`sri`] | SRI's pool and translator |
 //! | [`wait`] | waiting for a condition, with a deadline |
 
 pub mod chain;
@@ -20,6 +21,7 @@ pub mod part;
 pub mod ports;
 pub mod process;
 pub mod programs;
+pub mod sri;
 pub mod wait;
 
 pub use chain::Chain;
