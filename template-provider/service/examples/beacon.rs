@@ -108,6 +108,10 @@ impl Program for Beacon {
         Ok(vec![("token", format!("\"{:016x}\"", rand::random::<u64>()))])
     }
 
+    fn introduce(fresh: &[(&'static str, String)]) -> Vec<String> {
+        fresh.iter().map(|(path, value)| format!("{path} has {} letters", value.len() - 2)).collect()
+    }
+
     async fn probe(config: Config) -> Vec<Finding> {
         vec![match config.name.as_str() {
             "south" => Finding::bad("name", "is south; call it north"),

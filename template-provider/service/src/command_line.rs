@@ -101,7 +101,6 @@ fn key_argument(keys: &Keys, key: &Key) -> Arg {
     Arg::new(key.path())
         .long(key.path())
         .value_name(form)
-        .allow_hyphen_values(true)
         .help_heading("Config keys (the environment variable in brackets)")
         .help(format!("{}{warning}{default} [{}]", key.doc, keys.variable(key.path())))
 }

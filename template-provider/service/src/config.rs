@@ -1,6 +1,7 @@
 //! Configuration in layers: defaults, then the TOML file, then the environment, then flags. Read raw, then checked;
 //! docs/decisions/0001-config.md says why it is written here.
 
+mod check;
 mod file;
 mod init;
 mod keys;
@@ -9,7 +10,7 @@ mod problem;
 mod redact;
 
 pub(crate) use file::usual_places;
-pub(crate) use init::init;
+pub(crate) use init::{Fresh, init};
 pub(crate) use keys::Keys;
 pub use keys::keys_markdown;
 pub use layers::config_from_text;

@@ -47,6 +47,13 @@ pub trait Program: Sized + Send + Sync + 'static {
         Ok(Vec::new())
     }
 
+    /// What others need to know of the fresh values of [`Program::init`], one line each, as the public key that belongs
+    /// to a secret one. `init` prints it and keeps it as a comment in the file.
+    fn introduce(fresh: &[(&'static str, String)]) -> Vec<String> {
+        let _ = fresh;
+        Vec::new()
+    }
+
     /// What `--check` tries beyond reading the config, as reaching the node. Must end by itself within seconds.
     fn probe(config: Self::Config) -> impl Future<Output = Vec<Finding>> + Send {
         drop(config);

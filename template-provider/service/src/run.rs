@@ -4,7 +4,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use crate::command_line::{self, Flags, Request};
-use crate::config::{self, Inputs, Refusal, keys_markdown};
+use crate::config::{self, Fresh, Inputs, Refusal, keys_markdown};
 use crate::logs::start_logs;
 use crate::operation::Operation;
 use crate::program::{Context, Finding, Program};
@@ -25,7 +25,7 @@ pub fn run<P: Program>() -> ExitCode {
         }
     };
     let done = match request {
-        Request::Init(dir) => config::init::<P>(&dir).map(|path| say_init::<P>(&path)),
+        Request::Init(dir) => config::init::<P>(&dir).map(|fresh| say_init::<P>(&fresh)),
         Request::PrintKeys => Ok(say(&keys_markdown::<P>())),
         Request::Check(flags) => check::<P>(flags),
         Request::Run(flags) => start::<P>(flags),
@@ -46,16 +46,17 @@ fn check<P: Program>(flags: Flags) -> anyhow::Result<ExitCode> {
     Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Whether the data directory can be written to; does not lock it, so that a running program's config can be checked.
+/// Whether the data directory can be written to. Leaves nothing behind and does not lock it: a check may be run by
+/// another user than the program, and beside a running program.
 fn data_dir(operation: &Operation) -> Finding {
     let dir = &operation.data_dir;
     let what = format!("data directory {}", dir.display());
     let probe = dir.join(".check");
-    let tried = std::fs::create_dir_all(dir)
-        .and_then(|()| std::fs::write(&probe, ""))
-        .and_then(|()| std::fs::remove_file(&probe));
-    match tried {
+    match std::fs::write(&probe, "").and_then(|()| std::fs::remove_file(&probe)) {
         Ok(()) => Finding::good(what, "can be written to"),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            Finding::good(what, "is not there yet and will be made")
+        }
         Err(error) => Finding::bad(what, format!("{error}; make it writable, or set data_dir to another")),
     }
 }
@@ -109,11 +110,13 @@ fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build()
 }
 
-fn say_init<P: Program>(path: &std::path::Path) -> ExitCode {
+fn say_init<P: Program>(fresh: &Fresh) -> ExitCode {
+    let facts: String = fresh.facts.iter().map(|fact| format!("{fact}\n")).collect();
     say(&format!(
         "{path} is written; it may hold secret keys, and only its owner can read it.\n\
+         {facts}\
          Look through it, then try it:  {name} --config {path} --check\n",
-        path = path.display(),
+        path = fresh.path.display(),
         name = P::NAME,
     ))
 }

@@ -211,7 +211,12 @@ fn init_writes_a_config_for_its_owner_only_and_never_over_another() {
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stderr).contains("is there already"), "{}", text(&output.stderr));
     assert_eq!(std::fs::read_to_string(world.config()).unwrap(), before);
-    let other = World::new();
+    let other = World { dir: tempfile::tempdir().unwrap() };
+    let said = text(&other.output(&["init"]).stdout);
+    assert!(
+        said.contains("\ntoken has 16 letters\n") && before.contains("\n# token has 16 letters\n"),
+        "{said}"
+    );
     assert_ne!(std::fs::read_to_string(other.config()).unwrap(), before, "keys are generated anew");
 }
 
@@ -242,7 +247,11 @@ fn a_config_in_the_home_directory_is_found_when_there_is_none_here() {
     let output = command.env("HOME", &home).output().unwrap();
     let lines = text(&output.stdout);
     assert!(lines.contains("home/.config/sluice/sluice-beacon.toml"), "{lines}{}", text(&output.stderr));
-    assert!(home.join(".local/share/sluice/sluice-beacon").is_dir());
+    assert!(
+        lines.contains("home/.local/share/sluice/sluice-beacon: is not there yet and will be made"),
+        "{lines}"
+    );
+    assert!(!home.join(".local").exists(), "a check changes nothing");
 }
 
 #[test]

@@ -10,29 +10,37 @@ use super::keys::Keys;
 use crate::key::{Key, Rule};
 use crate::program::Program;
 
+/// What was written.
+pub(crate) struct Fresh {
+    pub(crate) path: PathBuf,
+    /// [`Program::introduce`]'s.
+    pub(crate) facts: Vec<String>,
+}
+
 /// Writes the file into `dir`, which is made when it is missing, readable for its owner only.
 ///
 /// # Errors
 /// A file that is there already, which is left as it is; or what the system or the program's own `init` says.
-pub(crate) fn init<P: Program>(dir: &Path) -> anyhow::Result<PathBuf> {
+pub(crate) fn init<P: Program>(dir: &Path) -> anyhow::Result<Fresh> {
     let path = dir.join(format!("{}.toml", P::NAME));
     let refuse =
         || format!("{} is there already and is left as it is; name another directory", path.display());
     anyhow::ensure!(!path.exists(), refuse());
     std::fs::create_dir_all(dir).with_context(|| format!("{} cannot be made", dir.display()))?;
     let set = P::init(dir)?;
-    let text = render(&Keys::of::<P>(), P::ABOUT, &set);
+    let facts = P::introduce(&set);
+    let text = render(&Keys::of::<P>(), P::ABOUT, &facts, &set);
     let options = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
     let mut file = options.with_context(|| match path.exists() {
         true => refuse(),
         false => format!("{} cannot be written", path.display()),
     })?;
     file.write_all(text.as_bytes()).and_then(|()| file.sync_all())?;
-    Ok(path)
+    Ok(Fresh { path, facts })
 }
 
 /// The file's text. Defaults are commented out, so that a later version's defaults apply.
-fn render(keys: &Keys, about: &str, set: &[(&'static str, String)]) -> String {
+fn render(keys: &Keys, about: &str, facts: &[String], set: &[(&'static str, String)]) -> String {
     let mut text = format!(
         "# {program}: {about}\n\
          #\n\
@@ -44,6 +52,10 @@ fn render(keys: &Keys, about: &str, set: &[(&'static str, String)]) -> String {
         example = keys.variable("log.level"),
         first = "log.level",
     );
+    if !facts.is_empty() {
+        let facts: String = facts.iter().map(|fact| format!("# {fact}\n")).collect();
+        text.push_str(&format!("#\n{facts}"));
+    }
     let mut section = String::new();
     for key in in_order(keys) {
         let (above, name) = key.path.rsplit_once('.').unwrap_or(("", key.path));

@@ -1,16 +1,14 @@
-//! The layers put over each other: what each key is worth, where that came from, and the checked config.
+//! The layers put over each other: what each key is worth, and where that came from.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use serde::de::DeserializeOwned;
-
 use super::file;
 use super::keys::{Keys, nearest};
 use super::problem::{Problem, Refusal, Source};
-use super::redact::{Secrets, is_secret};
+use super::redact::Secrets;
 use crate::key::{Key, Rule};
-use crate::operation::{Operation, RawOperation, SECTIONS};
+use crate::operation::Operation;
 use crate::program::Program;
 
 /// What a config is made from, beside the defaults.
@@ -43,11 +41,12 @@ pub(crate) fn load<P: Program>(inputs: Inputs) -> Result<(Operation, P::Config),
     layers.check::<P>()
 }
 
-struct Layers {
-    keys: Keys,
-    values: BTreeMap<&'static str, (toml::Value, Source)>,
-    secrets: Secrets,
-    problems: Vec<Problem>,
+/// Every key that has a value, with the value of the highest layer; and what was wrong on the way.
+pub(super) struct Layers {
+    pub(super) keys: Keys,
+    pub(super) values: BTreeMap<&'static str, (toml::Value, Source)>,
+    pub(super) secrets: Secrets,
+    pub(super) problems: Vec<Problem>,
 }
 
 impl Layers {
@@ -132,145 +131,6 @@ impl Layers {
         }
         self.values.insert(path, (value, source));
     }
-
-    fn check<P: Program>(mut self) -> Result<(Operation, P::Config), Refusal> {
-        self.complain_of_missing();
-        for key in self.keys.all.clone().iter().filter(|key| key.is_list()) {
-            self.complete_list(key);
-        }
-        if !self.problems.is_empty() {
-            return Err(self.refusal(Vec::new()));
-        }
-        let (operation, program) = self.tree();
-        let operation = raw::<RawOperation>(operation).and_then(RawOperation::check);
-        let config = raw::<P::Raw>(program).and_then(P::check);
-        match (operation, config) {
-            (Ok(operation), Ok(config)) => Ok((operation, config)),
-            (operation, config) => {
-                let problems = [operation.err(), config.err()].into_iter().flatten().flatten();
-                Err(self.refusal(problems.collect()))
-            }
-        }
-    }
-
-    fn complain_of_missing(&mut self) {
-        for key in &self.keys.all {
-            if let (Rule::Required(example), false) = (key.rule, self.values.contains_key(key.path)) {
-                let mend = format!(
-                    "set it in the config file (as {example}), by {} or by --{}; `{} init` writes a file with every key",
-                    self.keys.variable(key.path),
-                    key.path,
-                    self.keys.program,
-                );
-                self.problems.push(Problem::new(key.path, "is required and not set", mend));
-            }
-        }
-    }
-
-    /// Fills in the defaults of a list's tables, and looks for unknown and missing fields.
-    fn complete_list(&mut self, key: &Key) {
-        let Some((toml::Value::Array(tables), source)) = self.values.get_mut(key.path) else { return };
-        for (index, table) in tables.iter_mut().enumerate() {
-            let Some(table) = table.as_table_mut() else { continue };
-            let known = || key.fields.iter().map(|field| field.path);
-            for name in table.keys().filter(|name| !known().any(|known| known == *name)) {
-                let mend =
-                    nearest(name, known()).map_or_else(String::new, |near| format!("did you mean `{near}`?"));
-                let path = format!("{}[{index}].{name}", key.path);
-                self.problems
-                    .push(Problem::new(path, "is not a key of this program", mend).from(source.clone()));
-            }
-            for field in key.fields {
-                match field.rule {
-                    _ if table.contains_key(field.path) => (),
-                    Rule::Default(text) => {
-                        if let Ok(value) = text.parse() {
-                            table.insert(field.path.to_owned(), value);
-                        }
-                    }
-                    Rule::Required(example) => {
-                        let path = format!("{}[{index}].{}", key.path, field.path);
-                        let mend = format!("write {} = {example} in that table", field.path);
-                        let problem = Problem::new(path, "is required and not set", mend);
-                        self.problems.push(problem.from(source.clone()));
-                    }
-                    Rule::Optional(_) => (),
-                }
-            }
-        }
-    }
-
-    /// The values as two trees: the service's own sections and the program's.
-    fn tree(&self) -> (toml::Table, toml::Table) {
-        let (mut operation, mut program) = (toml::Table::new(), toml::Table::new());
-        for (path, (value, _)) in &self.values {
-            let path: Vec<_> = path.split('.').collect();
-            let tree = if SECTIONS.contains(&path[0]) { &mut operation } else { &mut program };
-            insert(tree, &path, value.clone());
-        }
-        (operation, program)
-    }
-
-    fn refusal(&self, more: Vec<Problem>) -> Refusal {
-        let all = self.problems.iter().cloned().chain(more);
-        Refusal {
-            problems: all.map(|problem| self.secrets.clean(&self.keys, self.locate(problem))).collect(),
-        }
-    }
-
-    /// Adds the value and where it came from, and what the key is for if nobody said what to do.
-    fn locate(&self, mut problem: Problem) -> Problem {
-        let Some(key) = self.keys.owner(&problem.key) else { return problem };
-        if let Some((value, source)) = self.values.get(key.path) {
-            let value = at(value, &problem.key[key.path.len()..]);
-            problem.value = problem.value.or_else(|| value.map(ToString::to_string));
-            problem.source.get_or_insert_with(|| source.clone());
-        }
-        if problem.mend.is_empty() {
-            let field = problem.key.rsplit('.').next().unwrap_or_default();
-            let field = key.fields.iter().find(|known| known.path == field).unwrap_or(key);
-            problem.mend = format!("{}: {}", field.path, field.doc);
-        }
-        if is_secret(&self.keys, &problem.key) && problem.reason.starts_with(SERDE) {
-            // serde quotes what it met; the value's text may be changed or cut there, so nothing of it is kept.
-            let expected =
-                problem.reason.split_once(", expected ").map_or("another type", |(_, after)| after);
-            problem.reason = format!("is not accepted: expected {expected}");
-        }
-        problem
-    }
-}
-
-/// How a reason begins that is serde's.
-const SERDE: &str = "is not accepted: ";
-
-fn raw<R: DeserializeOwned>(tree: toml::Table) -> Result<R, Vec<Problem>> {
-    serde_path_to_error::deserialize(toml::Value::Table(tree)).map_err(|error| {
-        let reason = format!("{SERDE}{}", error.inner().message().lines().next().unwrap_or_default());
-        vec![Problem::new(error.path().to_string(), reason, "")]
-    })
-}
-
-fn insert(tree: &mut toml::Table, path: &[&str], value: toml::Value) {
-    match path {
-        [] => (),
-        [last] => drop(tree.insert((*last).to_owned(), value)),
-        [first, rest @ ..] => {
-            let below = tree.entry(*first).or_insert_with(|| toml::Value::Table(toml::Table::new()));
-            if let toml::Value::Table(below) = below {
-                insert(below, rest, value);
-            }
-        }
-    }
-}
-
-/// The value at `[1].field` below this one.
-fn at<'a>(value: &'a toml::Value, path: &str) -> Option<&'a toml::Value> {
-    path.split(['.', '[', ']']).filter(|part| !part.is_empty()).try_fold(value, |value, part| match value {
-        toml::Value::Array(values) => values.get(part.parse::<usize>().ok()?),
-        toml::Value::Table(table) => table.get(part),
-        _ => None,
-    })
 }
 
 #[cfg(test)]

@@ -25,7 +25,7 @@ fn uncommented(text: &str) -> toml::Table {
 
 #[test]
 fn every_key_stands_in_the_file_at_its_place() {
-    let text = render(&keys(), "Tests.", &[]);
+    let text = render(&keys(), "Tests.", &[], &[]);
     let expected = toml::toml! {
         output = "wpkh(..)"
         node.url = "http://localhost"
@@ -43,11 +43,17 @@ fn every_key_stands_in_the_file_at_its_place() {
 
 #[test]
 fn only_generated_values_are_set() {
-    let text = render(&keys(), "Tests.", &[("node.user", "\"generated\"".to_owned())]);
+    let text = render(&keys(), "Tests.", &[], &[("node.user", "\"generated\"".to_owned())]);
     let set: toml::Table = toml::from_str(&text).unwrap();
     let expected = toml::toml! {
         node = { user = "generated" }
         share = {}
     };
     assert_eq!(set, expected, "{text}");
+}
+
+#[test]
+fn what_others_need_to_know_is_kept_as_a_comment() {
+    let text = render(&keys(), "Tests.", &["public key: 9abc".to_owned()], &[]);
+    assert!(text.contains("\n# public key: 9abc\n\n"), "{text}");
 }

@@ -13,6 +13,7 @@ struct Sample;
 #[serde(deny_unknown_fields)]
 struct Raw {
     node: RawNode,
+    extra: RawExtra,
     ratio: Vec<u32>,
     upstream: Vec<RawUpstream>,
 }
@@ -24,6 +25,12 @@ struct RawNode {
     password: Secret,
     retries: u32,
     user: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawExtra {
+    note: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -44,6 +51,7 @@ impl Program for Sample {
         Key::new("node.password", "\"\"", "For the node.").secret(),
         Key::new("node.retries", "3", "Attempts; 0 to 9."),
         Key::optional("node.user", "\"ann\"", "Who logs in."),
+        Key::optional("extra.note", "\"x\"", "Alone in its section."),
         Key::new("ratio", "[1, 2]", "Two numbers."),
         Key::list(
             "upstream",
@@ -138,6 +146,7 @@ fn no_file_is_needed_when_the_rest_gives_what_is_required() {
     let (operation, config) = load::<Sample>(Inputs { file: None, environment, flags: Vec::new() }).unwrap();
     assert_eq!(config.node.url, "http://environment");
     assert_eq!((config.node.user, config.ratio), (None, vec![1, 2]));
+    assert_eq!(config.extra.note, None);
     assert_eq!(operation.drain.as_secs(), 10);
 }
 
