@@ -1,0 +1,122 @@
+//! Which transactions of a template stay, so that the block is valid with whatever a client adds to the coinbase.
+
+use stratum_core::template_distribution_sv2::CoinbaseOutputConstraints;
+
+use crate::block_template::{Parts, TemplateTransaction};
+
+/// What a client wants to add to the coinbase at most (SV2 spec §7.1).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Constraints {
+    /// Serialised outputs, in bytes.
+    pub max_additional_size: u32,
+    /// Sigops in these outputs, counted as before segwit: each costs 4 of the block's 80,000.
+    pub max_additional_sigops: u16,
+}
+
+/// Why a template cannot serve a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unfit {
+    /// Not even an empty block is valid with so much in the coinbase.
+    #[error(
+        "coinbase outputs of {} bytes with {} sigops fit into no block",
+        .0.max_additional_size, .0.max_additional_sigops
+    )]
+    Constraints(Constraints),
+    /// The ids of this template are used up.
+    #[error("too many changes of CoinbaseOutputConstraints under one template")]
+    TooManyVariants,
+}
+
+/// Weight units of a byte outside the witness (BIP141).
+const SCALE: u64 = 4;
+/// Longest script of a coinbase's input, in bytes.
+const MAX_SCRIPT_SIG: u64 = 100;
+/// Weight of the coinbase's witness: marker, flag, one item of 32 bytes.
+const COINBASE_WITNESS: u64 = 2 + 1 + 1 + 32;
+/// Smallest serialised output, in bytes: bounds how many the client can add.
+const MIN_OUTPUT: u64 = 9;
+
+impl Constraints {
+    /// Positions of the transactions that stay, in block order.
+    ///
+    /// In order, each that still fits and whose ancestors all stayed. So it is the last ones that go, which the
+    /// node found the least worth, and their dependants with them.
+    ///
+    /// # Errors
+    /// Not even an empty block has room for what the client wants to add.
+    pub fn choose(&self, parts: &Parts) -> Result<Vec<usize>, Unfit> {
+        let mut room = self.room(parts).ok_or(Unfit::Constraints(*self))?;
+        let mut stays = vec![false; parts.transactions.len()];
+        let mut chosen = Vec::with_capacity(parts.transactions.len());
+        for (position, transaction) in parts.transactions.iter().enumerate() {
+            let complete = transaction.depends.iter().all(|&ancestor| stays[ancestor]);
+            if complete && room.take(transaction) {
+                stays[position] = true;
+                chosen.push(position);
+            }
+        }
+        Ok(chosen)
+    }
+
+    /// What a block has left for transactions beside the largest coinbase that the client may make.
+    fn room(&self, parts: &Parts) -> Option<Room> {
+        let most_transactions = parts.transactions.len() as u64 + 1;
+        let overhead = SCALE * (80 + var_int_size(most_transactions)) + self.max_coinbase_weight(parts);
+        Some(Room {
+            weight: parts.weight_limit.checked_sub(overhead)?,
+            sigops: parts.sigop_limit.checked_sub(SCALE * u64::from(self.max_additional_sigops))?,
+        })
+    }
+
+    fn max_coinbase_weight(&self, parts: &Parts) -> u64 {
+        let commitment = parts.coinbase.witness_commitment.as_ref();
+        let required =
+            commitment.map_or(0, |script| 8 + var_int_size(script.len() as u64) + script.len() as u64);
+        let additional = u64::from(self.max_additional_size);
+        let most_outputs = additional / MIN_OUTPUT + 1;
+        // Version, one input (outpoint, script, sequence), outputs, lock time.
+        let size =
+            4 + (1 + 36 + 1 + MAX_SCRIPT_SIG + 4) + (var_int_size(most_outputs) + additional + required) + 4;
+        SCALE * size + COINBASE_WITNESS
+    }
+}
+
+impl From<CoinbaseOutputConstraints> for Constraints {
+    fn from(message: CoinbaseOutputConstraints) -> Self {
+        Self {
+            max_additional_size: message.coinbase_output_max_additional_size,
+            max_additional_sigops: message.coinbase_output_max_additional_sigops,
+        }
+    }
+}
+
+impl From<Constraints> for CoinbaseOutputConstraints {
+    fn from(constraints: Constraints) -> Self {
+        Self {
+            coinbase_output_max_additional_size: constraints.max_additional_size,
+            coinbase_output_max_additional_sigops: constraints.max_additional_sigops,
+        }
+    }
+}
+
+/// What is left of a block's limits.
+struct Room {
+    weight: u64,
+    sigops: u64,
+}
+
+impl Room {
+    /// Takes the room of one transaction, if there is enough.
+    fn take(&mut self, transaction: &TemplateTransaction) -> bool {
+        let weight = self.weight.checked_sub(transaction.weight);
+        let sigops = self.sigops.checked_sub(transaction.sigops);
+        let (Some(weight), Some(sigops)) = (weight, sigops) else { return false };
+        *self = Self { weight, sigops };
+        true
+    }
+}
+
+/// Serialised size of a count, in bytes.
+pub(crate) fn var_int_size(count: u64) -> u64 {
+    bitcoin::VarInt(count).size() as u64
+}

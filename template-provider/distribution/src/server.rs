@@ -1,0 +1,286 @@
+//! The server's end: one [`Server`] per client, which has its own constraints and its own templates.
+//!
+//! A client is sent nothing before its first CoinbaseOutputConstraints. From then on each published template goes
+//! to it at once: on a new tip as a future template with the SetNewPrevHash that puts it in force, under the same
+//! tip as one in force. What it was sent stays solvable within [`Retention`].
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bitcoin::BlockHash;
+use link::{Frame, Received};
+use stratum_core::parsers_sv2::{AnyMessage, TemplateDistribution, TemplateDistributionOwned};
+use stratum_core::template_distribution_sv2::{
+    ERROR_CODE_REQUEST_TRANSACTION_DATA_STALE_TEMPLATE_ID as STALE,
+    ERROR_CODE_REQUEST_TRANSACTION_DATA_TEMPLATE_ID_NOT_FOUND as NOT_FOUND, RequestTransactionDataErrorOwned,
+    SubmitSolution,
+};
+
+use crate::template::EncodeError;
+use crate::{BlockTemplate, Constraints, Solution, SolutionError, Template, Unfit};
+
+/// Most requests for transaction data that wait for an answer; each answer may have 4 MB.
+const MAX_REQUESTS: usize = 16;
+/// Most changes of constraints under one template.
+const MAX_CHANGES: u32 = 16;
+
+/// How long templates stay solvable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retention {
+    /// Most templates kept for one client.
+    pub templates: usize,
+    /// How long a template is kept under its tip, once another has followed it.
+    pub replaced: Duration,
+    /// How long a template is kept under another tip: a late solution may still win the race.
+    pub stale: Duration,
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        Self { templates: 64, replaced: Duration::from_secs(30 * 60), stale: Duration::from_secs(60) }
+    }
+}
+
+/// What a client did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// It said how much it adds to the coinbase.
+    Constraints(Constraints),
+    /// It asked for a template's transactions.
+    TransactionDataRequested {
+        /// The template asked for.
+        template_id: u64,
+        /// Whether it gets them.
+        found: bool,
+    },
+    /// It found a block.
+    Solution(Box<Solution>),
+    /// It sent a solution that makes no block.
+    SolutionRefused(SolutionError),
+}
+
+/// A client's fault that costs it the connection.
+#[derive(Debug, thiserror::Error)]
+pub enum Fatal {
+    /// A message of another protocol or direction.
+    #[error("message {0:#04x} is not a template client's")]
+    Unexpected(u8),
+    /// A message that does not parse.
+    #[error("message {message_type:#04x} does not parse: {reason}")]
+    Malformed {
+        /// Its type.
+        message_type: u8,
+        /// What is wrong.
+        reason: String,
+    },
+    /// Nothing can be mined under its constraints.
+    #[error(transparent)]
+    Unfit(#[from] Unfit),
+    /// It asks for more than it takes.
+    #[error("more than {MAX_REQUESTS} requests for transaction data at once")]
+    TooManyRequests,
+    /// It changes its constraints all the time.
+    #[error("more than {MAX_CHANGES} changes of CoinbaseOutputConstraints under one template")]
+    TooManyChanges,
+    /// An answer of ours does not fit a frame.
+    #[error(transparent)]
+    Encode(#[from] EncodeError),
+}
+
+/// One client's session.
+#[derive(Debug)]
+pub struct Server {
+    retention: Retention,
+    constraints: Option<Constraints>,
+    /// Changes of constraints since the last published template.
+    changes: u32,
+    published: Option<Arc<BlockTemplate>>,
+    /// The tip of the last SetNewPrevHash.
+    tip: Option<BlockHash>,
+    /// Templates that may still be solved, oldest first; the last one is in force.
+    sent: VecDeque<Sent>,
+    outgoing: VecDeque<Outgoing>,
+    events: VecDeque<Event>,
+}
+
+#[derive(Debug)]
+struct Sent {
+    template: Arc<Template>,
+    /// Forgotten then; none while it is in force.
+    until: Option<Instant>,
+}
+
+/// A frame to send, or the template whose transaction data makes one: those are large, so they are made last.
+#[derive(Debug)]
+enum Outgoing {
+    Frame(Frame),
+    TransactionData(Arc<Template>),
+}
+
+impl Server {
+    /// A session with a client that has just set up its connection; `published` is the last published template.
+    pub fn new(retention: Retention, published: Option<Arc<BlockTemplate>>) -> Self {
+        Self {
+            retention,
+            constraints: None,
+            changes: 0,
+            published,
+            tip: None,
+            sent: VecDeque::new(),
+            outgoing: VecDeque::new(),
+            events: VecDeque::new(),
+        }
+    }
+
+    /// Takes a frame. Frames of extensions are ignored (SV2 spec §3.4).
+    ///
+    /// # Errors
+    /// The client broke the protocol: the connection ends.
+    pub fn handle(&mut self, now: Instant, received: &mut Received) -> Result<(), Fatal> {
+        if received.extension_type() != 0 {
+            return Ok(());
+        }
+        let message_type = received.message_type();
+        let malformed = |e| Fatal::Malformed { message_type, reason: format!("{e:?}") };
+        let AnyMessage::TemplateDistribution(message) = received.parse().map_err(malformed)? else {
+            return Err(Fatal::Unexpected(message_type));
+        };
+        match message {
+            TemplateDistribution::CoinbaseOutputConstraints(m) => self.constrain(now, m.into()),
+            TemplateDistribution::RequestTransactionData(m) => self.request_data(m.template_id),
+            TemplateDistribution::SubmitSolution(m) => {
+                self.solve(&m);
+                Ok(())
+            }
+            _ => Err(Fatal::Unexpected(message_type)),
+        }
+    }
+
+    /// A new template of the source, which this client is sent if it has said its constraints.
+    ///
+    /// # Errors
+    /// The client's constraints fit no block of this template: the connection ends.
+    pub fn publish(&mut self, now: Instant, template: Arc<BlockTemplate>) -> Result<(), Fatal> {
+        self.changes = 0;
+        self.published = Some(template);
+        self.send_template(now)
+    }
+
+    /// Forgets templates whose time has come.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.sent.retain(|sent| sent.until.is_none_or(|until| now < until));
+    }
+
+    /// When [`Self::handle_timeout`] is due.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.sent.iter().filter_map(|sent| sent.until).min()
+    }
+
+    /// What the client did, in order.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// The next frame to send.
+    ///
+    /// # Errors
+    /// It does not fit a frame: the connection ends.
+    pub fn poll_send(&mut self) -> Result<Option<Frame>, Fatal> {
+        Ok(match self.outgoing.pop_front() {
+            None => None,
+            Some(Outgoing::Frame(frame)) => Some(frame),
+            Some(Outgoing::TransactionData(template)) => Some(template.transaction_data_frame()?),
+        })
+    }
+
+    /// The client's constraints, once it has said them.
+    pub fn constraints(&self) -> Option<Constraints> {
+        self.constraints
+    }
+
+    /// The template it mines on.
+    pub fn current(&self) -> Option<&Arc<Template>> {
+        self.sent.back().map(|sent| &sent.template)
+    }
+
+    fn constrain(&mut self, now: Instant, constraints: Constraints) -> Result<(), Fatal> {
+        self.changes += 1;
+        if self.changes > MAX_CHANGES {
+            return Err(Fatal::TooManyChanges);
+        }
+        self.constraints = Some(constraints);
+        self.events.push_back(Event::Constraints(constraints));
+        self.send_template(now)
+    }
+
+    fn send_template(&mut self, now: Instant) -> Result<(), Fatal> {
+        let (Some(constraints), Some(published)) = (self.constraints, &self.published) else {
+            return Ok(());
+        };
+        let template = published.fit(constraints, self.current().map(|template| template.id()))?;
+        let new_tip = self.tip != Some(published.prev_hash());
+        self.tip = Some(published.prev_hash());
+        self.outgoing.push_back(Outgoing::Frame(template.new_template_frame(new_tip)?));
+        if new_tip {
+            self.outgoing.push_back(Outgoing::Frame(template.prev_hash_frame()?));
+        }
+        self.retire(now, new_tip);
+        self.sent.push_back(Sent { template, until: None });
+        Ok(())
+    }
+
+    /// Makes room for a template that replaces those sent before.
+    fn retire(&mut self, now: Instant, new_tip: bool) {
+        self.handle_timeout(now);
+        let age = if new_tip { self.retention.stale } else { self.retention.replaced };
+        for sent in &mut self.sent {
+            let until = now + age;
+            sent.until = Some(sent.until.map_or(until, |earlier| earlier.min(until)));
+        }
+        while self.sent.len() >= self.retention.templates.max(1) {
+            self.sent.pop_front();
+        }
+    }
+
+    fn request_data(&mut self, template_id: u64) -> Result<(), Fatal> {
+        let waiting = self.outgoing.iter().filter(|o| matches!(o, Outgoing::TransactionData(_))).count();
+        if waiting >= MAX_REQUESTS {
+            return Err(Fatal::TooManyRequests);
+        }
+        let answer = match self.template(template_id) {
+            None => Err(NOT_FOUND),
+            Some(template) if Some(template.source().prev_hash()) != self.tip => Err(STALE),
+            Some(template) => Ok(Arc::clone(template)),
+        };
+        self.events.push_back(Event::TransactionDataRequested { template_id, found: answer.is_ok() });
+        self.outgoing.push_back(match answer {
+            Ok(template) => Outgoing::TransactionData(template),
+            Err(code) => Outgoing::Frame(refusal(template_id, code)?),
+        });
+        Ok(())
+    }
+
+    fn solve(&mut self, solution: &SubmitSolution<'_>) {
+        let solved = match self.template(solution.template_id) {
+            Some(template) => template.solve(solution),
+            None => Err(SolutionError::UnknownTemplate(solution.template_id)),
+        };
+        self.events.push_back(match solved {
+            Ok(solution) => Event::Solution(Box::new(solution)),
+            Err(error) => Event::SolutionRefused(error),
+        });
+    }
+
+    fn template(&self, id: u64) -> Option<&Arc<Template>> {
+        self.sent.iter().map(|sent| &sent.template).find(|template| template.id() == id)
+    }
+}
+
+fn refusal(template_id: u64, code: &str) -> Result<Frame, Fatal> {
+    let error_code =
+        code.to_owned().into_bytes().try_into().unwrap_or_else(|_| unreachable!("codes are short"));
+    let message = RequestTransactionDataErrorOwned { template_id, error_code };
+    let frame = Frame::message(TemplateDistributionOwned::RequestTransactionDataError(message));
+    Ok(frame.map_err(EncodeError::from)?)
+}
