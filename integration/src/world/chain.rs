@@ -1,5 +1,6 @@
 //! The node on the private signet, with the checked-in chain and transactions for its mempool.
 
+use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -21,6 +22,8 @@ pub const ADDRESS: &str = "tb1qcpmga8eqxzwz4nmnew6v6xkapggs3sqzt6w66u";
 /// Blocks of the checked-in chain.
 pub const CHECKED_IN: u32 = 250;
 
+/// Coinbases of the checked-in chain that can be spent at once.
+const MATURE: u32 = 151;
 const WIF: &str = "cQJmm1cULDMt4SVwU83ps41z23S5VLS8AsD8ixW8Pb2tUc3VwNNM";
 const COIN: u64 = 5_000_000_000;
 /// Far above one satoshi per virtual byte of a small transaction, far below what the node thinks absurd.
@@ -37,6 +40,8 @@ pub struct Chain {
     directory: PathBuf,
     port: Port,
     next_coin: u32,
+    /// Outputs of our own payments, oldest first, and their values in satoshi.
+    paid: VecDeque<(Txid, u64)>,
 }
 
 impl Chain {
@@ -53,7 +58,7 @@ impl Chain {
         process.start()?;
         let url = format!("http://{}", port.address());
         let rpc = Node::new(NodeConfig::new(url, Auth::Cookie(cookie(&data))))?;
-        let mut chain = Self { process, rpc, directory: data, port, next_coin: 1 };
+        let mut chain = Self { process, rpc, directory: data, port, next_coin: 1, paid: VecDeque::new() };
         chain.wait_ready().await?;
         Ok(chain)
     }
@@ -109,15 +114,26 @@ impl Chain {
         Ok(self.rpc.block(&hash).await?)
     }
 
-    /// Puts a transaction into the mempool that spends the next mature coinbase of the checked-in chain; there are 151.
+    /// Puts a transaction into the mempool: it spends a mature coinbase of the checked-in chain, or, when all 151 are
+    /// used up, the output of its own oldest payment.
     ///
     /// # Errors
-    /// The coins are used up, or the node refuses.
+    /// The node refuses.
     pub async fn pay(&mut self) -> anyhow::Result<Txid> {
+        let oldest = if self.next_coin > MATURE { self.paid.pop_front() } else { None };
+        let (coin, value) = match oldest {
+            Some(oldest) => oldest,
+            None => (self.next_coinbase().await?, COIN),
+        };
+        let txid = self.spend(coin, value, FEE).await?;
+        self.paid.push_back((txid, value - FEE));
+        Ok(txid)
+    }
+
+    async fn next_coinbase(&mut self) -> anyhow::Result<Txid> {
         let block = self.block_at(self.next_coin).await?;
         self.next_coin += 1;
-        let coin = block.txdata.first().context("a block without a coinbase")?.compute_txid();
-        self.spend(coin, COIN, FEE).await
+        Ok(block.txdata.first().context("a block without a coinbase")?.compute_txid())
     }
 
     /// Spends output 0 of a transaction, worth `value` satoshi, to the same key less `fee`.

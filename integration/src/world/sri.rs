@@ -7,6 +7,7 @@ use anyhow::ensure;
 use tokio::net::TcpStream;
 
 use super::chain::ADDRESS;
+use super::parts::Upstream;
 use super::ports::Port;
 use super::process::Process;
 use super::programs;
@@ -28,17 +29,6 @@ pub struct Peer {
     /// The process.
     pub process: Process,
     port: Port,
-}
-
-/// Where a client of SV2 goes: address, port and authority key.
-#[derive(Debug, Clone)]
-pub struct Upstream {
-    /// Host, as `127.0.0.1`.
-    pub host: String,
-    /// Port.
-    pub port: u16,
-    /// Authority public key in SRI's base58check form.
-    pub authority_key: String,
 }
 
 impl Peer {
