@@ -3,9 +3,11 @@
 //! | module | what for |
 //! |---|---|
 //! | [`cpu`] | mining on the CPU: jobs, threads, counts |
+//! | [`demo`] | what `make demo` shows |
 //! | [`sv1`] | an SV1 miner, and a bare SV1 connection for tests |
 //! | [`world`] | the programs as child processes |
 
 pub mod cpu;
+pub mod demo;
 pub mod sv1;
 pub mod world;

@@ -7,6 +7,7 @@
 //! | module | what for |
 //! |---|---|
 //! | [`chain`] | the node, its RPC, transactions for its mempool |
+//! | [`counts`] | what hub and proxy counted |
 //! | [`metrics`] | what a program's `/metrics` says |
 //! | [`part`] | a running program of ours: config, restart, status page |
 //! | [`parts`] | each of our programs, configured for a world |
@@ -17,6 +18,7 @@
 //! | [`wait`] | waiting for a condition, with a deadline |
 
 pub mod chain;
+pub mod counts;
 pub mod metrics;
 pub mod part;
 pub mod parts;
@@ -27,6 +29,7 @@ pub mod sri;
 pub mod wait;
 
 pub use chain::Chain;
+pub use counts::{Credits, Forwarded, Worker};
 pub use metrics::Metrics;
 pub use part::Part;
 pub use parts::{Settings, Upstream};
