@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;
-use service::{Context, Counter, Finding, Key, Metric, Page, Problem, Program, Section, Status};
+use service::{Context, Counter, Finding, Key, Metric, Page, Problem, Problems, Program, Section, Status};
 
 fn main() -> std::process::ExitCode {
     service::run::<Beacon>()
@@ -69,38 +69,22 @@ impl Program for Beacon {
     type Config = Config;
 
     fn check(raw: Raw) -> Result<Config, Vec<Problem>> {
-        let mut problems = Vec::new();
-        if !(1..=60_000).contains(&raw.tick.milliseconds) {
-            problems.push(Problem::new("tick.milliseconds", "is out of range", "write 1 to 60000"));
-        }
+        let mut problems = Problems::default();
+        let tick = problems.number("tick.milliseconds", raw.tick.milliseconds, 1..=60_000);
+        let goodbye = problems.seconds("goodbye_seconds", raw.goodbye_seconds, 0..=600);
         if raw.token.len() < 8 {
-            problems.push(Problem::new(
-                "token",
-                format!("`{}` is too short", raw.token),
-                "write at least 8 letters",
-            ));
-        }
-        for (index, mirror) in raw.mirror.iter().enumerate() {
-            if !mirror.address.contains(':') {
-                let key = format!("mirror[{index}].address");
-                problems.push(Problem::new(key, "has no port", "write host:port"));
-            }
+            problems.add::<()>("token", format!("`{}` is too short", raw.token), "write at least 8 letters");
         }
         if let Some(note) = raw.note.filter(|note| !note.exists()) {
-            problems.push(Problem::new(
-                "note",
-                format!("{} is not there", note.display()),
-                "name another file",
-            ));
+            problems.add::<()>("note", format!("{} is not there", note.display()), "name another file");
         }
-        if !problems.is_empty() {
-            return Err(problems);
-        }
-        Ok(Config {
-            name: raw.name,
-            goodbye: Duration::from_secs(raw.goodbye_seconds),
-            every: Duration::from_millis(raw.tick.milliseconds),
-            mirrors: raw.mirror.into_iter().map(|mirror| (mirror.address, mirror.weight)).collect(),
+        let mirrors = raw.mirror.into_iter().enumerate().map(|(index, mirror)| {
+            let address = problems.host_and_port(&format!("mirror[{index}].address"), &mirror.address);
+            Some((address?, mirror.weight))
+        });
+        let mirrors: Vec<_> = mirrors.flatten().collect();
+        problems.finish(|| {
+            Some(Config { name: raw.name, goodbye: goodbye?, every: Duration::from_millis(tick?), mirrors })
         })
     }
 

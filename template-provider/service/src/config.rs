@@ -7,6 +7,7 @@ mod init;
 mod keys;
 mod layers;
 mod problem;
+mod problems;
 mod redact;
 
 pub(crate) use file::usual_places;
@@ -16,3 +17,4 @@ pub use keys::keys_markdown;
 pub use layers::config_from_text;
 pub(crate) use layers::{Inputs, load};
 pub use problem::{Problem, Refusal};
+pub use problems::Problems;

@@ -26,7 +26,7 @@ mod signals;
 mod status;
 
 pub use backoff::Backoff;
-pub use config::{Problem, Refusal, config_from_text, keys_markdown};
+pub use config::{Problem, Problems, Refusal, config_from_text, keys_markdown};
 pub use counters::{Counter, Counters, JournalError, OpenError, SaveError};
 pub use key::Key;
 pub use logs::start_logs;

@@ -25,6 +25,9 @@ pub trait Program: Sized + Send + Sync + 'static {
     /// are added by the service and do not belong here.
     const KEYS: &'static [Key];
 
+    /// Keys that a library brings with it, as those of the node's section; after [`Program::KEYS`].
+    const SECTIONS: &'static [&'static [Key]] = &[];
+
     /// The config as read: one struct per section, `#[serde(deny_unknown_fields)]`. Defaults stand in
     /// [`Program::KEYS`] and are filled in before this is made; no field needs one. Optional keys are `Option`.
     type Raw: serde::de::DeserializeOwned;

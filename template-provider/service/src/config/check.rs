@@ -2,7 +2,7 @@
 
 use serde::de::DeserializeOwned;
 
-use super::keys::nearest;
+use super::keys::{Keys, nearest};
 use super::layers::Layers;
 use super::problem::{Problem, Refusal};
 use super::redact::is_secret;
@@ -21,8 +21,8 @@ impl Layers {
             return Err(self.refusal(Vec::new()));
         }
         let (operation, program) = self.tree();
-        let operation = raw::<RawOperation>(operation).and_then(RawOperation::check);
-        let config = raw::<P::Raw>(program).and_then(P::check);
+        let operation = raw::<RawOperation>(&self.keys, operation).and_then(RawOperation::check);
+        let config = raw::<P::Raw>(&self.keys, program).and_then(P::check);
         match (operation, config) {
             (Ok(operation), Ok(config)) => Ok((operation, config)),
             (operation, config) => {
@@ -89,18 +89,23 @@ impl Layers {
             let field = key.fields.iter().find(|known| known.path == field).unwrap_or(key);
             problem.mend = format!("{}: {}", field.path, field.doc);
         }
-        if is_secret(&self.keys, &problem.key) && problem.reason.starts_with(SERDE) {
-            // serde quotes what it met; the value's text may be changed or cut there, so nothing of it is kept.
-            let expected =
-                problem.reason.split_once(", expected ").map_or("another type", |(_, after)| after);
-            problem.reason = format!("is not accepted: expected {expected}");
-        }
         problem
     }
 }
 
-/// How a reason begins that is serde's.
-const SERDE: &str = "is not accepted: ";
+fn raw<R: DeserializeOwned>(keys: &Keys, tree: toml::Table) -> Result<R, Vec<Problem>> {
+    serde_path_to_error::deserialize(toml::Value::Table(tree)).map_err(|error| {
+        let path = error.path().to_string();
+        let message = error.inner().message().lines().next().unwrap_or_default();
+        // serde quotes what it met, perhaps changed or cut, so that of a secret only what was expected is kept.
+        let expected = message.split_once(", expected ").map_or("another type", |(_, expected)| expected);
+        let reason = match is_secret(keys, &path) {
+            true => format!("has the wrong type: expected {expected}"),
+            false => format!("is not accepted: {message}"),
+        };
+        vec![Problem::new(path, reason, "")]
+    })
+}
 
 /// Fills the defaults into one table of a list, and looks for unknown and missing fields.
 fn complete(key: &Key, index: usize, table: &mut toml::Table) -> Vec<Problem> {
@@ -128,13 +133,6 @@ fn complete(key: &Key, index: usize, table: &mut toml::Table) -> Vec<Problem> {
         }
     }
     problems
-}
-
-fn raw<R: DeserializeOwned>(tree: toml::Table) -> Result<R, Vec<Problem>> {
-    serde_path_to_error::deserialize(toml::Value::Table(tree)).map_err(|error| {
-        let reason = format!("{SERDE}{}", error.inner().message().lines().next().unwrap_or_default());
-        vec![Problem::new(error.path().to_string(), reason, "")]
-    })
 }
 
 fn insert(tree: &mut toml::Table, path: &[&str], value: Option<toml::Value>) {

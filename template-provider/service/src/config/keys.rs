@@ -14,6 +14,7 @@ pub(crate) struct Keys {
 impl Keys {
     pub(crate) fn of<P: Program>() -> Self {
         let mut all = P::KEYS.to_vec();
+        all.extend(P::SECTIONS.iter().copied().flatten());
         all.extend(operation::keys(P::NAME, P::PAGE));
         Self { program: P::NAME, all }
     }

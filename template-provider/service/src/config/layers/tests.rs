@@ -257,6 +257,14 @@ fn a_secret_is_in_no_message() {
 }
 
 #[test]
+fn of_a_secret_with_the_wrong_type_the_right_type_is_said() {
+    has(
+        &refused(&format!("{URL}password = 12345"), &[], &[]),
+        &["node.password = [redacted]", "expected a string"],
+    );
+}
+
+#[test]
 fn a_secret_that_is_cut_off_does_not_show_its_beginning() {
     let padding = "a".repeat(85);
     let table = format!("{{ address = \"{padding}\", key = 12345678901234567 }}");
