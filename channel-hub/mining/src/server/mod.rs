@@ -1,0 +1,240 @@
+//! The server's end of the Mining Protocol: one [`Session`] a connection.
+//!
+//! What holds at any moment:
+//! - a share is credited once, with the work of the target that its job was handed out with;
+//! - SubmitShares.Success is sent for a share only after [`Session::acknowledge`], SubmitShares.Error at once;
+//! - a block is reported in the same call that its share came in, whatever the channel's target;
+//! - two channels never have the same extranonce prefix, so no work is done twice.
+//!
+//! A connection with one channel gets everything addressed to that channel, because clients of the previous
+//! generation know no groups; from the second channel on the group is addressed. A target changes together
+//! with a job: whether a miner applies SetTarget at once or, as SV2 spec §5.3.21 has it, from the next job on,
+//! comes to the same.
+
+mod assigned;
+mod channel;
+mod config;
+mod current;
+mod event;
+mod opening;
+mod retarget;
+mod shares;
+mod unacknowledged;
+mod work;
+
+pub use assigned::{Assigned, Hashed};
+pub use config::{Config, ConfigError, IdentityCheck, IdentityRefusal};
+pub use current::CurrentWork;
+pub use event::{AcceptedShare, ChannelKind, Event, FoundBlock, OpenedChannel, Ticket};
+
+use crate::extranonce::ExtranoncePrefixes;
+use crate::job::{FIRST_CHANNEL_ID, FIRST_SESSION_JOB_ID, GROUP_CHANNEL_ID, frame};
+use crate::time::Now;
+use channel::Channel;
+use link::{Frame, Received};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use stratum_core::binary_sv2::Str0255Owned;
+use stratum_core::common_messages_sv2::ReconnectOwned;
+use stratum_core::mining_sv2::{self as sv2, CloseChannel, CloseChannelOwned};
+use stratum_core::parsers_sv2::{AnyMessage, CommonMessagesOwned, Mining, MiningOwned};
+
+/// Shortest time between two looks at how fast a channel's shares come.
+const MIN_CHECK: Duration = Duration::from_secs(5);
+
+/// A reason to close the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Fatal {
+    /// A message that does not decode.
+    #[error("malformed message {0:#04x}")]
+    Malformed(u8),
+    /// A message that is not a mining client's to send.
+    #[error("unexpected message {0:#04x}")]
+    Unexpected(u8),
+    /// Far more shares wait for their commit than [`Session::has_room`] allowed.
+    #[error("the client does not wait for answers")]
+    Flood,
+}
+
+/// One connection of a miner or proxy.
+#[derive(Debug)]
+pub struct Session {
+    config: Arc<Config>,
+    flags: u32,
+    prefixes: Arc<ExtranoncePrefixes>,
+    current: CurrentWork,
+    channels: BTreeMap<u32, Channel>,
+    next_channel_id: u32,
+    next_session_job_id: u32,
+    next_ticket: u64,
+    unacknowledged: usize,
+    /// Channels with an answer due.
+    answers: VecDeque<u32>,
+    next_check: Option<Instant>,
+    out: VecDeque<Frame>,
+    events: VecDeque<Event>,
+}
+
+impl Session {
+    /// A session without channels. `flags` are those of SetupConnection; `current` is what new channels get
+    /// to work on until [`Self::apply`] brings something newer.
+    pub fn new(
+        config: Arc<Config>,
+        flags: u32,
+        prefixes: Arc<ExtranoncePrefixes>,
+        current: CurrentWork,
+    ) -> Self {
+        Self {
+            config,
+            flags,
+            prefixes,
+            current,
+            channels: BTreeMap::new(),
+            next_channel_id: FIRST_CHANNEL_ID,
+            next_session_job_id: FIRST_SESSION_JOB_ID,
+            next_ticket: 0,
+            unacknowledged: 0,
+            answers: VecDeque::new(),
+            next_check: None,
+            out: VecDeque::new(),
+            events: VecDeque::new(),
+        }
+    }
+
+    /// Takes in a message of the base protocol; `extensions` are those negotiated. Frames of extensions are
+    /// the shell's: they are ignored here.
+    pub fn handle(&mut self, now: Now, received: &mut Received, extensions: &[u16]) -> Result<(), Fatal> {
+        if received.extension_type() != 0 {
+            return Ok(());
+        }
+        let message_type = received.message_type();
+        match message_type {
+            sv2::MESSAGE_TYPE_SUBMIT_SHARES_STANDARD => self.submit_standard(now, received.payload()),
+            sv2::MESSAGE_TYPE_SUBMIT_SHARES_EXTENDED => {
+                self.submit_extended(now, received.payload(), extensions)
+            }
+            _ => match received.parse() {
+                Ok(AnyMessage::Mining(message)) => self.dispatch(now, message, message_type),
+                Ok(_) => Err(Fatal::Unexpected(message_type)),
+                Err(_) => Err(Fatal::Malformed(message_type)),
+            },
+        }
+    }
+
+    fn dispatch(&mut self, now: Now, message: Mining<'_>, message_type: u8) -> Result<(), Fatal> {
+        match message {
+            Mining::OpenStandardMiningChannel(open) => self.open_standard(now, &open),
+            Mining::OpenExtendedMiningChannel(open) => self.open_extended(now, &open),
+            Mining::UpdateChannel(update) => self.update(now, &update),
+            Mining::CloseChannel(close) => self.closed_by_peer(&close),
+            Mining::SetCustomMiningJob(custom) => self.refuse_custom(custom.channel_id, custom.request_id),
+            _ => return Err(Fatal::Unexpected(message_type)),
+        }
+        Ok(())
+    }
+
+    /// Looks after targets; due at [`Self::poll_timeout`].
+    pub fn handle_timeout(&mut self, now: Now) {
+        if self.next_check.is_some_and(|due| due <= now.instant) {
+            self.next_check = self.check_due(now);
+            self.check_targets(now);
+        }
+    }
+
+    /// When [`Self::handle_timeout`] has something to do.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.next_check
+    }
+
+    /// The next frame to send.
+    pub fn poll_send(&mut self) -> Option<Frame> {
+        if let Some(next) = self.out.pop_front() {
+            return Some(next);
+        }
+        while let Some(channel_id) = self.answers.pop_front() {
+            let Some(channel) = self.channels.get_mut(&channel_id) else { continue };
+            if let Some(success) = channel.unacknowledged.release(channel_id) {
+                self.unacknowledged -= success.new_submits_accepted_count as usize;
+                return Some(frame(MiningOwned::SubmitSharesSuccess(success)));
+            }
+        }
+        None
+    }
+
+    /// The next thing to store, count or show.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// The ledger has committed this share: the miner may hear that it was accepted.
+    pub fn acknowledge(&mut self, ticket: Ticket) {
+        let Some(channel) = self.channels.get_mut(&ticket.channel_id) else { return };
+        if channel.unacknowledged.commit(ticket.number) && !self.answers.contains(&ticket.channel_id) {
+            self.answers.push_back(ticket.channel_id);
+        }
+    }
+
+    /// Whether the shell should read on: `false` while too many shares wait for [`Self::acknowledge`].
+    pub fn has_room(&self) -> bool {
+        self.unacknowledged < self.config.max_unacknowledged
+    }
+
+    /// Mining channels open now.
+    pub fn channels(&self) -> usize {
+        self.channels.len()
+    }
+
+    /// Closes a channel from this side; `reason` is cut at 255 bytes.
+    pub fn close(&mut self, channel_id: u32, reason: &str) {
+        if self.channels.contains_key(&channel_id) {
+            let reason_code = text(reason);
+            self.out
+                .push_back(frame(MiningOwned::CloseChannel(CloseChannelOwned { channel_id, reason_code })));
+            self.remove(channel_id, String::new());
+        }
+    }
+
+    /// Asks the client to connect to another place, or to the same one if `host` is empty (SV2 spec §4.3).
+    pub fn reconnect(&mut self, host: &str, port: u16) {
+        let message = CommonMessagesOwned::Reconnect(ReconnectOwned { new_host: text(host), new_port: port });
+        match Frame::message(message) {
+            Ok(frame) => self.out.push_back(frame),
+            Err(error) => unreachable!("a host of at most 255 bytes fits a frame: {error}"),
+        }
+    }
+
+    /// The id may be the group's: then all channels are closed.
+    fn closed_by_peer(&mut self, close: &CloseChannel<'_>) {
+        let reason = close.reason_code.as_utf8_or_hex();
+        if close.channel_id == GROUP_CHANNEL_ID {
+            let all: Vec<u32> = self.channels.keys().copied().collect();
+            all.into_iter().for_each(|channel_id| self.remove(channel_id, reason.clone()));
+        } else {
+            self.remove(close.channel_id, reason);
+        }
+    }
+
+    fn remove(&mut self, channel_id: u32, reason: String) {
+        if let Some(channel) = self.channels.remove(&channel_id) {
+            self.unacknowledged -= channel.unacknowledged.len();
+            self.events.push_back(Event::Closed { channel_id, reason });
+        }
+        if self.channels.is_empty() {
+            self.next_check = None;
+        }
+    }
+
+    fn check_due(&self, now: Now) -> Option<Instant> {
+        Some(now.instant + self.config.share_interval.max(MIN_CHECK))
+    }
+}
+
+/// A string as the protocol carries it: cut at 255 bytes, at a character's end.
+fn text(text: &str) -> Str0255Owned {
+    let end = text.floor_char_boundary(255);
+    match text[..end].to_owned().try_into() {
+        Ok(text) => text,
+        Err(_) => unreachable!("cut at 255 bytes"),
+    }
+}

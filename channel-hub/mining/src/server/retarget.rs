@@ -1,0 +1,127 @@
+//! Changing targets: vardiff, and UpdateChannel (SV2 spec §5.3.7, §5.3.21).
+
+use super::event::Event;
+use super::opening::is_possible;
+use super::{Session, text};
+use crate::job::frame;
+use crate::time::Now;
+use crate::work::Work;
+use bitcoin::Target;
+use stratum_core::mining_sv2 as codes;
+use stratum_core::mining_sv2::{SetTargetOwned, UpdateChannel, UpdateChannelErrorOwned};
+use stratum_core::parsers_sv2::MiningOwned;
+
+/// A change by this factor does not wait for the next job.
+const URGENT: u128 = 4;
+/// A target that is off by less than this factor is left alone when a miner says how fast it is.
+const NEAR: u128 = 2;
+
+impl Session {
+    /// Asks every channel's vardiff. What it wants waits for the next job, but no longer than until the next
+    /// check.
+    pub(super) fn check_targets(&mut self, now: Now) {
+        let ids: Vec<u32> = self.channels.keys().copied().collect();
+        for id in ids {
+            if self.channels.get(&id).is_some_and(|channel| channel.wanted.is_some()) {
+                self.retarget_now(now, id);
+            } else {
+                self.assess(now, id);
+            }
+        }
+    }
+
+    /// Asks one channel's vardiff.
+    pub(super) fn assess(&mut self, now: Now, channel_id: u32) {
+        let Some(channel) = self.channels.get_mut(&channel_id) else { return };
+        let current = Work::from_target(channel.target);
+        let Some(work) = channel.vardiff.assess(now.instant, current) else { return };
+        let target = work.to_target().min(self.config.easiest_target).min(channel.max_target);
+        if target == channel.target {
+            return;
+        }
+        channel.wanted = Some(target);
+        if !is_within(current, Work::from_target(target), URGENT) {
+            self.retarget_now(now, channel_id);
+        }
+    }
+
+    /// Changes the targets that wait for a job; the caller sends one.
+    pub(super) fn retarget_all(&mut self, now: Now) {
+        for channel in self.channels.values_mut() {
+            if let Some(target) = channel.wanted.take() {
+                channel.target = target;
+                channel.vardiff.restart(now.instant);
+                self.out.push_back(set_target(channel.id, target));
+                self.events.push_back(Event::Target { channel_id: channel.id, target });
+            }
+        }
+    }
+
+    fn retarget_now(&mut self, now: Now, channel_id: u32) {
+        let Some(channel) = self.channels.get_mut(&channel_id) else { return };
+        let Some(target) = channel.wanted.take() else { return };
+        channel.target = target;
+        channel.vardiff.restart(now.instant);
+        self.out.push_back(set_target(channel_id, target));
+        self.events.push_back(Event::Target { channel_id, target });
+        self.hand_out_again(channel_id);
+    }
+
+    /// Always answers: with SetTarget, even if nothing changed, or with UpdateChannel.Error.
+    pub(super) fn update(&mut self, now: Now, update: &UpdateChannel<'_>) {
+        let channel_id = update.channel_id;
+        let max_target = Target::from_le_bytes(*update.maximum_target.as_array());
+        match self.updated(channel_id, update.nominal_hash_rate, max_target) {
+            Ok(()) => {
+                let nominal_hash_rate = update.nominal_hash_rate;
+                self.events.push_back(Event::Updated { channel_id, nominal_hash_rate });
+                self.answer_update(now, channel_id);
+            }
+            Err(code) => {
+                self.out.push_back(frame(MiningOwned::UpdateChannelError(UpdateChannelErrorOwned {
+                    channel_id,
+                    error_code: text(code),
+                })))
+            }
+        }
+    }
+
+    /// Notes what the miner says, and a target if the present one does not suit that.
+    fn updated(&mut self, channel_id: u32, hash_rate: f32, max_target: Target) -> Result<(), &'static str> {
+        if !is_possible(max_target) {
+            return Err(codes::ERROR_CODE_UPDATE_CHANNEL_MAX_TARGET_OUT_OF_RANGE);
+        }
+        let target = self
+            .target_for(hash_rate, max_target)
+            .ok_or(codes::ERROR_CODE_UPDATE_CHANNEL_INVALID_NOMINAL_HASHRATE)?;
+        let channel =
+            self.channels.get_mut(&channel_id).ok_or(codes::ERROR_CODE_UPDATE_CHANNEL_INVALID_CHANNEL_ID)?;
+        channel.max_target = max_target;
+        channel.wanted = None;
+        let is_near = is_within(Work::from_target(channel.target), Work::from_target(target), NEAR);
+        if channel.target > max_target || !is_near {
+            channel.wanted = Some(target);
+        }
+        Ok(())
+    }
+
+    fn answer_update(&mut self, now: Now, channel_id: u32) {
+        let Some(channel) = self.channels.get(&channel_id) else { return };
+        if channel.wanted.is_some() {
+            self.retarget_now(now, channel_id);
+        } else {
+            self.out.push_back(set_target(channel_id, channel.target));
+        }
+    }
+}
+
+/// Whether neither is more than `factor` times the other.
+fn is_within(a: Work, b: Work, factor: u128) -> bool {
+    let (a, b) = (a.hashes(), b.hashes());
+    a <= b.saturating_mul(factor) && b <= a.saturating_mul(factor)
+}
+
+fn set_target(channel_id: u32, target: Target) -> link::Frame {
+    let maximum_target = target.to_le_bytes().into();
+    frame(MiningOwned::SetTarget(SetTargetOwned { channel_id, maximum_target }))
+}

@@ -1,0 +1,113 @@
+//! Shares that come in (SV2 spec §5.3.10-13), and custom jobs, which are not supported.
+
+use super::event::{AcceptedShare, ChannelKind, Event, Ticket};
+use super::{Fatal, Session, text};
+use crate::job::frame;
+use crate::share::Rejection;
+use crate::submission::Submission;
+use crate::time::Now;
+use std::sync::Arc;
+use stratum_core::extensions_sv2::EXTENSION_TYPE_WORKER_HASHRATE_TRACKING;
+use stratum_core::mining_sv2 as sv2;
+use stratum_core::mining_sv2::{SetCustomMiningJobErrorOwned, SubmitSharesErrorOwned};
+use stratum_core::parsers_sv2::MiningOwned;
+
+/// Shares of a channel between two looks of vardiff, besides those on the clock.
+const LOOK_EVERY: u64 = 8;
+/// How many times more than it should a client may have in flight before it is cut off.
+const PATIENCE: usize = 4;
+
+impl Session {
+    pub(super) fn submit_standard(&mut self, now: Now, payload: &[u8]) -> Result<(), Fatal> {
+        let submission = Submission::standard(payload);
+        let malformed = Fatal::Malformed(sv2::MESSAGE_TYPE_SUBMIT_SHARES_STANDARD);
+        self.submit(now, ChannelKind::Standard, &submission.ok_or(malformed)?)
+    }
+
+    pub(super) fn submit_extended(
+        &mut self,
+        now: Now,
+        payload: &[u8],
+        extensions: &[u16],
+    ) -> Result<(), Fatal> {
+        let worker_names = extensions.contains(&EXTENSION_TYPE_WORKER_HASHRATE_TRACKING);
+        let submission = Submission::extended(payload, worker_names);
+        let malformed = Fatal::Malformed(sv2::MESSAGE_TYPE_SUBMIT_SHARES_EXTENDED);
+        self.submit(now, ChannelKind::Extended, &submission.ok_or(malformed)?)
+    }
+
+    fn submit(&mut self, now: Now, kind: ChannelKind, submission: &Submission<'_>) -> Result<(), Fatal> {
+        if self.unacknowledged >= self.config.max_unacknowledged.saturating_mul(PATIENCE) {
+            return Err(Fatal::Flood);
+        }
+        if let Err(reason) = self.take(now, kind, submission) {
+            self.reject(submission, reason);
+        }
+        Ok(())
+    }
+
+    /// Checks a share and credits it.
+    fn take(&mut self, now: Now, kind: ChannelKind, submission: &Submission<'_>) -> Result<(), Rejection> {
+        let channel_id = submission.channel_id;
+        let channel = self
+            .channels
+            .get_mut(&channel_id)
+            .filter(|channel| channel.kind == kind)
+            .ok_or(Rejection::InvalidChannelId)?;
+        let user_identity = Arc::clone(&channel.user_identity);
+        let (job, hashed) = channel.check(submission, now)?;
+        let (work, height) = (job.work, job.job.height());
+        let block =
+            hashed.is_block.then(|| job.block(&submission.choice, &hashed, Arc::clone(&user_identity)));
+        let worker = submission.worker.map(|name| channel.worker(name));
+        if let Some(mut block) = block {
+            block.worker.clone_from(&worker);
+            self.events.push_back(Event::Block(Box::new(block)));
+        }
+        if !hashed.is_share {
+            return Err(Rejection::DifficultyTooLow); // a block all the same, where the network's target is easy
+        }
+        let number = self.next_ticket;
+        self.next_ticket += 1;
+        self.unacknowledged += 1;
+        channel.credit(number, submission.sequence_number, work);
+        let is_full = channel.is_full();
+        let ticket = Ticket { channel_id, number };
+        let hash = hashed.hash;
+        let share = AcceptedShare { ticket, channel_id, user_identity, worker, work, height, hash };
+        self.events.push_back(Event::Share(share));
+        self.after_share(now, channel_id, is_full);
+        Ok(())
+    }
+
+    fn after_share(&mut self, now: Now, channel_id: u32, is_full: bool) {
+        if is_full && !self.renew_extranonce_prefix(channel_id) {
+            self.close(channel_id, "extranonce-space-exhausted");
+        }
+        if self.next_ticket.is_multiple_of(LOOK_EVERY) {
+            self.assess(now, channel_id);
+        }
+    }
+
+    fn reject(&mut self, submission: &Submission<'_>, reason: Rejection) {
+        let channel_id = submission.channel_id;
+        let worker = match self.channels.get_mut(&channel_id) {
+            Some(channel) => submission.worker.map(|name| channel.worker(name)),
+            None => None,
+        };
+        self.events.push_back(Event::Rejected { channel_id, worker, reason });
+        self.out.push_back(frame(MiningOwned::SubmitSharesError(SubmitSharesErrorOwned {
+            channel_id,
+            sequence_number: submission.sequence_number,
+            error_code: text(reason.code()),
+        })));
+    }
+
+    pub(super) fn refuse_custom(&mut self, channel_id: u32, request_id: u32) {
+        self.out.push_back(frame(MiningOwned::SetCustomMiningJobError(SetCustomMiningJobErrorOwned {
+            channel_id,
+            request_id,
+            error_code: text(sv2::ERROR_CODE_SET_CUSTOM_MINING_JOB_JD_NOT_SUPPORTED),
+        })));
+    }
+}

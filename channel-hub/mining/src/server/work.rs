@@ -1,0 +1,151 @@
+//! Handing out work: jobs, tips, new extranonce prefixes.
+
+use super::Session;
+use super::assigned::{root_for_standard, standard_extranonce};
+use super::current::Change;
+use super::event::ChannelKind;
+use crate::REQUIRES_STANDARD_JOBS;
+use crate::job::{Address, FIRST_SESSION_JOB_ID, Job, WorkUpdate, frame};
+use crate::time::Now;
+use crate::tip::Tip;
+use link::Frame;
+use std::sync::Arc;
+use stratum_core::binary_sv2::Sv2OptionOwned;
+use stratum_core::mining_sv2::{NewMiningJobOwned, SetExtranoncePrefixOwned};
+use stratum_core::parsers_sv2::MiningOwned;
+
+impl Session {
+    /// Passes new work on to the connection's channels.
+    pub fn apply(&mut self, now: Now, update: &WorkUpdate) {
+        match self.current.change(update) {
+            Change::Future(job) => {
+                self.channels.values_mut().for_each(|channel| channel.expect(job.id()));
+                self.send_job(&job, None);
+            }
+            Change::Job { job, tip, new_tip: false, .. } => {
+                self.retarget_all(now);
+                self.assign_all(&job, &tip);
+                self.send_job(&job, Some(tip.min_ntime()));
+            }
+            Change::Job { job, tip, new_block, .. } => {
+                self.retarget_all(now);
+                self.send_job(&job, None);
+                self.move_to(&job, &tip, new_block);
+            }
+            Change::Activated { job, tip, new_block } => {
+                self.retarget_all(now);
+                self.move_to(&job, &tip, new_block);
+                self.channels.values_mut().for_each(super::channel::Channel::forget_future);
+            }
+            Change::Lost => self.channels.values_mut().for_each(super::channel::Channel::retire_all),
+        }
+    }
+
+    /// Gives a channel another extranonce prefix, for the jobs from now on, the current one under a new id
+    /// included. Shares of the jobs it had are stale from now on. `false` if there is no prefix left, or no
+    /// such channel.
+    pub fn renew_extranonce_prefix(&mut self, channel_id: u32) -> bool {
+        let Some(channel) = self.channels.get_mut(&channel_id) else { return false };
+        let Some(prefix) = self.prefixes.take() else { return false };
+        channel.prefix = prefix;
+        channel.retire_all();
+        let whole = match channel.kind {
+            ChannelKind::Standard => standard_extranonce(&prefix),
+            ChannelKind::Extended => prefix.to_vec(),
+        };
+        let Ok(extranonce_prefix) = whole.try_into() else {
+            unreachable!("an extranonce has at most 32 bytes")
+        };
+        self.out.push_back(frame(MiningOwned::SetExtranoncePrefix(SetExtranoncePrefixOwned {
+            channel_id,
+            extranonce_prefix,
+        })));
+        self.hand_out_again(channel_id);
+        true
+    }
+
+    /// Gives a new channel what there is to work on.
+    pub(super) fn start(&mut self, channel_id: u32) {
+        let to = Address::Channel(channel_id);
+        let Some(channel) = self.channels.get_mut(&channel_id) else { return };
+        if let Some((job, tip)) = self.current.active() {
+            channel.assign(job.id(), job, tip, self.config.max_jobs);
+            self.out.push_back(job_frame(channel, job, None));
+            self.out.push_back(tip.frame(to, job.id()));
+        }
+        for job in self.current.future() {
+            channel.expect(job.id());
+            self.out.push_back(job_frame(channel, job, None));
+        }
+    }
+
+    /// Hands the current job out to one channel under an id of this session, so that what changed for the
+    /// channel holds at once.
+    pub(super) fn hand_out_again(&mut self, channel_id: u32) {
+        let Some((job, tip)) = self.current.active() else { return };
+        let Some(channel) = self.channels.get_mut(&channel_id) else { return };
+        let id = self.next_session_job_id;
+        self.next_session_job_id = id.checked_add(1).unwrap_or(FIRST_SESSION_JOB_ID);
+        channel.assign(id, job, tip, self.config.max_jobs);
+        let min_ntime = Some(tip.min_ntime());
+        self.out.push_back(match channel.newest_root() {
+            Some(root) => standard_frame(channel_id, id, job, min_ntime, root),
+            None => job.encode(channel_id, id, min_ntime),
+        });
+    }
+
+    fn assign_all(&mut self, job: &Arc<Job>, tip: &Arc<Tip>) {
+        for channel in self.channels.values_mut() {
+            channel.assign(job.id(), job, tip, self.config.max_jobs);
+        }
+    }
+
+    fn move_to(&mut self, job: &Arc<Job>, tip: &Arc<Tip>, new_block: bool) {
+        if new_block {
+            self.channels.values_mut().for_each(super::channel::Channel::retire_all);
+        }
+        self.send_tip(tip, job.id());
+        self.assign_all(job, tip);
+    }
+
+    /// Whether the group is addressed; else every channel by itself.
+    fn addresses_group(&self) -> bool {
+        self.channels.len() > 1 && self.flags & REQUIRES_STANDARD_JOBS == 0
+    }
+
+    fn send_job(&mut self, job: &Job, min_ntime: Option<u32>) {
+        if self.addresses_group() {
+            self.out.push_back(job.frame(Address::Group, min_ntime));
+        } else {
+            self.out.extend(self.channels.values().map(|channel| job_frame(channel, job, min_ntime)));
+        }
+    }
+
+    fn send_tip(&mut self, tip: &Tip, job_id: u32) {
+        if self.addresses_group() {
+            self.out.push_back(tip.frame(Address::Group, job_id));
+        } else {
+            self.out.extend(self.channels.keys().map(|id| tip.frame(Address::Channel(*id), job_id)));
+        }
+    }
+}
+
+/// A job as one channel gets it.
+fn job_frame(channel: &super::channel::Channel, job: &Job, min_ntime: Option<u32>) -> Frame {
+    match channel.kind {
+        ChannelKind::Extended => job.frame(Address::Channel(channel.id), min_ntime),
+        ChannelKind::Standard => {
+            standard_frame(channel.id, job.id(), job, min_ntime, root_for_standard(job, &channel.prefix))
+        }
+    }
+}
+
+fn standard_frame(channel_id: u32, job_id: u32, job: &Job, min_ntime: Option<u32>, root: [u8; 32]) -> Frame {
+    frame(MiningOwned::NewMiningJob(NewMiningJobOwned {
+        channel_id,
+        job_id,
+        min_ntime: Sv2OptionOwned::new(min_ntime),
+        version: job.version(),
+        merkle_root: root.into(),
+    }))
+}

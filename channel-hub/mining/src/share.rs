@@ -1,0 +1,126 @@
+//! What a share may vary, and the reasons to reject one.
+
+use crate::time::Now;
+use crate::tip::Tip;
+use std::fmt;
+use stratum_core::mining_sv2 as codes;
+
+/// Version bits that a miner may roll (BIP323).
+pub const VERSION_ROLLING_MASK: u32 = stratum_core::channels_sv2::VERSION_ROLLING_MASK;
+/// How far a block's time may be ahead of the clock, in seconds (consensus).
+pub const MAX_FUTURE_BLOCK_TIME: u32 = stratum_core::channels_sv2::MAX_FUTURE_BLOCK_TIME;
+
+/// What a miner chose, as it submits it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Choice<'a> {
+    /// Header nonce.
+    pub nonce: u32,
+    /// Header time, seconds since 1970.
+    pub ntime: u32,
+    /// Header version, all of it.
+    pub version: u32,
+    /// The rollable part of the extranonce; empty on a standard channel.
+    pub extranonce: &'a [u8],
+}
+
+/// Why a share is not counted. [`Self::code`] is what the miner is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Rejection {
+    /// No such mining channel on this connection, or one of the other kind.
+    InvalidChannelId,
+    /// The job belongs to an earlier tip, or is too many jobs back.
+    Stale,
+    /// Never handed out on this channel, or still a future job.
+    InvalidJobId,
+    /// The hash misses the target that the job was handed out with.
+    DifficultyTooLow,
+    /// Counted before.
+    Duplicate,
+    /// The extranonce is not as long as the channel's.
+    BadExtranonceSize,
+    /// A version other than the job's, and this job does not allow that.
+    VersionRollingNotAllowed,
+    /// A version that differs from the job's outside of [`VERSION_ROLLING_MASK`].
+    InvalidVersionBit,
+    /// The time is before the tip's `min_ntime` or too far ahead.
+    InvalidTime,
+}
+
+impl Rejection {
+    /// The error code of SubmitShares.Error (SV2 spec §5.3.13).
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::InvalidChannelId => codes::ERROR_CODE_SUBMIT_SHARES_INVALID_CHANNEL_ID,
+            Self::Stale => codes::ERROR_CODE_SUBMIT_SHARES_STALE_SHARE,
+            Self::InvalidJobId => codes::ERROR_CODE_SUBMIT_SHARES_INVALID_JOB_ID,
+            Self::DifficultyTooLow => codes::ERROR_CODE_SUBMIT_SHARES_DIFFICULTY_TOO_LOW,
+            Self::Duplicate => codes::ERROR_CODE_SUBMIT_SHARES_DUPLICATE_SHARE,
+            Self::BadExtranonceSize => codes::ERROR_CODE_SUBMIT_SHARES_BAD_EXTRANONCE_SIZE,
+            Self::VersionRollingNotAllowed => codes::ERROR_CODE_VERSION_ROLLING_NOT_ALLOWED,
+            Self::InvalidVersionBit => codes::ERROR_CODE_SUBMIT_SHARES_INVALID_NON_ROLLABLE_VERSION_BIT,
+            Self::InvalidTime => codes::ERROR_CODE_SUBMIT_SHARES_INVALID_SHARE,
+        }
+    }
+}
+
+impl fmt::Display for Rejection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.code())
+    }
+}
+
+/// Whether `version` may be submitted for a job of version `job`.
+pub fn check_version(version: u32, job: u32, rolling_allowed: bool) -> Result<(), Rejection> {
+    let difference = version ^ job;
+    match rolling_allowed {
+        true if difference & !VERSION_ROLLING_MASK != 0 => Err(Rejection::InvalidVersionBit),
+        false if difference != 0 => Err(Rejection::VersionRollingNotAllowed),
+        _ => Ok(()),
+    }
+}
+
+/// Whether `ntime` may be submitted under `tip`: from its `min_ntime` to as far ahead as a block may be, with
+/// the time that has passed since the tip came added. A miner that rolls time stays far below; one that
+/// stamps its wall clock does too.
+pub fn check_time(ntime: u32, tip: &Tip, now: Now) -> Result<(), Rejection> {
+    let elapsed = now.instant.saturating_duration_since(tip.received()).as_secs();
+    let elapsed = u32::try_from(elapsed).unwrap_or(u32::MAX);
+    let latest = tip.min_ntime().saturating_add(elapsed).saturating_add(MAX_FUTURE_BLOCK_TIME);
+    if (tip.min_ntime()..=latest).contains(&ntime) { Ok(()) } else { Err(Rejection::InvalidTime) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::{Duration, Instant};
+
+    #[test]
+    fn only_the_bits_of_bip323_may_roll() {
+        let job = 0x2000_0000;
+        assert_eq!(check_version(0x3fff_ffe0, job, true), Ok(()));
+        assert_eq!(check_version(0x2000_0001, job, true), Err(Rejection::InvalidVersionBit));
+        assert_eq!(check_version(0x6000_0000, job, true), Err(Rejection::InvalidVersionBit));
+        assert_eq!(check_version(job, job, false), Ok(()));
+        assert_eq!(check_version(0x2000_0020, job, false), Err(Rejection::VersionRollingNotAllowed));
+    }
+
+    #[test]
+    fn time_moves_the_latest_ntime_but_not_the_earliest() {
+        let start = Now { instant: Instant::now(), unix: 1_000_000 };
+        let tip = Tip::new([0; 32], 0x207f_ffff, 1_000_000, start.instant);
+        let later = start.after(Duration::from_secs(60));
+        assert_eq!(check_time(999_999, &tip, later), Err(Rejection::InvalidTime));
+        assert_eq!(check_time(1_000_000, &tip, later), Ok(()));
+        assert_eq!(check_time(1_007_200, &tip, start), Ok(()));
+        assert_eq!(check_time(1_007_201, &tip, start), Err(Rejection::InvalidTime));
+        assert_eq!(check_time(1_007_260, &tip, later), Ok(()));
+        assert_eq!(check_time(1_007_261, &tip, later), Err(Rejection::InvalidTime));
+    }
+
+    #[test]
+    fn an_ntime_near_the_end_of_u32_does_not_overflow() {
+        let start = Now { instant: Instant::now(), unix: u32::MAX };
+        let tip = Tip::new([0; 32], 0x207f_ffff, u32::MAX - 1, start.instant);
+        assert_eq!(check_time(u32::MAX, &tip, start), Ok(()));
+    }
+}

@@ -1,0 +1,76 @@
+//! The chain tip that jobs build on.
+
+use bitcoin::{CompactTarget, Target};
+use link::Frame;
+use std::sync::OnceLock;
+use std::time::Instant;
+use stratum_core::mining_sv2::SetNewPrevHashOwned;
+use stratum_core::parsers_sv2::MiningOwned;
+
+use crate::job::Address;
+
+/// What the template provider said about the next block's header, shared by every session.
+#[derive(Debug)]
+pub struct Tip {
+    prev_hash: [u8; 32],
+    nbits: u32,
+    min_ntime: u32,
+    received: Instant,
+    target: Target,
+    frames: [OnceLock<(u32, Frame)>; 2],
+}
+
+impl Tip {
+    /// `prev_hash` in internal byte order; `min_ntime` is the template provider's `header_timestamp`, in
+    /// seconds since 1970; `received` is when the template provider said so.
+    pub fn new(prev_hash: [u8; 32], nbits: u32, min_ntime: u32, received: Instant) -> Self {
+        let target = Target::from_compact(CompactTarget::from_consensus(nbits));
+        Self { prev_hash, nbits, min_ntime, received, target, frames: Default::default() }
+    }
+
+    /// Hash of the block to build on, internal byte order.
+    pub const fn prev_hash(&self) -> &[u8; 32] {
+        &self.prev_hash
+    }
+
+    /// The next block's target in compact form.
+    pub const fn nbits(&self) -> u32 {
+        self.nbits
+    }
+
+    /// The next block's target.
+    pub const fn target(&self) -> Target {
+        self.target
+    }
+
+    /// Smallest nTime a share may have, in seconds since 1970.
+    pub const fn min_ntime(&self) -> u32 {
+        self.min_ntime
+    }
+
+    /// When the template provider announced it.
+    pub const fn received(&self) -> Instant {
+        self.received
+    }
+
+    /// SetNewPrevHash that makes `job_id` the job of this tip. Connections send the same bytes to the same
+    /// [`Address`], so those are kept; another address or job id is encoded anew.
+    pub(crate) fn frame(&self, to: Address, job_id: u32) -> Frame {
+        let encode = || self.encode(to.channel_id(), job_id);
+        let Some(kept) = to.shared_slot().map(|slot| self.frames[slot].get_or_init(|| (job_id, encode())))
+        else {
+            return encode();
+        };
+        if kept.0 == job_id { kept.1.clone() } else { encode() }
+    }
+
+    fn encode(&self, channel_id: u32, job_id: u32) -> Frame {
+        crate::job::frame(MiningOwned::SetNewPrevHash(SetNewPrevHashOwned {
+            channel_id,
+            job_id,
+            prev_hash: self.prev_hash.into(),
+            min_ntime: self.min_ntime,
+            nbits: self.nbits,
+        }))
+    }
+}
