@@ -90,9 +90,21 @@ impl Miner {
         self.tally.borrow().clone()
     }
 
-    /// Follows the counts.
-    pub fn tallies(&self) -> watch::Receiver<Tally> {
-        self.tally.clone()
+    /// Waits until the counts satisfy `condition`.
+    ///
+    /// # Errors
+    /// They did not within `deadline`; the error shows them.
+    pub async fn until(
+        &self,
+        what: &str,
+        deadline: Duration,
+        mut condition: impl FnMut(&Tally) -> bool,
+    ) -> anyhow::Result<Tally> {
+        let mut tallies = self.tally.clone();
+        match timeout(deadline, tallies.wait_for(|tally| condition(tally))).await {
+            Ok(Ok(tally)) => Ok(tally.clone()),
+            _ => anyhow::bail!("waited {} s in vain: {what}; now {:?}", deadline.as_secs(), self.tally()),
+        }
     }
 
     /// Hashes tried since the start; renewed every second.

@@ -1,11 +1,16 @@
 //! What hub and proxy say they counted, from their pages.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use serde_json::Value;
 
-use super::World;
+use super::{World, until};
+use crate::sv1::Miner;
+
+/// For the last shares on their way, and for the ledger's commit.
+const SETTLING: Duration = Duration::from_secs(20);
 
 /// What is in a hub's ledger.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -36,12 +41,14 @@ pub struct Forwarded {
     pub credited: u64,
     /// Refused by the upstream.
     pub refused: u64,
+    /// Never answered, since the connection ended.
+    pub unanswered: u64,
 }
 
 impl Forwarded {
-    /// Shares on their way, or lost with a connection.
+    /// Shares whose answer may still come.
     pub fn waiting(&self) -> u64 {
-        self.forwarded.saturating_sub(self.credited + self.refused)
+        self.forwarded.saturating_sub(self.credited + self.refused + self.unanswered)
     }
 }
 
@@ -60,6 +67,38 @@ impl World {
     /// The proxy does not answer.
     pub async fn forwarded(&self) -> anyhow::Result<Forwarded> {
         self.proxy.forwarded().await
+    }
+}
+
+impl World {
+    /// Stops the miners' search and waits until all counts agree: no share waits for an answer, and what the proxy says
+    /// is credited is in the ledger, worker by worker. Returns the ledger.
+    ///
+    /// # Errors
+    /// They do not come to agree; the error says which do not.
+    pub async fn settle(&self, miners: &[&Miner]) -> anyhow::Result<Credits> {
+        for miner in miners {
+            miner.limit(Some(0));
+        }
+        until("every share is credited", SETTLING, async || self.agreed(miners).await).await
+    }
+
+    async fn agreed(&self, miners: &[&Miner]) -> anyhow::Result<Credits> {
+        for tally in miners.iter().map(|miner| miner.tally()) {
+            let answered = tally.answered() + tally.unanswered;
+            ensure!(tally.submitted == answered, "{} shares sent, {answered} answered", tally.submitted);
+        }
+        let (credits, forwarded) = (self.credits().await?, self.forwarded().await?);
+        ensure!(forwarded.waiting() == 0, "shares are on their way: {forwarded:?}");
+        ensure!(
+            forwarded.credited == credits.shares,
+            "the proxy says {forwarded:?}, the ledger {}",
+            credits.shares
+        );
+        let shares: u64 = credits.workers.values().map(|worker| worker.shares).sum();
+        let work: u128 = credits.workers.values().map(|worker| worker.work).sum();
+        ensure!((shares, work) == (credits.shares, credits.work), "the workers do not add up: {credits:?}");
+        Ok(credits)
     }
 }
 
@@ -88,7 +127,12 @@ impl super::Part {
     pub async fn forwarded(&self) -> anyhow::Result<Forwarded> {
         let totals = self.api("totals").await?;
         let of = |name| count(&totals, name);
-        Ok(Forwarded { forwarded: of("forwarded")?, credited: of("credited")?, refused: of("refused")? })
+        Ok(Forwarded {
+            forwarded: of("forwarded")?,
+            credited: of("credited")?,
+            refused: of("refused")?,
+            unanswered: of("unanswered")?,
+        })
     }
 }
 
