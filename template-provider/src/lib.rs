@@ -1,1 +1,34 @@
 //! sluice-tp: turns bitcoind's block templates into SV2 Template Distribution.
+//!
+//! A [`source`] feeds templates; every client, in a task of its own, sends its miners those that leave room for its
+//! coinbase, and hands back solutions, which become blocks on every node there is. Nothing waits for a client.
+//!
+//! | module | what for |
+//! |---|---|
+//! | [`program`] | the program as [`service`] runs it |
+//! | [`config`] | its configuration |
+//! | [`source`], [`gbt`] | where templates come from: any source, and `getblocktemplate` |
+//! | [`feed`] | the template that all clients mine on |
+//! | [`listener`], [`session`], [`clients`] | clients: accepted, served, shown |
+//! | [`solutions`], [`solution_store`] | blocks found: on their way to the nodes, and on disk until one has them |
+//! | [`status`] | page, API and metrics |
+
+pub mod clients;
+pub mod config;
+pub mod feed;
+pub mod gbt;
+pub mod listener;
+pub mod program;
+pub mod session;
+pub mod solution_store;
+pub mod solutions;
+pub mod source;
+pub mod status;
+
+pub use program::TemplateProvider;
+
+/// Now, in Unix seconds; 0 before 1970, `u32::MAX` after 2106.
+pub(crate) fn unix_now() -> u32 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |time| u32::try_from(time.as_secs()).unwrap_or(u32::MAX))
+}

@@ -22,6 +22,15 @@ pub struct BlockTemplate {
     complete: OnceLock<Arc<Template>>,
 }
 
+/// What miners build on. The target belongs to it: on test networks it falls when no block comes for long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tip {
+    /// The block before.
+    pub prev_hash: BlockHash,
+    /// The target, as the header carries it.
+    pub bits: CompactTarget,
+}
+
 /// The contents of a [`BlockTemplate`].
 #[derive(Clone, Debug)]
 pub struct Parts {
@@ -115,6 +124,11 @@ impl BlockTemplate {
     /// The tip this builds on.
     pub fn prev_hash(&self) -> BlockHash {
         self.parts.prev_hash
+    }
+
+    /// What SetNewPrevHash says of it.
+    pub fn tip(&self) -> Tip {
+        Tip { prev_hash: self.parts.prev_hash, bits: self.parts.bits }
     }
 
     /// The target that a block's hash must not exceed.

@@ -23,7 +23,7 @@ pub mod server;
 pub mod solution;
 pub mod template;
 
-pub use block_template::{BlockTemplate, Coinbase, Parts, TemplateTransaction};
+pub use block_template::{BlockTemplate, Coinbase, Parts, TemplateTransaction, Tip};
 pub use client::Client;
 pub use fit::{Constraints, Unfit};
 pub use id::TemplateIds;

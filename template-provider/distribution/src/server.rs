@@ -8,7 +8,6 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bitcoin::BlockHash;
 use link::{Frame, Received};
 use stratum_core::parsers_sv2::{AnyMessage, TemplateDistribution, TemplateDistributionOwned};
 use stratum_core::template_distribution_sv2::{
@@ -17,6 +16,7 @@ use stratum_core::template_distribution_sv2::{
     SubmitSolution,
 };
 
+use crate::block_template::Tip;
 use crate::template::EncodeError;
 use crate::{BlockTemplate, Constraints, Solution, SolutionError, Template, Unfit};
 
@@ -97,7 +97,7 @@ pub struct Server {
     changes: u32,
     published: Option<Arc<BlockTemplate>>,
     /// The tip of the last SetNewPrevHash.
-    tip: Option<BlockHash>,
+    tip: Option<Tip>,
     /// Templates that may still be solved, oldest first; the last one is in force.
     sent: VecDeque<Sent>,
     outgoing: VecDeque<Outgoing>,
@@ -219,8 +219,8 @@ impl Server {
             return Ok(());
         };
         let template = published.fit(constraints, self.current().map(|template| template.id()))?;
-        let new_tip = self.tip != Some(published.prev_hash());
-        self.tip = Some(published.prev_hash());
+        let new_tip = self.tip != Some(published.tip());
+        self.tip = Some(published.tip());
         self.outgoing.push_back(Outgoing::Frame(template.new_template_frame(new_tip)?));
         if new_tip {
             self.outgoing.push_back(Outgoing::Frame(template.prev_hash_frame()?));
@@ -250,7 +250,7 @@ impl Server {
         }
         let answer = match self.template(template_id) {
             None => Err(NOT_FOUND),
-            Some(template) if Some(template.source().prev_hash()) != self.tip => Err(STALE),
+            Some(template) if Some(template.source().tip()) != self.tip => Err(STALE),
             Some(template) => Ok(Arc::clone(template)),
         };
         self.events.push_back(Event::TransactionDataRequested { template_id, found: answer.is_ok() });

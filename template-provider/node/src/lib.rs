@@ -9,6 +9,7 @@
 //! | [`config`] | where the node is and how to log in |
 //! | [`template`] | the answer of `getblocktemplate` |
 //! | [`info`] | the other answers |
+//! | [`section`] | the `[node]` section of a program's configuration |
 //! | [`error`] | [`NodeError`]: what is wrong and how to mend it |
 //! | `rpc` | one JSON-RPC call over HTTP |
 
@@ -17,6 +18,7 @@ pub mod config;
 pub mod error;
 pub mod info;
 mod rpc;
+pub mod section;
 pub mod template;
 
 pub use client::Node;

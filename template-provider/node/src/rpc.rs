@@ -64,6 +64,8 @@ impl Rpc {
             .no_proxy()
             .tcp_nodelay(true)
             .tcp_keepalive(Duration::from_secs(15))
+            .tcp_keepalive_interval(Duration::from_secs(5))
+            .tcp_keepalive_retries(3)
             .pool_idle_timeout(IDLE)
             .connect_timeout(CONNECT.min(config.timeout))
             .build()

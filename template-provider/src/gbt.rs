@@ -1,0 +1,179 @@
+//! Templates by `getblocktemplate`: new tips by long poll, higher fees by a plain call now and then (a long poll looks at
+//! the mempool only after a minute).
+
+use std::collections::HashMap;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bitcoin::Wtxid;
+use distribution::{Coinbase, Parts, TemplateTransaction};
+use node::{GetBlockTemplate, Node, NodeError};
+use service::Backoff;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use crate::config::Fees;
+use crate::feed::{Feed, Offer};
+use crate::source::Source;
+
+/// Waits between attempts to reach a node that is away: short, since miners work for nothing meanwhile.
+const FIRST_WAIT: Duration = Duration::from_millis(100);
+const LONGEST_WAIT: Duration = Duration::from_secs(2);
+
+/// The source that asks one node by JSON-RPC.
+#[derive(Debug)]
+pub struct Gbt {
+    node: Node,
+    fees: Fees,
+    /// The last template's transactions: the next one shares their bytes.
+    known: HashMap<Wtxid, Arc<[u8]>>,
+}
+
+/// Why no template comes.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error(transparent)]
+    Node(#[from] NodeError),
+    #[error("the node's template is inconsistent: transaction {position} depends on {depends}")]
+    Order { position: usize, depends: usize },
+}
+
+impl Gbt {
+    /// Templates of this node.
+    pub fn new(node: Node, fees: Fees) -> Self {
+        Self { node, fees, known: HashMap::new() }
+    }
+
+    /// Follows the node until it fails.
+    async fn follow(&mut self, feed: &mut Feed, backoff: &mut Backoff) -> Result<(), Failure> {
+        let info = self.node.ready().await?;
+        info!(node = self.node.url(), version = info.subversion, height = info.height, "node reached");
+        feed.reached(info);
+        let first = self.node.block_template().await?;
+        warn_of_signatures(&first);
+        let mut poll = pin!(next_tip(self.node.clone(), first.long_poll_id.clone()));
+        let mut refresh = pin!(later(self.node.clone(), self.fees.interval));
+        self.offer(feed, first)?;
+        backoff.reset();
+        loop {
+            let (template, polled) = tokio::select! {
+                biased;
+                template = &mut poll => (template?, true),
+                template = &mut refresh => (template?, false),
+            };
+            let long_poll_id = template.long_poll_id.clone();
+            let new_tip = self.offer(feed, template)? == Offer::NewTip;
+            // On a new tip whatever the other call brings is old, and must not take the clients back.
+            if polled || new_tip {
+                poll.set(next_tip(self.node.clone(), long_poll_id));
+            }
+            if !polled || new_tip {
+                refresh.set(later(self.node.clone(), self.fees.interval));
+            }
+        }
+    }
+
+    fn offer(&mut self, feed: &mut Feed, template: GetBlockTemplate) -> Result<Offer, Failure> {
+        let parts = self.parts(template)?;
+        let (height, transactions) = (parts.height, parts.transactions.len());
+        let (prev_hash, value) = (parts.prev_hash, parts.coinbase.value);
+        let offer = feed.offer(parts, self.fees.threshold);
+        match offer {
+            Offer::NewTip => info!(height, %prev_hash, transactions, %value, "new tip"),
+            Offer::HigherFees => debug!(height, transactions, %value, "higher fees"),
+            Offer::Kept => {}
+        }
+        Ok(offer)
+    }
+
+    fn parts(&mut self, template: GetBlockTemplate) -> Result<Parts, Failure> {
+        let before = std::mem::take(&mut self.known);
+        let mut transactions = Vec::with_capacity(template.transactions.len());
+        for (position, transaction) in template.transactions.into_iter().enumerate() {
+            let transaction = shared(position, transaction, &before)?;
+            self.known.insert(transaction.wtxid, Arc::clone(&transaction.data));
+            transactions.push(transaction);
+        }
+        Ok(Parts {
+            version: template.version,
+            prev_hash: template.previous_block_hash,
+            height: template.height,
+            bits: template.bits,
+            time: template.current_time.max(template.min_time),
+            coinbase: Coinbase::at(
+                template.height,
+                template.coinbase_value,
+                template.default_witness_commitment,
+            ),
+            transactions,
+            weight_limit: template.weight_limit,
+            sigop_limit: template.sigop_limit,
+        })
+    }
+}
+
+impl Source for Gbt {
+    async fn run(mut self, mut feed: Feed, shutdown: CancellationToken) {
+        let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
+        loop {
+            let failure = tokio::select! {
+                failure = self.follow(&mut feed, &mut backoff) => failure,
+                () = shutdown.cancelled() => return,
+            };
+            if let Err(failure) = failure
+                && feed.away(failure.to_string())
+            {
+                warn!("no templates: {failure}");
+            }
+            tokio::select! {
+                () = tokio::time::sleep(backoff.wait()) => {}
+                () = shutdown.cancelled() => return,
+            }
+        }
+    }
+}
+
+async fn next_tip(node: Node, long_poll_id: String) -> Result<GetBlockTemplate, NodeError> {
+    node.block_template_after(&long_poll_id).await
+}
+
+async fn later(node: Node, interval: Duration) -> Result<GetBlockTemplate, NodeError> {
+    tokio::time::sleep(interval).await;
+    node.block_template().await
+}
+
+/// The transaction with positions counted from 0, its bytes shared with the template `before`.
+fn shared(
+    position: usize,
+    transaction: node::TemplateTransaction,
+    before: &HashMap<Wtxid, Arc<[u8]>>,
+) -> Result<TemplateTransaction, Failure> {
+    let from_zero = |depends: usize| match depends.checked_sub(1) {
+        Some(depends) if depends < position => Ok(depends),
+        _ => Err(Failure::Order { position: position + 1, depends }),
+    };
+    Ok(TemplateTransaction {
+        data: before.get(&transaction.wtxid).cloned().unwrap_or_else(|| transaction.data.into()),
+        txid: transaction.txid,
+        wtxid: transaction.wtxid,
+        depends: transaction.depends.into_iter().map(from_zero).collect::<Result<_, _>>()?,
+        fee: transaction.fee,
+        sigops: transaction.sigops,
+        weight: transaction.weight,
+    })
+}
+
+/// Whether blocks on this chain need a signature of its owners (BIP325): then nothing mined here is ever a block.
+pub fn needs_signature(template: &GetBlockTemplate) -> bool {
+    const OP_TRUE: [u8; 1] = [0x51];
+    template.signet_challenge.as_ref().is_some_and(|challenge| challenge.as_bytes() != OP_TRUE)
+}
+
+fn warn_of_signatures(template: &GetBlockTemplate) {
+    if needs_signature(template) {
+        warn!(
+            "blocks of this signet need its owners' signature: none mined here is valid; use -signetchallenge=51"
+        );
+    }
+}

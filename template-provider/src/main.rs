@@ -1,0 +1,5 @@
+//! sluice-tp.
+
+fn main() -> std::process::ExitCode {
+    service::run::<template_provider::TemplateProvider>()
+}

@@ -1,0 +1,169 @@
+//! Found blocks on disk: `<hash>.block` in the directory until a node has it, then in `done/`; in `rejected/` if no
+//! node wants it.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use bitcoin::consensus::encode::deserialize;
+use bitcoin::{Block, BlockHash};
+use tracing::warn;
+
+/// Most blocks kept in `done/` and in `rejected/`, each; the oldest go.
+const KEPT: usize = 100;
+
+/// The directory.
+#[derive(Clone, Debug)]
+pub struct SolutionStore {
+    directory: PathBuf,
+}
+
+/// Why a block need not be submitted any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Settled {
+    /// A node has it.
+    Done,
+    /// No node wants it.
+    Rejected,
+}
+
+/// A block that no node has, as far as we know.
+#[derive(Debug)]
+pub struct Pending {
+    /// The block.
+    pub block: Block,
+    /// The same, serialised.
+    pub bytes: Vec<u8>,
+    /// When it was found.
+    pub found: SystemTime,
+}
+
+impl SolutionStore {
+    /// Makes the directory and those in it.
+    pub fn open(directory: PathBuf) -> io::Result<Self> {
+        for settled in [Settled::Done, Settled::Rejected] {
+            fs::create_dir_all(directory.join(settled.folder()))?;
+        }
+        Ok(Self { directory })
+    }
+
+    /// Writes a block, whole or not at all, so that it outlives this process. It outlives a power cut once
+    /// [`Self::sync`] has returned.
+    pub fn write(&self, hash: BlockHash, block: &[u8]) -> io::Result<File> {
+        let unfinished = self.directory.join(format!("{hash}.part"));
+        let mut file = File::create(&unfinished)?;
+        file.write_all(block)?;
+        fs::rename(unfinished, self.path(hash))?;
+        Ok(file)
+    }
+
+    /// Waits until what [`Self::write`] wrote is on the disk.
+    pub fn sync(&self, file: &File) -> io::Result<()> {
+        file.sync_all()?;
+        File::open(&self.directory)?.sync_all()
+    }
+
+    /// Puts a block away.
+    pub fn settle(&self, hash: BlockHash, settled: Settled) -> io::Result<()> {
+        let folder = self.directory.join(settled.folder());
+        fs::rename(self.path(hash), folder.join(format!("{hash}.block")))?;
+        keep_newest(&folder)
+    }
+
+    /// Blocks that wait for a node. One that was cut off by a power cut is put away as rejected.
+    pub fn pending(&self) -> io::Result<Vec<Pending>> {
+        let mut pending = Vec::new();
+        for path in blocks_in(&self.directory)? {
+            let bytes = fs::read(&path)?;
+            let found = fs::metadata(&path)?.modified().unwrap_or(SystemTime::UNIX_EPOCH);
+            match deserialize(&bytes) {
+                Ok(block) => pending.push(Pending { block, bytes, found }),
+                Err(error) => {
+                    warn!("{} is no whole block, put away: {error}", path.display());
+                    let name = path.file_name().unwrap_or_default();
+                    fs::rename(&path, self.directory.join(Settled::Rejected.folder()).join(name))?;
+                }
+            }
+        }
+        Ok(pending)
+    }
+
+    fn path(&self, hash: BlockHash) -> PathBuf {
+        self.directory.join(format!("{hash}.block"))
+    }
+}
+
+impl Settled {
+    fn folder(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Rejected => "rejected",
+        }
+    }
+}
+
+fn blocks_in(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let paths = fs::read_dir(folder)?.map(|entry| entry.map(|entry| entry.path()));
+    let is_block = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "block");
+    paths.filter(|path| path.as_ref().map_or(true, is_block)).collect()
+}
+
+fn keep_newest(folder: &Path) -> io::Result<()> {
+    let mut blocks = Vec::new();
+    for path in blocks_in(folder)? {
+        blocks.push((fs::metadata(&path)?.modified()?, path));
+    }
+    blocks.sort();
+    let excess = blocks.len().saturating_sub(KEPT);
+    blocks.iter().take(excess).try_for_each(|(_, path)| fs::remove_file(path))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use bitcoin::Network;
+    use bitcoin::consensus::encode::serialize;
+    use bitcoin::constants::genesis_block;
+
+    fn store() -> (tempfile::TempDir, SolutionStore) {
+        let directory = tempfile::tempdir().unwrap();
+        let store = SolutionStore::open(directory.path().join("solutions")).unwrap();
+        (directory, store)
+    }
+
+    #[test]
+    fn a_block_is_pending_until_it_is_settled_and_stays_so_over_a_restart() {
+        let (directory, store) = store();
+        let block = genesis_block(Network::Regtest);
+        let file = store.write(block.block_hash(), &serialize(&block)).unwrap();
+        store.sync(&file).unwrap();
+        let reopened = SolutionStore::open(directory.path().join("solutions")).unwrap();
+        assert_eq!(reopened.pending().unwrap()[0].block, block);
+        reopened.settle(block.block_hash(), Settled::Done).unwrap();
+        assert!(store.pending().unwrap().is_empty());
+    }
+
+    #[test]
+    fn half_a_block_is_put_away_and_does_not_keep_the_others_from_being_found() {
+        let (directory, store) = store();
+        let block = genesis_block(Network::Regtest);
+        fs::write(directory.path().join("solutions/00.block"), &serialize(&block)[..100]).unwrap();
+        store.write(block.block_hash(), &serialize(&block)).unwrap();
+        assert_eq!(store.pending().unwrap().len(), 1);
+        assert!(directory.path().join("solutions/rejected/00.block").exists());
+    }
+
+    #[test]
+    fn only_the_newest_hundred_settled_blocks_are_kept() {
+        let (directory, store) = store();
+        for nonce in 0..110u8 {
+            let hash = bitcoin::hashes::Hash::from_byte_array([nonce; 32]);
+            store.write(hash, b"block").unwrap();
+            store.settle(hash, Settled::Done).unwrap();
+        }
+        let kept = fs::read_dir(directory.path().join("solutions/done")).unwrap().count();
+        assert_eq!(kept, KEPT);
+    }
+}

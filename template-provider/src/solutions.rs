@@ -1,0 +1,316 @@
+//! Blocks found: submitted at once to every node, and again until one has it, over restarts too.
+//!
+//! A block is written to disk before it leaves, so that a kill at any moment loses none; the fsync goes on beside, since a
+//! block that is late may be worth nothing.
+
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, SystemTime};
+
+use bitcoin::BlockHash;
+use distribution::Solution;
+use node::{Node, NodeError, Submission};
+use service::{Backoff, Counter, Counters};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{error, info, warn};
+
+use crate::solution_store::{Pending, Settled, SolutionStore};
+use crate::unix_now;
+
+/// Most blocks shown, and remembered against being submitted twice.
+const REMEMBERED: usize = 200;
+/// Most blocks under way at once, each up to 4 MB; further ones wait on disk for the next start.
+const MAX_UNDER_WAY: usize = 64;
+/// Waits between attempts on one node.
+const FIRST_WAIT: Duration = Duration::from_millis(200);
+const LONGEST_WAIT: Duration = Duration::from_secs(15);
+/// A block that no node has taken for so long is of no use any more.
+const GIVE_UP: Duration = Duration::from_secs(48 * 3600);
+/// Once some node has a block, the others get it from there; they are tried so often nevertheless.
+const ATTEMPTS_WHEN_DONE: u32 = 10;
+/// Reasons of a node that may pass: it lacks the block before, or its clock is behind.
+const PASSING: [&str; 2] = ["prev-blk-not-found", "time-too-new"];
+
+/// All blocks found. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Solutions(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    store: SolutionStore,
+    nodes: Vec<Node>,
+    found: Mutex<VecDeque<Found>>,
+    tasks: TaskTracker,
+    shutdown: CancellationToken,
+    counted: Counted,
+}
+
+#[derive(Debug)]
+struct Counted {
+    found: Counter,
+    done: Counter,
+    rejected: Counter,
+}
+
+/// A block found, and what the nodes said to it.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// Its hash.
+    pub hash: BlockHash,
+    /// Its height.
+    pub height: u64,
+    /// Its transactions, the coinbase included.
+    pub transactions: usize,
+    /// What its coinbase pays, in satoshi.
+    pub coinbase_value: u64,
+    /// When it was found, in Unix seconds.
+    pub time: u32,
+    /// The answer of each node, in the order of the nodes.
+    pub answers: Vec<Answer>,
+    settled: Option<Settled>,
+}
+
+/// What a node said to a block.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// Nothing yet; or it was away, or did not want it yet, for this reason.
+    Waiting(Option<String>),
+    /// It has it.
+    Has,
+    /// It does not want it.
+    Rejected(String),
+}
+
+impl Found {
+    /// Whether a node has it (true), none wants it (false), or neither is certain yet.
+    pub fn on_a_node(&self) -> Option<bool> {
+        self.settled.map(|settled| settled == Settled::Done)
+    }
+}
+
+impl Solutions {
+    /// Blocks go to `nodes`, the first being the one that makes the templates, and lie in `directory`.
+    ///
+    /// # Errors
+    /// The directory cannot be made.
+    pub fn open(
+        directory: PathBuf,
+        nodes: Vec<Node>,
+        counters: &Counters,
+        shutdown: CancellationToken,
+    ) -> std::io::Result<Self> {
+        counters.describe("blocks", "Blocks found by clients, by what became of them");
+        let counter = |outcome| counters.counter("blocks", &[("outcome", outcome)]);
+        let counted =
+            Counted { found: counter("found"), done: counter("on a node"), rejected: counter("rejected") };
+        Ok(Self(Arc::new(Inner {
+            store: SolutionStore::open(directory)?,
+            nodes,
+            found: Mutex::default(),
+            tasks: TaskTracker::new(),
+            shutdown,
+            counted,
+        })))
+    }
+
+    /// Takes up what an earlier run left: blocks that no node had.
+    pub fn resume(&self) {
+        let pending = self.0.store.pending().unwrap_or_else(|error| {
+            error!("cannot read the blocks found earlier: {error}");
+            Vec::new()
+        });
+        for Pending { block, bytes, found } in pending {
+            let hash = block.block_hash();
+            info!(%hash, "submitting a block found earlier");
+            let coinbase = block.txdata.first();
+            let time = found.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+            self.start(
+                Found {
+                    hash,
+                    height: block.bip34_block_height().unwrap_or_default(),
+                    transactions: block.txdata.len(),
+                    coinbase_value: coinbase.map_or(0, |tx| tx.output.iter().map(|o| o.value.to_sat()).sum()),
+                    time: u32::try_from(time.as_secs()).unwrap_or(u32::MAX),
+                    answers: Vec::new(),
+                    settled: None,
+                },
+                bytes,
+            );
+        }
+    }
+
+    /// Writes a block down and sends it on its way to every node at once. Returns without waiting for any.
+    pub fn submit(&self, solution: Solution) {
+        let hash = solution.hash;
+        if self.lock().iter().any(|found| found.hash == hash) {
+            return;
+        }
+        self.keep(hash, &solution.block);
+        let found = Found {
+            hash,
+            height: u64::from(solution.height),
+            transactions: solution.transactions,
+            coinbase_value: solution.coinbase_value,
+            time: unix_now(),
+            answers: Vec::new(),
+            settled: None,
+        };
+        info!(%hash, height = solution.height, transactions = solution.transactions, "block found");
+        if self.start(found, solution.block) {
+            self.0.counted.found.add(1);
+        }
+    }
+
+    /// The last blocks found, newest first.
+    pub fn found(&self) -> Vec<Found> {
+        self.lock().iter().rev().cloned().collect()
+    }
+
+    /// The nodes' addresses, in the order of [`Found::answers`].
+    pub fn nodes(&self) -> impl Iterator<Item = &str> {
+        self.0.nodes.iter().map(Node::url)
+    }
+
+    /// Waits until every submission under way has been answered or has failed. Ends soon after `shutdown`.
+    pub async fn drain(&self) {
+        self.0.tasks.close();
+        self.0.tasks.wait().await;
+    }
+
+    /// Writes the block; the fsync goes on beside.
+    fn keep(&self, hash: BlockHash, block: &[u8]) {
+        match self.0.store.write(hash, block) {
+            Ok(file) => {
+                let store = self.0.store.clone();
+                self.0.tasks.spawn_blocking(move || {
+                    if let Err(error) = store.sync(&file) {
+                        error!(%hash, "block is not safe from a power cut: {error}");
+                    }
+                });
+            }
+            Err(error) => error!(%hash, "cannot write the block down, submitting it only: {error}"),
+        }
+    }
+
+    /// Sends a block to every node, unless it is on its way already. Whether it is new.
+    fn start(&self, mut found: Found, block: Vec<u8>) -> bool {
+        let (hash, time, block) = (found.hash, found.time, Arc::new(block));
+        found.answers = vec![Answer::Waiting(None); self.0.nodes.len()];
+        {
+            let mut all = self.lock();
+            if all.iter().any(|known| known.hash == hash) {
+                return false;
+            }
+            if all.iter().filter(|found| found.settled.is_none()).count() >= MAX_UNDER_WAY {
+                error!(%hash, "too many blocks under way: this one waits on disk for the next start");
+                return true;
+            }
+            if all.len() >= REMEMBERED {
+                all.pop_front();
+            }
+            all.push_back(found);
+        }
+        let give_up = GIVE_UP.saturating_sub(Duration::from_secs(u64::from(unix_now().saturating_sub(time))));
+        for position in 0..self.0.nodes.len() {
+            let delivery = Delivery { solutions: self.clone(), position, hash, block: Arc::clone(&block) };
+            self.0.tasks.spawn(async move {
+                if tokio::time::timeout(give_up, delivery.run()).await.is_err() {
+                    delivery.answered(Answer::Rejected("given up".into()));
+                }
+            });
+        }
+        true
+    }
+
+    /// Notes a node's answer; settles the block when that follows from it.
+    fn answered(&self, hash: BlockHash, position: usize, answer: Answer) {
+        let settled = {
+            let mut all = self.lock();
+            let Some(found) = all.iter_mut().find(|found| found.hash == hash) else { return };
+            found.answers[position] = answer;
+            let settled = if found.answers.contains(&Answer::Has) {
+                Settled::Done
+            } else if found.answers.iter().all(|answer| matches!(answer, Answer::Rejected(_))) {
+                Settled::Rejected
+            } else {
+                return;
+            };
+            if found.settled.replace(settled) == Some(settled) {
+                return;
+            }
+            settled
+        };
+        match settled {
+            Settled::Done => self.0.counted.done.add(1),
+            Settled::Rejected => self.0.counted.rejected.add(1),
+        }
+        if let Err(error) = self.0.store.settle(hash, settled) {
+            warn!(%hash, "cannot put the block's file away: {error}");
+        }
+    }
+
+    fn is_done(&self, hash: BlockHash) -> bool {
+        self.lock().iter().any(|found| found.hash == hash && found.settled == Some(Settled::Done))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, VecDeque<Found>> {
+        self.0.found.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+/// One block on its way to one node.
+struct Delivery {
+    solutions: Solutions,
+    position: usize,
+    hash: BlockHash,
+    block: Arc<Vec<u8>>,
+}
+
+impl Delivery {
+    /// Submits until the node has answered for good, or until `shutdown`.
+    async fn run(&self) {
+        let node = &self.solutions.0.nodes[self.position];
+        let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
+        for attempt in 1.. {
+            let reason = match self.judge(node, node.submit_block(&self.block).await) {
+                Ok(answer) => return self.answered(answer),
+                Err(reason) => reason,
+            };
+            if attempt == 1 {
+                warn!(hash = %self.hash, node = node.url(), "block not submitted yet, trying again: {reason}");
+            }
+            self.answered(Answer::Waiting(Some(reason)));
+            if attempt >= ATTEMPTS_WHEN_DONE && self.solutions.is_done(self.hash) {
+                return;
+            }
+            tokio::select! {
+                () = tokio::time::sleep(backoff.wait()) => {}
+                () = self.solutions.0.shutdown.cancelled() => return,
+            }
+        }
+    }
+
+    /// The answer for good, or why to try again.
+    fn judge(&self, node: &Node, outcome: Result<Submission, NodeError>) -> Result<Answer, String> {
+        let (hash, node) = (self.hash, node.url());
+        match outcome {
+            Ok(submission) if submission.has_block() => {
+                info!(%hash, node, ?submission, "block is on the node");
+                Ok(Answer::Has)
+            }
+            Ok(Submission::Rejected(reason)) if PASSING.contains(&reason.as_str()) => Err(reason),
+            Ok(Submission::Rejected(reason)) => {
+                error!(%hash, node, reason, "block rejected");
+                Ok(Answer::Rejected(reason))
+            }
+            Ok(_) => unreachable!("every other answer means that the node has it"),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    fn answered(&self, answer: Answer) {
+        self.solutions.answered(self.hash, self.position, answer);
+    }
+}
