@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::Parser;
 use integration::cpu::Tally;
-use integration::sv1;
+use integration::{sv1, sv2};
 
 /// Mines on the CPU, with real double SHA-256: to try a hub, a proxy or a pool, not to earn.
 #[derive(Parser)]
@@ -22,6 +22,18 @@ enum Arguments {
         /// Some servers read `d=<difficulty>` here.
         #[arg(long, default_value = "x")]
         password: String,
+        #[command(flatten)]
+        power: Power,
+    },
+    /// Stratum V2: what sluice-hub serves.
+    Sv2 {
+        /// As `127.0.0.1:34254` or `stratum2+tcp://127.0.0.1:34254`, then `/` and the authority public key, if known.
+        url: String,
+        /// As `<address or account>.<worker>`.
+        user: String,
+        /// Header mining on a standard channel.
+        #[arg(long)]
+        standard: bool,
         #[command(flatten)]
         power: Power,
     },
@@ -54,11 +66,30 @@ async fn main() -> ExitCode {
 async fn mine(arguments: Arguments) -> anyhow::Result<()> {
     match arguments {
         Arguments::Sv1 { url, user, password, power } => {
-            let (_, address) = url.rsplit_once("//").unwrap_or(("", &url));
+            let (_, address) = url.split_once("://").unwrap_or(("", &url));
             let Power { threads, rate, shares } = power;
             let options = sv1::Options { password, threads, rate, ..sv1::Options::new(address, user) };
             let miner = sv1::Miner::start(options);
             watch(shares, || (miner.tally(), miner.hashed())).await
+        }
+        Arguments::Sv2 { url, user, standard, power } => {
+            let (_, place) = url.split_once("://").unwrap_or(("", &url));
+            let (address, key) = place.split_once('/').unwrap_or((place, ""));
+            let options = sv2::Options {
+                address: address.to_owned(),
+                authority: (!key.is_empty())
+                    .then(|| key.parse())
+                    .transpose()
+                    .context("the authority public key")?,
+                user,
+                worker: None,
+                kind: if standard { sv2::Kind::Standard } else { sv2::Kind::Extended },
+                channels: 1,
+                threads: power.threads,
+                rate: power.rate,
+            };
+            let miner = sv2::Miner::start(options);
+            watch(power.shares, || (miner.tally(), miner.hashed())).await
         }
     }
 }

@@ -40,6 +40,12 @@ struct Shared<T> {
 impl<T: Clone + Send + Sync + 'static> Rig<T> {
     /// Starts `threads` threads (at least one) that wait for a job; finds arrive at the receiver.
     pub fn start(threads: usize, rate: Rate) -> (Self, mpsc::Receiver<Find<T>>) {
+        let (found, finds) = mpsc::channel(QUEUE);
+        (Self::feeding(threads, rate, &found), finds)
+    }
+
+    /// The same with finds going to a queue that is there already.
+    pub fn feeding(threads: usize, rate: Rate, found: &mpsc::Sender<Find<T>>) -> Self {
         let threads = threads.max(1);
         let shared = Arc::new(Shared {
             assignment: Mutex::new(None),
@@ -49,13 +55,12 @@ impl<T: Clone + Send + Sync + 'static> Rig<T> {
             hashed: AtomicU64::new(0),
             threads: threads as u64,
         });
-        let (found, finds) = mpsc::channel(QUEUE);
         let thread = |_| {
             let (shared, found) = (Arc::clone(&shared), found.clone());
             std::thread::spawn(move || shared.run(&found))
         };
         let threads = (0..threads).map(thread).collect();
-        (Self { shared, threads }, finds)
+        Self { shared, threads }
     }
 
     /// From now on, searches this job for hashes not above the target; `None` stops the search.

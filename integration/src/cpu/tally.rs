@@ -28,6 +28,8 @@ pub struct Tally {
     pub blocks: Vec<BlockHash>,
     /// Difficulty of the current job.
     pub difficulty: f64,
+    /// Extranonce prefixes that the server gave, in the order they came; SV1 calls them `extranonce1`.
+    pub prefixes: Vec<Vec<u8>>,
     /// Texts the server sent for a person to read; the last sixteen.
     pub messages: Vec<String>,
     /// What ended the last connection.

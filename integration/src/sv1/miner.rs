@@ -230,6 +230,7 @@ impl Worker {
             }
             Event::Accepted(target) => self.tally.send_modify(|tally| tally.accept(work_of(target))),
             Event::Rejected(reason) => self.tally.send_modify(|tally| tally.reject(reason)),
+            Event::Extranonce(prefix) => self.tally.send_modify(|tally| tally.prefixes.push(prefix)),
             Event::Message(text) => self.tally.send_modify(|tally| tally.message(text)),
             Event::Reconnect { host, port, wait } => {
                 let address =

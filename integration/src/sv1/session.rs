@@ -36,6 +36,8 @@ pub(super) enum Event {
     Accepted(Target),
     /// The server refused a share; `code text` as it said it.
     Rejected(String),
+    /// The server gave this `extranonce1`.
+    Extranonce(Vec<u8>),
     /// The server asks to come back, there or (if empty) here, after so many seconds.
     Reconnect { host: String, port: u16, wait: u64 },
     /// A text for a person.
@@ -197,7 +199,7 @@ impl Session {
         match request {
             Request::Configure => self.configured(result),
             Request::Subscribe => match subscription(result) {
-                Some(extranonce) => self.extranonce = Some(extranonce),
+                Some((extranonce_1, size)) => self.change_extranonce(extranonce_1, size),
                 None => return refused("mining.subscribe"),
             },
             Request::Authorize if result != &json!(true) => return refused("mining.authorize"),
@@ -208,6 +210,11 @@ impl Session {
             Request::Authorize | Request::Optional => {}
         }
         Ok(())
+    }
+
+    fn change_extranonce(&mut self, extranonce_1: Vec<u8>, size: usize) {
+        self.events.push_back(Event::Extranonce(extranonce_1.clone()));
+        self.extranonce = Some((extranonce_1, size));
     }
 
     /// A server that does not roll versions may refuse `mining.configure`; mining goes on without.
@@ -290,10 +297,12 @@ mod tests {
     }
 
     fn work(session: &mut Session) -> (Arc<Job<Tag>>, Target) {
-        match session.poll_event() {
-            Some(Event::Work { job, target, .. }) => (job, target),
-            _ => panic!("no work"),
-        }
+        let mut events = std::iter::from_fn(|| session.poll_event());
+        let work = events.find_map(|event| match event {
+            Event::Work { job, target, .. } => Some((job, target)),
+            _ => None,
+        });
+        work.unwrap()
     }
 
     fn find(session: &mut Session) -> Find<Tag> {
@@ -311,6 +320,7 @@ mod tests {
         assert_eq!(target, target_of_difficulty(0.25));
         assert_eq!(job.version_mask, 0x1fff_e000);
         session.handle(r#"{"id":null,"method":"mining.set_extranonce","params":["ee",7]}"#).unwrap();
+        assert!(matches!(session.poll_event(), Some(Event::Extranonce(_))));
         assert!(session.poll_event().is_none());
         session.handle(&notify("b")).unwrap();
         let (job, _) = work(&mut session);
