@@ -166,8 +166,8 @@ impl Session {
             "mining.notify" => self.notify(&Notify::parse(params)?)?,
             "mining.set_difficulty" => self.difficulty = params.first()?.as_f64()?,
             "mining.set_extranonce" => {
-                self.extranonce =
-                    Some((Vec::from_hex(text(0)?).ok()?, usize::try_from(params.get(1)?.as_u64()?).ok()?));
+                let size = usize::try_from(params.get(1)?.as_u64()?).ok()?;
+                self.change_extranonce(Vec::from_hex(text(0)?).ok()?, size);
             }
             "mining.set_version_mask" => {
                 self.mask = u32::from_str_radix(text(0)?, 16).ok()? & self.identity.version_mask
@@ -294,6 +294,8 @@ mod tests {
                 .handle(&json!({ "id": request["id"], "result": result, "error": null }).to_string())
                 .unwrap();
         }
+        assert!(matches!(session.poll_event(), Some(Event::Extranonce(_))));
+        assert!(session.poll_event().is_none());
     }
 
     fn work(session: &mut Session) -> (Arc<Job<Tag>>, Target) {

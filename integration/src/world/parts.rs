@@ -41,6 +41,8 @@ pub fn template_provider(
     settings: Settings,
 ) -> anyhow::Result<Part> {
     let mut all = node(chain);
+    all.push(("fees.interval_seconds", 6.into()));
+    all.push(("fees.threshold_sat", 1.into()));
     all.extend(settings);
     Part::prepare("sluice-tp", name, directory, "listen", all)
 }
