@@ -80,7 +80,9 @@ pub(crate) fn keep(transaction: &Transaction<'_>, block: &StoredBlock) -> rusqli
     let sql =
         "INSERT INTO found_block (hash, height, found, hasher, worker, provider, template_id, value_sat,
             transactions, header, coinbase, block, state, reason)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) ON CONFLICT (hash) DO NOTHING";
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
+        ON CONFLICT (hash) DO UPDATE SET block = coalesce(found_block.block, excluded.block),
+            transactions = coalesce(found_block.transactions, excluded.transactions)";
     let value_sat = i64::try_from(block.value_sat).unwrap_or(i64::MAX);
     transaction.prepare_cached(sql)?.execute((
         &block.hash,

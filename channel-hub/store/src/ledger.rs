@@ -273,12 +273,13 @@ pub(crate) fn newest_heights(connection: &Connection, limit: u32) -> rusqlite::R
 pub(crate) fn rows_since(
     connection: &Connection,
     minute: u32,
+    height: Option<u32>,
     limit: u32,
 ) -> rusqlite::Result<Vec<LedgerRow>> {
     let sql = "SELECT minute, height, hasher, worker, shares, work, best, last_share FROM ledger
-        WHERE minute >= $1 ORDER BY minute, height, hasher, worker LIMIT $2";
+        WHERE minute >= $1 AND ($2 IS NULL OR height = $2) ORDER BY minute, height, hasher, worker LIMIT $3";
     let mut statement = connection.prepare_cached(sql)?;
-    let rows = statement.query_map([minute, limit], |row| {
+    let rows = statement.query_map((minute, height, limit), |row| {
         Ok(LedgerRow {
             minute: row.get(0)?,
             height: row.get(1)?,

@@ -86,8 +86,8 @@ impl Store for SqliteStore {
         Ok(self.writer.read(|connection| ledger::newest_heights(connection, limit))?)
     }
 
-    fn ledger(&self, minute: u32, limit: u32) -> Result<Vec<LedgerRow>, ReadError> {
-        Ok(self.writer.read(|connection| ledger::rows_since(connection, minute, limit))?)
+    fn ledger(&self, minute: u32, height: Option<u32>, limit: u32) -> Result<Vec<LedgerRow>, ReadError> {
+        Ok(self.writer.read(|connection| ledger::rows_since(connection, minute, height, limit))?)
     }
 
     fn blocks(&self, limit: u32) -> Result<Vec<StoredBlock>, ReadError> {
@@ -121,7 +121,7 @@ impl Schema for Hub {
     type Change = Change;
 
     fn must_sync(change: &Change) -> bool {
-        !matches!(change, Change::Share(_))
+        matches!(change, Change::BlockState(_) | Change::Reserve(..))
     }
 
     fn write(&mut self, transaction: &Transaction<'_>, batch: &[Change]) -> rusqlite::Result<()> {

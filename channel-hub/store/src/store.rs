@@ -18,13 +18,15 @@ pub trait Store: Debug + Send + Sync + 'static {
     /// When the queue is full or the store closing; the share is not credited then.
     fn credit(&self, share: Share) -> Result<Sequence, Refused>;
 
-    /// Keeps a found block, whole; on the disk (fsync) once committed. A block already kept stays as it is.
+    /// Keeps a found block, whole: safe from SIGKILL once committed, on the disk (fsync) with the next
+    /// [`Self::set_block_state`]. Of a block already kept only missing transactions are added.
     ///
     /// # Errors
     /// As [`Self::credit`].
     fn keep_block(&self, block: StoredBlock) -> Result<Sequence, Refused>;
 
-    /// Sets what became of the block with this hash (hex, as block explorers write it).
+    /// Sets what became of the block with this hash (hex, as block explorers write it); it and everything before
+    /// is on the disk (fsync) once committed.
     ///
     /// # Errors
     /// As [`Self::credit`].
@@ -58,11 +60,12 @@ pub trait Store: Debug + Send + Sync + 'static {
     /// If the database cannot be read.
     fn heights(&self, limit: u32) -> Result<Vec<HeightTotal>, ReadError>;
 
-    /// Ledger rows from `minute` on (unix time / 60), oldest first, at most `limit`.
+    /// Ledger rows from `minute` on (unix time / 60), only those of `height` if one is given, oldest first, at
+    /// most `limit`.
     ///
     /// # Errors
     /// If the database cannot be read.
-    fn ledger(&self, minute: u32, limit: u32) -> Result<Vec<LedgerRow>, ReadError>;
+    fn ledger(&self, minute: u32, height: Option<u32>, limit: u32) -> Result<Vec<LedgerRow>, ReadError>;
 
     /// The newest `limit` found blocks, newest first, without their bytes.
     ///

@@ -29,7 +29,7 @@ fn no_acknowledged_share_is_lost_and_none_is_counted_twice_by_sigkill() {
         let store = SqliteStore::open(&path, Options::default()).unwrap();
         let total: u64 = store.totals().unwrap().iter().map(|t| t.sum.shares).sum();
         let work: u128 = store.totals().unwrap().iter().map(|t| t.sum.work).sum();
-        let rows: u64 = store.ledger(0, u32::MAX).unwrap().iter().map(|r| r.sum.shares).sum();
+        let rows: u64 = store.ledger(0, None, u32::MAX).unwrap().iter().map(|r| r.sum.shares).sum();
         let heights: u64 = store.heights(u32::MAX).unwrap().iter().map(|h| h.sum.shares).sum();
         assert!(total >= acknowledged, "round {round}: {total} credited, {acknowledged} acknowledged");
         assert!(total <= acknowledged + child.max_unacknowledged, "round {round}: {total} is too many");

@@ -32,7 +32,7 @@ async fn shares_grow_the_row_of_their_worker_height_and_minute() {
     let store = open(dir.path(), Options::default());
     let shares = [share("a", 9, 60, 5), share("a", 9, 119, 7), share("a", 10, 119, 1), share("b", 9, 120, 3)];
     credit_all(&store, shares).await;
-    let rows: Vec<_> = store.ledger(0, 100).unwrap();
+    let rows: Vec<_> = store.ledger(0, None, 100).unwrap();
     let rows: Vec<_> =
         rows.iter().map(|r| (r.minute, r.height, r.worker.as_str(), r.sum.shares, r.sum.work)).collect();
     assert_eq!(rows, [(1, 9, "a", 2, 12), (1, 10, "a", 1, 1), (2, 9, "b", 1, 3)]);
@@ -53,7 +53,7 @@ async fn totals_go_on_growing_after_a_restart() {
         credit_all(&store, [share("a", 9, 60, 5)]).await;
         let total = store.total("bc1qhasher", "a").unwrap().sum;
         assert_eq!((total.shares, total.work), (expected, u128::from(expected) * 5));
-        assert_eq!(store.ledger(0, 10).unwrap().len(), 1);
+        assert_eq!(store.ledger(0, None, 10).unwrap().len(), 1);
     }
 }
 
@@ -64,7 +64,7 @@ async fn a_share_that_comes_late_still_grows_its_own_minute() {
     credit_all(&store, [share("a", 9, 60, 5)]).await;
     credit_all(&store, [share("a", 9, 6000, 5)]).await;
     credit_all(&store, [share("a", 9, 61, 5)]).await;
-    let rows: Vec<_> = store.ledger(0, 10).unwrap().iter().map(|r| (r.minute, r.sum.shares)).collect();
+    let rows: Vec<_> = store.ledger(0, None, 10).unwrap().iter().map(|r| (r.minute, r.sum.shares)).collect();
     assert_eq!(rows, [(1, 2), (100, 1)]);
 }
 
@@ -174,6 +174,16 @@ async fn a_found_block_is_kept_whole_until_its_fate_is_known() {
     let states: Vec<_> = store.blocks(10).unwrap().into_iter().map(|b| (b.hash, b.state, b.block)).collect();
     let rejected = BlockState::Rejected("bad-cb-amount".into());
     assert_eq!(states, [("00aa".into(), BlockState::Confirmed, None), ("00bb".into(), rejected, None)]);
+}
+
+#[tokio::test]
+async fn transactions_that_come_late_are_added_to_their_block() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path(), Options::default());
+    store.keep_block(StoredBlock { block: None, transactions: None, ..block("00aa") }).unwrap();
+    let late = store.keep_block(block("00aa")).unwrap();
+    commit(&store, late).await;
+    assert_eq!(store.open_blocks().unwrap(), [block("00aa")]);
 }
 
 #[tokio::test]

@@ -1,0 +1,245 @@
+//! What the operator decides: read raw, then checked into types that prove it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bitcoin::Network;
+use link::{AuthorityKey, AuthorityPublicKey};
+use mining::CoinbaseTag;
+use mining::server::{ConfigError, IdentityRefusal};
+use node::NodeConfig;
+use node::section::RawNode;
+use serde::Deserialize;
+use service::{Key, Problem, Problems};
+
+use crate::identity::{IdentityError, IdentityPolicy};
+use crate::reward::Reward;
+
+/// Every config key of `sluice-hub`.
+pub const KEYS: &[Key] = &[
+    Key::new("listen", "\"0.0.0.0:34254\"", "Address where miners and proxies connect (SV2 Mining Protocol)."),
+    Key::required(
+        "authority_secret_key",
+        "\"<made by init>\"",
+        "Signs the certificate that miners check; its public half goes into their configuration. `init` makes one.",
+    )
+    .secret(),
+    Key::new("certificate_seconds", "3600", "How long a certificate is valid; each connection gets a fresh one."),
+    Key::required(
+        "coinbase.descriptor",
+        "\"<your address>\"",
+        "Where blocks pay: an address, or an output descriptor without wildcards.",
+    ),
+    Key::new("coinbase.tag", "\"Sluice\"", "Text in the coinbase of every block; at most 66 bytes."),
+    Key::new("server_id", "1", "Tells hubs with the same coinbase apart (0 to 65535): each needs its own."),
+    Key::new("shares_per_minute", "10.0", "How many shares each mining channel should send; sets its difficulty."),
+    Key::new("minimum_difficulty", "1024.0", "No share is easier than this, whatever the hash rate."),
+    Key::new("accounts", "true", "Whether user names that are no addresses are credited, as accounts."),
+    Key::new("journal_hours", "0", "Keeps every single share this long beside the totals; 0 keeps none."),
+    Key::new("max_connections", "10000", "Most connections at a time; more are closed at once."),
+    Key::new("max_connections_per_address", "10000", "Most connections at a time from one IP address."),
+    Key::new("max_channels_per_connection", "4096", "Most mining channels that one connection may open."),
+    Key::list(
+        "template_provider",
+        &[
+            Key::required("address", "\"127.0.0.1:8442\"", "Host and port of a template provider."),
+            Key::optional(
+                "authority_public_key",
+                "\"<printed by sluice-tp init>\"",
+                "It must prove this key; without it any template provider at the address is believed.",
+            ),
+        ],
+        "Template providers in order of preference; at least one. The first that works is used.",
+    ),
+];
+
+/// The config as read.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Raw {
+    listen: String,
+    authority_secret_key: String,
+    certificate_seconds: u64,
+    coinbase: RawCoinbase,
+    server_id: u16,
+    shares_per_minute: f64,
+    minimum_difficulty: f64,
+    accounts: bool,
+    journal_hours: u64,
+    max_connections: usize,
+    max_connections_per_address: usize,
+    max_channels_per_connection: usize,
+    template_provider: Vec<RawProvider>,
+    node: RawNode,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawCoinbase {
+    descriptor: String,
+    tag: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawProvider {
+    address: String,
+    authority_public_key: Option<String>,
+}
+
+/// The config as checked.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where miners connect.
+    pub listen: SocketAddr,
+    /// Signs certificates; its `Debug` shows the public half only.
+    pub authority: AuthorityKey,
+    /// How long a certificate is valid.
+    pub certificate_validity: Duration,
+    /// What the coinbase pays.
+    pub reward: Reward,
+    /// What the coinbase says.
+    pub tag: CoinbaseTag,
+    /// First two bytes of every extranonce prefix.
+    pub server_id: u16,
+    /// Settings of all mining sessions.
+    pub mining: Arc<mining::server::Config>,
+    /// Who may mine.
+    pub identities: IdentityPolicy,
+    /// How long single shares are kept, if at all.
+    pub journal: Option<Duration>,
+    /// Bounds on connections.
+    pub limits: Limits,
+    /// In order of preference; never empty.
+    pub providers: Vec<Provider>,
+    /// The hub's own node.
+    pub node: NodeConfig,
+    /// The network of node and addresses.
+    pub network: Network,
+}
+
+/// Bounds on connections.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// In all.
+    pub connections: usize,
+    /// From one IP address.
+    pub connections_per_address: usize,
+}
+
+/// A template provider as configured.
+#[derive(Clone, Debug)]
+pub struct Provider {
+    /// Host and port.
+    pub address: String,
+    /// The key it must prove.
+    pub authority: Option<AuthorityPublicKey>,
+}
+
+/// Checks every key and reports all that is wrong.
+///
+/// # Errors
+/// One problem for each key that is wrong.
+pub fn check(raw: Raw) -> Result<Config, Vec<Problem>> {
+    let mut problems = Problems::default();
+    let p = &mut problems;
+    let listen = p.parse("listen", &raw.listen, "write address:port, as 0.0.0.0:34254");
+    let authority =
+        p.parse("authority_secret_key", &raw.authority_secret_key, "run `sluice-hub init` for a fresh one");
+    let certificate_validity = p.seconds("certificate_seconds", raw.certificate_seconds, 60..=31_536_000);
+    let limits = limits(p, &raw);
+    let mining_numbers = (raw.shares_per_minute, raw.minimum_difficulty, raw.max_channels_per_connection);
+    let node = raw.node.check(p);
+    let network = node.as_ref().and_then(|node| node.network);
+    let reward = network.and_then(|network| reward(p, &raw.coinbase.descriptor, network));
+    let tag = CoinbaseTag::new(raw.coinbase.tag.as_bytes());
+    let tag = p.keep(tag.map_err(|e| Problem::new("coinbase.tag", e.to_string(), "write a shorter text")));
+    let identities = network.map(|network| IdentityPolicy { network, accounts: raw.accounts });
+    let mining = identities.and_then(|identities| mining(p, mining_numbers, identities));
+    let providers = providers(p, &raw.template_provider);
+    let journal =
+        (raw.journal_hours > 0).then(|| Duration::from_secs(raw.journal_hours.saturating_mul(3600)));
+    problems.finish(|| {
+        Some(Config {
+            listen: listen?,
+            authority: authority?,
+            certificate_validity: certificate_validity?,
+            reward: reward?,
+            tag: tag?,
+            server_id: raw.server_id,
+            mining: Arc::new(mining?),
+            identities: identities?,
+            journal,
+            limits: limits?,
+            providers: providers?,
+            node: node?,
+            network: network?,
+        })
+    })
+}
+
+fn reward(problems: &mut Problems, text: &str, network: Network) -> Option<Reward> {
+    let mend = "write an address of node.network, or a descriptor like wpkh(<public key>)";
+    let reward = Reward::parse(text, network);
+    problems.keep(reward.map_err(|e| Problem::new("coinbase.descriptor", e.to_string(), mend)))
+}
+
+/// `numbers`: shares per minute, minimum difficulty, mining channels per connection.
+fn mining(
+    problems: &mut Problems,
+    numbers: (f64, f64, usize),
+    identities: IdentityPolicy,
+) -> Option<mining::server::Config> {
+    let channels = problems.number("max_channels_per_connection", numbers.2, 1..=65_536);
+    let identity: mining::server::IdentityCheck =
+        Arc::new(move |name| identities.identify(name).map(drop).map_err(refusal));
+    let config = mining::server::Config::new(numbers.0, numbers.1, identity);
+    let mut config = problems.keep(config.map_err(|error| {
+        let key = match error {
+            ConfigError::SharesPerMinute(_) => "shares_per_minute",
+            ConfigError::MinimumDifficulty(_) => "minimum_difficulty",
+        };
+        Problem::new(key, format!("is not accepted: {error}"), "write a number in that range")
+    }))?;
+    config.max_channels = channels?;
+    Some(config)
+}
+
+fn limits(problems: &mut Problems, raw: &Raw) -> Option<Limits> {
+    let bound = 1..=1_000_000;
+    let connections = problems.number("max_connections", raw.max_connections, bound.clone());
+    let here = problems.number("max_connections_per_address", raw.max_connections_per_address, bound);
+    Some(Limits { connections: connections?, connections_per_address: here? })
+}
+
+fn providers(problems: &mut Problems, raw: &[RawProvider]) -> Option<Vec<Provider>> {
+    if raw.is_empty() || raw.len() > MAX_PROVIDERS {
+        let reason = format!("lists {} template providers", raw.len());
+        let mend =
+            "write 1 to 16 [[template_provider]] tables, each with the address where sluice-tp listens";
+        return problems.add("template_provider", reason, mend);
+    }
+    raw.iter().enumerate().map(|(index, raw)| provider(problems, index, raw)).collect()
+}
+
+fn provider(problems: &mut Problems, index: usize, raw: &RawProvider) -> Option<Provider> {
+    let key = |field: &str| format!("template_provider[{index}].{field}");
+    let address = problems.host_and_port(&key("address"), &raw.address);
+    let mend = "copy the key that sluice-tp prints, or leave it out to believe any at that address";
+    let authority = match raw.authority_public_key.as_deref() {
+        Some(text) => Some(problems.parse(&key("authority_public_key"), text, mend)?),
+        None => None,
+    };
+    Some(Provider { address: address?, authority })
+}
+
+/// Connections to template providers are told apart by number, in steps of this.
+pub const MAX_PROVIDERS: usize = 16;
+
+fn refusal(error: IdentityError) -> IdentityRefusal {
+    match error {
+        IdentityError::NoAccounts => IdentityRefusal::Unknown,
+        _ => IdentityRefusal::Invalid,
+    }
+}

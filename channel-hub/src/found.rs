@@ -1,0 +1,285 @@
+//! Found blocks: kept, handed to whoever can bring them to the network, followed until their fate is known.
+//!
+//! Written before it is sent, fsynced beside; sent at once to the template's provider and, whole, to the hub's own
+//! node, which is asked again after a restart and until it has answered.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bitcoin::VarInt;
+use bitcoin::consensus::encode::serialize;
+use mining::server::FoundBlock;
+use node::{Node, NodeError, Submission};
+use service::{Backoff, Counters};
+use store::{BlockState, Store, StoredBlock};
+use stratum_core::template_distribution_sv2::SubmitSolutionOwned;
+use tokio::time::timeout;
+
+use crate::identity::Identity;
+use crate::supply::shelf::{Entry, Fetched, Transactions};
+use crate::supply::task::Supply;
+
+/// How long a block waits to be written before it is sent all the same.
+const WRITE_LIMIT: Duration = Duration::from_millis(500);
+/// How long a block waits for its template's transactions.
+const FETCH_LIMIT: Duration = Duration::from_secs(20);
+/// How often the node is asked about blocks whose fate is open.
+const FOLLOW: Duration = Duration::from_secs(10);
+/// Depth in the best chain at which a block counts as confirmed.
+const CONFIRMED: i64 = 6;
+/// bitcoind's error code for a block that it does not know.
+const UNKNOWN_BLOCK: i32 = -5;
+/// Reasons of rejection that pass by themselves.
+const LATER: [&str; 2] = ["prev-blk-not-found", "time-too-new"];
+/// States remembered so that none is told twice.
+const MAX_TOLD: usize = 1024;
+
+/// Brings found blocks to the network.
+#[derive(Debug)]
+pub struct Finds {
+    store: Arc<dyn Store>,
+    supply: Arc<Supply>,
+    node: Node,
+    counters: Counters,
+    /// States already logged and counted, by block hash.
+    told: Mutex<HashMap<String, BlockState>>,
+}
+
+impl Finds {
+    /// `counters` counts blocks by what became of them.
+    pub fn new(store: Arc<dyn Store>, supply: Arc<Supply>, node: Node, counters: Counters) -> Self {
+        counters.describe("blocks", "Found blocks by what became of them, each state counted once");
+        Self { store, supply, node, counters, told: Mutex::default() }
+    }
+
+    /// Does everything that a found block needs. `unix`: now, in seconds.
+    pub async fn bring(self: Arc<Self>, found: Box<FoundBlock>, finder: Identity, unix: u32) {
+        let hash = found.hash.to_string();
+        tracing::info!(%hash, height = found.height, hasher = %finder.hasher, worker = %finder.worker, "found a block");
+        let entry = self.supply.shelf.find(found.template);
+        let transactions = entry.as_ref().and_then(Entry::here);
+        let mut kept = self.record(&found, &finder, unix, entry.as_ref());
+        kept.fill(transactions.as_ref());
+        self.write(&kept).await;
+        self.is_news(&kept, &BlockState::Pending);
+        self.submit_to_provider(&found, entry.as_ref());
+        // Syncs it to the disk while the node works.
+        self.set_state(&hash, BlockState::Pending);
+        if kept.block.is_none() {
+            self.complete(&mut kept, entry).await;
+        }
+        self.submit_to_node(kept).await;
+    }
+
+    /// Follows the blocks whose fate is open, those of an earlier run first. Ends with its task.
+    pub async fn follow(self: Arc<Self>) {
+        loop {
+            match self.store.open_blocks() {
+                Ok(open) => self.look_after(open).await,
+                Err(error) => tracing::error!(%error, "cannot look after found blocks"),
+            }
+            tokio::time::sleep(FOLLOW).await;
+        }
+    }
+
+    fn record(&self, found: &FoundBlock, finder: &Identity, unix: u32, entry: Option<&Entry>) -> StoredBlock {
+        StoredBlock {
+            hash: found.hash.to_string(),
+            height: found.height,
+            found: unix,
+            hasher: finder.hasher.to_string(),
+            worker: finder.worker.to_string(),
+            provider: entry.map_or_else(String::new, |e| self.supply.address(e.provider).to_owned()),
+            template_id: found.template.id,
+            value_sat: found.coinbase_value,
+            transactions: None,
+            header: found.header.as_bytes().to_vec(),
+            coinbase: found.coinbase.clone(),
+            block: None,
+            state: BlockState::Pending,
+        }
+    }
+
+    /// In the file before anything is sent, so that SIGKILL from here on cannot lose it. A store that does not
+    /// write in time must not cost the block: it goes out all the same.
+    async fn write(&self, block: &StoredBlock) {
+        let written = match self.store.keep_block(block.clone()) {
+            Ok(sequence) => {
+                let mut committed = self.store.committed();
+                timeout(WRITE_LIMIT, committed.reached(sequence)).await.is_ok()
+            }
+            Err(_) => false,
+        };
+        if !written {
+            tracing::error!(hash = block.hash, block = ?HexOf(&block.header), "found block is not written yet; sending it");
+        }
+    }
+
+    fn submit_to_provider(&self, found: &FoundBlock, entry: Option<&Entry>) {
+        let Ok(coinbase_tx) = found.coinbase.clone().try_into() else { return };
+        let solution = SubmitSolutionOwned {
+            template_id: found.template.id,
+            version: found.version,
+            header_timestamp: found.ntime,
+            header_nonce: found.nonce,
+            coinbase_tx,
+        };
+        if !entry.is_some_and(|e| self.supply.submit(e.provider, found.template, solution)) {
+            tracing::warn!(hash = %found.hash, "the template provider of a found block is away");
+        }
+    }
+
+    /// The transactions were asked for but had not come yet.
+    async fn complete(&self, block: &mut StoredBlock, entry: Option<Entry>) {
+        let Some(mut entry) = entry else { return };
+        let fetched = timeout(FETCH_LIMIT, entry.fetched.wait_for(|f| !matches!(f, Fetched::Waiting))).await;
+        drop(fetched);
+        let transactions = entry.here();
+        block.fill(transactions.as_ref());
+        if block.block.is_some() {
+            self.write(block).await;
+        }
+    }
+
+    /// Until the node has answered: it may be away.
+    async fn submit_to_node(&self, block: StoredBlock) {
+        let Some(bytes) = &block.block else {
+            tracing::warn!(
+                hash = block.hash,
+                "the hub lacks this block's transactions: its provider alone has them"
+            );
+            return;
+        };
+        let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(10));
+        let mut told = String::new();
+        loop {
+            match self.node.submit_block(bytes).await {
+                Ok(submission) => return self.judge(&block, &submission),
+                Err(error) if error.to_string() == told => {}
+                Err(error) => {
+                    told = error.to_string();
+                    tracing::warn!(hash = block.hash, %error, "the node did not take a found block; trying again");
+                }
+            }
+            tokio::time::sleep(backoff.wait()).await;
+        }
+    }
+
+    fn judge(&self, block: &StoredBlock, submission: &Submission) {
+        match submission {
+            // Not the block's fault: the node is behind the template provider's, or its clock is.
+            Submission::Rejected(reason) if LATER.contains(&reason.as_str()) => {}
+            Submission::Rejected(reason) => self.become_state(block, BlockState::Rejected(reason.clone())),
+            Submission::Accepted | Submission::Duplicate => self.become_state(block, BlockState::Accepted),
+            // Valid as far as the node looked: it is not on its best chain. Time will tell.
+            Submission::Inconclusive => {}
+        }
+    }
+
+    async fn look_after(&self, open: Vec<StoredBlock>) {
+        for block in open {
+            let Ok(hash) = block.hash.parse() else { continue };
+            match self.node.block_header(&hash).await {
+                Ok(header) if header.confirmations >= CONFIRMED => {
+                    self.become_state(&block, BlockState::Confirmed)
+                }
+                Ok(header) if header.confirmations >= 0 => self.become_state(&block, BlockState::Accepted),
+                Ok(_) => self.look_after_orphan(&block).await,
+                Err(NodeError::Rpc { code: UNKNOWN_BLOCK, .. }) => self.hand_in_again(block).await,
+                // The node is away: the next round comes soon enough.
+                Err(_) => return,
+            }
+        }
+    }
+
+    /// Not in the best chain: it may come back until the best chain has left it behind.
+    async fn look_after_orphan(&self, block: &StoredBlock) {
+        if let Ok(info) = self.node.blockchain_info().await
+            && i64::from(info.blocks) >= i64::from(block.height) + CONFIRMED
+        {
+            self.become_state(block, BlockState::Stale);
+        }
+    }
+
+    async fn hand_in_again(&self, block: StoredBlock) {
+        let Some(bytes) = &block.block else { return self.look_after_orphan(&block).await };
+        tracing::info!(
+            hash = block.hash,
+            height = block.height,
+            "the node lacks a found block; handing it in again"
+        );
+        if let Ok(submission) = self.node.submit_block(bytes).await {
+            self.judge(&block, &submission);
+        }
+    }
+
+    fn become_state(&self, block: &StoredBlock, state: BlockState) {
+        if block.state == state || !self.is_news(block, &state) {
+            return;
+        }
+        let (hash, height) = (&block.hash, block.height);
+        match &state {
+            BlockState::Rejected(reason) => {
+                tracing::error!(%hash, height, reason, "the node rejects a found block")
+            }
+            state => tracing::info!(%hash, height, state = state.name(), "found block"),
+        }
+        self.set_state(hash, state);
+    }
+
+    /// Each state of a block is logged and counted once, though two tasks may learn of it.
+    fn is_news(&self, block: &StoredBlock, state: &BlockState) -> bool {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.len() >= MAX_TOLD {
+            told.clear();
+        }
+        let news = told.insert(block.hash.clone(), state.clone()).as_ref() != Some(state);
+        if news {
+            self.counters.counter("blocks", &[("state", state.name())]).add(1);
+        }
+        news
+    }
+
+    fn set_state(&self, hash: &str, state: BlockState) {
+        if let Err(error) = self.store.set_block_state(hash, state) {
+            tracing::error!(hash, %error, "cannot store what became of a found block");
+        }
+    }
+}
+
+/// A block's bytes around the template's transactions.
+trait Fill {
+    fn fill(&mut self, transactions: Option<&Transactions>);
+}
+
+impl Fill for StoredBlock {
+    fn fill(&mut self, transactions: Option<&Transactions>) {
+        let Some(transactions) = transactions else { return };
+        let count = transactions.len() + 1;
+        let mut bytes = self.header.clone();
+        bytes.extend(serialize(&VarInt::from(count)));
+        bytes.extend_from_slice(&self.coinbase);
+        transactions.iter().for_each(|transaction| bytes.extend_from_slice(transaction));
+        self.block = Some(bytes);
+        self.transactions = u32::try_from(count).ok();
+    }
+}
+
+impl Entry {
+    fn here(&self) -> Option<Transactions> {
+        match &*self.fetched.borrow() {
+            Fetched::Here(transactions) => Some(Arc::clone(transactions)),
+            Fetched::Waiting | Fetched::Refused => None,
+        }
+    }
+}
+
+/// A header in hex, for the log of last resort.
+struct HexOf<'a>(&'a [u8]);
+
+impl std::fmt::Debug for HexOf<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}

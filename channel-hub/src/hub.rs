@@ -1,0 +1,170 @@
+//! The program: config → build → run → drain.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use link::{AuthorityKey, Link, Server};
+use node::Node;
+use service::{Context, Finding, Key, Problem, Program};
+use store::{Options, SqliteStore, Store};
+use stratum_core::common_messages_sv2::Protocol;
+use stratum_core::extensions_sv2::EXTENSION_TYPE_WORKER_HASHRATE_TRACKING;
+use tokio::net::TcpListener;
+use tokio_util::task::TaskTracker;
+
+use crate::config::{self, Config, Raw};
+use crate::feed::Feed;
+use crate::found::Finds;
+use crate::miners::connections::Connections;
+use crate::miners::listener;
+use crate::miners::session::Floor;
+use crate::prefixes;
+use crate::status::Shown;
+use crate::supply::task::Supply;
+
+/// File name of the store, in the data directory.
+const STORE: &str = "hub.sqlite";
+
+/// `sluice-hub`.
+#[derive(Debug)]
+pub struct Hub;
+
+impl Program for Hub {
+    const NAME: &'static str = "sluice-hub";
+    const ABOUT: &'static str =
+        "SV2 mining server: hands out work, keeps a durable ledger of it, and brings blocks to bitcoind.";
+    const VERSION: &'static str = env!("CARGO_PKG_VERSION");
+    const PAGE: &'static str = "127.0.0.1:8402";
+    const KEYS: &'static [Key] = config::KEYS;
+    const SECTIONS: &'static [&'static [Key]] = &[node::section::KEYS];
+    type Raw = Raw;
+    type Config = Config;
+
+    fn check(raw: Raw) -> Result<Config, Vec<Problem>> {
+        config::check(raw)
+    }
+
+    fn init(_dir: &Path) -> anyhow::Result<Vec<(&'static str, String)>> {
+        let key = AuthorityKey::generate(&mut rand::thread_rng());
+        Ok(vec![("authority_secret_key", format!("\"{key}\""))])
+    }
+
+    fn introduce(fresh: &[(&'static str, String)]) -> Vec<String> {
+        let secret = fresh.iter().find(|(path, _)| *path == "authority_secret_key");
+        let key: Option<AuthorityKey> = secret.and_then(|(_, text)| text.trim_matches('"').parse().ok());
+        key.map(|key| format!("Authority public key, for miners and proxies: {}", key.public()))
+            .into_iter()
+            .collect()
+    }
+
+    async fn probe(config: Config) -> Vec<Finding> {
+        let mut findings = vec![Finding::good("authority_public_key", config.authority.public().to_string())];
+        findings.push(probe_node(&config).await);
+        for provider in &config.providers {
+            findings.push(probe_provider(provider).await);
+        }
+        findings
+    }
+
+    async fn start(config: Config, context: Context) -> anyhow::Result<()> {
+        run(config, context).await
+    }
+}
+
+async fn probe_node(config: &Config) -> Finding {
+    let what = format!("node {}", config.node.url);
+    let seen = async { Node::new(config.node.clone())?.ready().await };
+    match seen.await {
+        Ok(info) => {
+            Finding::good(what, format!("{} on {}, height {}", info.subversion, info.network, info.height))
+        }
+        Err(error) => Finding::bad(what, error),
+    }
+}
+
+async fn probe_provider(provider: &config::Provider) -> Finding {
+    let what = format!("template provider {}", provider.address);
+    let client = crate::supply::provider::client(provider.authority);
+    match Link::connect(&provider.address, &client).await {
+        Ok(_) => Finding::good(what, "answers"),
+        Err(error) => Finding::bad(what, error),
+    }
+}
+
+async fn run(config: Config, context: Context) -> anyhow::Result<()> {
+    let options = Options { journal: config.journal, ..Options::default() };
+    let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&context.data_dir.join(STORE), options)?);
+    let prefixes =
+        prefixes::first(&*store, config.server_id).await.context("cannot reserve extranonce prefixes")?;
+    let node = Node::new(config.node.clone())?;
+    let listener = TcpListener::bind(config.listen).await.with_context(|| {
+        format!("cannot listen on {} (key `listen`); is another program there?", config.listen)
+    })?;
+    describe(&context.counters);
+
+    let (tasks, shutdown) = (TaskTracker::new(), context.shutdown.clone());
+    let feed = Arc::new(Feed::default());
+    let supply = Supply::start(&config, Arc::clone(&feed), &tasks, &shutdown);
+    let finds =
+        Arc::new(Finds::new(Arc::clone(&store), Arc::clone(&supply), node.clone(), context.counters.clone()));
+    let connections = Connections::new(config.limits);
+    let floor = Arc::new(Floor {
+        mining: Arc::clone(&config.mining),
+        identities: config.identities,
+        prefixes: Arc::clone(&prefixes),
+        feed: Arc::clone(&feed),
+        store: Arc::clone(&store),
+        finds: Arc::clone(&finds),
+        counters: context.counters.clone(),
+        tasks: tasks.clone(),
+    });
+    let shown = Shown::new(
+        &config,
+        Arc::clone(&store),
+        feed,
+        supply,
+        Arc::clone(&connections),
+        context.counters.clone(),
+    );
+    let watch = Arc::clone(&shown);
+    let background = [
+        tokio::spawn(finds.follow()),
+        tokio::spawn(prefixes::keep_up(Arc::clone(&store), prefixes)),
+        tokio::spawn(async move { watch.watch_node(node).await }),
+    ];
+    context.page.serve(shown);
+
+    let authority = config.authority.public();
+    tracing::info!(address = %listener.local_addr()?, %authority, "miners may connect");
+    let server = Arc::new(server(&config));
+    listener::run(listener, server, floor, connections, tasks.clone(), shutdown).await;
+
+    tracing::info!("closing: committing what was accepted");
+    background.iter().for_each(tokio::task::JoinHandle::abort);
+    tasks.close();
+    tasks.wait().await;
+    Ok(())
+}
+
+fn describe(counters: &service::Counters) {
+    counters.describe("shares_rejected", "Shares rejected, by reason");
+    counters.describe("worker_shares_rejected", "Shares rejected, by hasher, worker and reason");
+}
+
+fn server(config: &Config) -> Server {
+    Server {
+        authority: config.authority.clone(),
+        certificate_validity: config.certificate_validity,
+        protocol: Protocol::MiningProtocol,
+        supported_flags: mining::REQUIRES_STANDARD_JOBS | mining::REQUIRES_VERSION_ROLLING,
+        flags: 0,
+        extensions: vec![EXTENSION_TYPE_WORKER_HASHRATE_TRACKING],
+        limits: link::Limits { max_payload: MAX_REQUEST, max_queued: MAX_QUEUED, ..link::Limits::default() },
+    }
+}
+
+/// Longest payload a miner may send, in bytes: its longest message opens a channel.
+const MAX_REQUEST: usize = 16 * 1024;
+/// Most bytes that wait for a miner to read them.
+const MAX_QUEUED: usize = 4 << 20;

@@ -1,0 +1,5 @@
+//! The `sluice-hub` binary.
+
+fn main() -> std::process::ExitCode {
+    service::run::<channel_hub::Hub>()
+}

@@ -1,0 +1,65 @@
+//! The snapshot for Prometheus, beside the counters that the service adds by itself.
+
+use service::Metric;
+
+use super::snapshot::{Snapshot, difficulty};
+
+/// Most workers that get a line of their own.
+const MAX_WORKERS: usize = 2000;
+
+pub(super) fn metrics(snapshot: &Snapshot) -> Vec<Metric> {
+    let channels: usize = snapshot.connections.iter().map(|(_, details)| details.channels.len()).sum();
+    let job_height = snapshot.job.as_ref().map_or(0, |job| job.height);
+    let mut metrics = vec![
+        Metric::counter("shares_accepted", "Shares in the ledger").sample(&[], snapshot.total.shares),
+        Metric::counter("work_accepted_hashes", "Expected hashes of the shares in the ledger")
+            .sample(&[], float(snapshot.total.work)),
+        Metric::gauge("hash_rate", "Hashes per second, mean of the last ten minutes")
+            .sample(&[], snapshot.hash_rate),
+        Metric::gauge("best_share_difficulty", "Difficulty of the best share ever")
+            .sample(&[], difficulty(snapshot.total.best)),
+        Metric::gauge("connections", "Connections of miners and proxies")
+            .sample(&[], snapshot.connections.len()),
+        Metric::gauge("mining_channels", "Open mining channels").sample(&[], channels),
+        Metric::gauge("job_height", "Height of the block being mined, 0 without work")
+            .sample(&[], job_height),
+        Metric::gauge("node_up", "Whether the hub's node can be worked with")
+            .sample(&[], snapshot.node.is_ok()),
+        Metric::gauge("store_up", "Whether the store takes writes")
+            .sample(&[], snapshot.store_failing.is_none()),
+    ];
+    metrics.extend(workers(snapshot));
+    metrics.extend(providers(snapshot));
+    metrics
+}
+
+fn workers(snapshot: &Snapshot) -> [Metric; 3] {
+    let mut shares = Metric::counter("worker_shares_accepted", "Shares in the ledger, by worker");
+    let mut work = Metric::counter("worker_work_accepted_hashes", "Expected hashes in the ledger, by worker");
+    let mut rate =
+        Metric::gauge("worker_hash_rate", "Hashes per second, mean of the last ten minutes, by worker");
+    for worker in snapshot.workers.iter().take(MAX_WORKERS) {
+        let labels = [("hasher", worker.hasher.as_str()), ("worker", worker.worker.as_str())];
+        shares = shares.sample(&labels, worker.sum.shares);
+        work = work.sample(&labels, float(worker.sum.work));
+        rate = rate.sample(&labels, worker.hash_rate);
+    }
+    [shares, work, rate]
+}
+
+fn providers(snapshot: &Snapshot) -> [Metric; 2] {
+    let mut up = Metric::gauge("template_provider_up", "Whether the template provider is connected");
+    let mut in_use = Metric::gauge("template_provider_in_use", "Whether its templates are mined on");
+    for (index, (address, health)) in snapshot.providers.iter().enumerate() {
+        let position = (index + 1).to_string();
+        let labels = [("address", address.as_str()), ("position", position.as_str())];
+        up = up.sample(&labels, health.connected);
+        in_use = in_use.sample(&labels, health.in_use);
+    }
+    [up, in_use]
+}
+
+#[allow(clippy::cast_precision_loss)] // Prometheus has nothing but floats
+fn float(work: u128) -> f64 {
+    work as f64
+}

@@ -1,0 +1,249 @@
+//! The one task that joins the template providers to the sessions.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use bitcoin::Network;
+use distribution::Constraints;
+use distribution::client::Event;
+use mining::{Job, TemplateId};
+use stratum_core::template_distribution_sv2::SubmitSolutionOwned;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::jobs::{Jobs, Outcome};
+use super::provider::{Command, MAX_COMMANDS, Provider, Report};
+use super::shelf::Shelf;
+use crate::config::Config;
+use crate::feed::Feed;
+
+/// Reports that may wait for the centre; a provider that says more has to wait.
+const MAX_REPORTS: usize = 256;
+
+/// What others see of the supply and ask of it.
+#[derive(Debug)]
+pub struct Supply {
+    /// Templates that may still become blocks.
+    pub shelf: Shelf,
+    providers: Vec<Known>,
+    network: Network,
+    reward: crate::reward::Reward,
+}
+
+#[derive(Debug)]
+struct Known {
+    address: String,
+    commands: mpsc::Sender<Command>,
+    health: Mutex<Health>,
+}
+
+/// How a provider is, for the status page.
+#[derive(Clone, Debug, Default)]
+pub struct Health {
+    /// Connected now.
+    pub connected: bool,
+    /// Its templates are the ones mined on.
+    pub in_use: bool,
+    /// When the last template came.
+    pub last_template: Option<Instant>,
+    /// The last template's id.
+    pub template_id: Option<u64>,
+    /// Height of the block that its templates are for.
+    pub height: Option<u32>,
+    /// Templates that it sent since the hub started.
+    pub templates: u64,
+    /// Why the last connection ended or none came about.
+    pub last_error: String,
+}
+
+impl Supply {
+    /// Starts the providers' tasks and the centre's.
+    pub fn start(
+        config: &Config,
+        feed: Arc<Feed>,
+        tasks: &TaskTracker,
+        shutdown: &CancellationToken,
+    ) -> Arc<Self> {
+        let (report_sender, reports) = mpsc::channel(MAX_REPORTS);
+        let mut providers = Vec::new();
+        for (index, configured) in config.providers.iter().enumerate() {
+            let (commands, command_receiver) = mpsc::channel(MAX_COMMANDS);
+            providers.push(Known { address: configured.address.clone(), commands, health: Mutex::default() });
+            let provider = Provider {
+                index,
+                address: configured.address.clone(),
+                authority: configured.authority,
+                constraints: Constraints {
+                    max_additional_size: config.reward.size(),
+                    max_additional_sigops: config.reward.sigops(),
+                },
+                reports: report_sender.clone(),
+                commands: command_receiver,
+            };
+            tasks.spawn(provider.run(u16::try_from(index).unwrap_or(u16::MAX), shutdown.clone()));
+        }
+        let supply = Arc::new(Self {
+            shelf: Shelf::default(),
+            providers,
+            network: config.network,
+            reward: config.reward.clone(),
+        });
+        let jobs = Jobs::new(config.providers.len(), config.reward.clone(), config.tag.clone());
+        let centre = Centre { supply: Arc::clone(&supply), jobs, feed };
+        let shutdown = shutdown.clone();
+        tasks.spawn(async move {
+            tokio::select! {
+                () = centre.run(reports) => {}
+                () = shutdown.cancelled() => {}
+            }
+        });
+        supply
+    }
+
+    /// Address and health of each provider, in the operator's order.
+    pub fn providers(&self) -> Vec<(String, Health)> {
+        self.providers.iter().map(|p| (p.address.clone(), p.lock().clone())).collect()
+    }
+
+    /// The coinbase's output, as pages show it.
+    pub fn reward(&self) -> String {
+        self.reward.show(self.network)
+    }
+
+    /// Where the template came from, as long as it is on the shelf.
+    pub fn address(&self, provider: usize) -> &str {
+        self.providers.get(provider).map_or("", |p| &p.address)
+    }
+
+    /// Hands a block to the provider of its template. False: that one is not there, or does not listen.
+    pub fn submit(&self, provider: usize, template: TemplateId, solution: SubmitSolutionOwned) -> bool {
+        let Some(known) = self.providers.get(provider) else { return false };
+        let command = Command::Solution { connection: template.provider, solution };
+        known.lock().connected && known.commands.try_send(command).is_ok()
+    }
+
+    fn fetch(&self, provider: usize, job: &Job) {
+        let template = job.template();
+        if !self.shelf.put(template, provider) {
+            return;
+        }
+        let command = Command::Fetch { connection: template.provider, template_id: template.id };
+        if self.providers[provider].commands.try_send(command).is_err() {
+            self.shelf.fill(template, None);
+        }
+    }
+}
+
+impl Known {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Health> {
+        self.health.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What the one task owns.
+struct Centre {
+    supply: Arc<Supply>,
+    jobs: Jobs,
+    feed: Arc<Feed>,
+}
+
+impl Centre {
+    async fn run(mut self, mut reports: mpsc::Receiver<(usize, u16, Report)>) {
+        loop {
+            let due = self.jobs.poll_timeout(Instant::now());
+            let outcomes = tokio::select! {
+                report = reports.recv() => match report {
+                    Some((provider, connection, report)) => self.take(provider, connection, report),
+                    None => return,
+                },
+                () = sleep_until(due) => self.jobs.handle_timeout(Instant::now()),
+            };
+            self.carry_out(outcomes);
+        }
+    }
+
+    fn take(&mut self, provider: usize, connection: u16, report: Report) -> Vec<Outcome> {
+        match report {
+            Report::Up => {
+                tracing::info!(provider = self.supply.address(provider), "template provider connected");
+                self.jobs.up(provider, connection);
+                self.health(provider).connected = true;
+                Vec::new()
+            }
+            Report::Down(reason) => self.down(provider, reason),
+            Report::Said(event) => self.said(provider, connection, event),
+        }
+    }
+
+    fn down(&mut self, provider: usize, reason: String) -> Vec<Outcome> {
+        let mut health = self.health(provider);
+        // Once for each failure, not once for each try.
+        if health.connected || health.last_error != reason {
+            tracing::warn!(provider = self.supply.address(provider), %reason, "template provider is away; trying again");
+        }
+        health.connected = false;
+        health.in_use = false;
+        health.height = None;
+        health.last_error = reason;
+        drop(health);
+        self.jobs.down(Instant::now(), provider)
+    }
+
+    fn said(&mut self, provider: usize, connection: u16, event: Event) -> Vec<Outcome> {
+        let outcomes = self.jobs.handle(Instant::now(), provider, &event).unwrap_or_else(|error| {
+            tracing::error!(provider = self.supply.address(provider), %error, "a template makes no job");
+            Vec::new()
+        });
+        let template = |id| TemplateId { provider: connection, id };
+        match event {
+            Event::Template(t) => {
+                let mut health = self.health(provider);
+                health.last_template = Some(Instant::now());
+                health.template_id = Some(t.template_id);
+                health.templates += 1;
+            }
+            Event::PrevHash(_) => self.health(provider).height = self.jobs.height(provider),
+            Event::TransactionData { template_id, transactions } => {
+                self.supply.shelf.fill(template(template_id), Some(transactions));
+            }
+            Event::TransactionDataRefused { template_id, code } => {
+                tracing::debug!(template_id, code, "no transactions for a template");
+                self.supply.shelf.fill(template(template_id), None);
+            }
+        }
+        outcomes
+    }
+
+    fn carry_out(&self, outcomes: Vec<Outcome>) {
+        for outcome in outcomes {
+            match outcome {
+                Outcome::Publish(update) => self.feed.publish(update),
+                Outcome::Fetch(job) => {
+                    if let Some(provider) = self.jobs.in_use() {
+                        self.supply.fetch(provider, &job);
+                    }
+                }
+                Outcome::Switched(provider) => self.switched(provider),
+            }
+        }
+    }
+
+    fn switched(&self, to: usize) {
+        tracing::info!(provider = self.supply.address(to), "mining on this template provider's templates");
+        for (index, known) in self.supply.providers.iter().enumerate() {
+            known.lock().in_use = index == to;
+        }
+    }
+
+    fn health(&self, provider: usize) -> std::sync::MutexGuard<'_, Health> {
+        self.supply.providers[provider].lock()
+    }
+}
+
+async fn sleep_until(due: Option<Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due.into()).await,
+        None => std::future::pending().await,
+    }
+}
