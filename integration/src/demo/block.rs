@@ -48,7 +48,7 @@ impl Outcome {
 
 /// Every block above the checked-in chain is our miners'.
 async fn first_block_with_a_transaction(scene: &Scene) -> anyhow::Result<Option<(u32, Block)>> {
-    let chain = &scene.world.chain;
+    let chain = &scene.world.pool.chain;
     for height in CHECKED_IN + 1..=chain.height().await? {
         let block = chain.block_at(height).await?;
         if block.txdata.len() > 1 {

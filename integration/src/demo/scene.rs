@@ -8,7 +8,7 @@ use super::block::Outcome;
 use super::view::View;
 use crate::sv1::{Miner, Options};
 use crate::world::chain::ADDRESS;
-use crate::world::{Chain, Plan, World};
+use crate::world::{Chain, Plan, Process, World};
 
 /// World, miners and the payments that keep the mempool from running dry.
 #[derive(Debug)]
@@ -46,10 +46,7 @@ impl Scene {
     /// # Errors
     /// One has; the error holds the end of its log.
     pub fn ensure_running(&mut self) -> anyhow::Result<()> {
-        let World { proxy, hub, template_provider, chain, .. } = &mut self.world;
-        let processes =
-            [&mut chain.process, &mut template_provider.process, &mut hub.process, &mut proxy.process];
-        processes.into_iter().try_for_each(crate::world::Process::ensure_running)
+        self.world.processes().into_iter().try_for_each(Process::ensure_running)
     }
 
     /// Puts transactions into the mempool until a few wait there; returns the new ones.
@@ -58,8 +55,8 @@ impl Scene {
     /// The node's.
     pub async fn feed(&mut self) -> anyhow::Result<Vec<Txid>> {
         let mut new = Vec::new();
-        for _ in self.world.chain.mempool().await?.len()..WAITING {
-            new.push(self.world.chain.pay().await?);
+        for _ in self.world.pool.chain.mempool().await?.len()..WAITING {
+            new.push(self.world.pool.chain.pay().await?);
         }
         Ok(new)
     }

@@ -22,16 +22,16 @@ pub struct View {
 impl View {
     pub(super) async fn of(scene: &Scene) -> anyhow::Result<Self> {
         let world = &scene.world;
-        let template = world.template_provider.api("template").await?;
+        let template = world.pool.template_provider.api("template").await?;
         let template = format!(
             "height {}, {} transactions, coinbase value {} sat",
             template["height"], template["transactions"], template["coinbase_value_sat"]
         );
         Ok(Self {
-            height: world.chain.height().await?,
-            mempool: world.chain.mempool().await?.len(),
-            credits: world.credits().await?,
-            forwarded: world.forwarded().await?,
+            height: world.pool.chain.height().await?,
+            mempool: world.pool.chain.mempool().await?.len(),
+            credits: world.pool.hub.credits().await?,
+            forwarded: world.proxy.forwarded().await?,
             template,
             miners: scene
                 .miners
@@ -40,8 +40,8 @@ impl View {
                 .collect(),
             pages: [
                 ("proxy", world.proxy.url("")),
-                ("hub", world.hub.url("")),
-                ("template provider", world.template_provider.url("")),
+                ("hub", world.pool.hub.url("")),
+                ("template provider", world.pool.template_provider.url("")),
             ],
         })
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use serde_json::Value;
 
-use super::{World, until};
+use super::{Part, World, until};
 use crate::sv1::Miner;
 
 /// For the last shares on their way, and for the ledger's commit.
@@ -53,24 +53,6 @@ impl Forwarded {
 }
 
 impl World {
-    /// The hub's ledger.
-    ///
-    /// # Errors
-    /// The hub does not answer.
-    pub async fn credits(&self) -> anyhow::Result<Credits> {
-        self.hub.credits().await
-    }
-
-    /// The proxy's counts.
-    ///
-    /// # Errors
-    /// The proxy does not answer.
-    pub async fn forwarded(&self) -> anyhow::Result<Forwarded> {
-        self.proxy.forwarded().await
-    }
-}
-
-impl World {
     /// Stops the miners' search and waits until all counts agree: no share waits for an answer, and what the proxy says
     /// is credited is in the ledger, worker by worker. Returns the ledger.
     ///
@@ -88,7 +70,7 @@ impl World {
             let answered = tally.answered() + tally.unanswered;
             ensure!(tally.submitted == answered, "{} shares sent, {answered} answered", tally.submitted);
         }
-        let (credits, forwarded) = (self.credits().await?, self.forwarded().await?);
+        let (credits, forwarded) = (self.pool.hub.credits().await?, self.proxy.forwarded().await?);
         ensure!(forwarded.waiting() == 0, "shares are on their way: {forwarded:?}");
         ensure!(
             forwarded.credited == credits.shares,
@@ -102,7 +84,7 @@ impl World {
     }
 }
 
-impl super::Part {
+impl Part {
     /// The ledger, if this is a hub.
     ///
     /// # Errors
