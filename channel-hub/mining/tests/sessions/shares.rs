@@ -1,0 +1,248 @@
+//! What becomes of shares: answers, credit, blocks.
+
+use crate::world::*;
+use mining::server::Event;
+use mining::{Work, WorkUpdate, client};
+use std::time::Duration;
+use stratum_core::mining_sv2 as sv2;
+
+#[test]
+fn a_share_is_answered_after_its_commit_and_many_by_one_answer() {
+    let mut pair = Pair::with_channel();
+    pair.commits = false;
+    let job = pair.job(2);
+    for seed in 0..5 {
+        assert_eq!(accepted(&pair.submit(2, &grind(&job, seed))), 0);
+    }
+    assert_eq!(pair.credited().len(), 5);
+    pair.sent.clear();
+    pair.commits = true;
+    pair.settle();
+    assert_eq!(pair.message_types(), [sv2::MESSAGE_TYPE_SUBMIT_SHARES_SUCCESS]);
+    assert_eq!(accepted(&pair.client_events), 5);
+}
+
+#[test]
+fn commits_out_of_order_never_answer_for_a_share_that_is_not_committed() {
+    let mut pair = Pair::with_channel();
+    pair.commits = false;
+    let job = pair.job(2);
+    (0..3).for_each(|seed| drop(pair.submit(2, &grind(&job, seed))));
+    let tickets: Vec<_> = pair.tickets.drain(..).collect();
+    for (ticket, answered) in [(tickets[2], 0), (tickets[1], 0), (tickets[0], 3)] {
+        pair.server.acknowledge(ticket);
+        pair.settle();
+        assert_eq!(accepted(&pair.client_events), answered);
+    }
+}
+
+#[test]
+fn an_error_is_answered_at_once_and_says_nothing_of_the_others() {
+    let mut pair = Pair::with_channel();
+    pair.commits = false;
+    let job = pair.job(2);
+    let share = grind(&job, 1);
+    pair.submit(2, &share);
+    let events = pair.submit(2, &share);
+    assert_eq!(rejection(&events), "duplicate-share");
+    pair.commits = true;
+    pair.settle();
+    assert!(matches!(pair.client_events[..], [client::Event::ShareAccepted { sequence_number: 1, .. }]));
+}
+
+#[test]
+fn every_way_to_get_a_share_wrong_has_its_code() {
+    let mut pair = Pair::with_channel();
+    let job = pair.job(2);
+    let good = grind(&job, 1);
+    let wrong: [(&str, Found); 6] = [
+        ("invalid-job-id", Found { job_id: 77, ..good.clone() }),
+        ("invalid-share", Found { ntime: good.ntime - 1, ..good.clone() }),
+        ("invalid-share", Found { ntime: good.ntime + 7300, ..good.clone() }),
+        ("invalid-non-rollable-version-bit", Found { version: good.version | 1, ..good.clone() }),
+        ("invalid-non-rollable-version-bit", Found { version: good.version ^ 0x8000_0000, ..good.clone() }),
+        ("difficulty-too-low", miss(&job)),
+    ];
+    for (code, found) in wrong {
+        assert_eq!(rejection(&pair.submit(2, &found)), code);
+    }
+    assert_eq!(accepted(&pair.submit(2, &good)), 1);
+    assert_eq!(pair.credited().len(), 1);
+}
+
+/// A choice that is no share.
+fn miss(job: &client::Job) -> Found {
+    let mut found = grind(job, 1);
+    while mining::header::as_number(job.header(&found.choice()).hash()) <= job.target() {
+        found.nonce += 1;
+    }
+    found
+}
+
+#[test]
+fn rolled_version_bits_and_time_are_fine() {
+    let mut pair = Pair::with_channel();
+    let job = pair.job(2);
+    let mut share = Found { version: 0x3fff_ffe0, ntime: job.tip().min_ntime() + 100, ..grind(&job, 1) };
+    share.nonce = job.header(&share.choice()).grinder().find(job.target(), 0..100_000).unwrap();
+    assert_eq!(accepted(&pair.submit(2, &share)), 1);
+}
+
+#[test]
+fn a_job_without_version_rolling_takes_its_version_only() {
+    let mut pair = Pair::with_channel();
+    let tip = tip(2, HARD, pair.now);
+    pair.apply(&WorkUpdate::Job(job_from(5, &template(5, 1), Some(&tip), false)));
+    let share = grind(&pair.job(2), 1);
+    let rolled = Found { version: share.version | 0x20, ..share.clone() };
+    assert_eq!(rejection(&pair.submit(2, &rolled)), "version-rolling-not-allowed");
+    assert_eq!(accepted(&pair.submit(2, &share)), 1);
+}
+
+#[test]
+fn a_share_for_another_channel_or_kind_of_channel_is_refused() {
+    let now = start();
+    let mut pair = Pair::new(now, config(), 0, work_on(1, 1, HARD, now));
+    pair.client.open_standard(&request("device")).unwrap();
+    pair.client.open_extended(&request("proxy")).unwrap();
+    pair.settle();
+    let share = grind(&pair.job(3), 1);
+    pair.server.close(3, "test");
+    pair.client.submit(3, share.job_id, &share.choice(), None).unwrap(); // crosses the close on the wire
+    pair.settle();
+    assert!(pair.server_events.iter().any(|event| {
+        matches!(event, Event::Rejected { channel_id: 3, reason: mining::Rejection::InvalidChannelId, .. })
+    }));
+    assert!(
+        pair.client_events.iter().any(|event| matches!(event, client::Event::Closed { channel_id: 3, .. }))
+    );
+}
+
+#[test]
+fn a_block_comes_out_whole_in_the_call_that_its_share_came_in() {
+    let now = start();
+    let mut pair = Pair::new(now, config(), 0, work_on(1, 1, EASY, now));
+    pair.client.open_extended(&request("farm.rig")).unwrap();
+    pair.settle();
+    let job = pair.job(2);
+    let share = grind_to(&job, job.target().min(job.tip().target()), 1);
+    assert_eq!(accepted(&pair.submit(2, &share)), 1);
+    let block = pair.blocks()[0];
+    assert_eq!((block.template.provider, block.template.id, block.height), (3, 1, HEIGHT));
+    assert_eq!(block.coinbase_value, VALUE);
+    assert_eq!(&*block.user_identity, "farm.rig");
+    let header: bitcoin::block::Header = bitcoin::consensus::deserialize(block.header.as_bytes()).unwrap();
+    assert_eq!(header.block_hash(), block.hash);
+    assert!(header.validate_pow(header.target()).is_ok());
+    let coinbase: bitcoin::Transaction = bitcoin::consensus::deserialize(&block.coinbase).unwrap();
+    assert!(coinbase.is_coinbase());
+    assert_eq!(coinbase.output.last(), Some(&commitment()));
+    assert_eq!(coinbase.output[0].value.to_sat(), VALUE);
+    // A merkle path of one level: hash coinbase and sibling with the bitcoin crate alone.
+    use bitcoin::hashes::{Hash as _, sha256d};
+    let pair_of = [coinbase.compute_txid().to_byte_array(), [1; 32]].concat();
+    assert_eq!(header.merkle_root.to_byte_array(), sha256d::Hash::hash(&pair_of).to_byte_array());
+}
+
+#[test]
+fn a_block_is_never_lost_even_if_it_misses_the_channels_harder_target() {
+    let now = start();
+    let mut pair = Pair::new(now, config(), 0, work_on(1, 1, EASY, now));
+    let slow = mining::target::from_difficulty(1e-6).unwrap();
+    pair.client.open_extended(&client::OpenRequest { max_target: slow, ..request("a") }).unwrap();
+    pair.settle();
+    let job = pair.job(2);
+    let mut block = grind_to(&job, job.tip().target(), 1);
+    while mining::header::as_number(job.header(&block.choice()).hash()) <= job.target() {
+        block = grind_to(&job, job.tip().target(), block.nonce);
+    }
+    assert_eq!(rejection(&pair.submit(2, &block)), "difficulty-too-low");
+    assert_eq!((pair.blocks().len(), pair.credited().len()), (1, 0));
+    assert_eq!(rejection(&pair.submit(2, &block)), "duplicate-share");
+    assert_eq!(pair.blocks().len(), 1);
+}
+
+#[test]
+fn worker_names_arrive_with_their_shares() {
+    let mut pair = Pair::with_channel();
+    let job = pair.job(2);
+    for (seed, worker) in [(1, Some("rig-1")), (2, None), (3, Some("a name that is longer than 32 bytes"))] {
+        let share = grind(&job, seed);
+        pair.client.submit(2, share.job_id, &share.choice(), worker).unwrap();
+    }
+    pair.settle();
+    let workers: Vec<_> =
+        pair.credited().iter().map(|share| share.worker.as_deref().map(str::to_owned)).collect();
+    let cut = "a name that is longer than 32 by".to_owned();
+    assert_eq!(workers, [Some("rig-1".to_owned()), None, Some(cut)]);
+}
+
+#[test]
+fn a_client_that_waits_for_no_answer_is_held_back_and_then_cut_off() {
+    let now = start();
+    let few = mining::server::Config { max_unacknowledged: 2, ..config() };
+    let mut pair = Pair::new(now, few, 0, work_on(1, 1, HARD, now));
+    pair.commits = false;
+    pair.client.open_extended(&request("a")).unwrap();
+    pair.settle();
+    let job = pair.job(2);
+    for seed in 0..8 {
+        assert_eq!(pair.server.has_room(), seed < 2);
+        pair.submit(2, &grind(&job, seed));
+    }
+    let share = grind(&job, 99);
+    pair.client.submit(2, 1, &share.choice(), None).unwrap();
+    let frame = pair.client.poll_send().unwrap();
+    let result = pair.server.handle(now, &mut frame.received(), &[]);
+    assert_eq!(result, Err(mining::server::Fatal::Flood));
+    pair.commits = true;
+    pair.settle();
+    assert!(pair.server.has_room());
+}
+
+#[test]
+fn custom_jobs_are_refused() {
+    let mut pair = Pair::with_channel();
+    let custom = sv2::SetCustomMiningJobOwned {
+        channel_id: 2,
+        request_id: 9,
+        token: vec![1].try_into().unwrap(),
+        version: 1,
+        prev_hash: [0; 32].into(),
+        min_ntime: 0,
+        nbits: HARD,
+        coinbase_tx_version: 2,
+        coinbase_prefix: vec![].try_into().unwrap(),
+        coinbase_tx_input_n_sequence: 0,
+        coinbase_tx_outputs: vec![].try_into().unwrap(),
+        coinbase_tx_locktime: 0,
+        merkle_path: vec![].try_into().unwrap(),
+    };
+    let frame =
+        link::Frame::message(stratum_core::parsers_sv2::MiningOwned::SetCustomMiningJob(custom)).unwrap();
+    pair.server.handle(pair.now, &mut frame.received(), &[]).unwrap();
+    let answer = pair.server.poll_send().unwrap();
+    assert_eq!(answer.message_type(), sv2::MESSAGE_TYPE_SET_CUSTOM_MINING_JOB_ERROR);
+    assert!(answer.as_bytes().ends_with(b"jd-not-supported"));
+}
+
+#[test]
+fn credit_is_the_work_of_the_target_not_of_the_hash() {
+    let mut pair = Pair::with_channel();
+    let job = pair.job(2);
+    let lucky = Work::new(Work::from_target(job.target()).hashes() * 50).to_target();
+    let share = grind_to(&job, lucky, 1);
+    pair.submit(2, &share);
+    assert_eq!(pair.credited()[0].work, Work::from_target(job.target()));
+    assert_eq!(pair.credited()[0].height, HEIGHT);
+}
+
+#[test]
+fn time_passing_makes_room_for_miners_that_stamp_the_clock() {
+    let mut pair = Pair::with_channel();
+    let job = pair.job(2);
+    pair.now = pair.now.after(Duration::from_secs(4 * 3600));
+    let mut share = Found { ntime: pair.now.unix, ..grind(&job, 1) };
+    share.nonce = job.header(&share.choice()).grinder().find(job.target(), 0..100_000).unwrap();
+    assert_eq!(accepted(&pair.submit(2, &share)), 1);
+}

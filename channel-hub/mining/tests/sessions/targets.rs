@@ -1,0 +1,237 @@
+//! Targets: what a channel begins with, how they change, which shares they hold for.
+
+use crate::world::*;
+use mining::client::{self, OpenRequest};
+use mining::server::Event;
+use mining::{Target, Work, WorkUpdate};
+use std::sync::Arc;
+use std::time::Duration;
+use stratum_core::mining_sv2 as sv2;
+
+fn work_of(hashes: u128) -> Target {
+    Work::new(hashes).to_target()
+}
+
+/// One channel of a miner that says it has this hash rate and takes this target.
+fn channel(nominal_hash_rate: f32, max_target: Target) -> Pair {
+    let now = start();
+    let mut pair = Pair::new(now, config(), 0, work_on(1, 1, HARD, now));
+    pair.client.open_extended(&OpenRequest { nominal_hash_rate, max_target, ..request("farm") }).unwrap();
+    pair.settle();
+    pair
+}
+
+fn update(pair: &mut Pair, nominal_hash_rate: f32, max_target: Target) -> Vec<client::Event> {
+    pair.client_events.clear();
+    pair.sent.clear();
+    assert!(pair.client.update(2, nominal_hash_rate, max_target));
+    pair.settle();
+    std::mem::take(&mut pair.client_events)
+}
+
+#[test]
+fn the_first_target_follows_from_the_hash_rate_within_both_sides_bounds() {
+    assert_eq!(channel(1e6, any_target()).job(2).target(), work_of(10_000_000));
+    assert_eq!(channel(0.0, any_target()).job(2).target(), config().easiest_target);
+    assert_eq!(channel(1.0, work_of(500)).job(2).target(), work_of(500));
+}
+
+#[test]
+fn a_fast_miner_gets_a_harder_target_together_with_a_job_and_old_shares_keep_their_worth() {
+    let mut pair = channel(0.0, any_target());
+    let (old, easy) = (pair.job(2), pair.job(2).target());
+    pair.now = pair.now.after(Duration::from_secs(2));
+    for seed in 0..8 {
+        pair.submit(2, &grind(&old, seed));
+    }
+    let hard = pair.job(2).target();
+    assert!(hard < easy);
+    assert_ne!(pair.job(2).id(), old.id());
+    assert!(!pair.job(2).is_new_block());
+    let late = (100..).map(|seed| grind(&old, seed)).find(|found| hash_of(&old, found) > hard).unwrap();
+    assert_eq!(accepted(&pair.submit(2, &late)), 1);
+    assert_eq!(pair.credited().last().unwrap().work, Work::from_target(easy));
+    let as_new = Found { job_id: pair.job(2).id(), ..late };
+    assert_eq!(rejection(&pair.submit(2, &as_new)), "difficulty-too-low");
+    let share = grind(&pair.job(2), 1);
+    assert_eq!(accepted(&pair.submit(2, &share)), 1);
+    assert_eq!(pair.credited().last().unwrap().work, Work::from_target(hard));
+}
+
+fn hash_of(job: &client::Job, found: &Found) -> Target {
+    mining::header::as_number(job.header(&found.choice()).hash())
+}
+
+#[test]
+fn a_share_cannot_be_credited_again_under_a_second_id_of_its_job() {
+    let mut pair = channel(0.0, any_target());
+    let old = pair.job(2);
+    pair.now = pair.now.after(Duration::from_secs(2));
+    let lucky = grind_to(&old, work_of(5_000), 77);
+    pair.submit(2, &lucky);
+    for seed in 0..7 {
+        pair.submit(2, &grind(&old, seed));
+    }
+    let again = Found { job_id: pair.job(2).id(), ..lucky };
+    assert_ne!(again.job_id, old.id());
+    assert!(hash_of(&old, &again) <= pair.job(2).target(), "the share is good enough for the harder target");
+    assert_eq!(rejection(&pair.submit(2, &again)), "duplicate-share");
+}
+
+#[test]
+fn a_slow_miner_gets_easier_shares_but_none_easier_than_it_takes() {
+    let mut pair = channel(1e6, work_of(1_000_000));
+    pair.pass(Duration::from_secs(300));
+    assert_eq!(pair.job(2).target(), work_of(1_000_000));
+    pair.pass(Duration::from_secs(300));
+    assert_eq!(pair.job(2).target(), work_of(1_000_000));
+    assert_eq!(channel(1e6, any_target()).job(2).target(), work_of(10_000_000));
+}
+
+/// A miner twice as fast as its target suits, after four minutes: a change is wanted, but not urgent.
+fn a_bit_too_fast() -> Pair {
+    let now = start();
+    let mut pair = Pair::new(now, config(), 0, work_on(1, 1, HARD, now));
+    pair.latency = Duration::ZERO;
+    pair.client.open_extended(&OpenRequest { nominal_hash_rate: 1e3, ..request("farm") }).unwrap();
+    pair.settle();
+    let job = pair.job(2);
+    for seed in 0..48 {
+        assert_eq!(accepted(&pair.submit(2, &grind(&job, seed))), 1);
+        pair.pass(Duration::from_secs(5));
+    }
+    assert!(!pair.message_types().contains(&sv2::MESSAGE_TYPE_SET_TARGET));
+    pair.sent.clear();
+    pair
+}
+
+#[test]
+fn a_small_change_waits_for_the_next_job_and_stands_before_it() {
+    let mut pair = a_bit_too_fast();
+    let old = pair.job(2);
+    let again = Arc::clone(old.tip());
+    pair.apply(&WorkUpdate::Job(job(2, Some(&again))));
+    assert_eq!(
+        pair.message_types(),
+        [sv2::MESSAGE_TYPE_SET_TARGET, sv2::MESSAGE_TYPE_NEW_EXTENDED_MINING_JOB]
+    );
+    assert_eq!((pair.job(2).id(), pair.job(2).target()), (2, work_of(20_000)));
+}
+
+#[test]
+fn a_small_change_that_no_job_comes_for_is_made_with_the_job_at_hand_under_another_id() {
+    let mut pair = a_bit_too_fast();
+    let old = pair.job(2);
+    pair.pass(Duration::from_secs(10));
+    assert_eq!(
+        pair.message_types(),
+        [sv2::MESSAGE_TYPE_SET_TARGET, sv2::MESSAGE_TYPE_NEW_EXTENDED_MINING_JOB]
+    );
+    assert_eq!((pair.job(2).body(), pair.job(2).target()), (old.body(), work_of(20_000)));
+    assert_ne!(pair.job(2).id(), old.id());
+}
+
+#[test]
+fn a_target_set_while_a_future_job_waits_holds_for_that_job() {
+    let mut pair = channel(1e3, any_target());
+    pair.apply(&WorkUpdate::Job(job(2, None)));
+    update(&mut pair, 1e6, any_target());
+    let now = pair.now;
+    pair.apply(&WorkUpdate::Tip { tip: tip(2, HARD, now), job_id: 2 });
+    assert_eq!(pair.job(2).id(), 2);
+    assert_eq!(pair.job(2).target(), work_of(10_000_000));
+    let too_light = grind_to(&pair.job(2), work_of(1000), 1);
+    if hash_of(&pair.job(2), &too_light) > pair.job(2).target() {
+        assert_eq!(rejection(&pair.submit(2, &too_light)), "difficulty-too-low");
+    }
+}
+
+#[test]
+fn an_update_is_always_answered_and_changes_what_no_longer_suits() {
+    let mut pair = channel(1e3, any_target());
+    let before = pair.job(2);
+    let events = update(&mut pair, 1.2e3, any_target());
+    assert!(matches!(events[..], [client::Event::Target { target, .. }] if target == before.target()));
+    let events = update(&mut pair, 1e6, any_target());
+    assert!(matches!(events[0], client::Event::Target { target, .. } if target == work_of(10_000_000)));
+    assert_eq!(pair.job(2).target(), work_of(10_000_000));
+    let events = update(&mut pair, 1e6, work_of(11_000_000));
+    assert!(matches!(events[0], client::Event::Target { target, .. } if target == work_of(11_000_000)));
+    assert!(pair.server_events.iter().any(|event| matches!(event, Event::Updated { channel_id: 2, .. })));
+}
+
+#[test]
+fn an_update_that_makes_no_sense_has_its_code_and_changes_nothing() {
+    let mut pair = channel(1e3, any_target());
+    let bad = [
+        ("invalid-nominal-hashrate", f32::NAN, any_target()),
+        ("max-target-out-of-range", 1.0, Target::ZERO),
+    ];
+    for (wanted, rate, max_target) in bad {
+        let events = update(&mut pair, rate, max_target);
+        assert!(matches!(&events[..], [client::Event::UpdateFailed { code, .. }] if code == wanted));
+    }
+    pair.server.close(2, "");
+    let events = update(&mut pair, 1.0, any_target());
+    assert!(
+        events
+            .iter()
+            .any(|e| matches!(e, client::Event::UpdateFailed { code, .. } if code == "invalid-channel-id"))
+    );
+}
+
+#[test]
+fn when_a_channel_has_too_many_shares_to_remember_it_moves_to_a_new_extranonce_prefix() {
+    let now = start();
+    let few = mining::server::Config { max_seen: 5, ..config() };
+    let mut pair = Pair::new(now, few, 0, work_on(1, 1, HARD, now));
+    pair.open("a");
+    let old = pair.job(2);
+    let shares: Vec<Found> = (0..5).map(|seed| grind(&old, seed)).collect();
+    for share in &shares {
+        assert_eq!(accepted(&pair.submit(2, share)), 1);
+    }
+    let new = pair.job(2);
+    assert_ne!(new.extranonce_prefix(), old.extranonce_prefix());
+    for share in &shares {
+        assert_eq!(rejection(&pair.submit(2, share)), "stale-share");
+        let moved = Found { job_id: new.id(), ..share.clone() };
+        assert_ne!(hash_of(&old, share), hash_of(&new, &moved));
+    }
+    let share = grind(&new, 50);
+    assert_eq!(accepted(&pair.submit(2, &share)), 1);
+    assert_eq!(pair.credited().len(), 6);
+}
+
+#[test]
+fn a_standard_channel_can_move_to_a_new_extranonce_prefix_too() {
+    let now = start();
+    let mut pair = Pair::new(now, config(), mining::REQUIRES_STANDARD_JOBS, work_on(1, 1, HARD, now));
+    pair.client.open_standard(&request("device")).unwrap();
+    pair.settle();
+    let old = pair.job(2);
+    assert!(pair.server.renew_extranonce_prefix(2));
+    pair.settle();
+    assert_ne!(pair.job(2).merkle_root(&[]), old.merkle_root(&[]));
+    let share = grind(&pair.job(2), 1);
+    assert_eq!(accepted(&pair.submit(2, &share)), 1);
+    assert!(!pair.server.renew_extranonce_prefix(3));
+}
+
+#[test]
+fn a_future_job_sent_before_a_new_prefix_is_worked_on_with_the_old_one() {
+    let mut pair = channel(0.0, any_target());
+    pair.apply(&WorkUpdate::Job(job(2, None)));
+    pair.server.renew_extranonce_prefix(2);
+    pair.settle();
+    let now = pair.now;
+    pair.apply(&WorkUpdate::Tip { tip: tip(2, HARD, now), job_id: 2 });
+    assert_eq!(pair.job(2).extranonce_prefix()[7], 0);
+    let share = grind(&pair.job(2), 1);
+    assert_eq!(accepted(&pair.submit(2, &share)), 1);
+    pair.apply(&WorkUpdate::Job(job(3, None)));
+    pair.apply(&WorkUpdate::Tip { tip: tip(3, HARD, now), job_id: 3 });
+    assert_eq!(pair.job(2).extranonce_prefix()[7], 1);
+    let share = grind(&pair.job(2), 1);
+    assert_eq!(accepted(&pair.submit(2, &share)), 1);
+}
