@@ -46,7 +46,7 @@ pub(super) fn render(page: &Page, program: &str, version: &str, uptime: Duration
          {REFRESH} seconds · <a href=\"/api/v1/\">JSON</a> · <a href=\"/metrics\">metrics</a></footer>\n</body>\n</html>\n",
         program = escape(program),
         version = escape(version),
-        uptime = words(uptime),
+        uptime = Cell::from(uptime).text,
     )
 }
 
@@ -121,17 +121,6 @@ fn escape(text: &str) -> String {
         }
     }
     escaped
-}
-
-/// A duration for people: its two largest parts.
-fn words(duration: Duration) -> String {
-    let seconds = duration.as_secs();
-    match (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60, seconds % 60) {
-        (0, 0, 0, seconds) => format!("{seconds} s"),
-        (0, 0, minutes, seconds) => format!("{minutes} min {seconds} s"),
-        (0, hours, minutes, _) => format!("{hours} h {minutes} min"),
-        (days, hours, _, _) => format!("{days} d {hours} h"),
-    }
 }
 
 #[cfg(test)]

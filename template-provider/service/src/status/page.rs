@@ -1,5 +1,7 @@
 //! The status page as data: sections of pairs or tables. [`super::html`] turns it into HTML.
 
+use std::time::Duration;
+
 /// The page at `/`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Page {
@@ -133,6 +135,20 @@ impl From<&str> for Cell {
     }
 }
 
+/// Its two largest parts: `3 min 20 s`.
+impl From<Duration> for Cell {
+    fn from(duration: Duration) -> Self {
+        let seconds = duration.as_secs();
+        let text = match (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60, seconds % 60) {
+            (0, 0, 0, seconds) => format!("{seconds} s"),
+            (0, 0, minutes, seconds) => format!("{minutes} min {seconds} s"),
+            (0, hours, minutes, _) => format!("{hours} h {minutes} min"),
+            (days, hours, _, _) => format!("{days} d {hours} h"),
+        };
+        text.into()
+    }
+}
+
 macro_rules! cell_from_number {
     ($($number:ty),*) => {$(
         impl From<$number> for Cell {
@@ -144,3 +160,16 @@ macro_rules! cell_from_number {
 }
 
 cell_from_number!(u16, u32, u64, u128, usize, i64);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_show_their_two_largest_parts() {
+        let cases = [(59, "59 s"), (61, "1 min 1 s"), (7384, "2 h 3 min"), (266_400, "3 d 2 h")];
+        for (seconds, expected) in cases {
+            assert_eq!(Cell::from(Duration::from_secs(seconds)).text, expected);
+        }
+    }
+}

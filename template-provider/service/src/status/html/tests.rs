@@ -43,11 +43,3 @@ fn a_long_table_is_cut_and_says_so() {
     assert_eq!(html.matches("<td").count(), ROWS);
     assert!(html.contains("and 3 more"));
 }
-
-#[test]
-fn durations_show_their_two_largest_parts() {
-    let cases = [(59, "59 s"), (61, "1 min 1 s"), (7384, "2 h 3 min"), (266_400, "3 d 2 h")];
-    for (seconds, expected) in cases {
-        assert_eq!(words(Duration::from_secs(seconds)), expected);
-    }
-}
