@@ -1,5 +1,6 @@
 //! A child process and its log.
 
+use std::cell::RefCell;
 use std::ffi::OsString;
 use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
@@ -131,14 +132,33 @@ impl Process {
     }
 }
 
+thread_local! {
+    /// Ends of the logs of this thread's processes that are gone, for the test that failed.
+    static GONE: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Takes the ends of the logs of all processes that this thread has dropped since it was last asked.
+pub(super) fn logs_of_the_gone() -> String {
+    GONE.with(RefCell::take).concat()
+}
+
 impl Drop for Process {
-    #[allow(clippy::print_stderr)] // this is where a failed test says why
     fn drop(&mut self) {
-        if std::thread::panicking() {
-            eprintln!("---- the end of {}'s log ({})\n{}", self.name, self.log.display(), self.log_end());
-        }
         self.kill();
+        let log =
+            format!("---- the end of {}'s log ({})\n{}\n", self.name, self.log.display(), self.log_end());
+        if GONE.try_with(|gone| gone.borrow_mut().push(log)).is_err() {
+            return; // the thread itself is ending, and nobody will ask
+        }
+        if std::thread::panicking() {
+            show(&logs_of_the_gone());
+        }
     }
+}
+
+#[allow(clippy::print_stderr)] // this is where a failed test says why
+fn show(logs: &str) {
+    eprint!("{logs}");
 }
 
 /// A command that the kernel kills when we are gone, however that came about.

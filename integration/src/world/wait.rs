@@ -3,7 +3,9 @@
 use std::future::Future;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, ensure};
+
+use super::process::logs_of_the_gone;
 
 /// Between two looks.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -43,11 +45,12 @@ pub fn holds(condition: bool, now: impl std::fmt::Display) -> anyhow::Result<()>
 /// Runs a test with a bound on its time. What the programs need that is built once per machine comes before.
 ///
 /// # Errors
-/// The test's own, or that the bound was passed.
+/// The test's own, or that the bound was passed; with the ends of all programs' logs.
 pub async fn bounded(bound: Duration, test: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
     super::programs::node()?;
-    match tokio::time::timeout(bound, test).await {
+    let result = match tokio::time::timeout(bound, test).await {
         Ok(result) => result,
-        Err(_) => bail!("the test did not end within {} s", bound.as_secs()),
-    }
+        Err(_) => Err(anyhow::anyhow!("the test did not end within {} s", bound.as_secs())),
+    };
+    result.map_err(|error| anyhow::anyhow!("{error:#}\n{}", logs_of_the_gone()))
 }
