@@ -98,6 +98,7 @@ impl Session {
                 self.events.push_back(Event::Reconnect { host, port });
                 Ok(())
             }
+            Ok(AnyMessage::Common(CommonMessages::ChannelEndpointChanged(_))) => Ok(()),
             Ok(_) => Err(Fatal::Unexpected(message_type)),
             Err(_) => Err(Fatal::Malformed(message_type)),
         }

@@ -38,7 +38,7 @@ use std::time::{Duration, Instant};
 use stratum_core::binary_sv2::Str0255Owned;
 use stratum_core::common_messages_sv2::ReconnectOwned;
 use stratum_core::mining_sv2::{self as sv2, CloseChannel, CloseChannelOwned};
-use stratum_core::parsers_sv2::{AnyMessage, CommonMessagesOwned, Mining, MiningOwned};
+use stratum_core::parsers_sv2::{AnyMessage, CommonMessages, CommonMessagesOwned, Mining, MiningOwned};
 
 /// Shortest time between two looks at how fast a channel's shares come.
 const MIN_CHECK: Duration = Duration::from_secs(5);
@@ -64,6 +64,8 @@ pub struct Session {
     flags: u32,
     prefixes: Arc<ExtranoncePrefixes>,
     current: CurrentWork,
+    /// Blocks that were built on lately, the present one included.
+    recent: VecDeque<[u8; 32]>,
     channels: BTreeMap<u32, Channel>,
     next_channel_id: u32,
     next_session_job_id: u32,
@@ -85,11 +87,13 @@ impl Session {
         prefixes: Arc<ExtranoncePrefixes>,
         current: CurrentWork,
     ) -> Self {
+        let recent = current.active().map(|(_, tip)| *tip.prev_hash()).into_iter().collect();
         Self {
             config,
             flags,
             prefixes,
             current,
+            recent,
             channels: BTreeMap::new(),
             next_channel_id: FIRST_CHANNEL_ID,
             next_session_job_id: FIRST_SESSION_JOB_ID,
@@ -116,6 +120,7 @@ impl Session {
             }
             _ => match received.parse() {
                 Ok(AnyMessage::Mining(message)) => self.dispatch(now, message, message_type),
+                Ok(AnyMessage::Common(CommonMessages::ChannelEndpointChanged(_))) => Ok(()),
                 Ok(_) => Err(Fatal::Unexpected(message_type)),
                 Err(_) => Err(Fatal::Malformed(message_type)),
             },

@@ -81,8 +81,8 @@ impl Session {
     }
 
     fn after_share(&mut self, now: Now, channel_id: u32, is_full: bool) {
-        if is_full && !self.renew_extranonce_prefix(channel_id) {
-            self.close(channel_id, "extranonce-space-exhausted");
+        if is_full {
+            self.renew_or_close(channel_id);
         }
         if self.next_ticket.is_multiple_of(LOOK_EVERY) {
             self.assess(now, channel_id);

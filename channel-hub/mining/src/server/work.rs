@@ -2,6 +2,7 @@
 
 use super::Session;
 use super::assigned::{root_for_standard, standard_extranonce};
+use super::channel::Channel;
 use super::current::Change;
 use super::event::ChannelKind;
 use crate::REQUIRES_STANDARD_JOBS;
@@ -13,6 +14,9 @@ use std::sync::Arc;
 use stratum_core::binary_sv2::Sv2OptionOwned;
 use stratum_core::mining_sv2::{NewMiningJobOwned, SetExtranoncePrefixOwned};
 use stratum_core::parsers_sv2::MiningOwned;
+
+/// Blocks that a reorganisation, or a template provider that lags, may come back to.
+const MAX_RECENT: usize = 16;
 
 impl Session {
     /// Passes new work on to the connection's channels.
@@ -35,9 +39,9 @@ impl Session {
             Change::Activated { job, tip, new_block } => {
                 self.retarget_all(now);
                 self.move_to(&job, &tip, new_block);
-                self.channels.values_mut().for_each(super::channel::Channel::forget_future);
+                self.channels.values_mut().for_each(Channel::forget_future);
             }
-            Change::Lost => self.channels.values_mut().for_each(super::channel::Channel::retire_all),
+            Change::Lost => self.channels.values_mut().for_each(Channel::retire_all),
         }
     }
 
@@ -102,10 +106,38 @@ impl Session {
 
     fn move_to(&mut self, job: &Arc<Job>, tip: &Arc<Tip>, new_block: bool) {
         if new_block {
-            self.channels.values_mut().for_each(super::channel::Channel::retire_all);
+            self.channels.values_mut().for_each(Channel::retire_all);
         }
         self.send_tip(tip, job.id());
         self.assign_all(job, tip);
+        if new_block && self.is_back_on(tip) {
+            self.renew_all();
+        }
+    }
+
+    /// Whether this block was built on before, and another since: shares of then are forgotten by now, and a
+    /// job of now may have the same ones.
+    fn is_back_on(&mut self, tip: &Tip) -> bool {
+        let is_back = self.recent.contains(tip.prev_hash());
+        if !is_back {
+            if self.recent.len() == MAX_RECENT {
+                self.recent.pop_front();
+            }
+            self.recent.push_back(*tip.prev_hash());
+        }
+        is_back
+    }
+
+    fn renew_all(&mut self) {
+        let ids: Vec<u32> = self.channels.keys().copied().collect();
+        ids.into_iter().for_each(|channel_id| self.renew_or_close(channel_id));
+    }
+
+    /// A new extranonce prefix, or none and the end of the channel: never a share that may count twice.
+    pub(super) fn renew_or_close(&mut self, channel_id: u32) {
+        if !self.renew_extranonce_prefix(channel_id) {
+            self.close(channel_id, "extranonce-space-exhausted");
+        }
     }
 
     /// Whether the group is addressed; else every channel by itself.
@@ -131,7 +163,7 @@ impl Session {
 }
 
 /// A job as one channel gets it.
-fn job_frame(channel: &super::channel::Channel, job: &Job, min_ntime: Option<u32>) -> Frame {
+fn job_frame(channel: &Channel, job: &Job, min_ntime: Option<u32>) -> Frame {
     match channel.kind {
         ChannelKind::Extended => job.frame(Address::Channel(channel.id), min_ntime),
         ChannelKind::Standard => {

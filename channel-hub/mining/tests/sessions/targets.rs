@@ -235,3 +235,26 @@ fn a_future_job_sent_before_a_new_prefix_is_worked_on_with_the_old_one() {
     let share = grind(&pair.job(2), 1);
     assert_eq!(accepted(&pair.submit(2, &share)), 1);
 }
+
+#[test]
+fn shares_of_a_block_that_work_comes_back_to_cannot_be_credited_again() {
+    let mut pair = channel(0.0, any_target());
+    let (first, now) = (pair.job(2), pair.now);
+    let share = grind(&first, 1);
+    assert_eq!(accepted(&pair.submit(2, &share)), 1);
+    pair.apply(&WorkUpdate::Job(job(2, None)));
+    pair.apply(&WorkUpdate::Tip { tip: tip(2, HARD, now), job_id: 2 });
+    // Back on the first block, with a job that is the first one but for its id.
+    let same = job_from(3, &template(1, 1), None, true);
+    pair.apply(&WorkUpdate::Job(same));
+    pair.apply(&WorkUpdate::Tip { tip: tip(1, HARD, now), job_id: 3 });
+    let back = pair.job(2);
+    assert_eq!((back.tip().prev_hash(), back.body()), (first.tip().prev_hash(), first.body()));
+    for job_id in [1, 3, back.id()] {
+        let again = Found { job_id, ..share.clone() };
+        let verdict = pair.submit(2, &again);
+        assert!(["stale-share", "difficulty-too-low"].contains(&rejection(&verdict)), "{verdict:?}");
+    }
+    let share = grind(&back, 1);
+    assert_eq!(accepted(&pair.submit(2, &share)), 1);
+}
