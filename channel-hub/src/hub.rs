@@ -68,7 +68,10 @@ impl Program for Hub {
     }
 
     async fn start(config: Config, context: Context) -> anyhow::Result<()> {
-        run(config, context).await
+        let listener = TcpListener::bind(config.listen).await.with_context(|| {
+            format!("cannot listen on {} (key `listen`); is another program there?", config.listen)
+        })?;
+        run(config, context, listener).await
     }
 }
 
@@ -92,15 +95,16 @@ async fn probe_provider(provider: &config::Provider) -> Finding {
     }
 }
 
-async fn run(config: Config, context: Context) -> anyhow::Result<()> {
+/// Runs on `listener` until `context.shutdown` is cancelled, then drains.
+///
+/// # Errors
+/// The store cannot be opened.
+pub async fn run(config: Config, context: Context, listener: TcpListener) -> anyhow::Result<()> {
     let options = Options { journal: config.journal, ..Options::default() };
     let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&context.data_dir.join(STORE), options)?);
     let prefixes =
         prefixes::first(&*store, config.server_id).await.context("cannot reserve extranonce prefixes")?;
     let node = Node::new(config.node.clone())?;
-    let listener = TcpListener::bind(config.listen).await.with_context(|| {
-        format!("cannot listen on {} (key `listen`); is another program there?", config.listen)
-    })?;
     describe(&context.counters);
 
     let (tasks, shutdown) = (TaskTracker::new(), context.shutdown.clone());

@@ -1,0 +1,177 @@
+//! The whole hub, between a template provider, a node and miners that the test plays.
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use support::miner::Miner;
+use support::node::Node;
+use support::provider::Provider;
+use support::{RunningHub, until};
+
+/// Nobody listens there.
+const NO_NODE: &str = "http://127.0.0.1:1";
+
+#[tokio::test]
+async fn a_share_is_in_the_ledger_when_its_miner_hears_that_it_was_accepted() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut provider = Provider::start().await;
+    provider.publish(100);
+    let hub = RunningHub::start(dir.path(), &[&provider.address], NO_NODE).await;
+    let mut miner = Miner::connect(&hub).await.unwrap();
+    miner.open("alice.garage").await.unwrap();
+    let job = miner.job().await;
+    for (number, worker) in [None, Some("attic"), None].into_iter().enumerate() {
+        let (sequence, _) = miner.submit(&job, worker, |share| !share.is_block).await;
+        assert_eq!(miner.answer(sequence).await, Ok(()));
+        let store = rusqlite_count(dir.path());
+        assert_eq!(store, number as u64 + 1);
+    }
+    let workers = until("the page is fresh", async || {
+        let workers = hub.api("workers").await;
+        (workers.as_array()?.len() == 2).then_some(workers)
+    })
+    .await;
+    let named = |i: usize| (workers[i]["hasher"].as_str().unwrap(), workers[i]["worker"].as_str().unwrap());
+    assert_eq!((named(0), named(1)), (("alice", "attic"), ("alice", "garage")));
+    hub.stop().await;
+}
+
+#[tokio::test]
+async fn a_connection_opened_before_there_is_work_gets_it_when_it_comes() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut provider = Provider::start().await;
+    let hub = RunningHub::start(dir.path(), &[&provider.address], NO_NODE).await;
+    let mut miner = Miner::connect(&hub).await.unwrap();
+    miner.open("alice").await.unwrap();
+    assert!(hub.text("/api/v1/health").await.contains("no template provider has sent work yet"));
+    provider.publish(100);
+    let job = miner.job().await;
+    let (sequence, _) = miner.submit(&job, None, |_| true).await;
+    assert_eq!(miner.answer(sequence).await, Ok(()));
+    hub.stop().await;
+}
+
+#[tokio::test]
+async fn a_block_goes_to_its_provider_and_whole_to_the_node_and_again_after_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut provider = Provider::start().await;
+    provider.publish(100);
+    let node = Node::start().await;
+    let hub = RunningHub::start(dir.path(), &[&provider.address], &node.url).await;
+    let mut miner = Miner::connect(&hub).await.unwrap();
+    miner.open("alice").await.unwrap();
+    let job = miner.job().await;
+    let (sequence, found) = miner.submit(&job, None, |share| share.is_block).await;
+    assert_eq!(miner.answer(sequence).await, Ok(()));
+    let hash = found.hash.to_string();
+    let block = until("the node has the block", async || node.blocks().remove(&hash)).await;
+    assert!(block.check_merkle_root() && block.check_witness_commitment());
+    assert_eq!(block.txdata.len(), 2, "the template's transaction is in it");
+    let solved = until("the provider has it", async || provider.solutions.lock().unwrap().pop()).await;
+    assert_eq!(solved.block, bitcoin::consensus::serialize(&block));
+    let shown = until("the page knows", async || {
+        let blocks = hub.api("blocks").await;
+        (blocks[0]["state"] == "accepted").then_some(blocks)
+    })
+    .await;
+    assert_eq!((&shown[0]["hash"], &shown[0]["transactions"]), (&hash.clone().into(), &2.into()));
+    hub.stop().await;
+
+    node.forget();
+    let hub = RunningHub::start(dir.path(), &[&provider.address], &node.url).await;
+    let again = until("the node has it again", async || node.blocks().remove(&hash)).await;
+    assert_eq!(again, block, "what the node lacks after a restart is handed in again");
+    hub.stop().await;
+}
+
+#[tokio::test]
+async fn miners_stay_when_the_template_provider_goes_and_the_next_one_takes_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut first, mut second) = (Provider::start().await, Provider::start().await);
+    first.publish(100);
+    let hub = RunningHub::start(dir.path(), &[&first.address, &second.address], NO_NODE).await;
+    let mut miner = Miner::connect(&hub).await.unwrap();
+    miner.open("alice").await.unwrap();
+    let job = miner.job().await;
+    first.stop();
+    let (sequence, _) = miner.submit(&job, None, |share| !share.is_block).await;
+    assert_eq!(miner.answer(sequence).await, Ok(()), "work goes on with the job at hand");
+    second.publish(101);
+    let next = miner.job().await;
+    assert!(next.is_new_block());
+    let (sequence, _) = miner.submit(&next, None, |share| !share.is_block).await;
+    assert_eq!(miner.answer(sequence).await, Ok(()));
+    let (sequence, _) = miner.submit(&job, None, |share| !share.is_block).await;
+    assert_eq!(miner.answer(sequence).await, Err("stale-share".into()));
+    let rejected = until("it is counted", async || {
+        let totals = hub.api("totals").await;
+        totals["rejected"]["stale-share"].as_u64()
+    })
+    .await;
+    assert_eq!(rejected, 1);
+    hub.stop().await;
+}
+
+#[tokio::test]
+async fn no_extranonce_prefix_is_given_twice_restarts_included() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut seen = std::collections::HashSet::new();
+    for _ in 0..2 {
+        let hub = RunningHub::start(dir.path(), &["127.0.0.1:1"], NO_NODE).await;
+        for _ in 0..2 {
+            let mut miner = Miner::connect(&hub).await.unwrap();
+            for _ in 0..3 {
+                let opened = miner.open("alice").await.unwrap();
+                assert!(seen.insert(opened.extranonce_prefix), "given twice");
+            }
+        }
+        hub.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn nobody_mines_for_a_mistyped_address() {
+    let dir = tempfile::tempdir().unwrap();
+    let hub = RunningHub::start(dir.path(), &["127.0.0.1:1"], NO_NODE).await;
+    let mut miner = Miner::connect(&hub).await.unwrap();
+    let refused = miner.open("bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt081.rig").await.unwrap_err();
+    assert_eq!(refused, "invalid-user-identity");
+    miner.open("bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080.rig").await.unwrap();
+    hub.stop().await;
+}
+
+#[tokio::test]
+async fn the_page_and_the_metrics_show_who_is_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut provider = Provider::start().await;
+    provider.publish(100);
+    let hub = RunningHub::start(dir.path(), &[&provider.address], NO_NODE).await;
+    let mut miner = Miner::connect(&hub).await.unwrap();
+    miner.open("alice.garage").await.unwrap();
+    let job = miner.job().await;
+    let (sequence, _) = miner.submit(&job, None, |_| true).await;
+    miner.answer(sequence).await.unwrap();
+    until("connections", async || {
+        let connections = hub.api("connections").await;
+        (connections[0]["vendor"] == "test" && connections[0]["channels"][0]["accepted"] == 1).then_some(())
+    })
+    .await;
+    let page = hub.text("/").await;
+    assert!(page.contains("alice.garage") && page.contains(&provider.address), "{page}");
+    let metrics = hub.text("/metrics").await;
+    assert!(metrics.contains("shares_accepted_total 1"), "{metrics}");
+    let rows = hub.api("ledger/100").await;
+    assert_eq!((&rows[0]["worker"], &rows[0]["shares"]), (&"garage".into(), &1.into()));
+    hub.stop().await;
+}
+
+/// Shares in the ledger, read past the hub.
+fn rusqlite_count(dir: &std::path::Path) -> u64 {
+    let reader = rusqlite::Connection::open_with_flags(
+        dir.join("hub.sqlite"),
+        rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY,
+    );
+    let count: i64 =
+        reader.unwrap().query_row("SELECT sum(shares) FROM worker_total", [], |row| row.get(0)).unwrap();
+    u64::try_from(count).unwrap()
+}

@@ -1,0 +1,118 @@
+//! A miner: the mining protocol's client end on a socket, grinding in the test's own task.
+
+use std::sync::Arc;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use link::{Client, Device, Limits, Link, LinkError};
+use mining::client::{Checked, Event, Job, OpenRequest, OpenedChannel, Session};
+use mining::share::Choice;
+use mining::{Now, Target};
+use stratum_core::common_messages_sv2::Protocol;
+use tokio::time::timeout;
+
+use super::{DEADLINE, RunningHub};
+
+pub(crate) struct Miner {
+    link: Link,
+    session: Session,
+    nonce: u32,
+}
+
+impl Miner {
+    pub(crate) async fn connect(hub: &RunningHub) -> Result<Self, LinkError> {
+        let client = Client {
+            authority: Some(hub.authority),
+            protocol: Protocol::MiningProtocol,
+            flags: 0,
+            device: Device { vendor: "test".into(), firmware: "1.0".into(), ..Device::default() },
+            extensions: vec![2],
+            limits: Limits::default(),
+        };
+        let link = Link::connect(&hub.address, &client).await?;
+        let session = Session::new(link.extensions());
+        Ok(Self { link, session, nonce: 0 })
+    }
+
+    /// Opens an extended channel.
+    pub(crate) async fn open(&mut self, user_identity: &str) -> Result<OpenedChannel, String> {
+        let request = OpenRequest {
+            user_identity,
+            nominal_hash_rate: 1.0,
+            max_target: Target::from_le_bytes([0xff; 32]),
+            min_extranonce_size: 4,
+        };
+        self.session.open_extended(&request).unwrap();
+        self.send().await;
+        self.wait(|event| match event {
+            Event::Opened(opened) => Some(Ok(opened)),
+            Event::OpenFailed { code, .. } => Some(Err(code)),
+            _ => None,
+        })
+        .await
+    }
+
+    /// The next job.
+    pub(crate) async fn job(&mut self) -> Arc<Job> {
+        self.wait(|event| if let Event::Job(job) = event { Some(job) } else { None }).await
+    }
+
+    /// Grinds and submits the next share that fits `wanted`; returns its sequence number and what it is.
+    pub(crate) async fn submit(
+        &mut self,
+        job: &Job,
+        worker: Option<&str>,
+        wanted: impl Fn(&Checked) -> bool,
+    ) -> (u32, Checked) {
+        let extranonce = vec![7; job.extranonce_size()];
+        loop {
+            self.nonce += 1;
+            let ntime = job.tip().min_ntime();
+            let choice = Choice { nonce: self.nonce, ntime, version: job.version(), extranonce: &extranonce };
+            let Ok(checked) = job.check(&choice, now()) else { continue };
+            if checked.is_share && wanted(&checked) {
+                let sequence = self.session.submit(job.channel_id(), job.id(), &choice, worker).unwrap();
+                self.send().await;
+                return (sequence, checked);
+            }
+        }
+    }
+
+    /// The hub's answer to a share.
+    pub(crate) async fn answer(&mut self, sequence: u32) -> Result<(), String> {
+        self.wait(|event| match event {
+            Event::ShareAccepted { sequence_number, .. } if sequence_number == sequence => Some(Ok(())),
+            Event::ShareRejected { sequence_number, code, .. } if sequence_number == sequence => {
+                Some(Err(code))
+            }
+            _ => None,
+        })
+        .await
+    }
+
+    async fn send(&mut self) {
+        while let Some(frame) = self.session.poll_send() {
+            self.link.queue(&frame).unwrap();
+        }
+        self.link.flush().await.unwrap();
+    }
+
+    async fn wait<T>(&mut self, wanted: impl Fn(Event) -> Option<T>) -> T {
+        let waiting = async {
+            loop {
+                while let Some(event) = self.session.poll_event() {
+                    if let Some(found) = wanted(event) {
+                        return found;
+                    }
+                }
+                let mut received = self.link.recv().await.unwrap();
+                self.session.handle(now(), &mut received).unwrap();
+            }
+        };
+        timeout(DEADLINE, waiting).await.unwrap()
+    }
+}
+
+fn now() -> Now {
+    let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    Now { instant: Instant::now(), unix: u32::try_from(unix).unwrap() }
+}

@@ -1,0 +1,87 @@
+//! A hub in this process, between a template provider, a node and a miner that the test plays.
+#![allow(clippy::unwrap_used, dead_code)]
+
+pub(crate) mod miner;
+pub(crate) mod node;
+pub(crate) mod provider;
+
+use std::path::Path;
+use std::time::Duration;
+
+use channel_hub::Hub;
+use serde_json::Value;
+use service::{Context, Log, LogFormat, Operation, Program};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+/// Nothing in these tests takes longer.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
+
+/// A running hub.
+pub(crate) struct RunningHub {
+    pub(crate) address: String,
+    pub(crate) authority: link::AuthorityPublicKey,
+    page: String,
+    shutdown: CancellationToken,
+    task: JoinHandle<anyhow::Result<()>>,
+}
+
+impl RunningHub {
+    /// Starts one on `dir`, with these template providers and this node.
+    pub(crate) async fn start(dir: &Path, providers: &[&str], node: &str) -> Self {
+        let key = link::AuthorityKey::generate(&mut rand::thread_rng());
+        let providers: String =
+            providers.iter().map(|p| format!("[[template_provider]]\naddress = \"{p}\"\n")).collect();
+        let text = format!(
+            "authority_secret_key = \"{key}\"\nminimum_difficulty = 1e-9\nshares_per_minute = 600.0\n\
+             coinbase.descriptor = \"mipcBbFg9gMiCh81Kj8tqqdgoZub1ZJRfn\"\n\
+             node.network = \"regtest\"\nnode.url = \"{node}\"\nnode.user = \"u\"\nnode.password = \"p\"\n{providers}"
+        );
+        let (_, config) = service::config_from_text::<Hub>(&text).map_err(|r| format!("{r:?}")).unwrap();
+        let operation = Operation {
+            data_dir: dir.to_owned(),
+            drain: DEADLINE,
+            log: Log { level: "off".into(), format: LogFormat::Text },
+            page: "127.0.0.1:0".parse().unwrap(),
+        };
+        let context = Context::open(Hub::NAME, Hub::VERSION, &operation).await.unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let page = format!("http://{}", context.page.address());
+        let shutdown = context.shutdown.clone();
+        let task = tokio::spawn(channel_hub::hub::run(config, context, listener));
+        Self { address, authority: key.public(), page, shutdown, task }
+    }
+
+    /// JSON at `/api/v1/<path>`.
+    pub(crate) async fn api(&self, path: &str) -> Value {
+        let url = format!("{}/api/v1/{path}", self.page);
+        let text = reqwest::get(url).await.unwrap().text().await.unwrap();
+        serde_json::from_str(&text).unwrap_or(Value::Null)
+    }
+
+    /// What stands at a path of the page's server.
+    pub(crate) async fn text(&self, path: &str) -> String {
+        reqwest::get(format!("{}{path}", self.page)).await.unwrap().text().await.unwrap()
+    }
+
+    /// As SIGTERM does.
+    pub(crate) async fn stop(self) {
+        self.shutdown.cancel();
+        tokio::time::timeout(DEADLINE, self.task).await.unwrap().unwrap().unwrap();
+    }
+}
+
+/// Asks again until the answer is as wanted.
+pub(crate) async fn until<T>(what: &str, ask: impl AsyncFn() -> Option<T>) -> T {
+    let asking = async {
+        loop {
+            if let Some(answer) = ask().await {
+                return answer;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, asking).await.unwrap_or_else(|_| panic!("never came: {what}"))
+}

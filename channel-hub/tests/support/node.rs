@@ -1,0 +1,112 @@
+//! A bitcoind: as much of its JSON-RPC as the hub uses.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use bitcoin::Block;
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+
+/// A node that the test plays.
+pub(crate) struct Node {
+    pub(crate) url: String,
+    blocks: Blocks,
+    task: JoinHandle<()>,
+}
+
+/// Hash, and the block as it was handed in.
+type Blocks = Arc<Mutex<HashMap<String, Block>>>;
+
+impl Node {
+    pub(crate) async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let blocks = Blocks::default();
+        let task = tokio::spawn(accept(listener, Arc::clone(&blocks)));
+        Self { url, blocks, task }
+    }
+
+    /// What was handed in, by hash.
+    pub(crate) fn blocks(&self) -> HashMap<String, Block> {
+        self.blocks.lock().unwrap().clone()
+    }
+
+    /// It loses what it had.
+    pub(crate) fn forget(&self) {
+        self.blocks.lock().unwrap().clear();
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn accept(listener: TcpListener, blocks: Blocks) {
+    loop {
+        let (socket, _) = listener.accept().await.unwrap();
+        tokio::spawn(serve(socket, Arc::clone(&blocks)));
+    }
+}
+
+/// HTTP/1.1 with Content-Length, as the hub's client speaks it.
+async fn serve(socket: TcpStream, blocks: Blocks) -> std::io::Result<()> {
+    let mut socket = BufReader::new(socket);
+    loop {
+        let mut length = 0;
+        loop {
+            let mut line = String::new();
+            if socket.read_line(&mut line).await? == 0 {
+                return Ok(());
+            }
+            if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+                length = value.trim().parse().unwrap();
+            }
+            if line.trim().is_empty() {
+                break;
+            }
+        }
+        let mut body = vec![0; length];
+        socket.read_exact(&mut body).await?;
+        let request: Value = serde_json::from_slice(&body).unwrap();
+        let answer = answer(&request, &blocks).to_string();
+        let head = format!(
+            "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+            answer.len()
+        );
+        socket.write_all(head.as_bytes()).await?;
+        socket.write_all(answer.as_bytes()).await?;
+    }
+}
+
+fn answer(request: &Value, blocks: &Blocks) -> Value {
+    let id = &request["id"];
+    let mut blocks = blocks.lock().unwrap();
+    match request["method"].as_str().unwrap() {
+        "submitblock" => {
+            let bytes: Vec<u8> =
+                bitcoin::hex::FromHex::from_hex(request["params"][0].as_str().unwrap()).unwrap();
+            let block: Block = bitcoin::consensus::deserialize(&bytes).unwrap();
+            let known = blocks.insert(block.block_hash().to_string(), block).is_some();
+            json!({ "id": id, "error": null, "result": if known { json!("duplicate") } else { Value::Null } })
+        }
+        "getblockheader" => match blocks.get(request["params"][0].as_str().unwrap()) {
+            Some(_) => header(id),
+            None => {
+                json!({ "id": id, "result": null, "error": { "code": -5, "message": "Block not found" } })
+            }
+        },
+        _ => json!({ "id": id, "result": null, "error": { "code": -28, "message": "Loading…" } }),
+    }
+}
+
+fn header(id: &Value) -> Value {
+    let hash = "00".repeat(32);
+    json!({ "id": id, "error": null, "result": {
+        "hash": hash, "confirmations": 1, "height": 5, "version": 1, "merkleroot": hash, "time": 1, "mediantime": 1,
+        "nonce": 1, "bits": "207fffff", "difficulty": 1.0, "nTx": 1, "previousblockhash": hash,
+    }})
+}
