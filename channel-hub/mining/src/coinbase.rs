@@ -1,7 +1,7 @@
 //! The coinbase transaction around the miner's extranonce.
 //!
 //! Miners get it without its witness (SV2 spec §5.3.16 demands BIP141 data stripped), as what comes before
-//! and after [`EXTRANONCE_SIZE`](crate::EXTRANONCE_SIZE) bytes; a found block needs it whole.
+//! and after [`EXTRANONCE_SIZE`] bytes; a found block needs it whole.
 
 use crate::EXTRANONCE_SIZE;
 use bitcoin::consensus::encode::{self, Decodable as _, VarInt};
@@ -69,7 +69,7 @@ pub enum CoinbaseError {
     TooLarge(usize),
 }
 
-/// A coinbase transaction with a hole of [`EXTRANONCE_SIZE`](crate::EXTRANONCE_SIZE) bytes.
+/// A coinbase transaction with a hole of [`EXTRANONCE_SIZE`] bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Coinbase {
     prefix: Vec<u8>,

@@ -47,7 +47,7 @@ pub enum Rejection {
 }
 
 impl Rejection {
-    /// The error code of SubmitShares.Error (SV2 spec §5.3.13).
+    /// The error code of SubmitShares.Error (SV2 spec §5.3.14).
     pub const fn code(self) -> &'static str {
         match self {
             Self::InvalidChannelId => codes::ERROR_CODE_SUBMIT_SHARES_INVALID_CHANNEL_ID,

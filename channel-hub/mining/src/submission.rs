@@ -1,7 +1,7 @@
 //! The two submit messages as they come over the wire, worker name included.
 //!
 //! This is the one message that comes thousands of times a second, so it is read in place: SRI's derived
-//! decoder allocates for every field. Layout: SV2 spec §5.3.10-11, all integers little-endian.
+//! decoder allocates for every field. Layout: SV2 spec §5.3.11-5.3.12, all integers little-endian.
 
 use crate::share::Choice;
 use stratum_core::extensions_sv2::{EXTENSION_TYPE_WORKER_HASHRATE_TRACKING, TLV_FIELD_TYPE_USER_IDENTITY};
@@ -51,7 +51,7 @@ impl<'a> Submission<'a> {
     }
 }
 
-/// The worker name among the optional fields (TLV: type U16 and U8, length U16, value; SV2 spec §3.4.3).
+/// The worker name among the optional fields (TLV: type U16 and U8, length U16, value; extension 0x0002).
 ///
 /// The specification's types are little-endian and SRI sends them so, but its example has them big-endian. The
 /// two bytes of 0x0002 tell which. A name that is too long or no UTF-8 is none.

@@ -23,7 +23,7 @@ impl Outstanding {
         Some(self.last)
     }
 
-    /// One answer for `count` shares of which `last` is the latest (SV2 spec §5.3.12). That one is meant for
+    /// One answer for `count` shares of which `last` is the latest (SV2 spec §5.3.13). That one is meant for
     /// sure; which the others are it does not say: the oldest, since servers answer in order.
     pub(crate) fn accepted(&mut self, last: u32, count: u32) -> Vec<u32> {
         if count == 0 || !self.open.remove(&last) {

@@ -41,7 +41,7 @@ pub(crate) struct Channel {
     /// Jobs of the current tip, oldest first.
     jobs: VecDeque<Assigned>,
     retired: VecDeque<u32>,
-    /// Future jobs and the prefix they were sent with (SV2 spec §5.3.18: a new prefix is for later jobs).
+    /// Future jobs and the prefix they were sent with (SV2 spec §5.3.10: a new prefix is for later jobs).
     future: VecDeque<(u32, [u8; PREFIX_SIZE])>,
     seen: Seen,
     workers: HashSet<Arc<str>>,

@@ -77,7 +77,7 @@ impl CurrentWork {
             self.active = None;
             return Change::Lost;
         };
-        self.future.clear(); // SV2 spec §7.4: a tip invalidates the other future templates
+        self.future.clear(); // SV2 spec §5.3.17: only the job that a tip names is valid
         self.active = Some((Arc::clone(&job), Arc::clone(tip)));
         Change::Activated { job, tip: Arc::clone(tip), new_block }
     }

@@ -49,7 +49,7 @@ pub enum Event {
     Block(Box<FoundBlock>),
 }
 
-/// Which kind of mining channel (SV2 spec §5.1).
+/// Which kind of mining channel (SV2 spec §5.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChannelKind {
     /// The miner rolls header fields only.

@@ -200,7 +200,7 @@ impl Session {
         }
     }
 
-    /// Asks the client to connect to another place, or to the same one if `host` is empty (SV2 spec §4.3).
+    /// Asks the client to connect to another place, or to the same one if `host` is empty (SV2 spec §3.3).
     pub fn reconnect(&mut self, host: &str, port: u16) {
         let message = CommonMessagesOwned::Reconnect(ReconnectOwned { new_host: text(host), new_port: port });
         match Frame::message(message) {

@@ -1,4 +1,4 @@
-//! Shares that come in (SV2 spec §5.3.10-13), and custom jobs, which are not supported.
+//! Shares that come in (SV2 spec §5.3.11-5.3.14), and custom jobs, which are not supported.
 
 use super::event::{AcceptedShare, ChannelKind, Event, Ticket};
 use super::{Fatal, Session, text};
