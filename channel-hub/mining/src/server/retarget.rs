@@ -99,7 +99,8 @@ impl Session {
         channel.max_target = max_target;
         channel.wanted = None;
         let is_near = is_within(Work::from_target(channel.target), Work::from_target(target), NEAR);
-        if channel.target > max_target || !is_near {
+        let nobody_mines = hash_rate == 0.0; // says nothing of those who come next
+        if channel.target > max_target || (!is_near && !nobody_mines) {
             channel.wanted = Some(target);
         }
         Ok(())

@@ -161,6 +161,15 @@ fn an_update_is_always_answered_and_changes_what_no_longer_suits() {
 }
 
 #[test]
+fn a_proxy_whose_last_miner_left_keeps_its_target_for_the_next_one() {
+    let mut pair = channel(1e6, any_target());
+    let events = update(&mut pair, 0.0, any_target());
+    assert!(matches!(events[..], [client::Event::Target { target, .. }] if target == work_of(10_000_000)));
+    let events = update(&mut pair, 0.0, work_of(20_000_000));
+    assert!(matches!(events[0], client::Event::Target { target, .. } if target == work_of(20_000_000)));
+}
+
+#[test]
 fn an_update_that_makes_no_sense_has_its_code_and_changes_nothing() {
     let mut pair = channel(1e3, any_target());
     let bad = [
