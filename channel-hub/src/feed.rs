@@ -48,3 +48,47 @@ impl Feed {
         self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Instant;
+
+    use mining::Tip;
+
+    use super::*;
+
+    fn tip(job_id: u32) -> WorkUpdate {
+        WorkUpdate::Tip { tip: Arc::new(Tip::new([0; 32], 0x207f_ffff, 1, Instant::now())), job_id }
+    }
+
+    fn job_id(update: WorkUpdate) -> u32 {
+        match update {
+            WorkUpdate::Tip { job_id, .. } => job_id,
+            WorkUpdate::Job(job) => job.id(),
+        }
+    }
+
+    #[tokio::test]
+    async fn who_subscribes_hears_of_what_comes_after_and_of_nothing_before() {
+        let feed = Feed::default();
+        feed.publish(tip(1));
+        let (_, mut updates) = feed.subscribe();
+        feed.publish(tip(2));
+        feed.publish(tip(3));
+        assert_eq!(job_id(updates.recv().await.unwrap()), 2);
+        assert_eq!(job_id(updates.recv().await.unwrap()), 3);
+        assert!(updates.try_recv().is_err());
+    }
+
+    #[tokio::test]
+    async fn who_does_not_listen_holds_up_nobody_and_is_told_that_it_is_behind() {
+        let feed = Feed::default();
+        let (_, mut updates) = feed.subscribe();
+        for id in 0..=RING {
+            feed.publish(tip(u32::try_from(id).unwrap()));
+        }
+        assert!(matches!(updates.recv().await, Err(broadcast::error::RecvError::Lagged(_))));
+    }
+}

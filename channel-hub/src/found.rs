@@ -15,6 +15,7 @@ use service::{Backoff, Counters};
 use store::{BlockState, Store, StoredBlock};
 use stratum_core::template_distribution_sv2::SubmitSolutionOwned;
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 use crate::identity::Identity;
 use crate::supply::shelf::{Entry, Fetched, Transactions};
@@ -30,6 +31,8 @@ const FOLLOW: Duration = Duration::from_secs(10);
 const CONFIRMED: i64 = 6;
 /// bitcoind's error code for a block that it does not know.
 const UNKNOWN_BLOCK: i32 = -5;
+/// How long the node may still take for a block when the hub closes.
+const LAST_TRY: Duration = Duration::from_secs(2);
 /// Reasons of rejection that pass by themselves.
 const LATER: [&str; 2] = ["prev-blk-not-found", "time-too-new"];
 /// States remembered so that none is told twice.
@@ -42,15 +45,22 @@ pub struct Finds {
     supply: Arc<Supply>,
     node: Node,
     counters: Counters,
+    shutdown: CancellationToken,
     /// States already logged and counted, by block hash.
     told: Mutex<HashMap<String, BlockState>>,
 }
 
 impl Finds {
     /// `counters` counts blocks by what became of them.
-    pub fn new(store: Arc<dyn Store>, supply: Arc<Supply>, node: Node, counters: Counters) -> Self {
+    pub fn new(
+        store: Arc<dyn Store>,
+        supply: Arc<Supply>,
+        node: Node,
+        counters: Counters,
+        shutdown: CancellationToken,
+    ) -> Self {
         counters.describe("blocks", "Found blocks by what became of them, each state counted once");
-        Self { store, supply, node, counters, told: Mutex::default() }
+        Self { store, supply, node, counters, shutdown, told: Mutex::default() }
     }
 
     /// Does everything that a found block needs. `unix`: now, in seconds.
@@ -66,10 +76,22 @@ impl Finds {
         self.submit_to_provider(&found, entry.as_ref());
         // Syncs it to the disk while the node works.
         self.set_state(&hash, BlockState::Pending);
-        if kept.block.is_none() {
-            self.complete(&mut kept, entry).await;
+        let rest = async {
+            if kept.block.is_none() {
+                self.complete(&mut kept, entry).await;
+            }
+            self.submit_to_node(&kept).await;
+        };
+        tokio::select! {
+            () = rest => {}
+            () = self.closing() => tracing::warn!(hash, "the node has not answered; handing it in again at the next start"),
         }
-        self.submit_to_node(kept).await;
+    }
+
+    /// The hub closes: what is stored is taken up again at the next start.
+    async fn closing(&self) {
+        self.shutdown.cancelled().await;
+        tokio::time::sleep(LAST_TRY).await;
     }
 
     /// Follows the blocks whose fate is open, those of an earlier run first. Ends with its task.
@@ -143,7 +165,7 @@ impl Finds {
     }
 
     /// Until the node has answered: it may be away.
-    async fn submit_to_node(&self, block: StoredBlock) {
+    async fn submit_to_node(&self, block: &StoredBlock) {
         let Some(bytes) = &block.block else {
             tracing::warn!(
                 hash = block.hash,
@@ -155,7 +177,7 @@ impl Finds {
         let mut told = String::new();
         loop {
             match self.node.submit_block(bytes).await {
-                Ok(submission) => return self.judge(&block, &submission),
+                Ok(submission) => return self.judge(block, &submission),
                 Err(error) if error.to_string() == told => {}
                 Err(error) => {
                     told = error.to_string();

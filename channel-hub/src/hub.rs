@@ -110,8 +110,13 @@ pub async fn run(config: Config, context: Context, listener: TcpListener) -> any
     let (tasks, shutdown) = (TaskTracker::new(), context.shutdown.clone());
     let feed = Arc::new(Feed::default());
     let supply = Supply::start(&config, Arc::clone(&feed), &tasks, &shutdown);
-    let finds =
-        Arc::new(Finds::new(Arc::clone(&store), Arc::clone(&supply), node.clone(), context.counters.clone()));
+    let finds = Arc::new(Finds::new(
+        Arc::clone(&store),
+        Arc::clone(&supply),
+        node.clone(),
+        context.counters.clone(),
+        shutdown.clone(),
+    ));
     let connections = Connections::new(config.limits);
     let floor = Arc::new(Floor {
         mining: Arc::clone(&config.mining),

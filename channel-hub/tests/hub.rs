@@ -85,6 +85,29 @@ async fn a_block_goes_to_its_provider_and_whole_to_the_node_and_again_after_a_re
 }
 
 #[tokio::test]
+async fn a_block_found_while_the_node_is_away_is_handed_in_when_it_is_back_restarts_included() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut provider = Provider::start().await;
+    provider.publish(100);
+    let hub = RunningHub::start(dir.path(), &[&provider.address], NO_NODE).await;
+    let mut miner = Miner::connect(&hub).await.unwrap();
+    miner.open("alice").await.unwrap();
+    let job = miner.job().await;
+    let (sequence, found) = miner.submit(&job, None, |share| share.is_block).await;
+    assert_eq!(miner.answer(sequence).await, Ok(()));
+    until("the block is kept", async || (hub.api("blocks").await[0]["state"] == "pending").then_some(()))
+        .await;
+    hub.stop().await;
+
+    let node = Node::start().await;
+    let hub = RunningHub::start(dir.path(), &[&provider.address], &node.url).await;
+    let hash = found.hash.to_string();
+    let block = until("the node has the block", async || node.blocks().remove(&hash)).await;
+    assert_eq!(block.txdata.len(), 2);
+    hub.stop().await;
+}
+
+#[tokio::test]
 async fn miners_stay_when_the_template_provider_goes_and_the_next_one_takes_over() {
     let dir = tempfile::tempdir().unwrap();
     let (mut first, mut second) = (Provider::start().await, Provider::start().await);

@@ -2,7 +2,7 @@
 //!
 //! | module | what for |
 //! |---|---|
-//! | [`file`] | opens a program's one database file: lock, versions, and every way it can be unusable |
+//! | [`file`](mod@file) | opens a program's one database file: lock, versions, and every way it can be unusable |
 //! | [`writer`] | one thread that writes; changes queue, commits group themselves, acknowledgements follow |
 //! | [`store`](mod@store) | what the hub asks of a store, whatever database is behind it |
 //! | [`sqlite`] | the hub's store on a [`writer::Writer`] |
