@@ -1,4 +1,34 @@
 //! sluice-proxy: SV1 miners in, one SV2 upstream out.
+//!
+//! | module | what for |
+//! |---|---|
+//! | [`config`] | keys, defaults, checks |
+//! | [`sv1`] | Stratum V1 on the wire |
+//! | [`session`] | one SV1 miner's session, without IO |
+//! | [`work`] | a job as SV1 miners see it |
+//! | [`slices`] | which part of the extranonce is whose |
+//! | [`upstream`] | connections to SV2 mining servers, and which of them is used |
+//! | [`miner`] | a socket around a session |
+//! | [`farm`] | the miners that are connected |
+//! | [`totals`] | totals that never fall |
+//! | [`listen`] | lets miners in |
+//! | [`status`] | page, API, metrics |
+//! | [`program`] | all of it together |
 
+pub mod config;
+pub mod farm;
+pub mod listen;
+pub mod miner;
+pub mod program;
+pub mod session;
 pub mod slices;
+pub mod status;
 pub mod sv1;
+pub mod totals;
+pub mod upstream;
+pub mod work;
+
+#[cfg(test)]
+mod testing;
+
+pub use program::Proxy;

@@ -1,7 +1,7 @@
 //! Numbers that keep the miners of one upstream channel apart: each is one live connection's extranonce1.
 //!
 //! Invariant: two connections that had the same slice never worked on the same job. A slice that was given back rests
-//! until a newer job than any its owner can have seen has been made.
+//! until two newer jobs were made: the first may have reached its owner before it was counted here.
 
 use std::collections::VecDeque;
 
@@ -19,7 +19,7 @@ impl Slices {
     /// A slice for a new connection; `None` when all 2^32 are taken.
     pub fn take(&mut self) -> Option<u32> {
         match self.resting.front() {
-            Some(&(slice, jobs)) if jobs < self.jobs => {
+            Some(&(slice, jobs)) if jobs + 2 <= self.jobs => {
                 self.resting.pop_front();
                 Some(slice)
             }
@@ -47,15 +47,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_slice_is_used_again_only_after_a_newer_job() {
+    fn a_slice_is_used_again_only_after_newer_jobs() {
         let mut slices = Slices::default();
         assert_eq!((slices.take(), slices.take()), (Some(0), Some(1)));
         slices.give_back(0);
         assert_eq!(slices.take(), Some(2), "the job that 0 worked on is still current");
         slices.job_made();
         slices.give_back(1);
+        assert_eq!(slices.take(), Some(3), "0 may have had that job, too");
+        slices.job_made();
         assert_eq!(slices.take(), Some(0));
-        assert_eq!(slices.take(), Some(3), "1 was given back under the current job");
+        assert_eq!(slices.take(), Some(4), "1 still rests");
         slices.job_made();
         assert_eq!(slices.take(), Some(1));
     }

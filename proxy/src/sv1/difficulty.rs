@@ -21,9 +21,9 @@ impl Difficulty {
     pub fn at_most(target: Target) -> Self {
         let exact = target.difficulty_float();
         // A target of zero has no difficulty; nothing can meet either.
-        let exact = if exact.is_finite() { exact.max(f64::MIN_POSITIVE * 1e3) } else { f64::MAX };
-        let mut rounded = Self(round_down(exact));
-        // `difficulty_float` may round up in its last bit.
+        let exact = if exact.is_finite() { exact.max(f64::MIN_POSITIVE * 1e3) } else { f64::MAX / 2.0 };
+        // A whole difficulty must come back whole, though its target was rounded.
+        let mut rounded = Self(round_down(exact * (1.0 + 1e-12)));
         while rounded.target() < target && rounded.0 > f64::MIN_POSITIVE {
             rounded = Self(round_down(rounded.0 * 0.999_999));
         }
@@ -141,6 +141,9 @@ mod tests {
         }
         assert_eq!(Difficulty::at_most(target(1023.9)).to_string(), "1023");
         assert_eq!(Difficulty::at_most(target(0.001_234_56)).to_string(), "0.00123");
+        for whole in 1..10_000_u32 {
+            assert_eq!(Difficulty::at_most(target(whole.into())).value(), f64::from(whole));
+        }
         Difficulty::at_most(Target::from_le_bytes([0; 32]));
         assert!(Difficulty::at_most(Target::from_le_bytes([0xff; 32])).target() > Target::MAX);
     }

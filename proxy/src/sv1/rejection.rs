@@ -5,6 +5,8 @@
 pub enum Rejection {
     /// 20: anything without a code of its own; the text says what.
     Other(String),
+    /// 20: there is no upstream that could credit the share.
+    NoUpstream,
     /// 21: the job is unknown or belongs to an older tip.
     JobNotFound,
     /// 22: the same work was handed in before.
@@ -36,7 +38,7 @@ impl Rejection {
     /// SV1's number for it.
     pub fn code(&self) -> u8 {
         match self {
-            Self::Other(_) => 20,
+            Self::Other(_) | Self::NoUpstream => 20,
             Self::JobNotFound => 21,
             Self::Duplicate => 22,
             Self::LowDifficulty => 23,
@@ -49,6 +51,7 @@ impl Rejection {
     pub fn text(&self) -> &str {
         match self {
             Self::Other(text) => text,
+            Self::NoUpstream => "No upstream: the share is lost",
             Self::JobNotFound => "Job not found",
             Self::Duplicate => "Duplicate share",
             Self::LowDifficulty => "Low difficulty share",
@@ -60,12 +63,13 @@ impl Rejection {
     /// Name in counters: one of a fixed few.
     pub fn reason(&self) -> &'static str {
         match self {
-            Self::Other(_) => "other",
-            Self::JobNotFound => "stale",
-            Self::Duplicate => "duplicate",
-            Self::LowDifficulty => "low-difficulty",
-            Self::Unauthorized => "unauthorized",
-            Self::NotSubscribed => "not-subscribed",
+            Self::Other(_) => "20 other",
+            Self::NoUpstream => "20 no upstream",
+            Self::JobNotFound => "21 job not found",
+            Self::Duplicate => "22 duplicate share",
+            Self::LowDifficulty => "23 low difficulty",
+            Self::Unauthorized => "24 unauthorized",
+            Self::NotSubscribed => "25 not subscribed",
         }
     }
 }

@@ -1,0 +1,147 @@
+//! SV1 requests → answers. An unknown method gets an error, never a disconnect.
+
+use super::{Event, MAX_WORKERS, Session};
+use crate::sv1::params::{self, ParamsError};
+use crate::sv1::{Id, Rejection, Request, VERSION_ROLLING_MASK};
+use mining::Now;
+use serde_json::{Map, Value, json};
+use std::sync::Arc;
+
+/// What we call ourselves to a miner that asks.
+const VERSION: &str = concat!("sluice-proxy/", env!("CARGO_PKG_VERSION"));
+
+impl Session {
+    pub(super) fn request(&mut self, now: Now, request: &Request<'_>) {
+        let (id, params) = (&request.id, request.params);
+        let done = match request.method.as_ref() {
+            "mining.submit" => return self.submit(now, id, params),
+            "mining.subscribe" => {
+                self.subscribe(id, params);
+                Ok(())
+            }
+            "mining.authorize" => self.authorize(id, params),
+            "mining.configure" => self.configure(id, params),
+            "mining.extranonce.subscribe" => {
+                self.takes_set_extranonce = true;
+                self.out.accepted(id);
+                Ok(())
+            }
+            "mining.suggest_difficulty" => self.suggest_difficulty(id, params),
+            "mining.suggest_target" => self.suggest_target(id, params),
+            "mining.ping" | "client.ping" => {
+                self.out.result(id, &json!("pong"));
+                Ok(())
+            }
+            "client.get_version" | "mining.get_version" => {
+                self.out.result(id, &json!(VERSION));
+                Ok(())
+            }
+            "mining.get_transactions" => {
+                Err(ParamsError("Not available: the upstream keeps the transactions".into()))
+            }
+            _ => Err(ParamsError("Unknown method".into())),
+        };
+        if let Err(ParamsError(text)) = done {
+            self.out.rejected(id, &Rejection::other(text));
+        }
+    }
+
+    fn subscribe(&mut self, id: &Id, params: &str) {
+        if let Some(firmware) = params::subscribe(params) {
+            self.firmware = Some(firmware);
+        }
+        let session = format!("{:08x}", self.slice);
+        let topics = json!([["mining.set_difficulty", session], ["mining.notify", session]]);
+        self.out.result(id, &json!([topics, self.extranonce1_hex(), self.layout.extranonce2]));
+        let first = !std::mem::replace(&mut self.subscribed, true);
+        if first && self.ready() {
+            self.begin();
+        }
+    }
+
+    fn authorize(&mut self, id: &Id, params: &str) -> Result<(), ParamsError> {
+        let authorize = params::authorize(params)?;
+        let was_ready = self.ready();
+        if !self.workers.iter().any(|worker| **worker == *authorize.user) {
+            if self.workers.len() == MAX_WORKERS {
+                return Err(ParamsError("Too many workers on one connection".into()));
+            }
+            let worker: Arc<str> = authorize.user.into();
+            self.workers.push(worker.clone());
+            self.events.push_back(Event::Authorized(worker));
+        }
+        self.out.accepted(id);
+        if let Some(difficulty) = authorize.difficulty {
+            self.pace.fix(difficulty);
+        }
+        match (was_ready, self.ready()) {
+            (false, true) => self.begin(),
+            (true, _) => self.settle_difficulty(),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// The miner is subscribed and authorised: it gets its difficulty, and a job if there is one.
+    fn begin(&mut self) {
+        self.pace.settle();
+        self.send_difficulty();
+        self.send_job();
+    }
+
+    fn settle_difficulty(&mut self) {
+        if self.ready() && self.pace.settle() {
+            self.send_difficulty();
+        }
+    }
+
+    /// BIP310.
+    fn configure(&mut self, id: &Id, params: &str) -> Result<(), ParamsError> {
+        let asked = params::configure(params)?;
+        let mut result = Map::new();
+        for extension in &asked.extensions {
+            let granted = match extension.as_str() {
+                "version-rolling" => {
+                    self.wanted_mask = Some(asked.version_mask & VERSION_ROLLING_MASK);
+                    let mask = self.version_mask();
+                    if mask != 0 {
+                        result.insert("version-rolling.mask".into(), format!("{mask:08x}").into());
+                    }
+                    mask != 0
+                }
+                "minimum-difficulty" => {
+                    asked.minimum_difficulty.inspect(|minimum| self.pace.minimum(*minimum)).is_some()
+                }
+                "subscribe-extranonce" => {
+                    self.takes_set_extranonce = true;
+                    true
+                }
+                "info" => {
+                    self.firmware = asked.firmware.clone().or(self.firmware.take());
+                    true
+                }
+                _ => false,
+            };
+            result.insert(extension.clone(), granted.into());
+        }
+        self.out.result(id, &Value::Object(result));
+        self.settle_difficulty();
+        Ok(())
+    }
+
+    fn suggest_difficulty(&mut self, id: &Id, params: &str) -> Result<(), ParamsError> {
+        let difficulty = params::suggest_difficulty(params)?;
+        self.pace.suggest(difficulty.target());
+        self.out.accepted(id);
+        self.settle_difficulty();
+        Ok(())
+    }
+
+    fn suggest_target(&mut self, id: &Id, params: &str) -> Result<(), ParamsError> {
+        let target = params::suggest_target(params)?;
+        self.pace.suggest(target);
+        self.out.accepted(id);
+        self.settle_difficulty();
+        Ok(())
+    }
+}

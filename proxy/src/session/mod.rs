@@ -1,0 +1,374 @@
+//! One SV1 miner's session, without IO: lines in, lines and events out.
+//!
+//! A driver feeds [`Session::handle_line`], [`Session::apply`], [`Session::answer`] and [`Session::handle_timeout`],
+//! and after each takes [`Session::poll_event`] until it is empty and sends [`Session::output`].
+//!
+//! | module | what for |
+//! |---|---|
+//! | `methods` | requests → answers |
+//! | `shares` | the check of a submit, and answers that wait for the upstream |
+//! | `jobs` | the jobs this miner has, and what it handed in under the current tip |
+//! | `pace` | the miner's difficulty |
+
+mod jobs;
+mod methods;
+mod pace;
+mod shares;
+#[cfg(test)]
+mod tests;
+
+use crate::sv1::output::Output;
+use crate::sv1::rejection::Rejection;
+use crate::sv1::{Incoming, VERSION_ROLLING_MASK};
+use crate::work::{Layout, Rolled, Work};
+use bitcoin::BlockHash;
+use jobs::Jobs;
+use mining::Now;
+use pace::Pace;
+pub use pace::PaceSettings;
+pub use shares::Outcome;
+use shares::Waiting;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Bad lines after which a miner is let go.
+const MAX_BAD_LINES: u32 = 8;
+/// Workers that one connection may authorise.
+const MAX_WORKERS: usize = 16;
+
+/// What all sessions of the program have in common.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Bytes of extranonce2 that miners get where the upstream leaves room.
+    pub extranonce2: usize,
+    /// Difficulty of miners.
+    pub pace: PaceSettings,
+    /// From connecting to `mining.authorize`.
+    pub authorize_timeout: Duration,
+    /// Without a line from the miner.
+    pub idle_timeout: Duration,
+    /// How long a share's answer waits for the upstream.
+    pub answer_timeout: Duration,
+    /// How long a miner is kept while there is no upstream.
+    pub hold: Duration,
+}
+
+/// Why a session ends by our will. Its text goes to the log, its [name](Self::name) into counters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Disconnect {
+    /// A line went past its bound.
+    #[error("line too long")]
+    LineTooLong,
+    /// Too many lines that are no JSON-RPC.
+    #[error("{MAX_BAD_LINES} lines that are no requests")]
+    BadLines,
+    /// Not authorised in time.
+    #[error("no mining.authorize in time")]
+    AuthorizeTimeout,
+    /// Silent for too long.
+    #[error("idle")]
+    Idle,
+    /// No upstream for too long: the miner is better off at its own backup pool.
+    #[error("no upstream for too long")]
+    NoUpstream,
+    /// Extranonce sizes changed and the miner cannot be told otherwise; it has been sent `client.reconnect`.
+    #[error("the upstream's extranonce size changed")]
+    ExtranonceChanged,
+    /// The miner does not read what it is sent.
+    #[error("does not read")]
+    NotReading,
+}
+
+impl Disconnect {
+    /// Name in counters.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::LineTooLong => "line-too-long",
+            Self::BadLines => "bad-lines",
+            Self::AuthorizeTimeout => "authorize-timeout",
+            Self::Idle => "idle",
+            Self::NoUpstream => "no-upstream",
+            Self::ExtranonceChanged => "extranonce-changed",
+            Self::NotReading => "not-reading",
+        }
+    }
+}
+
+/// What the driver has to do or to count.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// A worker was authorised for the first time on this connection.
+    Authorized(Arc<str>),
+    /// A share at the miner's or the upstream's target.
+    Found {
+        /// Who found it.
+        worker: Arc<str>,
+        /// Its hash.
+        hash: BlockHash,
+    },
+    /// A share at the upstream's target: hand it on, and tell [`Session::answer`] what the upstream says.
+    Upstream(UpstreamShare),
+    /// A share was answered with `true`.
+    Accepted {
+        /// Who handed it in.
+        worker: Arc<str>,
+        /// On whose word.
+        by: AcceptedBy,
+    },
+    /// A share was refused, by us or by the upstream.
+    Rejected {
+        /// Who handed it in; `None` before `mining.authorize`.
+        worker: Option<Arc<str>>,
+        /// One of [`Rejection::reason`]'s.
+        reason: &'static str,
+    },
+}
+
+/// On whose word a miner was told `true`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AcceptedBy {
+    /// Our own check: the share is lighter than what the upstream wants. No credit.
+    OwnCheck,
+    /// The upstream acknowledged it.
+    Upstream,
+    /// Our own check, since the upstream said nothing in time. Credit if it still does.
+    Unheard,
+}
+
+/// A share on its way to the upstream.
+#[derive(Clone, Debug)]
+pub struct UpstreamShare {
+    /// For [`Session::answer`].
+    pub tag: u32,
+    /// Who found it.
+    pub worker: Arc<str>,
+    /// What it is a share of.
+    pub work: Arc<Work>,
+    /// What the miner chose.
+    pub rolled: Rolled,
+    /// Its hash.
+    pub hash: BlockHash,
+    /// Whether it meets the network's target.
+    pub is_block: bool,
+}
+
+/// One miner's session.
+#[derive(Debug)]
+pub struct Session {
+    settings: Arc<Settings>,
+    slice: u32,
+    extranonce1: Vec<u8>,
+    layout: Layout,
+    connected: Instant,
+    heard: Instant,
+    subscribed: bool,
+    takes_set_extranonce: bool,
+    firmware: Option<String>,
+    workers: Vec<Arc<str>>,
+    /// Bits that the miner asked to roll, within what SV1 knows; `None` if it did not ask.
+    wanted_mask: Option<u32>,
+    /// Whether the current job lets versions be rolled.
+    rolling_allowed: bool,
+    bad_lines: u32,
+    current: Option<Arc<Work>>,
+    without_work_since: Option<Instant>,
+    jobs: Jobs,
+    pace: Pace,
+    waiting: Waiting,
+    out: Output,
+    events: VecDeque<Event>,
+}
+
+impl Session {
+    /// A miner has connected and was given `slice`. There is no work until [`Self::apply`] brings some.
+    pub fn new(now: Now, settings: Arc<Settings>, slice: u32) -> Self {
+        let layout = Layout::usual(settings.extranonce2);
+        let Some(extranonce1) = layout.extranonce1(slice) else {
+            unreachable!("the usual layout holds every slice")
+        };
+        Self {
+            pace: Pace::new(now, &settings.pace),
+            settings,
+            slice,
+            extranonce1,
+            layout,
+            connected: now.instant,
+            heard: now.instant,
+            subscribed: false,
+            takes_set_extranonce: false,
+            firmware: None,
+            workers: Vec::new(),
+            wanted_mask: None,
+            rolling_allowed: true,
+            bad_lines: 0,
+            current: None,
+            without_work_since: Some(now.instant),
+            jobs: Jobs::default(),
+            waiting: Waiting::default(),
+            out: Output::default(),
+            events: VecDeque::new(),
+        }
+    }
+
+    /// A line came from the miner, without its end. After an error, send the [output](Self::output) and close.
+    pub fn handle_line(&mut self, now: Now, line: &[u8]) -> Result<(), Disconnect> {
+        self.heard = now.instant;
+        if line.iter().all(u8::is_ascii_whitespace) {
+            return Ok(());
+        }
+        match Incoming::parse(line) {
+            Ok(Incoming::Request(request)) => {
+                self.request(now, &request);
+                Ok(())
+            }
+            Ok(Incoming::Answer) => Ok(()),
+            Err(error) => {
+                self.out.rejected(&crate::sv1::Id::null(), &Rejection::other(error.to_string()));
+                self.bad_lines += 1;
+                if self.bad_lines < MAX_BAD_LINES { Ok(()) } else { Err(Disconnect::BadLines) }
+            }
+        }
+    }
+
+    /// The miner's line went past its bound; always ends the session.
+    pub fn handle_long_line(&mut self) -> Disconnect {
+        self.out.rejected(&crate::sv1::Id::null(), &Rejection::other("Line too long"));
+        Disconnect::LineTooLong
+    }
+
+    /// The upstream has other work, or is gone (`None`). After an error, send the output and close.
+    pub fn apply(&mut self, now: Now, work: Option<Arc<Work>>) -> Result<(), Disconnect> {
+        let Some(work) = work else {
+            self.current = None;
+            self.without_work_since.get_or_insert(now.instant);
+            return Ok(());
+        };
+        self.without_work_since = None;
+        self.follow_layout(work.layout)?;
+        self.pace.upstream_target(work.job.target());
+        self.current = Some(work);
+        if self.ready() {
+            self.send_job();
+        }
+        Ok(())
+    }
+
+    /// Time passes. After an error, send the output and close.
+    pub fn handle_timeout(&mut self, now: Now) -> Result<(), Disconnect> {
+        while let Some((id, worker)) = self.waiting.expired(now.instant) {
+            self.accepted(&id, worker, AcceptedBy::Unheard);
+        }
+        if self.ready() && self.pace.retarget(now) {
+            self.send_difficulty();
+        }
+        match self.deadline() {
+            (at, why) if at <= now.instant => Err(why),
+            _ => Ok(()),
+        }
+    }
+
+    /// When [`Self::handle_timeout`] is due next.
+    pub fn poll_timeout(&self) -> Instant {
+        let (end, _) = self.deadline();
+        let retarget = if self.ready() { self.pace.next_retarget() } else { end };
+        self.waiting.next_timeout().map_or(end, |answer| answer.min(end)).min(retarget)
+    }
+
+    /// What happened, oldest first.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// Bytes to send; say [`Output::sent`] afterwards.
+    pub fn output(&mut self) -> &mut Output {
+        &mut self.out
+    }
+
+    /// Asks the miner to show `text` and to connect again, before this program ends.
+    pub fn say_goodbye(&mut self, text: &str) {
+        self.out.show_message(text);
+        self.out.reconnect();
+    }
+
+    /// The miner's user agent, if it sent one.
+    pub fn firmware(&self) -> Option<&str> {
+        self.firmware.as_deref()
+    }
+
+    /// Workers that this connection authorised, in order.
+    pub fn workers(&self) -> &[Arc<str>] {
+        &self.workers
+    }
+
+    /// The miner's difficulty, and the hash rate it seems to have (hashes a second).
+    pub fn pace(&self, now: Now) -> (f64, f64) {
+        (self.pace.difficulty().value(), self.pace.hash_rate(now))
+    }
+
+    /// Whether the miner can be sent jobs.
+    fn ready(&self) -> bool {
+        self.subscribed && !self.workers.is_empty()
+    }
+
+    /// Bits that the miner may roll in a share now.
+    fn version_mask(&self) -> u32 {
+        if self.rolling_allowed { self.wanted_mask.unwrap_or(0) & VERSION_ROLLING_MASK } else { 0 }
+    }
+
+    fn deadline(&self) -> (Instant, Disconnect) {
+        let settings = &self.settings;
+        let idle = (self.heard + settings.idle_timeout, Disconnect::Idle);
+        let authorize = (self.connected + settings.authorize_timeout, Disconnect::AuthorizeTimeout);
+        let first = if self.workers.is_empty() && authorize.0 < idle.0 { authorize } else { idle };
+        match self.without_work_since {
+            Some(since) if since + settings.hold < first.0 => (since + settings.hold, Disconnect::NoUpstream),
+            _ => first,
+        }
+    }
+
+    /// Sends the current job, and before it whatever the miner must know first.
+    fn send_job(&mut self) {
+        let Some(work) = self.current.clone() else { return };
+        if self.rolling_allowed != work.job.version_rolling() {
+            self.rolling_allowed = work.job.version_rolling();
+            if self.wanted_mask.is_some() {
+                self.out.set_version_mask(self.version_mask());
+            }
+        }
+        if self.pace.settle() {
+            self.send_difficulty();
+        }
+        let clean = self.jobs.add(work.clone(), self.pace.target());
+        work.notify(&mut self.out, clean);
+    }
+
+    fn send_difficulty(&mut self) {
+        self.out.set_difficulty(self.pace.difficulty());
+        self.jobs.ease(self.pace.target());
+    }
+
+    /// Takes over an upstream's extranonce sizes, telling the miner if they differ for it.
+    fn follow_layout(&mut self, layout: Layout) -> Result<(), Disconnect> {
+        if layout.same_for_miners(&self.layout) {
+            self.layout = layout;
+            return Ok(());
+        }
+        let extranonce1 = layout.extranonce1(self.slice);
+        let (Some(extranonce1), true) = (extranonce1, self.takes_set_extranonce || !self.subscribed) else {
+            self.out.reconnect();
+            return Err(Disconnect::ExtranonceChanged);
+        };
+        (self.layout, self.extranonce1) = (layout, extranonce1);
+        if self.subscribed {
+            self.out.set_extranonce(&self.extranonce1_hex(), layout.extranonce2);
+        }
+        Ok(())
+    }
+
+    fn extranonce1_hex(&self) -> String {
+        let mut hex = String::new();
+        crate::sv1::notify::push_hex(&mut hex, &self.extranonce1);
+        hex
+    }
+}

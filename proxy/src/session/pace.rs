@@ -1,0 +1,173 @@
+//! A miner's difficulty: what vardiff or the miner wants, within what the upstream and the miner allow.
+//!
+//! Never harder than the upstream's target, since what lies between the two would be work without credit; never
+//! easier than the configured minimum or the one that the miner's hardware named.
+
+use crate::sv1::Difficulty;
+use bitcoin::Target;
+use mining::vardiff::Vardiff;
+use mining::{Now, Work, target};
+use std::time::{Duration, Instant};
+
+/// Seconds over which the shown hash rate forgets.
+const MEMORY: f64 = 300.0;
+/// Shares before the shown hash rate follows them.
+const ENOUGH: u32 = 8;
+
+/// Difficulty of miners, from the configuration.
+#[derive(Clone, Copy, Debug)]
+pub struct PaceSettings {
+    /// Wanted time between two shares of a miner.
+    pub interval: Duration,
+    /// What a new miner is taken to have, in hashes a second.
+    pub hash_rate: f64,
+    /// No miner gets less.
+    pub minimum: Difficulty,
+}
+
+#[derive(Debug)]
+pub(super) struct Pace {
+    settings: PaceSettings,
+    /// What vardiff, or a suggestion of the miner, aims at.
+    wanted: Target,
+    /// From the password; vardiff rests then.
+    fixed: Option<Difficulty>,
+    /// From `mining.configure`.
+    minimum: Option<Difficulty>,
+    upstream: Option<Target>,
+    /// In force.
+    difficulty: Difficulty,
+    target: Target,
+    vardiff: Vardiff,
+    looked: Instant,
+    rate: Rate,
+}
+
+impl Pace {
+    pub(super) fn new(now: Now, settings: &PaceSettings) -> Self {
+        let wanted = target::from_hash_rate(settings.hash_rate, settings.interval).unwrap_or(Target::MAX);
+        let mut pace = Self {
+            settings: *settings,
+            wanted,
+            fixed: None,
+            minimum: None,
+            upstream: None,
+            difficulty: settings.minimum,
+            target: settings.minimum.target(),
+            vardiff: Vardiff::new(settings.interval, now.instant),
+            looked: now.instant,
+            rate: Rate::new(now.instant),
+        };
+        pace.settle();
+        pace
+    }
+
+    /// Jobs of the upstream have this target.
+    pub(super) fn upstream_target(&mut self, target: Target) {
+        self.upstream = Some(target);
+    }
+
+    /// The miner's owner wants this difficulty and no other.
+    pub(super) fn fix(&mut self, difficulty: Difficulty) {
+        self.fixed = Some(difficulty);
+    }
+
+    /// The miner suggests where to start.
+    pub(super) fn suggest(&mut self, target: Target) {
+        self.wanted = target;
+    }
+
+    /// The miner's hardware cannot go below this.
+    pub(super) fn minimum(&mut self, difficulty: Difficulty) {
+        self.minimum = Some(difficulty);
+    }
+
+    /// Takes over what changed; true if the miner has to be told.
+    pub(super) fn settle(&mut self) -> bool {
+        let wanted = self.fixed.map_or(self.wanted, Difficulty::target);
+        let mut difficulty =
+            Difficulty::at_most(self.upstream.map_or(wanted, |upstream| wanted.max(upstream)));
+        for minimum in [Some(self.settings.minimum), self.minimum].into_iter().flatten() {
+            if difficulty < minimum {
+                difficulty = minimum;
+            }
+        }
+        let changed = difficulty != self.difficulty;
+        (self.difficulty, self.target) = (difficulty, difficulty.target());
+        changed
+    }
+
+    /// Counts a share that had this target.
+    pub(super) fn share(&mut self, now: Now, target: Target) {
+        let work = Work::from_target(target);
+        self.vardiff.count(work);
+        self.rate.count(now.instant, work);
+    }
+
+    /// Looks whether shares come too often or too seldom; true if the miner has to be told of a new difficulty.
+    pub(super) fn retarget(&mut self, now: Now) -> bool {
+        self.looked = now.instant;
+        let Some(wanted) = self.vardiff.assess(now.instant, Work::from_target(self.target)) else {
+            return false;
+        };
+        self.wanted = wanted.to_target();
+        self.settle()
+    }
+
+    /// When [`Self::retarget`] should look though no share came.
+    pub(super) fn next_retarget(&self) -> Instant {
+        self.looked + (self.settings.interval * 4).clamp(Duration::from_secs(1), Duration::from_secs(60))
+    }
+
+    /// In force.
+    pub(super) fn difficulty(&self) -> Difficulty {
+        self.difficulty
+    }
+
+    /// In force.
+    pub(super) fn target(&self) -> Target {
+        self.target
+    }
+
+    /// Hashes a second, for display: from shares, or from the difficulty while there are few.
+    pub(super) fn hash_rate(&self, now: Now) -> f64 {
+        let assumed = hashes(Work::from_target(self.target)) / self.settings.interval.as_secs_f64();
+        if self.rate.shares < ENOUGH { assumed } else { self.rate.per_second(now.instant) }
+    }
+}
+
+/// Work a second, the past fading.
+#[derive(Debug)]
+struct Rate {
+    start: Instant,
+    at: Instant,
+    faded: f64,
+    shares: u32,
+}
+
+impl Rate {
+    fn new(now: Instant) -> Self {
+        Self { start: now, at: now, faded: 0.0, shares: 0 }
+    }
+
+    fn count(&mut self, now: Instant, work: Work) {
+        self.faded = self.faded * fade(self.at, now) + hashes(work);
+        self.at = now;
+        self.shares = self.shares.saturating_add(1);
+    }
+
+    fn per_second(&self, now: Instant) -> f64 {
+        let seen = MEMORY * (1.0 - fade(self.start, now));
+        self.faded * fade(self.at, now) / seen.max(1.0)
+    }
+}
+
+/// What is left at `now` of a count made at `then`.
+fn fade(then: Instant, now: Instant) -> f64 {
+    (-now.saturating_duration_since(then).as_secs_f64() / MEMORY).exp()
+}
+
+#[allow(clippy::cast_precision_loss)] // for display
+fn hashes(work: Work) -> f64 {
+    work.hashes() as f64
+}

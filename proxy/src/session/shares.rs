@@ -1,0 +1,180 @@
+//! The check of a submit, and the answers that wait for the upstream's word.
+//!
+//! A share at the upstream's target is answered by what the upstream says; a lighter one by the check here.
+
+use super::jobs::{Noted, SentJob};
+use super::{AcceptedBy, Event, Session, UpstreamShare};
+use crate::sv1::params::{self, Submit};
+use crate::sv1::{Id, Rejection};
+use crate::work::Rolled;
+use mining::Now;
+use mining::header::as_number;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Shares of one miner whose answers wait.
+const MAX_WAITING: usize = 1024;
+
+/// What became of a share at the upstream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The upstream acknowledged it.
+    Accepted,
+    /// The upstream refused it, with this error code of SV2.
+    Rejected(String),
+    /// It could not be handed on, or the connection ended before the upstream answered.
+    Lost,
+}
+
+/// Answers that the miner waits for, oldest first.
+#[derive(Debug, Default)]
+pub(super) struct Waiting {
+    answers: VecDeque<Answer>,
+    next_tag: u32,
+}
+
+#[derive(Debug)]
+struct Answer {
+    tag: u32,
+    id: Id,
+    worker: Arc<str>,
+    until: Instant,
+}
+
+impl Waiting {
+    /// Whose answer is overdue at `now`; it waits no longer.
+    pub(super) fn expired(&mut self, now: Instant) -> Option<(Id, Arc<str>)> {
+        self.answers.pop_front_if(|answer| answer.until <= now).map(|answer| (answer.id, answer.worker))
+    }
+
+    pub(super) fn next_timeout(&self) -> Option<Instant> {
+        self.answers.front().map(|answer| answer.until)
+    }
+
+    fn push(&mut self, id: Id, worker: Arc<str>, until: Instant) -> u32 {
+        let tag = self.next_tag;
+        self.next_tag = self.next_tag.wrapping_add(1);
+        self.answers.push_back(Answer { tag, id, worker, until });
+        tag
+    }
+
+    fn take(&mut self, tag: u32) -> Option<Answer> {
+        let position = self.answers.iter().position(|answer| answer.tag == tag)?;
+        self.answers.remove(position)
+    }
+}
+
+impl Session {
+    /// The upstream has answered the share with this tag. Too late an answer changes nothing for the miner.
+    pub fn answer(&mut self, tag: u32, outcome: &Outcome) {
+        let Some(answer) = self.waiting.take(tag) else { return };
+        let why = match outcome {
+            Outcome::Accepted => return self.accepted(&answer.id, answer.worker, AcceptedBy::Upstream),
+            Outcome::Rejected(code) => Rejection::from_upstream(code),
+            Outcome::Lost => Rejection::NoUpstream,
+        };
+        self.reject(&answer.id, Some(answer.worker), &why);
+    }
+
+    pub(super) fn submit(&mut self, now: Now, id: &Id, params: &str) {
+        let (worker, checked) = self.check(now, params);
+        match (worker, checked) {
+            (Some(worker), Ok(share)) => self.accept(now, id, worker, share),
+            (worker, Err(why)) => self.reject(id, worker, &why),
+            (None, Ok(_)) => unreachable!("a share is checked for a worker"),
+        }
+    }
+
+    fn check(&mut self, now: Now, params: &str) -> (Option<Arc<str>>, Result<Checked, Rejection>) {
+        if !self.subscribed {
+            return (None, Err(Rejection::NotSubscribed));
+        }
+        let submit = match params::submit(params) {
+            Ok(submit) => submit,
+            Err(error) => return (None, Err(Rejection::other(error.to_string()))),
+        };
+        let Some(worker) = self.workers.iter().find(|worker| ***worker == submit.user).cloned() else {
+            return (None, Err(Rejection::Unauthorized));
+        };
+        (Some(worker), self.check_share(now, &submit))
+    }
+
+    fn check_share(&mut self, now: Now, submit: &Submit<'_>) -> Result<Checked, Rejection> {
+        if self.current.is_none() {
+            return Err(Rejection::NoUpstream);
+        }
+        let job = submit.job_id.and_then(|id| self.jobs.find(id)).ok_or(Rejection::JobNotFound)?;
+        let rolled = self.rolled(submit, &job)?;
+        let checked =
+            job.work.job.check(&rolled.choice(), now).map_err(|why| Rejection::other(why.to_string()))?;
+        if !checked.is_share && as_number(checked.hash) > job.target {
+            return Err(Rejection::LowDifficulty);
+        }
+        match self.jobs.note_share(&checked.hash) {
+            Noted::New => Ok(Checked { job, rolled, check: checked }),
+            Noted::Duplicate => Err(Rejection::Duplicate),
+            Noted::TooMany => Err(Rejection::other("Too many shares on one block")),
+        }
+    }
+
+    /// The miner's choice, if it may choose so.
+    fn rolled(&self, submit: &Submit<'_>, sent: &SentJob) -> Result<Rolled, Rejection> {
+        let extranonce2 = submit.extranonce2.as_bytes();
+        if extranonce2.len() != self.layout.extranonce2 {
+            return Err(Rejection::other(format!("extranonce2 must have {} bytes", self.layout.extranonce2)));
+        }
+        let (mask, version) = (self.version_mask(), sent.work.job.version());
+        let bits = submit.version_bits.unwrap_or(version & mask);
+        if bits & !mask != 0 {
+            return Err(Rejection::other("Version bits outside the mask"));
+        }
+        let extranonce = sent.work.extranonce(&self.extranonce1, extranonce2);
+        Ok(Rolled { extranonce, version: version & !mask | bits, ntime: submit.ntime, nonce: submit.nonce })
+    }
+
+    fn accept(&mut self, now: Now, id: &Id, worker: Arc<str>, share: Checked) {
+        let Checked { job, rolled, check } = share;
+        self.events.push_back(Event::Found { worker: worker.clone(), hash: check.hash });
+        match check.is_share {
+            true if self.waiting.answers.len() == MAX_WAITING => {
+                self.reject(id, Some(worker), &Rejection::other("Too many shares wait for the upstream"));
+            }
+            true => {
+                let until = now.instant + self.settings.answer_timeout;
+                let tag = self.waiting.push(id.clone(), worker.clone(), until);
+                let (work, hash, is_block) = (job.work, check.hash, check.is_block);
+                self.events.push_back(Event::Upstream(UpstreamShare {
+                    tag,
+                    worker,
+                    work,
+                    rolled,
+                    hash,
+                    is_block,
+                }));
+            }
+            false => self.accepted(id, worker, AcceptedBy::OwnCheck),
+        }
+        self.pace.share(now, job.target);
+        if self.pace.retarget(now) {
+            self.send_difficulty();
+        }
+    }
+
+    pub(super) fn accepted(&mut self, id: &Id, worker: Arc<str>, by: AcceptedBy) {
+        self.out.accepted(id);
+        self.events.push_back(Event::Accepted { worker, by });
+    }
+
+    fn reject(&mut self, id: &Id, worker: Option<Arc<str>>, why: &Rejection) {
+        self.out.rejected(id, why);
+        self.events.push_back(Event::Rejected { worker, reason: why.reason() });
+    }
+}
+
+/// A share that counts.
+struct Checked {
+    job: SentJob,
+    rolled: Rolled,
+    check: mining::client::Checked,
+}

@@ -1,0 +1,362 @@
+//! Exchanges with miners as real firmware has them.
+#![allow(clippy::unwrap_used)]
+
+use super::{AcceptedBy, Disconnect, Event, Outcome};
+use crate::sv1::Difficulty;
+use crate::testing::{HARDEST, Server, Talk, easiest, gist, settings, start, work};
+use serde_json::{Value, json};
+use std::time::Duration;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn target(difficulty: &Value) -> bitcoin::Target {
+    Difficulty::new(difficulty.as_f64().unwrap()).unwrap().target()
+}
+
+/// What was rejected, by reason.
+fn rejected(talk: &mut Talk) -> Vec<&'static str> {
+    let reason = |event| if let Event::Rejected { reason, .. } = event { Some(reason) } else { None };
+    talk.events().into_iter().filter_map(reason).collect()
+}
+
+fn accepted(talk: &mut Talk) -> Vec<AcceptedBy> {
+    let by = |event| if let Event::Accepted { by, .. } = event { Some(by) } else { None };
+    talk.events().into_iter().filter_map(by).collect()
+}
+
+#[test]
+fn cgminer_subscribes_authorises_and_gets_difficulty_and_job() {
+    let mut talk = Talk::new(start());
+    talk.apply(Some(&work(talk.now, HARDEST))).unwrap();
+    let lines = talk.say(r#"{"id": 0, "method": "mining.subscribe", "params": ["cgminer/4.12.0"]}"#);
+    let topics = json!([["mining.set_difficulty", "00000005"], ["mining.notify", "00000005"]]);
+    assert_eq!(lines, [json!({"id": 0, "result": [topics, "00000005", 8], "error": null})]);
+    let lines = talk.say(r#"{"id": 1, "method": "mining.authorize", "params": ["farm.rig1", "x"]}"#);
+    assert_eq!(gist(&lines), [json!(true), json!("mining.set_difficulty"), json!("mining.notify")]);
+    assert_eq!(lines[2]["params"][8], true, "a first job is clean");
+    // The upstream's prefix and the padding stand in coinb1.
+    assert_eq!(lines[2]["params"][2], format!("{}{}{}", "01".repeat(60), "02".repeat(8), "00".repeat(4)));
+    assert_eq!(talk.session.firmware(), Some("cgminer/4.12.0"));
+}
+
+#[test]
+fn bitaxe_configures_first_and_suggests_a_difficulty() {
+    let mut talk = Talk::new(start());
+    let lines = talk.say(
+        r#"{"id": 1, "method": "mining.configure", "params": [["version-rolling"], {"version-rolling.mask": "ffffffff"}]}"#,
+    );
+    assert_eq!(lines[0]["result"], json!({"version-rolling": true, "version-rolling.mask": "1fffe000"}));
+    talk.say(r#"{"id": 2, "method": "mining.subscribe", "params": ["bitaxe/BM1368/v2.9.0"]}"#);
+    talk.say(r#"{"id": 3, "method": "mining.authorize", "params": ["bc1q.bitaxe", "x"]}"#);
+    let lines = talk.say(r#"{"id": 4, "method": "mining.suggest_difficulty", "params": [1000]}"#);
+    assert_eq!(gist(&lines), [json!(true), json!("mining.set_difficulty")]);
+    assert_eq!(lines[1]["params"], json!([1000]));
+    let lines = talk.say(r#"{"id": 5, "method": "mining.extranonce.subscribe", "params": []}"#);
+    assert_eq!(gist(&lines), [json!(true)]);
+}
+
+#[test]
+fn antminer_gets_all_extensions_it_asks_for_and_false_for_unknown_ones() {
+    let mut talk = Talk::new(start());
+    let lines = talk.say(
+        r#"{"id":"cfg","method":"mining.configure","params":[
+            ["version-rolling","minimum-difficulty","subscribe-extranonce","info","teleport"],
+            {"version-rolling.mask":"00c00000","version-rolling.min-bit-count":2,
+             "minimum-difficulty.value":2048,"info.sw-version":"S19/1"}]}"#,
+    );
+    assert_eq!(
+        lines[0],
+        json!({"id": "cfg", "error": null, "result": {
+            "version-rolling": true, "version-rolling.mask": "00c00000", "minimum-difficulty": true,
+            "subscribe-extranonce": true, "info": true, "teleport": false,
+        }})
+    );
+    talk.say(r#"{"id":2,"method":"mining.subscribe","params":[]}"#);
+    let lines = talk.say(r#"{"id":3,"method":"mining.authorize","params":["w"]}"#);
+    assert_eq!(lines[1]["params"], json!([2048]), "the hardware's minimum beats vardiff");
+}
+
+#[test]
+fn whatsminer_authorises_before_it_subscribes() {
+    let mut talk = Talk::new(start());
+    talk.apply(Some(&work(talk.now, HARDEST))).unwrap();
+    assert_eq!(gist(&talk.say(r#"{"id":1,"method":"mining.authorize","params":["w","x"]}"#)), [json!(true)]);
+    let lines = talk.say(r#"{"id":2,"method":"mining.subscribe","params":["whatsminer/v1.0"]}"#);
+    assert_eq!(gist(&lines)[1..], [json!("mining.set_difficulty"), json!("mining.notify")]);
+}
+
+#[test]
+fn a_miner_can_subscribe_and_authorise_while_there_is_no_upstream() {
+    let mut talk = Talk::new(start());
+    let lines = talk.say(r#"{"id":1,"method":"mining.subscribe","params":[]}"#);
+    assert_eq!(lines[0]["result"][1], "00000005");
+    let lines = talk.say(r#"{"id":2,"method":"mining.authorize","params":["w","x"]}"#);
+    assert_eq!(gist(&lines), [json!(true), json!("mining.set_difficulty")]);
+    let lines = talk.apply(Some(&work(talk.now, HARDEST))).unwrap();
+    assert_eq!(gist(&lines), [json!("mining.notify")]);
+}
+
+#[test]
+fn the_password_names_a_difficulty() {
+    let mut talk = Talk::new(start());
+    talk.say(r#"{"id":1,"method":"mining.subscribe","params":[]}"#);
+    let lines = talk.say(r#"{"id":2,"method":"mining.authorize","params":["w","x,d=0.5"]}"#);
+    assert_eq!(lines[1]["params"], json!([0.5]));
+    talk.apply(Some(&work(talk.now, HARDEST))).unwrap();
+    assert_eq!(gist(&talk.wait(600 * SECOND).unwrap()), Vec::<Value>::new(), "vardiff leaves it alone");
+}
+
+#[test]
+fn questions_are_answered_and_unknown_methods_get_an_error_with_their_id() {
+    let mut talk = Talk::new(start());
+    for (method, answer) in [
+        ("mining.ping", json!("pong")),
+        ("client.ping", json!("pong")),
+        ("client.get_version", json!(concat!("sluice-proxy/", env!("CARGO_PKG_VERSION")))),
+        ("mining.get_version", json!(concat!("sluice-proxy/", env!("CARGO_PKG_VERSION")))),
+    ] {
+        assert_eq!(gist(&talk.say(&json!({"id": 1, "method": method}).to_string())), [answer]);
+    }
+    for method in ["mining.multi_version", "eth_submitWork", "", "mining.get_transactions"] {
+        let lines = talk.say(&json!({"id": "x", "method": method, "params": [1]}).to_string());
+        assert_eq!((&lines[0]["id"], &lines[0]["error"][0]), (&json!("x"), &json!(20)));
+    }
+}
+
+#[test]
+fn bad_lines_get_an_error_and_too_many_end_the_session() {
+    let mut talk = Talk::new(start());
+    assert_eq!(talk.say(""), Vec::<Value>::new());
+    for _ in 0..7 {
+        assert_eq!(gist(&talk.say("GET / HTTP/1.1")), [json!(20)]);
+    }
+    assert_eq!(talk.session.handle_line(talk.now, b"{"), Err(Disconnect::BadLines));
+}
+
+#[test]
+fn a_light_share_is_answered_by_our_own_check() {
+    let now = start();
+    let work = work(now, HARDEST);
+    let mut talk = Talk::mining(now, &work);
+    let target = Difficulty::new(talk.session.pace(now).0).unwrap().target();
+    let good = talk.nonce(&work, target, true);
+    assert_eq!(gist(&talk.submit(&work, good)), [json!(true)]);
+    assert_eq!(accepted(&mut talk), [AcceptedBy::OwnCheck]);
+    assert_eq!(gist(&talk.submit(&work, good)), [json!(22)]);
+    let bad = talk.nonce(&work, target, false);
+    assert_eq!(gist(&talk.submit(&work, bad)), [json!(23)]);
+    assert_eq!(rejected(&mut talk), ["22 duplicate share", "23 low difficulty"]);
+}
+
+#[test]
+fn a_heavy_share_is_answered_by_what_the_upstream_says() {
+    let now = start();
+    let work = work(now, easiest());
+    let mut talk = Talk::mining(now, &work);
+    let mut tags = Vec::new();
+    for nonce in 0..3 {
+        assert_eq!(
+            talk.submit(&work, nonce),
+            Vec::<Value>::new(),
+            "nothing before the upstream has answered"
+        );
+        tags.extend(talk.events().into_iter().filter_map(|event| match event {
+            Event::Upstream(share) => Some(share.tag),
+            _ => None,
+        }));
+    }
+    talk.session.answer(tags[1], &Outcome::Rejected("stale-share".into()));
+    talk.session.answer(tags[0], &Outcome::Accepted);
+    talk.session.answer(tags[2], &Outcome::Lost);
+    assert_eq!(gist(&talk.heard()), [json!(21), json!(true), json!(20)]);
+    assert_eq!(rejected(&mut talk), ["21 job not found", "20 no upstream"]);
+}
+
+#[test]
+fn a_silent_upstream_is_waited_for_two_seconds_and_a_late_answer_changes_nothing() {
+    let now = start();
+    let work = work(now, easiest());
+    let mut talk = Talk::mining(now, &work);
+    talk.submit(&work, 0);
+    assert_eq!(talk.session.poll_timeout(), now.instant + 2 * SECOND);
+    assert_eq!(gist(&talk.wait(SECOND).unwrap()), Vec::<Value>::new());
+    assert_eq!(gist(&talk.wait(SECOND).unwrap()), [json!(true)]);
+    assert_eq!(accepted(&mut talk), [AcceptedBy::Unheard]);
+    talk.session.answer(0, &Outcome::Rejected("stale-share".into()));
+    assert_eq!(talk.heard(), Vec::<Value>::new());
+}
+
+#[test]
+fn submits_out_of_order_get_sv1s_codes() {
+    let now = start();
+    let work = work(now, HARDEST);
+    let mut talk = Talk::new(now);
+    talk.apply(Some(&work)).unwrap();
+    assert_eq!(gist(&talk.submit(&work, 0)), [json!(25)]);
+    talk.say(r#"{"id":1,"method":"mining.subscribe","params":[]}"#);
+    assert_eq!(gist(&talk.submit(&work, 0)), [json!(24)]);
+    talk.say(r#"{"id":2,"method":"mining.authorize","params":["someone else","x"]}"#);
+    assert_eq!(gist(&talk.submit(&work, 0)), [json!(24)]);
+    talk.say(r#"{"id":2,"method":"mining.authorize","params":["w","x"]}"#);
+    let submit = |job: &str, extranonce2: &str, ntime: &str, rest: &str| {
+        format!(
+            r#"{{"id":3,"method":"mining.submit","params":["w","{job}","{extranonce2}","{ntime}","00000000"{rest}]}}"#
+        )
+    };
+    let (job, ntime) = (format!("{:x}", work.id), format!("{:08x}", crate::testing::TIME));
+    let extranonce2 = "0000000000000000";
+    for (line, code) in [
+        (submit("ffff", extranonce2, &ntime, ""), 21),
+        (submit("not a job", extranonce2, &ntime, ""), 21),
+        (submit(&job, "00000000", &ntime, ""), 20),
+        (submit(&job, extranonce2, "00000001", ""), 20),
+        (submit(&job, extranonce2, "ffffffff", ""), 20),
+        (submit(&job, extranonce2, &ntime, r#","00002000""#), 20),
+        (submit(&job, "zz", &ntime, ""), 20),
+        (r#"{"id":3,"method":"mining.submit","params":["w"]}"#.to_owned(), 20),
+    ] {
+        assert_eq!(gist(&talk.say(&line)), [json!(code)], "{line}");
+    }
+}
+
+#[test]
+fn rolled_version_bits_count_within_the_mask_only() {
+    let now = start();
+    let work = work(now, easiest());
+    let mut talk = Talk::mining(now, &work);
+    talk.say(r#"{"id":1,"method":"mining.configure","params":[["version-rolling"],{"version-rolling.mask":"00006000"}]}"#);
+    let submit = |bits: &str| {
+        let (id, time) = (work.id, crate::testing::TIME);
+        format!(
+            r#"{{"id":3,"method":"mining.submit","params":["w","{id:x}","0000000000000000","{time:08x}","00000000","{bits}"]}}"#
+        )
+    };
+    assert_eq!(gist(&talk.say(&submit("00008000"))), [json!(20)]);
+    talk.say(&submit("00004000"));
+    let share = talk.events().into_iter().find_map(|event| match event {
+        Event::Upstream(share) => Some(share),
+        _ => None,
+    });
+    assert_eq!(share.unwrap().rolled.version, 0x2000_4000);
+}
+
+#[test]
+fn a_job_without_version_rolling_takes_the_mask_away_and_the_next_gives_it_back() {
+    let now = start();
+    let mut server = Server::new(now, 1);
+    server.open(now, 0, HARDEST, 16);
+    server.job(now, Some(1), true);
+    let mut talk = Talk::mining(now, &server.work(0).unwrap());
+    talk.say(r#"{"id":1,"method":"mining.configure","params":[["version-rolling"],{"version-rolling.mask":"ffffffff"}]}"#);
+    server.job(now, None, false);
+    let lines = talk.apply(server.work(0).as_ref()).unwrap();
+    assert_eq!(gist(&lines), [json!("mining.set_version_mask"), json!("mining.notify")]);
+    assert_eq!(lines[0]["params"], json!(["00000000"]));
+    server.job(now, None, true);
+    let lines = talk.apply(server.work(0).as_ref()).unwrap();
+    assert_eq!(lines[0]["params"], json!(["1fffe000"]));
+}
+
+#[test]
+fn a_new_tip_is_clean_and_makes_older_jobs_stale_while_a_new_job_does_neither() {
+    let now = start();
+    let mut server = Server::new(now, 1);
+    server.open(now, 0, easiest(), 16);
+    server.job(now, Some(1), true);
+    let first = server.work(0).unwrap();
+    let mut talk = Talk::mining(now, &first);
+    server.job(now, None, true);
+    let second = server.work(0).unwrap();
+    assert_eq!(talk.apply(Some(&second)).unwrap()[0]["params"][8], false);
+    assert_eq!(talk.submit(&first, 1), Vec::<Value>::new(), "on its way to the upstream");
+    server.job(now, Some(2), true);
+    assert_eq!(talk.apply(server.work(0).as_ref()).unwrap()[0]["params"][8], true);
+    assert_eq!(gist(&talk.submit(&second, 1)), [json!(21)]);
+}
+
+#[test]
+fn miners_do_not_notice_another_upstream_but_for_a_clean_job() {
+    let now = start();
+    let mut talk = Talk::mining(now, &work(now, HARDEST));
+    assert_eq!(talk.apply(None).unwrap(), Vec::<Value>::new());
+    let mut other = Server::new(now, 2);
+    other.open(now, 0, HARDEST, 12);
+    other.job(now, Some(1), true);
+    let lines = talk.apply(other.work(0).as_ref()).unwrap();
+    assert_eq!(gist(&lines), [json!("mining.notify")]);
+    assert_eq!(lines[0]["params"][8], true);
+}
+
+#[test]
+fn an_upstream_with_fewer_bytes_is_told_by_set_extranonce_or_by_reconnect() {
+    let now = start();
+    let mut small = Server::new(now, 2);
+    small.open(now, 0, HARDEST, 8);
+    small.job(now, Some(1), true);
+    let small = small.work(0).unwrap();
+    let mut talk = Talk::mining(now, &work(now, HARDEST));
+    talk.say(r#"{"id":3,"method":"mining.extranonce.subscribe","params":[]}"#);
+    let lines = talk.apply(Some(&small)).unwrap();
+    assert_eq!(lines[0], json!({"id": null, "method": "mining.set_extranonce", "params": ["0005", 6]}));
+    assert_eq!(gist(&lines)[1..], [json!("mining.notify")]);
+
+    let mut talk = Talk::mining(now, &work(now, HARDEST));
+    assert_eq!(talk.apply(Some(&small)), Err(Disconnect::ExtranonceChanged));
+    assert_eq!(gist(&talk.heard()), [json!("client.reconnect")]);
+}
+
+#[test]
+fn without_an_upstream_shares_are_refused_and_the_miner_is_let_go_after_a_while() {
+    let now = start();
+    let work = work(now, easiest());
+    let mut talk = Talk::mining(now, &work);
+    talk.apply(None).unwrap();
+    assert_eq!(gist(&talk.submit(&work, 0)), [json!(20)]);
+    assert_eq!(rejected(&mut talk), ["20 no upstream"]);
+    assert_eq!(talk.wait(119 * SECOND).unwrap(), Vec::<Value>::new());
+    assert_eq!(talk.wait(SECOND), Err(Disconnect::NoUpstream));
+}
+
+#[test]
+fn silence_ends_the_session() {
+    let now = start();
+    let mut talk = Talk::new(now);
+    talk.apply(Some(&work(now, HARDEST))).unwrap();
+    assert_eq!(talk.session.poll_timeout(), now.instant + 60 * SECOND);
+    assert_eq!(talk.wait(60 * SECOND), Err(Disconnect::AuthorizeTimeout));
+    let mut talk = Talk::mining(now, &work(now, HARDEST));
+    assert!(talk.wait(899 * SECOND).is_ok());
+    assert_eq!(talk.wait(SECOND), Err(Disconnect::Idle));
+}
+
+#[test]
+fn difficulty_follows_the_miner_but_is_never_harder_than_the_upstreams() {
+    let mut settings = settings();
+    settings.pace.hash_rate = 1e12;
+    let now = start();
+    let mut talk = Talk::with(now, settings);
+    talk.say(r#"{"id":1,"method":"mining.subscribe","params":[]}"#);
+    let lines = talk.say(r#"{"id":2,"method":"mining.authorize","params":["w","x"]}"#);
+    assert_eq!(lines[1]["params"], json!([698]), "3 TH");
+    let upstream = work(now, Difficulty::new(100.0).unwrap().target());
+    let lines = talk.apply(Some(&upstream)).unwrap();
+    assert_eq!(lines[0]["params"], json!([100]));
+    let mut slower = Vec::new();
+    for _ in 0..100 {
+        slower.extend(talk.wait(3 * SECOND).unwrap());
+    }
+    let last = slower.last().unwrap();
+    assert_eq!(last["method"], "mining.set_difficulty");
+    assert!(target(&last["params"][0]) > target(&json!(1)), "without shares it gets easier: {last}");
+}
+
+#[test]
+fn a_share_that_was_right_when_its_job_was_sent_stays_right_after_a_harder_difficulty() {
+    let now = start();
+    let work = work(now, HARDEST);
+    let mut talk = Talk::mining(now, &work);
+    let before = Difficulty::new(talk.session.pace(now).0).unwrap().target();
+    let nonce = talk.nonce(&work, before, true);
+    talk.say(r#"{"id":4,"method":"mining.suggest_difficulty","params":[1000000]}"#);
+    assert_eq!(gist(&talk.submit(&work, nonce)), [json!(true)]);
+}

@@ -1,0 +1,253 @@
+//! For unit tests: an SV2 mining server's messages, played into a real [`Trunk`], and a miner that talks JSON.
+#![allow(clippy::unwrap_used)]
+
+use crate::session::{Disconnect, Event, PaceSettings, Session, Settings};
+use crate::sv1::Difficulty;
+use crate::upstream::trunk::{self, Trunk};
+use crate::work::Work;
+use bitcoin::Target;
+use link::Frame;
+use mining::Now;
+use serde_json::{Value, json};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use stratum_core::binary_sv2::Sv2OptionOwned;
+use stratum_core::mining_sv2::{
+    CloseChannelOwned, NewExtendedMiningJobOwned, OpenExtendedMiningChannelSuccessOwned,
+    OpenMiningChannelErrorOwned, SetNewPrevHashOwned, SubmitSharesErrorOwned, SubmitSharesSuccess,
+};
+use stratum_core::parsers_sv2::MiningOwned;
+
+/// Every hash meets it.
+pub(crate) fn easiest() -> Target {
+    Target::from_le_bytes([0xff; 32])
+}
+
+/// No hash meets it.
+pub(crate) const HARDEST: Target = Target::ZERO;
+/// The time of all tests, unix.
+pub(crate) const TIME: u32 = 1_750_000_000;
+
+pub(crate) fn start() -> Now {
+    Now { instant: Instant::now(), unix: TIME }
+}
+
+/// Settings under which about every third hash is a share.
+pub(crate) fn settings() -> Settings {
+    Settings {
+        extranonce2: 8,
+        pace: PaceSettings {
+            interval: Duration::from_secs(3),
+            hash_rate: 1.0,
+            minimum: Difficulty::new(1e-12).unwrap(),
+        },
+        authorize_timeout: Duration::from_secs(60),
+        idle_timeout: Duration::from_secs(900),
+        answer_timeout: Duration::from_secs(2),
+        hold: Duration::from_secs(120),
+    }
+}
+
+/// A mining server as a trunk sees it.
+pub(crate) struct Server {
+    pub(crate) trunk: Trunk,
+    next_channel: u32,
+    next_request: u32,
+    next_job: u32,
+}
+
+impl Server {
+    pub(crate) fn new(now: Now, connection: u64) -> Self {
+        let repeat = Duration::from_secs(55);
+        let settings = trunk::Settings { connection, extranonce2: 8, repeat, job_ids: Arc::default() };
+        Self { trunk: Trunk::new(now, settings, &[2]), next_channel: 2, next_request: 1, next_job: 1 }
+    }
+
+    pub(crate) fn say(&mut self, now: Now, message: MiningOwned) {
+        let mut received = Frame::message(message).unwrap().received();
+        self.trunk.handle(now, &mut received).unwrap();
+    }
+
+    /// Opens a channel for `slot` with an extranonce prefix of 8 bytes; its id.
+    pub(crate) fn open(&mut self, now: Now, slot: u64, target: Target, extranonce_size: u16) -> u32 {
+        self.trunk.open(slot, "account", 1e12);
+        if extranonce_size < 12 {
+            let error_code = "min-extranonce-size-too-large".to_owned().try_into().unwrap();
+            let error = OpenMiningChannelErrorOwned { request_id: self.next_request, error_code };
+            self.say(now, MiningOwned::OpenMiningChannelError(error));
+            self.next_request += 1;
+        }
+        let request_id = self.next_request;
+        self.next_request += 1;
+        let channel_id = self.next_channel;
+        self.next_channel += 1;
+        let success = OpenExtendedMiningChannelSuccessOwned {
+            request_id,
+            channel_id,
+            target: target.to_le_bytes().into(),
+            extranonce_prefix: vec![u8::try_from(channel_id).unwrap(); 8].try_into().unwrap(),
+            extranonce_size,
+            group_channel_id: 1,
+        };
+        self.say(now, MiningOwned::OpenExtendedMiningChannelSuccess(success));
+        channel_id
+    }
+
+    /// A job for the whole group, on a new tip if `tip` is given; its id.
+    pub(crate) fn job(&mut self, now: Now, tip: Option<u8>, version_rolling_allowed: bool) -> u32 {
+        let job_id = self.next_job;
+        self.next_job += 1;
+        let min_ntime = if tip.is_some() { None } else { Some(TIME) };
+        let job = NewExtendedMiningJobOwned {
+            channel_id: 1,
+            job_id,
+            min_ntime: Sv2OptionOwned::new(min_ntime),
+            version: 0x2000_0000,
+            version_rolling_allowed,
+            merkle_path: vec![[7; 32].into()].try_into().unwrap(),
+            coinbase_tx_prefix: vec![1; 60].try_into().unwrap(),
+            coinbase_tx_suffix: vec![0xee; 50].try_into().unwrap(),
+        };
+        self.say(now, MiningOwned::NewExtendedMiningJob(job));
+        if let Some(byte) = tip {
+            let prev_hash = SetNewPrevHashOwned {
+                channel_id: 1,
+                job_id,
+                prev_hash: [byte; 32].into(),
+                min_ntime: TIME,
+                nbits: 0x1d00_ffff,
+            };
+            self.say(now, MiningOwned::SetNewPrevHash(prev_hash));
+        }
+        job_id
+    }
+
+    pub(crate) fn acknowledge(&mut self, now: Now, channel_id: u32, last_sequence_number: u32, count: u32) {
+        let success = SubmitSharesSuccess {
+            channel_id,
+            last_sequence_number,
+            new_submits_accepted_count: count,
+            new_shares_sum: u64::from(count),
+        };
+        self.say(now, MiningOwned::SubmitSharesSuccess(success));
+    }
+
+    pub(crate) fn refuse(&mut self, now: Now, channel_id: u32, sequence_number: u32, code: &str) {
+        let error_code = code.to_owned().try_into().unwrap();
+        let error = SubmitSharesErrorOwned { channel_id, sequence_number, error_code };
+        self.say(now, MiningOwned::SubmitSharesError(error));
+    }
+
+    pub(crate) fn close(&mut self, now: Now, channel_id: u32) {
+        let reason_code = "bye".to_owned().try_into().unwrap();
+        self.say(now, MiningOwned::CloseChannel(CloseChannelOwned { channel_id, reason_code }));
+    }
+
+    pub(crate) fn events(&mut self) -> Vec<trunk::Event> {
+        std::iter::from_fn(|| self.trunk.poll_event()).collect()
+    }
+
+    /// The last work that the trunk made for `slot`.
+    pub(crate) fn work(&mut self, slot: u64) -> Option<Arc<Work>> {
+        let of_slot = |event| match event {
+            trunk::Event::Work { slot: of, work, .. } if of == slot => work,
+            _ => None,
+        };
+        self.events().into_iter().filter_map(of_slot).last()
+    }
+}
+
+/// One channel with a job on it, whose shares must meet `target`.
+pub(crate) fn work(now: Now, target: Target) -> Arc<Work> {
+    let mut server = Server::new(now, 1);
+    server.open(now, 0, target, 16);
+    server.job(now, Some(1), true);
+    server.work(0).unwrap()
+}
+
+/// A miner's end of a session.
+pub(crate) struct Talk {
+    pub(crate) session: Session,
+    pub(crate) now: Now,
+}
+
+impl Talk {
+    pub(crate) fn new(now: Now) -> Self {
+        Self::with(now, settings())
+    }
+
+    pub(crate) fn with(now: Now, settings: Settings) -> Self {
+        Self { session: Session::new(now, settings.into(), 5), now }
+    }
+
+    /// Subscribed and authorised as `w`, with work; what was said is forgotten.
+    pub(crate) fn mining(now: Now, work: &Arc<Work>) -> Self {
+        let mut talk = Self::new(now);
+        talk.say(r#"{"id":1,"method":"mining.subscribe","params":["cgminer/4.12.0"]}"#);
+        talk.say(r#"{"id":2,"method":"mining.authorize","params":["w","x"]}"#);
+        talk.apply(Some(work)).unwrap();
+        talk.events();
+        talk
+    }
+
+    /// A line from the miner; what it is sent in return.
+    pub(crate) fn say(&mut self, line: &str) -> Vec<Value> {
+        self.session.handle_line(self.now, line.as_bytes()).unwrap();
+        self.heard()
+    }
+
+    pub(crate) fn apply(&mut self, work: Option<&Arc<Work>>) -> Result<Vec<Value>, Disconnect> {
+        self.session.apply(self.now, work.cloned())?;
+        Ok(self.heard())
+    }
+
+    /// Time passes.
+    pub(crate) fn wait(&mut self, by: Duration) -> Result<Vec<Value>, Disconnect> {
+        self.now = self.now.after(by);
+        self.session.handle_timeout(self.now)?;
+        Ok(self.heard())
+    }
+
+    pub(crate) fn heard(&mut self) -> Vec<Value> {
+        let text = String::from_utf8(self.session.output().as_bytes().to_vec()).unwrap();
+        self.session.output().sent();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    pub(crate) fn events(&mut self) -> Vec<Event> {
+        std::iter::from_fn(|| self.session.poll_event()).collect()
+    }
+
+    /// Submits with this nonce for `work`; the answer.
+    pub(crate) fn submit(&mut self, work: &Work, nonce: u32) -> Vec<Value> {
+        let params = json!([
+            "w",
+            format!("{:x}", work.id),
+            "00000000000000aa",
+            format!("{TIME:08x}"),
+            format!("{nonce:08x}")
+        ]);
+        self.say(&json!({"id": 9, "method": "mining.submit", "params": params}).to_string())
+    }
+
+    /// A nonce whose hash is, or is not, below `target`.
+    pub(crate) fn nonce(&self, work: &Work, target: Target, meets: bool) -> u32 {
+        let extranonce = work.extranonce(&[0, 0, 0, 5], &[0, 0, 0, 0, 0, 0, 0, 0xaa]);
+        let found = (0..u32::MAX).find(|&nonce| {
+            let rolled = crate::work::Rolled { extranonce, version: 0x2000_0000, ntime: TIME, nonce };
+            let hash = work.job.header(&rolled.choice()).hash();
+            (mining::header::as_number(hash) <= target) == meets
+        });
+        found.unwrap()
+    }
+}
+
+/// The methods of notifications, and the results or error codes of answers, in order.
+pub(crate) fn gist(lines: &[Value]) -> Vec<Value> {
+    let of = |line: &Value| match (&line["method"], &line["error"]) {
+        (Value::String(method), _) => json!(method),
+        (_, Value::Null) => line["result"].clone(),
+        (_, error) => error[0].clone(),
+    };
+    lines.iter().map(of).collect()
+}

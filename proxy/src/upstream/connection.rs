@@ -1,0 +1,402 @@
+//! The task that keeps one upstream connected while it is wanted: a socket around a [`Trunk`].
+
+use super::health::{Health, State};
+use super::route::{Command, MAX_COMMANDS, Route, ShareOut};
+use super::selector::Report;
+use super::trunk::{self, Event, Trunk};
+use crate::config::{Mode, Upstream};
+use crate::farm::Farm;
+use crate::miner::now;
+use crate::session::Outcome;
+use crate::work::{JobIds, Work};
+use anyhow::{Context as _, bail};
+use link::{Client, Device, Limits, Link, LinkError};
+use service::{Backoff, Finding};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+use stratum_core::common_messages_sv2::Protocol;
+use stratum_core::extensions_sv2::EXTENSION_TYPE_WORKER_HASHRATE_TRACKING;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+/// From a connection to its first job.
+const FIRST_JOB: Duration = Duration::from_secs(20);
+/// A server that says nothing for so long is gone.
+const SILENCE: Duration = Duration::from_secs(20 * 60);
+/// How long shares on their way are waited for when a connection is given up.
+const LINGER: Duration = Duration::from_secs(3);
+/// Pause between looks at hash rate and channels that nobody uses.
+const TEND: Duration = Duration::from_secs(5);
+/// The channel that all miners share, in aggregated mode.
+const SHARED: u64 = 0;
+
+/// What all upstreams' tasks share.
+#[derive(Clone, Debug)]
+pub struct Common {
+    /// Miners and totals.
+    pub farm: Arc<Farm>,
+    /// How miners are put on channels.
+    pub mode: Mode,
+    /// Bytes of extranonce2 that miners get.
+    pub extranonce2: usize,
+    /// Hashes a second that a miner is taken to have before anything is known.
+    pub hash_rate: f64,
+    /// A job is sent again after so long.
+    pub repeat_jobs: Duration,
+    /// Longest pause between attempts.
+    pub retry: Duration,
+    /// Numbers of connections.
+    pub connections: Arc<AtomicU64>,
+    /// Ids of jobs.
+    pub job_ids: Arc<JobIds>,
+    /// To the selector.
+    pub reports: mpsc::Sender<Report>,
+    /// The program ends.
+    pub shutdown: CancellationToken,
+}
+
+/// Keeps upstream number `index` connected while `wanted` says so, until the program ends.
+pub async fn keep(
+    index: usize,
+    upstream: Upstream,
+    common: Common,
+    health: Arc<Health>,
+    mut wanted: watch::Receiver<bool>,
+) {
+    let mut backoff = Backoff::new(Duration::from_millis(500), common.retry);
+    let mut extensions = vec![EXTENSION_TYPE_WORKER_HASHRATE_TRACKING];
+    loop {
+        health.set(State::Unused);
+        tokio::select! {
+            wanted = wanted.wait_for(|wanted| *wanted) => if wanted.is_err() { return },
+            () = common.shutdown.cancelled() => return,
+        }
+        health.set(State::Away);
+        let begun = Instant::now();
+        let end = attempt(index, &upstream, &common, &health, &mut wanted, &extensions).await;
+        if common.shutdown.is_cancelled() {
+            return;
+        }
+        let Err(error) = end else { continue };
+        health.failed(&error);
+        common.farm.totals.upstream_down(&upstream.address);
+        tracing::warn!(upstream = %upstream.address, "{error:#}");
+        if common.reports.send(Report::Lost(index)).await.is_err() {
+            return;
+        }
+        if matches!(error.downcast_ref(), Some(LinkError::ExtensionsRefused)) && !extensions.is_empty() {
+            extensions.clear();
+            continue;
+        }
+        if begun.elapsed() > Duration::from_secs(60) {
+            backoff.reset();
+        }
+        tokio::select! {
+            () = tokio::time::sleep(backoff.wait()) => {}
+            () = common.shutdown.cancelled() => return,
+        }
+    }
+}
+
+/// Connects and serves; `Ok` when the connection is not wanted any more.
+async fn attempt(
+    index: usize,
+    upstream: &Upstream,
+    common: &Common,
+    health: &Arc<Health>,
+    wanted: &mut watch::Receiver<bool>,
+    extensions: &[u16],
+) -> anyhow::Result<()> {
+    let client = client(upstream, extensions);
+    let link = tokio::select! {
+        link = Link::connect(&upstream.address, &client) => link?,
+        _ = wanted.wait_for(|wanted| !*wanted) => return Ok(()),
+        () = common.shutdown.cancelled() => return Ok(()),
+    };
+    health.connected(link.extensions());
+    common.farm.totals.upstream_up(&upstream.address);
+    tracing::info!(upstream = %upstream.address, extensions = ?link.extensions(), "connected");
+    let mut connection = Connection::new(index, upstream, common, health, link);
+    connection.begin().await?;
+    let end = connection.run(wanted).await;
+    connection.end();
+    end
+}
+
+/// Tries once whether an upstream can be reached, for `--check`.
+pub async fn probe(upstream: &Upstream) -> Finding {
+    let what = format!("upstream {}", upstream.address);
+    match Link::connect(&upstream.address, &client(upstream, &[])).await {
+        Ok(_) => Finding::good(what, "SV2 connection set up"),
+        Err(error) => Finding::bad(what, error),
+    }
+}
+
+fn client(upstream: &Upstream, extensions: &[u16]) -> Client {
+    Client {
+        authority: Some(upstream.authority),
+        protocol: Protocol::MiningProtocol,
+        flags: mining::REQUIRES_VERSION_ROLLING,
+        device: Device {
+            vendor: "Sluice".into(),
+            hardware_version: String::new(),
+            firmware: concat!("sluice-proxy/", env!("CARGO_PKG_VERSION")).into(),
+            device_id: String::new(),
+        },
+        extensions: extensions.to_vec(),
+        limits: Limits { idle: Some(SILENCE), ..Limits::default() },
+    }
+}
+
+struct Connection<'a> {
+    index: usize,
+    upstream: &'a Upstream,
+    common: &'a Common,
+    health: &'a Arc<Health>,
+    number: u64,
+    link: Link,
+    trunk: Trunk,
+    route: Route,
+    commands: mpsc::Receiver<Command>,
+    feeds: HashMap<u64, watch::Sender<Option<Arc<Work>>>>,
+    next_slot: u64,
+    shares: HashMap<u64, ShareOut>,
+    next_ticket: u64,
+    /// Until the first job; `None` once it came.
+    ready_by: Option<Instant>,
+    tended: Instant,
+    told_hash_rate: f64,
+}
+
+impl<'a> Connection<'a> {
+    fn new(
+        index: usize,
+        upstream: &'a Upstream,
+        common: &'a Common,
+        health: &'a Arc<Health>,
+        link: Link,
+    ) -> Self {
+        let number = common.connections.fetch_add(1, Ordering::Relaxed) + 1;
+        let settings = trunk::Settings {
+            connection: number,
+            extranonce2: common.extranonce2,
+            repeat: common.repeat_jobs,
+            job_ids: common.job_ids.clone(),
+        };
+        let trunk = Trunk::new(now(), settings, link.extensions());
+        let (sender, commands) = mpsc::channel(MAX_COMMANDS);
+        let address = upstream.address.as_str().into();
+        Self {
+            index,
+            upstream,
+            common,
+            health,
+            number,
+            link,
+            trunk,
+            route: Route { connection: number, address, commands: sender, shared: None },
+            commands,
+            feeds: HashMap::new(),
+            next_slot: SHARED + 1,
+            shares: HashMap::new(),
+            next_ticket: 0,
+            ready_by: Some(Instant::now() + FIRST_JOB),
+            tended: Instant::now(),
+            told_hash_rate: 0.0,
+        }
+    }
+
+    /// Opens the shared channel, or says at once that miners may open theirs.
+    async fn begin(&mut self) -> anyhow::Result<()> {
+        match self.common.mode {
+            Mode::Aggregated => {
+                let (feed, shared) = watch::channel(None);
+                self.feeds.insert(SHARED, feed);
+                self.route.shared = Some(shared);
+                self.told_hash_rate = self.hash_rate();
+                self.trunk.open(SHARED, &self.upstream.user_identity, self.told_hash_rate);
+                self.send().await
+            }
+            Mode::NonAggregated => self.ready().await,
+        }
+    }
+
+    async fn run(&mut self, wanted: &mut watch::Receiver<bool>) -> anyhow::Result<()> {
+        let mut leave_by = None;
+        loop {
+            let timeout = self.trunk.poll_timeout();
+            let leaving = leave_by.is_some();
+            tokio::select! {
+                received = self.link.recv() => self.received(received?)?,
+                Some(command) = self.commands.recv() => self.commanded(command),
+                () = tokio::time::sleep_until(timeout.into()) => {
+                    self.trunk.handle_timeout(now());
+                    self.tend()?;
+                }
+                _ = wanted.wait_for(|wanted| !*wanted), if !leaving => leave_by = Some(Instant::now() + LINGER),
+                () = self.common.shutdown.cancelled(), if !leaving => leave_by = Some(Instant::now() + LINGER),
+            }
+            self.handle_events().await?;
+            self.send().await?;
+            if leave_by.is_some_and(|by| by <= Instant::now() || self.trunk.in_flight() == 0) {
+                return Ok(());
+            }
+        }
+    }
+
+    fn received(&mut self, first: link::Received) -> anyhow::Result<()> {
+        let now = now();
+        let mut next = Some(first);
+        while let Some(mut received) = next {
+            self.trunk.handle(now, &mut received)?;
+            next = self.link.try_recv()?;
+        }
+        Ok(())
+    }
+
+    /// Takes what waits, so that it leaves in one write.
+    fn commanded(&mut self, first: Command) {
+        let mut next = Some(first);
+        while let Some(command) = next {
+            self.command(command);
+            next = self.commands.try_recv().ok();
+        }
+    }
+
+    fn command(&mut self, command: Command) {
+        match command {
+            Command::Share(share) => {
+                let ticket = self.next_ticket;
+                self.next_ticket += 1;
+                if share.share.is_block {
+                    self.common.farm.block_found(&share.share, &self.upstream.address);
+                }
+                self.common.farm.totals.in_flight.fetch_add(1, Ordering::Relaxed);
+                self.trunk.submit(&share.share, ticket);
+                self.shares.insert(ticket, *share);
+            }
+            Command::Open { worker, hash_rate, work } => {
+                let slot = self.next_slot;
+                self.next_slot += 1;
+                self.feeds.insert(slot, work);
+                let identity = format!("{}.{}", self.upstream.user_identity, trunk::worker(&worker));
+                self.trunk.open(slot, &identity, hash_rate);
+            }
+        }
+    }
+
+    async fn handle_events(&mut self) -> anyhow::Result<()> {
+        while let Some(event) = self.trunk.poll_event() {
+            match event {
+                Event::Work { slot, work, is_new } => self.work(slot, work, is_new).await?,
+                Event::Closed { slot, reason } => self.closed(slot, &reason)?,
+                Event::Answered { ticket, outcome } => self.answered(ticket, outcome),
+                Event::Reconnect => bail!("the upstream asks to be connected to anew"),
+            }
+        }
+        self.health.counts(self.trunk.channels(), self.trunk.in_flight());
+        Ok(())
+    }
+
+    async fn work(&mut self, slot: u64, work: Option<Arc<Work>>, is_new: bool) -> anyhow::Result<()> {
+        if let Some(work) = &work {
+            self.health.work(work);
+        }
+        if let Some(feed) = self.feeds.get(&slot) {
+            feed.send_replace(work);
+        }
+        if is_new {
+            self.common.farm.job_made(self.number);
+        }
+        if self.ready_by.is_some() { self.ready().await } else { Ok(()) }
+    }
+
+    async fn ready(&mut self) -> anyhow::Result<()> {
+        self.ready_by = None;
+        self.health.set(State::Standby);
+        let report = Report::Ready(self.index, self.route.clone());
+        self.common.reports.send(report).await.context("the selector has ended")
+    }
+
+    fn closed(&mut self, slot: u64, reason: &str) -> anyhow::Result<()> {
+        self.feeds.remove(&slot);
+        if slot == SHARED {
+            bail!("the upstream gives no channel: {reason}");
+        }
+        tracing::debug!(upstream = %self.upstream.address, "no channel for a miner: {reason}");
+        Ok(())
+    }
+
+    fn answered(&mut self, ticket: u64, outcome: Outcome) {
+        let Some(share) = self.shares.remove(&ticket) else { return };
+        self.common.farm.totals.in_flight.fetch_sub(1, Ordering::Relaxed);
+        match &outcome {
+            Outcome::Accepted => {
+                share.totals.credit(mining::Work::from_target(share.share.work.job.target()));
+                share.miner.credited.fetch_add(1, Ordering::Relaxed);
+            }
+            Outcome::Rejected(code) => {
+                share.totals.refused.add(1);
+                tracing::debug!(upstream = %self.upstream.address, worker = %share.share.worker, code, "share refused");
+            }
+            Outcome::Lost => share.totals.unanswered.add(1),
+        }
+        // A miner that has left, or does not read its answers, was told or does not need to know.
+        let _ = share.answers.try_send((share.share.tag, outcome));
+    }
+
+    /// Tells everybody whose share has no answer yet that it is lost.
+    fn end(&mut self) {
+        self.trunk.end();
+        while let Some(event) = self.trunk.poll_event() {
+            if let Event::Answered { ticket, outcome } = event {
+                self.answered(ticket, outcome);
+            }
+        }
+        self.commands.close();
+        while let Ok(command) = self.commands.try_recv() {
+            if let Command::Share(share) = command {
+                let _ = share.answers.try_send((share.share.tag, Outcome::Lost));
+            }
+        }
+    }
+
+    /// Looks after what no message brings up: channels that nobody uses, the hash rate, a server without jobs.
+    fn tend(&mut self) -> anyhow::Result<()> {
+        if self.ready_by.is_some_and(|by| by <= Instant::now()) {
+            bail!("no job within {} seconds", FIRST_JOB.as_secs());
+        }
+        if self.tended.elapsed() < TEND {
+            return Ok(());
+        }
+        self.tended = Instant::now();
+        let unused: Vec<u64> =
+            self.feeds.iter().filter(|(_, feed)| feed.is_closed()).map(|(slot, _)| *slot).collect();
+        for slot in unused {
+            // The shared feed is the route's as well, so it is never among these.
+            self.feeds.remove(&slot);
+            self.trunk.close(slot);
+        }
+        let hash_rate = self.hash_rate();
+        if self.common.mode == Mode::Aggregated && !(0.7..1.5).contains(&(hash_rate / self.told_hash_rate)) {
+            self.told_hash_rate = hash_rate;
+            self.trunk.update(SHARED, hash_rate);
+        }
+        Ok(())
+    }
+
+    /// Of all miners together, at least one's.
+    fn hash_rate(&self) -> f64 {
+        let estimate = self.common.farm.hash_rate();
+        if estimate > 0.0 { estimate } else { self.common.hash_rate }
+    }
+
+    async fn send(&mut self) -> anyhow::Result<()> {
+        while let Some(frame) = self.trunk.poll_send() {
+            self.link.queue(&frame)?;
+        }
+        Ok(self.link.flush().await?)
+    }
+}

@@ -1,0 +1,133 @@
+//! What is shown of each upstream. Its own task writes it, the status page reads it.
+
+use crate::work::Work;
+use mining::target;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+/// Where a connection stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum State {
+    /// Not needed: a better upstream serves.
+    #[default]
+    Unused,
+    /// Being tried, or about to be.
+    Away,
+    /// Connected, with jobs; active or ready to be.
+    Standby,
+}
+
+/// One upstream's health.
+#[derive(Debug)]
+pub struct Health {
+    /// `host:port`.
+    pub address: String,
+    seen: Mutex<Seen>,
+}
+
+/// What is known of an upstream.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    /// Where the connection stands.
+    pub state: State,
+    /// Since when.
+    pub since: Instant,
+    /// Why the last connection or attempt ended, and when.
+    pub failure: Option<(String, Instant)>,
+    /// Attempts that failed since the last one that did not.
+    pub failures: u32,
+    /// Extensions negotiated on the connection.
+    pub extensions: Vec<u16>,
+    /// Channels open on it.
+    pub channels: usize,
+    /// Shares without an answer.
+    pub in_flight: usize,
+    /// Its last job.
+    pub job: Option<JobSeen>,
+}
+
+/// What is shown of a job.
+#[derive(Clone, Debug)]
+pub struct JobSeen {
+    /// In SV1.
+    pub id: u32,
+    /// The upstream's.
+    pub upstream_id: u32,
+    /// Hex, as block explorers show it.
+    pub prev_hash: String,
+    /// Difficulty that the upstream asks of shares.
+    pub difficulty: f64,
+    /// Difficulty of the network.
+    pub network_difficulty: f64,
+    /// When it came.
+    pub at: Instant,
+}
+
+impl Health {
+    /// Of an upstream that was not tried yet.
+    pub fn new(address: &str) -> Self {
+        let seen = Seen {
+            state: State::Unused,
+            since: Instant::now(),
+            failure: None,
+            failures: 0,
+            extensions: Vec::new(),
+            channels: 0,
+            in_flight: 0,
+            job: None,
+        };
+        Self { address: address.to_owned(), seen: Mutex::new(seen) }
+    }
+
+    /// What is known.
+    pub fn seen(&self) -> Seen {
+        self.lock().clone()
+    }
+
+    pub(super) fn set(&self, state: State) {
+        let mut seen = self.lock();
+        if seen.state != state {
+            (seen.state, seen.since) = (state, Instant::now());
+        }
+        match state {
+            State::Standby => seen.failures = 0,
+            State::Unused | State::Away => (seen.channels, seen.in_flight, seen.job) = (0, 0, None),
+        }
+    }
+
+    pub(super) fn failed(&self, error: &anyhow::Error) {
+        self.set(State::Away);
+        let mut seen = self.lock();
+        seen.failures += 1;
+        seen.failure = Some((format!("{error:#}"), Instant::now()));
+    }
+
+    pub(super) fn connected(&self, extensions: &[u16]) {
+        self.lock().extensions = extensions.to_vec();
+    }
+
+    pub(super) fn counts(&self, channels: usize, in_flight: usize) {
+        let mut seen = self.lock();
+        (seen.channels, seen.in_flight) = (channels, in_flight);
+    }
+
+    pub(super) fn work(&self, work: &Work) {
+        let tip = work.job.tip();
+        let mut prev_hash = *tip.prev_hash();
+        prev_hash.reverse();
+        let mut hex = String::new();
+        crate::sv1::notify::push_hex(&mut hex, &prev_hash);
+        self.lock().job = Some(JobSeen {
+            id: work.id,
+            upstream_id: work.job.id(),
+            prev_hash: hex,
+            difficulty: target::difficulty(work.job.target()),
+            network_difficulty: target::difficulty(tip.target()),
+            at: Instant::now(),
+        });
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,21 @@
+//! Connections to SV2 mining servers, and which of them the miners work for.
+//!
+//! | module | what for |
+//! |---|---|
+//! | [`failover`] | which upstreams are tried, and which one is active; pure |
+//! | [`trunk`] | one connection: channels, jobs, shares; pure |
+//! | [`connection`] | a socket around a trunk, reconnected while it is wanted |
+//! | [`selector`] | the task that runs the connections by failover's rules |
+//! | [`route`] | what a miner's task holds of a connection |
+//! | [`health`] | what is shown of an upstream |
+
+pub mod connection;
+pub mod failover;
+pub mod health;
+pub mod route;
+pub mod selector;
+pub mod trunk;
+
+pub use connection::Common;
+pub use health::Health;
+pub use route::{Command, Route, ShareOut, WorkFeed};

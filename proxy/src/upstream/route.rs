@@ -1,0 +1,56 @@
+//! What a miner's task holds of an upstream connection: where work comes from and shares go.
+
+use crate::farm::Miner;
+use crate::session::{Outcome, UpstreamShare};
+use crate::totals::WorkerTotals;
+use crate::work::Work;
+use std::sync::Arc;
+use tokio::sync::{mpsc, watch};
+
+/// Commands that wait for an upstream connection's task; beyond that, shares are refused.
+pub const MAX_COMMANDS: usize = 4096;
+
+/// The newest work of one upstream channel; `None` before the first and after the last.
+pub type WorkFeed = watch::Receiver<Option<Arc<Work>>>;
+
+/// A connection to an upstream that miners may use. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Route {
+    /// Number of the connection in this program's life.
+    pub connection: u64,
+    /// The upstream's address.
+    pub address: Arc<str>,
+    /// To the connection's task; a full queue means: refuse.
+    pub commands: mpsc::Sender<Command>,
+    /// The one channel that all miners share; `None` in non-aggregated mode.
+    pub shared: Option<WorkFeed>,
+}
+
+/// What miners' tasks ask of an upstream connection's task.
+#[derive(Debug)]
+pub enum Command {
+    /// Hand in a share.
+    Share(Box<ShareOut>),
+    /// Open a channel for one miner. It is closed when all receivers of `work` are gone.
+    Open {
+        /// Whom to credit, below the configured account.
+        worker: Arc<str>,
+        /// Hashes a second.
+        hash_rate: f64,
+        /// Where the channel's work goes; dropped when the channel cannot be had.
+        work: watch::Sender<Option<Arc<Work>>>,
+    },
+}
+
+/// A share on its way, and whom to tell what became of it.
+#[derive(Debug)]
+pub struct ShareOut {
+    /// The share.
+    pub share: UpstreamShare,
+    /// Its worker's totals.
+    pub totals: Arc<WorkerTotals>,
+    /// Who found it.
+    pub miner: Arc<Miner>,
+    /// The miner's task.
+    pub answers: mpsc::Sender<(u32, Outcome)>,
+}

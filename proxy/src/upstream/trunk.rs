@@ -1,0 +1,348 @@
+//! One connection to an SV2 mining server, without IO: channels on it, their jobs as SV1 miners get them, shares and their answers.
+//!
+//! A *slot* is a channel as its user knows it, before and after the server has given it an id. A *ticket* is a share that
+//! waits for the server's answer.
+
+use crate::session::Outcome;
+use crate::session::UpstreamShare;
+use crate::sv1::Notify;
+use crate::work::{JobIds, Layout, Work};
+use bitcoin::Target;
+use link::{Frame, Received};
+use mining::Now;
+use mining::client::{self, Job, OpenRequest, OpenedChannel};
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Pause between looks for jobs that are to be repeated.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Bytes of extranonce that do for a farm if need be.
+const FEWEST: u16 = 6;
+
+/// What a trunk is made with.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Number of the connection in this program's life.
+    pub connection: u64,
+    /// Bytes of extranonce2 that miners get where the server leaves room.
+    pub extranonce2: usize,
+    /// A job is sent to miners again after so long.
+    pub repeat: Duration,
+    /// For all upstreams together.
+    pub job_ids: Arc<JobIds>,
+}
+
+/// What happened.
+#[derive(Debug)]
+pub enum Event {
+    /// A channel has other work.
+    Work {
+        /// Which.
+        slot: u64,
+        /// `None` while the server has named none for the new tip.
+        work: Option<Arc<Work>>,
+        /// Whether this is a job that no miner had before.
+        is_new: bool,
+    },
+    /// A channel could not be opened, or was closed by the server.
+    Closed {
+        /// Which.
+        slot: u64,
+        /// In the server's words.
+        reason: String,
+    },
+    /// A share has its answer.
+    Answered {
+        /// Which.
+        ticket: u64,
+        /// What it is.
+        outcome: Outcome,
+    },
+    /// The server asks to be connected to anew.
+    Reconnect,
+}
+
+/// One connection.
+#[derive(Debug)]
+pub struct Trunk {
+    settings: Settings,
+    session: client::Session,
+    /// Requests that are not answered.
+    opening: HashMap<u32, Opening>,
+    channels: HashMap<u32, Channel>,
+    slots: HashMap<u64, u32>,
+    /// By channel and sequence number.
+    in_flight: HashMap<(u32, u32), u64>,
+    /// The last line made: channels of a group have the same.
+    line: Option<Line>,
+    look: Instant,
+    events: VecDeque<Event>,
+}
+
+#[derive(Clone, Debug)]
+struct Opening {
+    slot: u64,
+    user_identity: String,
+    hash_rate: f64,
+    /// Bytes of extranonce asked for.
+    extranonce: u16,
+}
+
+#[derive(Debug)]
+struct Channel {
+    slot: u64,
+    layout: Layout,
+    work: Option<Arc<Work>>,
+    sent: Instant,
+}
+
+#[derive(Debug)]
+struct Line {
+    id: u32,
+    notify: Notify,
+    job: Arc<Job>,
+}
+
+impl Trunk {
+    /// A connection on which `extensions` were negotiated.
+    pub fn new(now: Now, settings: Settings, extensions: &[u16]) -> Self {
+        Self {
+            settings,
+            session: client::Session::new(extensions),
+            opening: HashMap::new(),
+            channels: HashMap::new(),
+            slots: HashMap::new(),
+            in_flight: HashMap::new(),
+            line: None,
+            look: now.instant + LOOK,
+            events: VecDeque::new(),
+        }
+    }
+
+    /// Asks for a channel for miners of `hash_rate` hashes a second.
+    pub fn open(&mut self, slot: u64, user_identity: &str, hash_rate: f64) {
+        let sizes = Layout::usual(self.settings.extranonce2);
+        let extranonce = u16::try_from(sizes.slice + sizes.extranonce2).unwrap_or(u16::MAX);
+        self.request(Opening { slot, user_identity: user_identity.to_owned(), hash_rate, extranonce });
+    }
+
+    #[allow(clippy::cast_possible_truncation)] // the message has room for an f32
+    fn request(&mut self, opening: Opening) {
+        let opened = self.session.open_extended(&OpenRequest {
+            user_identity: &opening.user_identity,
+            nominal_hash_rate: opening.hash_rate as f32,
+            max_target: Target::from_le_bytes([0xff; 32]),
+            min_extranonce_size: opening.extranonce,
+        });
+        match opened {
+            Ok(request) => drop(self.opening.insert(request, opening)),
+            Err(error) => {
+                self.events.push_back(Event::Closed { slot: opening.slot, reason: error.to_string() })
+            }
+        }
+    }
+
+    /// Nobody uses the channel any more.
+    pub fn close(&mut self, slot: u64) {
+        self.opening.retain(|_, opening| opening.slot != slot);
+        if let Some(channel_id) = self.slots.remove(&slot) {
+            self.channels.remove(&channel_id);
+            self.session.close(channel_id, "the miner has left");
+            self.lose(|(channel, _)| channel == channel_id);
+        }
+    }
+
+    /// Tells the server what hash rate (hashes a second) a channel has by now.
+    #[allow(clippy::cast_possible_truncation)] // the message has room for an f32
+    pub fn update(&mut self, slot: u64, hash_rate: f64) {
+        if let Some(&channel_id) = self.slots.get(&slot) {
+            self.session.update(channel_id, hash_rate as f32, Target::from_le_bytes([0xff; 32]));
+        }
+    }
+
+    /// Hands in a share; an [`Event::Answered`] with `ticket` follows.
+    pub fn submit(&mut self, share: &UpstreamShare, ticket: u64) {
+        let (channel, job) = (share.work.channel, &share.work.job);
+        let sent = (channel.connection == self.settings.connection).then(|| {
+            self.session.submit(
+                channel.channel_id,
+                job.id(),
+                &share.rolled.choice(),
+                Some(worker(&share.worker)),
+            )
+        });
+        match sent {
+            Some(Ok(number)) => drop(self.in_flight.insert((channel.channel_id, number), ticket)),
+            Some(Err(_)) | None => self.events.push_back(Event::Answered { ticket, outcome: Outcome::Lost }),
+        }
+    }
+
+    /// A frame came.
+    pub fn handle(&mut self, now: Now, received: &mut Received) -> Result<(), client::Fatal> {
+        self.session.handle(now, received)?;
+        while let Some(event) = self.session.poll_event() {
+            self.happened(now, event);
+        }
+        Ok(())
+    }
+
+    /// Time passes: a job that miners have had for long is sent again, with a newer time.
+    pub fn handle_timeout(&mut self, now: Now) {
+        if now.instant < self.look {
+            return;
+        }
+        self.look = now.instant + LOOK;
+        let old = now.instant.checked_sub(self.settings.repeat);
+        let due =
+            |channel: &Channel| channel.work.clone().filter(|_| old.is_some_and(|old| channel.sent <= old));
+        let again: Vec<_> = self.channels.values().filter_map(due).collect();
+        if !again.is_empty() {
+            self.line = None;
+        }
+        for work in again {
+            self.work_on(now, &work.job, false);
+        }
+    }
+
+    /// When [`Self::handle_timeout`] is due next.
+    pub fn poll_timeout(&self) -> Instant {
+        self.look
+    }
+
+    /// What happened, oldest first.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// The next frame to send.
+    pub fn poll_send(&mut self) -> Option<Frame> {
+        self.session.poll_send()
+    }
+
+    /// Shares without an answer.
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.len()
+    }
+
+    /// Open channels.
+    pub fn channels(&self) -> usize {
+        self.channels.len()
+    }
+
+    /// The connection has ended: all that waits is lost.
+    pub fn end(&mut self) {
+        self.lose(|_| true);
+    }
+
+    fn happened(&mut self, now: Now, event: client::Event) {
+        match event {
+            client::Event::Opened(opened) => self.opened(now, &opened),
+            client::Event::OpenFailed { request_id, code } => self.open_failed(request_id, code),
+            client::Event::Job(job) => self.work_on(now, &job, true),
+            client::Event::WorkLost { channel_id } => self.work_lost(channel_id),
+            client::Event::ShareAccepted { channel_id, sequence_number } => {
+                self.answered((channel_id, sequence_number), Outcome::Accepted);
+            }
+            client::Event::ShareRejected { channel_id, sequence_number, code } => {
+                self.answered((channel_id, sequence_number), Outcome::Rejected(code));
+            }
+            client::Event::Closed { channel_id, reason } => self.closed(channel_id, reason),
+            client::Event::Reconnect { .. } => self.events.push_back(Event::Reconnect),
+            // Each job says its own target and prefix; an update that is not taken changes nothing.
+            client::Event::Target { .. }
+            | client::Event::ExtranoncePrefix { .. }
+            | client::Event::UpdateFailed { .. } => {}
+        }
+    }
+
+    /// A server that has fewer bytes of extranonce than usual is asked again for the fewest that do.
+    fn open_failed(&mut self, request_id: u32, code: String) {
+        let Some(opening) = self.opening.remove(&request_id) else { return };
+        if code.contains("extranonce-size") && opening.extranonce > FEWEST {
+            return self.request(Opening { extranonce: FEWEST, ..opening });
+        }
+        self.events.push_back(Event::Closed { slot: opening.slot, reason: code });
+    }
+
+    fn opened(&mut self, now: Now, opened: &OpenedChannel) {
+        let Some(Opening { slot, .. }) = self.opening.remove(&opened.request_id) else {
+            return self.session.close(opened.channel_id, "nobody wants it any more");
+        };
+        let Some(layout) = Layout::fit(opened.extranonce_size, self.settings.extranonce2) else {
+            self.session.close(opened.channel_id, "too few bytes of extranonce");
+            let reason = format!("only {} bytes of extranonce", opened.extranonce_size);
+            return self.events.push_back(Event::Closed { slot, reason });
+        };
+        self.slots.insert(slot, opened.channel_id);
+        self.channels.insert(opened.channel_id, Channel { slot, layout, work: None, sent: now.instant });
+    }
+
+    fn work_on(&mut self, now: Now, job: &Arc<Job>, is_new: bool) {
+        let Some((id, notify)) = self.line(now, job) else { return };
+        let Some(channel) = self.channels.get_mut(&job.channel_id()) else { return };
+        let work = Work::new(id, self.settings.connection, channel.layout, job.clone(), notify);
+        let work = Some(Arc::new(work));
+        (channel.work, channel.sent) = (work.clone(), now.instant);
+        self.events.push_back(Event::Work { slot: channel.slot, work, is_new });
+    }
+
+    /// A job's id and line: those made last if the job is the same but for its channel.
+    fn line(&mut self, now: Now, job: &Arc<Job>) -> Option<(u32, Notify)> {
+        if let Some(line) = self.line.as_ref().filter(|line| same_but_for_channel(&line.job, job)) {
+            return Some((line.id, line.notify.clone()));
+        }
+        let elapsed = now.instant.saturating_duration_since(job.tip().received()).as_secs();
+        let ntime = job.tip().min_ntime().saturating_add(u32::try_from(elapsed).unwrap_or(u32::MAX));
+        let id = self.settings.job_ids.next();
+        let notify = Work::line(id, job, ntime)?;
+        self.line = Some(Line { id, notify: notify.clone(), job: job.clone() });
+        Some((id, notify))
+    }
+
+    fn work_lost(&mut self, channel_id: u32) {
+        let Some(channel) = self.channels.get_mut(&channel_id) else { return };
+        channel.work = None;
+        self.events.push_back(Event::Work { slot: channel.slot, work: None, is_new: false });
+    }
+
+    fn closed(&mut self, channel_id: u32, reason: String) {
+        let Some(channel) = self.channels.remove(&channel_id) else { return };
+        self.slots.remove(&channel.slot);
+        self.lose(|(channel, _)| channel == channel_id);
+        self.events.push_back(Event::Closed { slot: channel.slot, reason });
+    }
+
+    fn answered(&mut self, share: (u32, u32), outcome: Outcome) {
+        if let Some(ticket) = self.in_flight.remove(&share) {
+            self.events.push_back(Event::Answered { ticket, outcome });
+        }
+    }
+
+    fn lose(&mut self, which: impl Fn((u32, u32)) -> bool) {
+        for (_, ticket) in self.in_flight.extract_if(|share, _| which(*share)) {
+            self.events.push_back(Event::Answered { ticket, outcome: Outcome::Lost });
+        }
+    }
+}
+
+fn same_but_for_channel(a: &Job, b: &Job) -> bool {
+    let bodies = match (a.body(), b.body()) {
+        (Some(a), Some(b)) => Arc::ptr_eq(a, b),
+        _ => false,
+    };
+    let tip = |job: &Job| (*job.tip().prev_hash(), job.tip().nbits(), job.tip().min_ntime());
+    bodies && a.id() == b.id() && tip(a) == tip(b)
+}
+
+/// The worker as extension 0x0002 carries it, in 32 bytes: what is behind the account, if the whole name is too long.
+pub fn worker(name: &str) -> &str {
+    match name.rsplit_once('.') {
+        Some((_, tail)) if name.len() > 32 && !tail.is_empty() => tail,
+        _ => name,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,151 @@
+//! A mining server's messages in, work and answers out.
+#![allow(clippy::unwrap_used)]
+
+use super::{Event, worker};
+use crate::session::{Outcome, UpstreamShare};
+use crate::testing::{HARDEST, Server, TIME, easiest, start};
+use crate::work::{Rolled, Work};
+use bitcoin::{BlockHash, hashes::Hash as _};
+use link::Frame;
+use std::sync::Arc;
+use std::time::Duration;
+use stratum_core::mining_sv2::MESSAGE_TYPE_SUBMIT_SHARES_EXTENDED;
+
+fn share(work: &Arc<Work>, worker: &str, nonce: u32) -> UpstreamShare {
+    let extranonce = work.extranonce(&[0, 0, 0, 5], &[0; 8]);
+    let rolled = Rolled { extranonce, version: 0x2000_0000, ntime: TIME, nonce };
+    let hash = BlockHash::all_zeros();
+    UpstreamShare { tag: nonce, worker: worker.into(), work: work.clone(), rolled, hash, is_block: false }
+}
+
+fn sent(server: &mut Server) -> Vec<Frame> {
+    std::iter::from_fn(|| server.trunk.poll_send()).collect()
+}
+
+fn answers(server: &mut Server) -> Vec<(u64, Outcome)> {
+    let answer = |event| match event {
+        Event::Answered { ticket, outcome } => Some((ticket, outcome)),
+        _ => None,
+    };
+    server.events().into_iter().filter_map(answer).collect()
+}
+
+fn notified(work: &Work) -> String {
+    let mut out = crate::sv1::output::Output::default();
+    work.notify(&mut out, false);
+    String::from_utf8(out.as_bytes().to_vec()).unwrap()
+}
+
+#[test]
+fn a_share_goes_out_with_its_workers_name_and_its_answer_comes_back() {
+    let now = start();
+    let mut server = Server::new(now, 1);
+    let channel = server.open(now, 0, easiest(), 16);
+    server.job(now, Some(1), true);
+    let work = server.work(0).unwrap();
+    sent(&mut server);
+    for nonce in 0..4 {
+        server.trunk.submit(&share(&work, "farm.rig1", nonce), u64::from(nonce) + 100);
+    }
+    let frames = sent(&mut server);
+    assert_eq!(frames.len(), 4);
+    assert_eq!(frames[0].message_type(), MESSAGE_TYPE_SUBMIT_SHARES_EXTENDED);
+    assert!(frames[0].as_bytes().ends_with(b"farm.rig1"));
+    server.refuse(now, channel, 2, "duplicate-share");
+    server.acknowledge(now, channel, 3, 2);
+    let expected = [
+        (101, Outcome::Rejected("duplicate-share".into())),
+        (100, Outcome::Accepted),
+        (102, Outcome::Accepted),
+    ];
+    assert_eq!(answers(&mut server), expected);
+    assert_eq!(server.trunk.in_flight(), 1);
+    server.trunk.end();
+    assert_eq!(answers(&mut server), [(103, Outcome::Lost)]);
+}
+
+#[test]
+fn a_share_of_another_connection_is_lost() {
+    let now = start();
+    let (mut old, mut new) = (Server::new(now, 1), Server::new(now, 2));
+    for server in [&mut old, &mut new] {
+        server.open(now, 0, easiest(), 16);
+        server.job(now, Some(1), true);
+    }
+    let work = old.work(0).unwrap();
+    new.events();
+    new.trunk.submit(&share(&work, "w", 0), 7);
+    assert_eq!(answers(&mut new), [(7, Outcome::Lost)]);
+}
+
+#[test]
+fn channels_of_a_group_get_one_line_in_which_only_the_prefix_differs() {
+    let now = start();
+    let mut server = Server::new(now, 1);
+    server.open(now, 0, HARDEST, 16);
+    server.open(now, 1, HARDEST, 16);
+    server.job(now, Some(1), true);
+    let mut works = server.events().into_iter().filter_map(|event| match event {
+        Event::Work { work, .. } => work,
+        _ => None,
+    });
+    let (first, second) = (works.next().unwrap(), works.next().unwrap());
+    assert_eq!(first.id, second.id);
+    assert_eq!(notified(&first).replace(&"02".repeat(8), &"03".repeat(8)), notified(&second));
+}
+
+#[test]
+fn a_job_that_is_old_is_sent_again_with_a_newer_time_and_another_id() {
+    let now = start();
+    let mut server = Server::new(now, 1);
+    server.open(now, 0, HARDEST, 16);
+    server.job(now, Some(1), true);
+    let first = server.work(0).unwrap();
+    let early = now.after(Duration::from_secs(54));
+    server.trunk.handle_timeout(early);
+    assert!(server.work(0).is_none());
+    let late = now.after(Duration::from_secs(55));
+    server.trunk.handle_timeout(late);
+    let again = server.work(0).unwrap();
+    assert_ne!(again.id, first.id);
+    assert_eq!(again.job.id(), first.job.id());
+    assert!(notified(&again).contains(&format!("\"{:08x}\"", TIME + 55)));
+    server.trunk.handle_timeout(late.after(Duration::from_secs(10)));
+    assert!(server.work(0).is_none());
+}
+
+#[test]
+fn a_closed_channel_loses_what_is_on_its_way_and_says_why() {
+    let now = start();
+    let mut server = Server::new(now, 1);
+    let channel = server.open(now, 0, easiest(), 16);
+    server.job(now, Some(1), true);
+    let work = server.work(0).unwrap();
+    server.trunk.submit(&share(&work, "w", 0), 1);
+    server.close(now, channel);
+    let events = server.events();
+    assert!(matches!(&events[0], Event::Answered { ticket: 1, outcome: Outcome::Lost }));
+    assert!(matches!(&events[1], Event::Closed { slot: 0, reason } if reason == "bye"));
+}
+
+#[test]
+fn an_answer_that_comes_after_its_user_has_left_is_closed_again() {
+    let now = start();
+    let mut server = Server::new(now, 1);
+    server.trunk.open(3, "account", 1.0);
+    server.trunk.close(3);
+    sent(&mut server);
+    server.open(now, 4, HARDEST, 16);
+    assert_eq!(server.trunk.channels(), 0, "this answered the first request");
+    assert_eq!(sent(&mut server).len(), 2, "the second request and a CloseChannel");
+}
+
+#[test]
+fn long_worker_names_are_cut_to_what_is_behind_the_account() {
+    assert_eq!(worker("farm.rig1"), "farm.rig1");
+    assert_eq!(worker("bc1qar0srrr7xfkvy5l643lydnw9re59gtzzwf5mdq.rig1"), "rig1");
+    assert_eq!(
+        worker("bc1qar0srrr7xfkvy5l643lydnw9re59gtzzwf5mdq"),
+        "bc1qar0srrr7xfkvy5l643lydnw9re59gtzzwf5mdq"
+    );
+}

@@ -1,0 +1,226 @@
+//! What miners work on: a job of an upstream channel as SV1 miners see it.
+
+use crate::sv1::notify::{Notify, NotifyFields, push_hex};
+use crate::sv1::output::Output;
+use mining::client::Job;
+use mining::share::Choice;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// Bytes of extranonce1: enough for every connection there will be.
+const SLICE: usize = 4;
+
+/// The fewest bytes of extranonce1 and extranonce2 that still work for a farm.
+const LEAST: usize = 2;
+
+/// How the bytes that an upstream lets us choose are shared out: `padding` zeros at the end of coinb1, then extranonce1,
+/// then extranonce2.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Layout {
+    /// Zeros.
+    pub padding: usize,
+    /// Bytes of extranonce1.
+    pub slice: usize,
+    /// Bytes of extranonce2.
+    pub extranonce2: usize,
+}
+
+impl Layout {
+    /// Shares out `rollable` bytes; `None` if they are too few. Extranonce2 gets `wanted` bytes if it can.
+    pub fn fit(rollable: usize, wanted: usize) -> Option<Self> {
+        let slice = SLICE.min(rollable.saturating_sub(wanted)).max(LEAST);
+        let extranonce2 = wanted.min(rollable.checked_sub(slice)?);
+        let padding = rollable - slice - extranonce2;
+        (extranonce2 >= LEAST).then_some(Self { padding, slice, extranonce2 })
+    }
+
+    /// What a miner is told before any upstream is known.
+    pub fn usual(wanted: usize) -> Self {
+        Self { padding: 0, slice: SLICE, extranonce2: wanted }
+    }
+
+    /// Extranonce1 of the connection with this slice, most significant byte first; `None` if it does not fit.
+    pub fn extranonce1(&self, slice: u32) -> Option<Vec<u8>> {
+        let bytes = slice.to_be_bytes();
+        let (rest, kept) = bytes.split_at(SLICE - self.slice);
+        rest.iter().all(|&byte| byte == 0).then(|| kept.to_vec())
+    }
+
+    /// Whether a miner can go on without being told anything.
+    pub fn same_for_miners(&self, other: &Self) -> bool {
+        (self.slice, self.extranonce2) == (other.slice, other.extranonce2)
+    }
+}
+
+/// Which upstream channel work belongs to: the number of the connection in this program's life, and its channel id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ChannelKey {
+    /// Counts up with each connection to an upstream.
+    pub connection: u64,
+    /// As in SV2 messages.
+    pub channel_id: u32,
+}
+
+/// A job on one upstream channel: what a miner of that channel needs. Immutable; shared by `Arc`.
+pub struct Work {
+    /// The job's id in SV1, ours; different for different jobs in all the program's life.
+    pub id: u32,
+    /// Where shares of it go.
+    pub channel: ChannelKey,
+    /// How the extranonce is shared out.
+    pub layout: Layout,
+    /// The upstream's job.
+    pub job: Arc<Job>,
+    /// The job's line, shared by all channels that have the job.
+    notify: Notify,
+    /// Hex of the upstream's extranonce prefix and the padding: what stands at the end of coinb1.
+    insert: String,
+}
+
+/// Hands out ids for jobs.
+#[derive(Debug)]
+pub struct JobIds(AtomicU32);
+
+impl Default for JobIds {
+    fn default() -> Self {
+        Self(AtomicU32::new(1))
+    }
+}
+
+impl JobIds {
+    /// One that no job had before.
+    pub fn next(&self) -> u32 {
+        self.0.fetch_add(1, Ordering::Relaxed)
+    }
+}
+
+/// What a miner chose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rolled {
+    /// All of the extranonce behind the upstream's prefix.
+    pub extranonce: Extranonce,
+    /// Whole version.
+    pub version: u32,
+    /// Seconds since 1970.
+    pub ntime: u32,
+    /// Nonce.
+    pub nonce: u32,
+}
+
+/// Up to 32 bytes, without a heap.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Extranonce {
+    bytes: [u8; 32],
+    len: usize,
+}
+
+impl Extranonce {
+    /// The bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+
+    /// Appends; what does not fit is left out, so that the length is wrong, which the check of a share finds.
+    pub fn push(&mut self, bytes: &[u8]) {
+        let room = &mut self.bytes[self.len..];
+        let fits = bytes.len().min(room.len());
+        room[..fits].copy_from_slice(&bytes[..fits]);
+        self.len += fits;
+    }
+}
+
+impl Rolled {
+    /// As `mining` takes it.
+    pub fn choice(&self) -> Choice<'_> {
+        let (nonce, ntime, version) = (self.nonce, self.ntime, self.version);
+        Choice { nonce, ntime, version, extranonce: self.extranonce.as_bytes() }
+    }
+}
+
+impl Work {
+    /// Work on `job`, to be told to miners as `id` by `notify`.
+    pub fn new(id: u32, connection: u64, layout: Layout, job: Arc<Job>, notify: Notify) -> Self {
+        let mut insert = String::new();
+        push_hex(&mut insert, job.extranonce_prefix());
+        push_hex(&mut insert, &vec![0; layout.padding]);
+        Self {
+            id,
+            channel: ChannelKey { connection, channel_id: job.channel_id() },
+            layout,
+            job,
+            notify,
+            insert,
+        }
+    }
+
+    /// Sends the job to a miner.
+    pub fn notify(&self, out: &mut Output, clean: bool) {
+        out.notify(&self.notify, &self.insert, clean);
+    }
+
+    /// The line of a job, the same for all channels that have it; miners' clocks start at `ntime`, or at the job's earliest
+    /// time if that is later. `None` for a job of a standard channel.
+    pub fn line(id: u32, job: &Job, ntime: u32) -> Option<Notify> {
+        let body = job.body()?;
+        Some(Notify::new(&NotifyFields {
+            job_id: id,
+            prev_hash: *job.tip().prev_hash(),
+            coinbase_prefix: &body.coinbase_prefix,
+            coinbase_suffix: &body.coinbase_suffix,
+            merkle_path: &body.merkle_path,
+            version: job.version(),
+            nbits: job.tip().nbits(),
+            ntime: ntime.max(job.tip().min_ntime()),
+        }))
+    }
+
+    /// Everything behind the upstream's prefix, for a miner's two parts.
+    pub fn extranonce(&self, extranonce1: &[u8], extranonce2: &[u8]) -> Extranonce {
+        let mut extranonce = Extranonce::default();
+        extranonce.push(&[0; 32][..self.layout.padding.min(32)]);
+        extranonce.push(extranonce1);
+        extranonce.push(extranonce2);
+        extranonce
+    }
+
+    /// Whether both are on the same chain tip of the same upstream channel.
+    pub fn same_tip(&self, other: &Self) -> bool {
+        self.channel == other.channel && self.job.tip().prev_hash() == other.job.tip().prev_hash()
+    }
+}
+
+impl fmt::Debug for Work {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Work").field("channel", &self.channel).field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_extranonce_adds_up_whatever_the_upstream_gives() {
+        for rollable in 4..=32 {
+            for wanted in [4, 8] {
+                let layout = Layout::fit(rollable, wanted).unwrap();
+                assert_eq!(layout.padding + layout.slice + layout.extranonce2, rollable);
+                assert!(layout.slice >= 2 && layout.extranonce2 >= 2);
+                assert!(layout.extranonce2 == wanted || layout.slice == 2);
+            }
+        }
+        assert_eq!(Layout::fit(3, 8), None);
+        assert!(Layout::fit(16, 8).unwrap().same_for_miners(&Layout::usual(8)));
+        assert_eq!(Layout::fit(8, 8), Some(Layout { padding: 0, slice: 2, extranonce2: 6 }));
+    }
+
+    #[test]
+    fn a_slice_is_extranonce1_or_does_not_fit() {
+        assert_eq!(Layout::usual(8).extranonce1(0x0102).unwrap(), [0, 0, 1, 2]);
+        let small = Layout::fit(8, 8).unwrap();
+        assert_eq!(small.extranonce1(0xffff).unwrap(), [0xff, 0xff]);
+        assert_eq!(small.extranonce1(0x1_0000), None);
+    }
+}
