@@ -44,7 +44,8 @@ fn render(keys: &Keys, about: &str, facts: &[String], set: &[(&'static str, Stri
     let mut text = format!(
         "# {program}: {about}\n\
          #\n\
-         # A line that begins with `#` and a key shows the default; take the `#` away to change it.\n\
+         # A line that begins with `#` and a key shows the default, or, where there is none, an example.\n\
+         # Take the `#` away to set the key.\n\
          # Every key can also be set by the environment ({prefix}… with `__` between levels, as {example})\n\
          # and by a flag (--{first}). A flag beats the environment, which beats this file.\n",
         program = keys.program,
