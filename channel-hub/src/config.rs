@@ -25,7 +25,7 @@ pub const KEYS: &[Key] = &[
         "Signs the certificate that miners check; its public half goes into their configuration. `init` makes one.",
     )
     .secret(),
-    Key::new("certificate_seconds", "3600", "How long a certificate is valid; each connection gets a fresh one."),
+    Key::new("certificate_validity_seconds", "3600", "How long a certificate is valid; each connection gets a fresh one."),
     Key::required(
         "coinbase.descriptor",
         "\"<your address>\"",
@@ -60,7 +60,7 @@ pub const KEYS: &[Key] = &[
 pub struct Raw {
     listen: String,
     authority_secret_key: String,
-    certificate_seconds: u64,
+    certificate_validity_seconds: u64,
     coinbase: RawCoinbase,
     server_id: u16,
     shares_per_minute: f64,
@@ -147,7 +147,8 @@ pub fn check(raw: Raw) -> Result<Config, Vec<Problem>> {
     let listen = p.parse("listen", &raw.listen, "write address:port, as 0.0.0.0:34254");
     let authority =
         p.parse("authority_secret_key", &raw.authority_secret_key, "run `sluice-hub init` for a fresh one");
-    let certificate_validity = p.seconds("certificate_seconds", raw.certificate_seconds, 60..=31_536_000);
+    let certificate_validity =
+        p.seconds("certificate_validity_seconds", raw.certificate_validity_seconds, 60..=31_536_000);
     let limits = limits(p, &raw);
     let mining_numbers = (raw.shares_per_minute, raw.minimum_difficulty, raw.max_channels_per_connection);
     let node = raw.node.check(p);
