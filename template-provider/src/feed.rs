@@ -1,7 +1,7 @@
 //! The template that all clients mine on, and how the source of templates is doing.
 
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use bitcoin::Amount;
 use distribution::{BlockTemplate, Parts, TemplateIds};
@@ -18,6 +18,8 @@ pub struct Feed {
     ids: TemplateIds,
     current: watch::Sender<Option<Arc<BlockTemplate>>>,
     health: Arc<Health>,
+    /// How often the node was reached.
+    reached: watch::Sender<u64>,
     /// New templates for a new tip, and for higher fees.
     counted: [Counter; 2],
 }
@@ -38,14 +40,16 @@ pub struct View {
 }
 
 impl Feed {
-    /// A feed without a template yet; `unix_seconds` is the time of the start.
-    pub fn new(unix_seconds: u32, counters: &Counters) -> Self {
+    /// A feed without a template yet, started at this time.
+    pub fn new(started: SystemTime, counters: &Counters) -> Self {
         counters.describe("templates", "Templates sent to the clients, by what was new");
         let counter = |new| counters.counter("templates", &[("new", new)]);
+        let since = started.duration_since(UNIX_EPOCH).unwrap_or_default();
         Self {
-            ids: TemplateIds::starting(unix_seconds),
+            ids: TemplateIds::starting(u64::try_from(since.as_millis()).unwrap_or_default()),
             current: watch::channel(None).0,
             health: Arc::default(),
+            reached: watch::channel(0).0,
             counted: [counter("tip"), counter("fees")],
         }
     }
@@ -66,6 +70,12 @@ impl Feed {
             view.node = Some(node);
             view.problem = None;
         });
+        self.reached.send_modify(|count| *count += 1);
+    }
+
+    /// Changes each time that the node is reached after it was away.
+    pub fn reaches(&self) -> watch::Receiver<u64> {
+        self.reached.subscribe()
     }
 
     /// The source fails; clients keep what they have. Whether this is news.

@@ -10,13 +10,16 @@
 //! | [`source`], [`gbt`] | where templates come from: any source, and `getblocktemplate` |
 //! | [`feed`] | the template that all clients mine on |
 //! | [`listener`], [`session`], [`clients`] | clients: accepted, served, shown |
-//! | [`solutions`], [`solution_store`] | blocks found: on their way to the nodes, and on disk until one has them |
+//! | [`solutions`], `delivery` | blocks found, on their way to the nodes |
+//! | [`solution_store`], [`guard`] | on disk until a node has them, and given again to a node that lost them |
 //! | [`status`] | page, API and metrics |
 
 pub mod clients;
 pub mod config;
+mod delivery;
 pub mod feed;
 pub mod gbt;
+pub mod guard;
 pub mod listener;
 pub mod program;
 pub mod session;

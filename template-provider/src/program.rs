@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use anyhow::Context as _;
 use link::AuthorityKey;
@@ -14,12 +15,12 @@ use crate::clients::Clients;
 use crate::config::{self, Config, Raw};
 use crate::feed::Feed;
 use crate::gbt::{Gbt, needs_signature};
+use crate::guard;
 use crate::listener::Listener;
 use crate::session::Shared;
 use crate::solutions::Solutions;
 use crate::source::Source;
 use crate::status::Shown;
-use crate::unix_now;
 
 /// Longest message that a template client has to send, in bytes: a solution with its coinbase of 64 KB at most.
 const MAX_PAYLOAD: usize = 2 + 65_535 + 64;
@@ -34,6 +35,7 @@ impl Program for TemplateProvider {
     const VERSION: &'static str = env!("CARGO_PKG_VERSION");
     const PAGE: &'static str = "127.0.0.1:8401";
     const KEYS: &'static [Key] = config::KEYS;
+    const SECTIONS: &'static [&'static [Key]] = &[node::section::KEYS];
 
     type Raw = Raw;
     type Config = Config;
@@ -80,7 +82,7 @@ async fn serve(config: Config, context: Context, socket: TcpListener) -> anyhow:
     let mend = || format!("cannot use {}; give this user the right to write there", directory.display());
     let solutions = Solutions::open(directory.clone(), nodes, &context.counters, context.shutdown.clone())
         .with_context(mend)?;
-    let feed = Feed::new(unix_now(), &context.counters);
+    let feed = Feed::new(SystemTime::now(), &context.counters);
     let clients = Arc::new(Clients::default());
     context.page.serve(Arc::new(Shown {
         listen: socket.local_addr()?.to_string(),
@@ -95,7 +97,8 @@ async fn serve(config: Config, context: Context, socket: TcpListener) -> anyhow:
     let shared = shared(&config, &feed, &context, &solutions, clients);
     let listener = Listener::new(socket, shared, config.max_clients, &context.counters);
     let source = Gbt::new(node, config.fees);
-    tokio::join!(listener.run(context.shutdown.clone()), source.run(feed, context.shutdown.clone()));
+    let guard = guard::run(solutions.clone(), feed.reaches());
+    tokio::join!(listener.run(context.shutdown.clone()), source.run(feed, context.shutdown.clone()), guard);
     solutions.drain().await;
     Ok(())
 }

@@ -4,7 +4,7 @@
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use bitcoin::consensus::encode::deserialize;
 use bitcoin::{Block, BlockHash};
@@ -87,6 +87,20 @@ impl SolutionStore {
             }
         }
         Ok(pending)
+    }
+
+    /// Blocks that a node took and that were found not longer than `age` ago, roughly the oldest first, as their files.
+    pub fn done_within(&self, age: Duration) -> io::Result<Vec<(BlockHash, PathBuf)>> {
+        let mut done = Vec::new();
+        for path in blocks_in(&self.directory.join(Settled::Done.folder()))? {
+            let hash = path.file_stem().and_then(|name| name.to_str()).and_then(|name| name.parse().ok());
+            let found = fs::metadata(&path)?.modified()?;
+            if let Some(hash) = hash.filter(|_| found.elapsed().unwrap_or_default() <= age) {
+                done.push((found, hash, path));
+            }
+        }
+        done.sort();
+        Ok(done.into_iter().map(|(_, hash, path)| (hash, path)).collect())
     }
 
     fn path(&self, hash: BlockHash) -> PathBuf {

@@ -10,12 +10,13 @@ use std::time::{Duration, SystemTime};
 
 use bitcoin::BlockHash;
 use distribution::Solution;
-use node::{Node, NodeError, Submission};
-use service::{Backoff, Counter, Counters};
+use node::Node;
+use service::{Counter, Counters};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
+use crate::delivery::Delivery;
 use crate::solution_store::{Pending, Settled, SolutionStore};
 use crate::unix_now;
 
@@ -23,15 +24,8 @@ use crate::unix_now;
 const REMEMBERED: usize = 200;
 /// Most blocks under way at once, each up to 4 MB; further ones wait on disk for the next start.
 const MAX_UNDER_WAY: usize = 64;
-/// Waits between attempts on one node.
-const FIRST_WAIT: Duration = Duration::from_millis(200);
-const LONGEST_WAIT: Duration = Duration::from_secs(15);
 /// A block that no node has taken for so long is of no use any more.
 const GIVE_UP: Duration = Duration::from_secs(48 * 3600);
-/// Once some node has a block, the others get it from there; they are tried so often nevertheless.
-const ATTEMPTS_WHEN_DONE: u32 = 10;
-/// Reasons of a node that may pass: it lacks the block before, or its clock is behind.
-const PASSING: [&str; 2] = ["prev-blk-not-found", "time-too-new"];
 
 /// All blocks found. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -168,6 +162,21 @@ impl Solutions {
         self.lock().iter().rev().cloned().collect()
     }
 
+    /// The nodes, the one that makes the templates first.
+    pub(crate) fn node(&self, position: usize) -> &Node {
+        &self.0.nodes[position]
+    }
+
+    /// Where blocks lie.
+    pub(crate) fn store(&self) -> &SolutionStore {
+        &self.0.store
+    }
+
+    /// Cancelled when the program ends.
+    pub(crate) fn shutdown(&self) -> &CancellationToken {
+        &self.0.shutdown
+    }
+
     /// The nodes' addresses, in the order of [`Found::answers`].
     pub fn nodes(&self) -> impl Iterator<Item = &str> {
         self.0.nodes.iter().map(Node::url)
@@ -215,17 +224,13 @@ impl Solutions {
         let give_up = GIVE_UP.saturating_sub(Duration::from_secs(u64::from(unix_now().saturating_sub(time))));
         for position in 0..self.0.nodes.len() {
             let delivery = Delivery { solutions: self.clone(), position, hash, block: Arc::clone(&block) };
-            self.0.tasks.spawn(async move {
-                if tokio::time::timeout(give_up, delivery.run()).await.is_err() {
-                    delivery.answered(Answer::Rejected("given up".into()));
-                }
-            });
+            self.0.tasks.spawn(delivery.run(give_up));
         }
         true
     }
 
     /// Notes a node's answer; settles the block when that follows from it.
-    fn answered(&self, hash: BlockHash, position: usize, answer: Answer) {
+    pub(crate) fn answered(&self, hash: BlockHash, position: usize, answer: Answer) {
         let settled = {
             let mut all = self.lock();
             let Some(found) = all.iter_mut().find(|found| found.hash == hash) else { return };
@@ -251,66 +256,12 @@ impl Solutions {
         }
     }
 
-    fn is_done(&self, hash: BlockHash) -> bool {
+    /// Whether a node has the block.
+    pub(crate) fn is_done(&self, hash: BlockHash) -> bool {
         self.lock().iter().any(|found| found.hash == hash && found.settled == Some(Settled::Done))
     }
 
     fn lock(&self) -> MutexGuard<'_, VecDeque<Found>> {
         self.0.found.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-    }
-}
-
-/// One block on its way to one node.
-struct Delivery {
-    solutions: Solutions,
-    position: usize,
-    hash: BlockHash,
-    block: Arc<Vec<u8>>,
-}
-
-impl Delivery {
-    /// Submits until the node has answered for good, or until `shutdown`.
-    async fn run(&self) {
-        let node = &self.solutions.0.nodes[self.position];
-        let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
-        for attempt in 1.. {
-            let reason = match self.judge(node, node.submit_block(&self.block).await) {
-                Ok(answer) => return self.answered(answer),
-                Err(reason) => reason,
-            };
-            if attempt == 1 {
-                warn!(hash = %self.hash, node = node.url(), "block not submitted yet, trying again: {reason}");
-            }
-            self.answered(Answer::Waiting(Some(reason)));
-            if attempt >= ATTEMPTS_WHEN_DONE && self.solutions.is_done(self.hash) {
-                return;
-            }
-            tokio::select! {
-                () = tokio::time::sleep(backoff.wait()) => {}
-                () = self.solutions.0.shutdown.cancelled() => return,
-            }
-        }
-    }
-
-    /// The answer for good, or why to try again.
-    fn judge(&self, node: &Node, outcome: Result<Submission, NodeError>) -> Result<Answer, String> {
-        let (hash, node) = (self.hash, node.url());
-        match outcome {
-            Ok(submission) if submission.has_block() => {
-                info!(%hash, node, ?submission, "block is on the node");
-                Ok(Answer::Has)
-            }
-            Ok(Submission::Rejected(reason)) if PASSING.contains(&reason.as_str()) => Err(reason),
-            Ok(Submission::Rejected(reason)) => {
-                error!(%hash, node, reason, "block rejected");
-                Ok(Answer::Rejected(reason))
-            }
-            Ok(_) => unreachable!("every other answer means that the node has it"),
-            Err(error) => Err(error.to_string()),
-        }
-    }
-
-    fn answered(&self, answer: Answer) {
-        self.solutions.answered(self.hash, self.position, answer);
     }
 }

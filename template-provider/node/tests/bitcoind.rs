@@ -79,6 +79,16 @@ async fn every_error_while_the_node_starts_is_transient_and_then_it_is_ready() {
 }
 
 #[tokio::test]
+async fn blocks_outlast_a_stop_and_the_same_node_value_goes_on() {
+    let mut bitcoind = Bitcoind::regtest();
+    let node = bitcoind.node();
+    answers(&node).await;
+    let tip = mine(&node, 2).await.unwrap()[1];
+    bitcoind.settle().await;
+    assert_eq!(node.best_block_hash().await.unwrap(), tip);
+}
+
+#[tokio::test]
 async fn a_node_on_another_network_is_refused_with_both_names() {
     let bitcoind = Bitcoind::regtest();
     answers(&bitcoind.node()).await;

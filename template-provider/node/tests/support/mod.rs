@@ -1,4 +1,4 @@
-//! A bitcoind of the test's own: temporary directory, free port, killed on drop.
+//! A bitcoind of the test's own: temporary directory, free port, killed on drop. The tests of sluice-tp use it too.
 #![allow(clippy::unwrap_used)]
 
 use std::net::TcpListener;
@@ -58,6 +58,15 @@ impl Bitcoind {
         }
     }
 
+    /// Stops it as its operator does and starts it again: what it has so far outlives a later kill.
+    pub(crate) async fn settle(&mut self) {
+        let node = self.node();
+        node.call::<String>("stop", [(); 0]).await.unwrap();
+        self.process.take().unwrap().wait().unwrap();
+        self.restart();
+        answers(&node).await;
+    }
+
     pub(crate) fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
     }
@@ -101,7 +110,9 @@ pub(crate) fn free_port() -> u16 {
 }
 
 fn program() -> PathBuf {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../integration/bitcoind/ensure.sh");
+    let above = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors();
+    let script =
+        above.map(|path| path.join("integration/bitcoind/ensure.sh")).find(|path| path.exists()).unwrap();
     let output = Command::new(script).stderr(Stdio::inherit()).output().unwrap();
     assert!(output.status.success(), "integration/bitcoind/ensure.sh failed");
     PathBuf::from(String::from_utf8(output.stdout).unwrap().trim())

@@ -1,0 +1,85 @@
+//! One found block on its way to one node: submitted until the node has answered for good.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bitcoin::BlockHash;
+use node::{Node, NodeError, Submission};
+use service::Backoff;
+use tracing::{error, info, warn};
+
+use crate::solutions::{Answer, Solutions};
+
+/// Waits between attempts on one node.
+const FIRST_WAIT: Duration = Duration::from_millis(200);
+const LONGEST_WAIT: Duration = Duration::from_secs(15);
+/// Once some node has a block, the others get it from there; they are tried so often nevertheless.
+const ATTEMPTS_WHEN_DONE: u32 = 10;
+/// Reasons of a node that may pass: it lacks the block before, or its clock is behind.
+const PASSING: [&str; 2] = ["prev-blk-not-found", "time-too-new"];
+
+/// One block on its way to one node.
+#[derive(Debug)]
+pub(crate) struct Delivery {
+    /// All blocks.
+    pub(crate) solutions: Solutions,
+    /// The node's place among the nodes.
+    pub(crate) position: usize,
+    /// The block.
+    pub(crate) hash: BlockHash,
+    /// The same, serialised.
+    pub(crate) block: Arc<Vec<u8>>,
+}
+
+impl Delivery {
+    /// Submits until the node has answered for good, or until shutdown; for `give_up` at most.
+    pub(crate) async fn run(self, give_up: Duration) {
+        if tokio::time::timeout(give_up, self.submit()).await.is_err() {
+            self.answered(Answer::Rejected("given up".into()));
+        }
+    }
+
+    async fn submit(&self) {
+        let node = self.solutions.node(self.position);
+        let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
+        for attempt in 1.. {
+            let reason = match self.judge(node, node.submit_block(&self.block).await) {
+                Ok(answer) => return self.answered(answer),
+                Err(reason) => reason,
+            };
+            if attempt == 1 {
+                warn!(hash = %self.hash, node = node.url(), "block not submitted yet, trying again: {reason}");
+            }
+            self.answered(Answer::Waiting(Some(reason)));
+            if attempt >= ATTEMPTS_WHEN_DONE && self.solutions.is_done(self.hash) {
+                return;
+            }
+            tokio::select! {
+                () = tokio::time::sleep(backoff.wait()) => {}
+                () = self.solutions.shutdown().cancelled() => return,
+            }
+        }
+    }
+
+    /// The answer for good, or why to try again.
+    fn judge(&self, node: &Node, outcome: Result<Submission, NodeError>) -> Result<Answer, String> {
+        let (hash, node) = (self.hash, node.url());
+        match outcome {
+            Ok(submission) if submission.has_block() => {
+                info!(%hash, node, ?submission, "block is on the node");
+                Ok(Answer::Has)
+            }
+            Ok(Submission::Rejected(reason)) if PASSING.contains(&reason.as_str()) => Err(reason),
+            Ok(Submission::Rejected(reason)) => {
+                error!(%hash, node, reason, "block rejected");
+                Ok(Answer::Rejected(reason))
+            }
+            Ok(_) => unreachable!("every other answer means that the node has it"),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    fn answered(&self, answer: Answer) {
+        self.solutions.answered(self.hash, self.position, answer);
+    }
+}

@@ -1,0 +1,157 @@
+//! sluice-tp inside the test's process, on a real bitcoind, and clients that speak to it over TCP and Noise.
+#![allow(clippy::unwrap_used)]
+
+#[path = "../../node/tests/support/mod.rs"]
+#[allow(dead_code)]
+pub(crate) mod bitcoind;
+pub(crate) mod client;
+
+use std::future::Future;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use bitcoin::absolute::LockTime;
+use bitcoin::consensus::encode::serialize_hex;
+use bitcoin::{Amount, OutPoint, ScriptBuf, Sequence, Transaction, TxIn, TxOut, Txid, Witness, transaction};
+use link::AuthorityKey;
+use node::Node;
+use service::{Context, Program, config_from_text};
+use template_provider::TemplateProvider;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use bitcoind::{Bitcoind, answers, free_port, mine};
+use client::Client;
+
+/// Longest time that anything here may take.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
+/// What "at once" means on a loaded machine.
+pub(crate) const AT_ONCE: Duration = Duration::from_secs(2);
+
+/// A node and the program beside it.
+pub(crate) struct World {
+    pub(crate) bitcoind: Bitcoind,
+    pub(crate) node: Node,
+    directory: tempfile::TempDir,
+    key: AuthorityKey,
+    port: u16,
+    page: u16,
+    settings: String,
+    running: Option<(CancellationToken, JoinHandle<anyhow::Result<()>>)>,
+}
+
+impl World {
+    /// A regtest node with mature coins that anyone can spend, and the program with these settings (TOML).
+    pub(crate) async fn start(settings: &str) -> Self {
+        let mut world = Self::prepare(settings).await;
+        world.run().await;
+        world
+    }
+
+    /// The same, the program not yet running.
+    pub(crate) async fn prepare(settings: &str) -> Self {
+        let mut bitcoind = Bitcoind::start(&["-regtest", "-acceptnonstdtxn=1"]);
+        let node = bitcoind.node();
+        answers(&node).await;
+        mine(&node, 101).await.unwrap();
+        bitcoind.settle().await;
+        Self {
+            bitcoind,
+            node,
+            directory: tempfile::tempdir().unwrap(),
+            key: AuthorityKey::generate(&mut rand::thread_rng()),
+            port: free_port(),
+            page: 0,
+            settings: settings.to_owned(),
+            running: None,
+        }
+    }
+
+    /// Starts the program; waits until it listens.
+    pub(crate) async fn run(&mut self) {
+        // The page's socket goes with the process, which is the test's.
+        self.page = free_port();
+        let (operation, config) = config_from_text::<TemplateProvider>(&self.config()).unwrap();
+        let context = Context::open("sluice-tp", "0", &operation).await.unwrap();
+        let shutdown = context.shutdown.clone();
+        let task = tokio::spawn(TemplateProvider::start(config, context));
+        self.running = Some((shutdown, task));
+        eventually("the program listens", || async { self.api("status").await.0 == 200 }).await;
+    }
+
+    /// Ends the program as a signal does.
+    pub(crate) async fn stop(&mut self) {
+        let (shutdown, task) = self.running.take().unwrap();
+        shutdown.cancel();
+        tokio::time::timeout(DEADLINE, task).await.unwrap().unwrap().unwrap();
+    }
+
+    pub(crate) fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    pub(crate) fn solutions(&self) -> PathBuf {
+        self.directory.path().join("data/solutions")
+    }
+
+    /// A client that adds at most `size` bytes to the coinbase.
+    pub(crate) async fn client(&self, size: u32) -> Client {
+        Client::connect(&self.address(), &self.key, size).await
+    }
+
+    /// Status and JSON of a path below /api/v1/.
+    pub(crate) async fn api(&self, path: &str) -> (u16, serde_json::Value) {
+        let (status, body) = self.http(&format!("api/v1/{path}")).await;
+        (status, serde_json::from_str(&body).unwrap_or_default())
+    }
+
+    pub(crate) async fn http(&self, path: &str) -> (u16, String) {
+        let response = reqwest::get(format!("http://127.0.0.1:{}/{path}", self.page)).await.unwrap();
+        (response.status().as_u16(), response.text().await.unwrap())
+    }
+
+    /// A mempool transaction with `bulk` bytes in it that pays `fee`, spending the coinbase of block `height`.
+    pub(crate) async fn spend(&self, height: u32, bulk: usize, fee: Amount) -> Txid {
+        let block = self.node.block(&self.node.block_hash(height).await.unwrap()).await.unwrap();
+        let coinbase = &block.txdata[0];
+        let output = |value, script: Vec<u8>| TxOut { value, script_pubkey: script.into() };
+        let data =
+            [vec![0x6a, 0x4e], u32::try_from(bulk).unwrap().to_le_bytes().to_vec(), vec![7; bulk]].concat();
+        let transaction = Transaction {
+            version: transaction::Version::TWO,
+            lock_time: LockTime::ZERO,
+            input: vec![TxIn {
+                previous_output: OutPoint { txid: coinbase.compute_txid(), vout: 0 },
+                script_sig: ScriptBuf::new(),
+                sequence: Sequence::MAX,
+                witness: Witness::new(),
+            }],
+            output: vec![output(coinbase.output[0].value - fee, vec![0x51]), output(Amount::ZERO, data)],
+        };
+        let hex = serialize_hex(&transaction);
+        self.node.call("sendrawtransaction", serde_json::json!([hex, 0, 1])).await.unwrap()
+    }
+
+    fn config(&self) -> String {
+        format!(
+            "listen = '127.0.0.1:{}'\nauthority_secret_key = '{}'\ndata_dir = '{}'\npage.listen = '127.0.0.1:{}'\n\
+             node.url = '{}'\nnode.cookie_file = '{}'\nnode.network = 'regtest'\n{}",
+            self.port,
+            self.key,
+            self.directory.path().join("data").display(),
+            self.page,
+            self.bitcoind.url(),
+            self.bitcoind.cookie().display(),
+            self.settings,
+        )
+    }
+}
+
+/// Waits until a condition holds.
+pub(crate) async fn eventually<F: Future<Output = bool>>(what: &str, mut condition: impl FnMut() -> F) {
+    let deadline = Instant::now() + DEADLINE;
+    while !condition().await {
+        assert!(Instant::now() < deadline, "not in time: {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
