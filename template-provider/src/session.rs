@@ -76,7 +76,11 @@ impl Driver<'_> {
         loop {
             self.step(shutdown).await?;
             self.drain_events();
-            self.send().await?;
+            tokio::select! {
+                biased;
+                sent = self.send() => sent?,
+                () = shutdown.cancelled() => return Ok(()),
+            }
             if shutdown.is_cancelled() {
                 return Ok(());
             }

@@ -59,11 +59,7 @@ impl RawNode {
     pub fn check(self, problems: &mut Problems) -> Option<NodeConfig> {
         let timeout = problems.seconds("node.timeout_seconds", self.timeout_seconds, 1..=600);
         let Ok(network) = Network::from_core_arg(&self.network) else {
-            return problems.add(
-                "node.network",
-                "is no network",
-                "write main, testnet4, signet or regtest",
-            );
+            return problems.add("node.network", "is no network", "write main, testnet4, signet or regtest");
         };
         let login = Login { cookie_file: self.cookie_file, user: self.user, password: self.password };
         let auth = login.check("node", Some(network), problems);
