@@ -21,6 +21,9 @@ const REOPEN: Duration = Duration::from_secs(5);
 /// Answers from the upstream that wait for a miner's task.
 const MAX_ANSWERS: usize = 1024;
 
+/// Whose shares are counted that nobody has authorised.
+const NOBODY: &str = "(not authorised)";
+
 /// What all miners' tasks share.
 #[derive(Clone, Debug)]
 pub struct Surroundings {
@@ -147,7 +150,7 @@ impl Connection {
             self.source = Source::None;
             return Ok(self.session.apply(now(), None)?);
         };
-        let feed = match (&route.shared, self.session.workers().first()) {
+        let mut feed = match (&route.shared, self.session.workers().first()) {
             (Some(shared), _) => shared.clone(),
             (None, Some(worker)) => {
                 let (work, feed) = watch::channel(None);
@@ -161,11 +164,10 @@ impl Connection {
             // Asked for when the miner has authorised.
             (None, None) => return Ok(()),
         };
-        self.source = Source::Feed(route, feed);
-        let Source::Feed(_, feed) = &mut self.source else { unreachable!("set one line above") };
         let work = feed.borrow_and_update().clone();
-        // A channel that is only being opened brings its work later; the miner goes on until then.
-        if work.is_some() { Ok(self.session.apply(now(), work)?) } else { Ok(()) }
+        self.source = Source::Feed(route, feed);
+        // A channel that is only being opened has no work yet, and what the miner has is of no use there.
+        Ok(self.session.apply(now(), work)?)
     }
 
     fn work_came(&mut self, work: Came) -> Result<(), End> {
@@ -228,7 +230,7 @@ impl Connection {
     }
 
     fn rejected(&mut self, worker: Option<Arc<str>>, reason: &'static str) {
-        self.worker(&worker.unwrap_or_default()).reject(reason);
+        self.worker(&worker.unwrap_or_else(|| NOBODY.into())).reject(reason);
         self.seat.miner.view().rejected += 1;
     }
 

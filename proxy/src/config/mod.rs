@@ -1,0 +1,200 @@
+//! Configuration, checked.
+
+mod raw;
+
+use crate::session::{PaceSettings, Settings};
+use crate::sv1::Difficulty;
+use link::key::AuthorityPublicKey;
+pub use raw::{KEYS, Raw};
+use raw::{RawFailover, RawMiners, RawUpstream};
+use service::{Problem, Problems};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+const DAY: u64 = 86_400;
+/// A worker's name goes behind it, and both fit the protocol's 255 bytes.
+const MAX_IDENTITY: usize = 190;
+/// How long a miner waits for the upstream's word on a share.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How miners are put on upstream channels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// All on one.
+    Aggregated,
+    /// Each on its own, on one connection.
+    NonAggregated,
+}
+
+/// One mining server.
+#[derive(Clone, Debug)]
+pub struct Upstream {
+    /// `host:port`.
+    pub address: String,
+    /// Signs the server's certificate.
+    pub authority: AuthorityPublicKey,
+    /// Whom it credits.
+    pub user_identity: String,
+}
+
+/// Who may connect.
+#[derive(Clone, Copy, Debug)]
+pub struct Admission {
+    /// Connections at a time.
+    pub max_connections: usize,
+    /// Connections from one address at a time.
+    pub max_per_address: usize,
+}
+
+/// When upstreams are tried and changed.
+#[derive(Clone, Copy, Debug)]
+pub struct Failover {
+    /// Stable for so long before miners return.
+    pub return_after: Duration,
+    /// Longest pause between attempts.
+    pub retry: Duration,
+}
+
+/// Checked.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// How miners are put on upstream channels.
+    pub mode: Mode,
+    /// Where miners connect.
+    pub listen: SocketAddr,
+    /// Who may.
+    pub admission: Admission,
+    /// What every session needs.
+    pub session: Arc<Settings>,
+    /// At least one, best first.
+    pub upstreams: Vec<Upstream>,
+    /// When they are changed.
+    pub failover: Failover,
+    /// A job is sent again after so long.
+    pub repeat_jobs: Duration,
+}
+
+/// Checks everything, and reports everything that is wrong.
+pub fn check(raw: Raw) -> Result<Config, Vec<Problem>> {
+    let mut problems = Problems::default();
+    let mode = match raw.mode.as_str() {
+        "aggregated" => Some(Mode::Aggregated),
+        "non-aggregated" => Some(Mode::NonAggregated),
+        other => problems.add("mode", format!("`{other}` is no mode"), "write aggregated or non-aggregated"),
+    };
+    let listen = problems.parse("miners.listen", &raw.miners.listen, "write address:port, as 0.0.0.0:3333");
+    let admission = admission(&raw.miners, &mut problems);
+    let session = settings(&raw.miners, &mut problems);
+    let failover = failover(&raw.failover, &mut problems);
+    let repeat_jobs = problems.seconds("jobs.repeat_seconds", raw.jobs.repeat_seconds, 1..=600);
+    if raw.upstream.is_empty() {
+        problems.add::<()>("upstream", "names no mining server", "add an [[upstream]] table");
+    }
+    let upstreams = raw.upstream.into_iter().enumerate();
+    let upstreams: Vec<_> = upstreams.map(|(index, raw)| upstream(index, raw, &mut problems)).collect();
+    problems.finish(|| {
+        Some(Config {
+            mode: mode?,
+            listen: listen?,
+            admission: admission?,
+            session: session?.into(),
+            upstreams: upstreams.into_iter().collect::<Option<_>>()?,
+            failover: failover?,
+            repeat_jobs: repeat_jobs?,
+        })
+    })
+}
+
+fn admission(raw: &RawMiners, problems: &mut Problems) -> Option<Admission> {
+    let max_connections = problems.number("miners.max_connections", raw.max_connections, 1..=1_000_000);
+    let max_per_address = problems.number("miners.max_per_address", raw.max_per_address, 1..=1_000_000);
+    Some(Admission { max_connections: max_connections?, max_per_address: max_per_address? })
+}
+
+fn settings(raw: &RawMiners, problems: &mut Problems) -> Option<Settings> {
+    let extranonce2 = problems.number("miners.extranonce2_bytes", raw.extranonce2_bytes, 4..=8);
+    let per_minute = problems.number("miners.shares_per_minute", raw.shares_per_minute, 0.01..=60_000.0);
+    let hash_rate = problems.number("miners.hash_rate", raw.hash_rate, 1.0..=1e30);
+    let minimum = problems.number("miners.minimum_difficulty", raw.minimum_difficulty, 1e-12..=1e30);
+    let authorize_timeout = problems.seconds("miners.authorize_seconds", raw.authorize_seconds, 1..=DAY);
+    let idle_timeout = problems.seconds("miners.idle_seconds", raw.idle_seconds, 1..=DAY);
+    let hold = problems.seconds("miners.hold_seconds", raw.hold_seconds, 1..=DAY);
+    Some(Settings {
+        extranonce2: extranonce2?,
+        pace: PaceSettings {
+            interval: Duration::from_secs_f64(60.0 / per_minute?),
+            hash_rate: hash_rate?,
+            minimum: Difficulty::new(minimum?)?,
+        },
+        authorize_timeout: authorize_timeout?,
+        idle_timeout: idle_timeout?,
+        answer_timeout: ANSWER_TIMEOUT,
+        hold: hold?,
+    })
+}
+
+fn failover(raw: &RawFailover, problems: &mut Problems) -> Option<Failover> {
+    let return_after = problems.seconds("failover.return_seconds", raw.return_seconds, 0..=DAY);
+    let retry = problems.seconds("failover.retry_seconds", raw.retry_seconds, 1..=3600);
+    Some(Failover { return_after: return_after?, retry: retry? })
+}
+
+fn upstream(index: usize, raw: RawUpstream, problems: &mut Problems) -> Option<Upstream> {
+    let key = |field: &str| format!("upstream[{index}].{field}");
+    let address = problems.host_and_port(&key("address"), &raw.address);
+    let mend = "copy it from what the server's operator publishes";
+    let authority = problems.parse(&key("authority_public_key"), &raw.authority_public_key, mend);
+    if !(1..=MAX_IDENTITY).contains(&raw.user_identity.len()) {
+        let mend = "write an address or an account";
+        problems.add::<()>(key("user_identity"), format!("must have 1 to {MAX_IDENTITY} bytes"), mend);
+    }
+    Some(Upstream { address: address?, authority: authority?, user_identity: raw.user_identity })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::Proxy;
+
+    fn upstream() -> String {
+        let key = link::AuthorityKey::generate(&mut rand::thread_rng()).public();
+        format!("[[upstream]]\naddress = \"h:1\"\nauthority_public_key = \"{key}\"\nuser_identity = \"a\"\n")
+    }
+
+    fn keys(toml: &str) -> String {
+        service::config_from_text::<Proxy>(toml).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn an_upstream_is_all_that_has_to_be_said() {
+        let (_, config) = service::config_from_text::<Proxy>(&upstream()).unwrap();
+        assert_eq!((config.mode, config.upstreams.len()), (Mode::Aggregated, 1));
+        assert_eq!(config.session.pace.interval, Duration::from_secs(3));
+    }
+
+    #[test]
+    fn everything_that_is_wrong_is_named_at_once() {
+        let text = keys(
+            "mode = \"both\"\n[miners]\nlisten = \"here\"\nextranonce2_bytes = 9\nhash_rate = -1.0\n\
+             minimum_difficulty = 0\nidle_seconds = 0\nmax_connections = 0\n\
+             [[upstream]]\naddress = \"nowhere\"\nauthority_public_key = \"x\"\nuser_identity = \"\"\n",
+        );
+        for key in [
+            "mode",
+            "miners.listen",
+            "miners.extranonce2_bytes",
+            "miners.hash_rate",
+            "miners.minimum_difficulty",
+            "miners.idle_seconds",
+            "miners.max_connections",
+            "upstream[0].address",
+            "upstream[0].authority_public_key",
+            "upstream[0].user_identity",
+        ] {
+            assert!(text.contains(key), "{key} is not in: {text}");
+        }
+        assert!(keys("").contains("upstream"));
+    }
+}

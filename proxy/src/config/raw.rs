@@ -1,0 +1,102 @@
+//! Configuration as it is written: keys, defaults, what they mean.
+
+use serde::Deserialize;
+use service::Key;
+
+/// Every key, with its default and what it means.
+pub const KEYS: &[Key] = &[
+    Key::new(
+        "mode",
+        "\"aggregated\"",
+        "aggregated: all miners share one channel at the upstream; non-aggregated: each miner has its own there",
+    ),
+    Key::new("miners.listen", "\"0.0.0.0:3333\"", "Where SV1 miners connect"),
+    Key::new("miners.max_connections", "10000", "Connections of miners at a time"),
+    Key::new("miners.max_per_address", "10000", "Connections from one IP address at a time"),
+    Key::new("miners.shares_per_minute", "20.0", "Shares that each miner should find in a minute"),
+    Key::new("miners.hash_rate", "1e12", "Hash rate that a new miner is taken to have, in hashes a second"),
+    Key::new("miners.minimum_difficulty", "1e-6", "No miner gets a lower difficulty than this"),
+    Key::new(
+        "miners.extranonce2_bytes",
+        "8",
+        "Bytes that each miner may roll, 4 to 8; 8 suits rented hash power, too",
+    ),
+    Key::new("miners.authorize_seconds", "60", "A miner that has not authorised by then is let go"),
+    Key::new("miners.idle_seconds", "900", "A miner that sends nothing for so long is let go"),
+    Key::new("miners.hold_seconds", "120", "How long miners are kept while no upstream is there"),
+    Key::list(
+        "upstream",
+        &[
+            Key::required("address", "\"hub.example:34254\"", "Host and port of an SV2 mining server"),
+            Key::required(
+                "authority_public_key",
+                "\"the hub's authority public key, as it prints it\"",
+                "The key that the server's certificate must be signed with",
+            ),
+            Key::required(
+                "user_identity",
+                "\"bc1… or an account\"",
+                "Whom the upstream credits: address or account",
+            ),
+        ],
+        "Mining servers, in order of preference",
+    ),
+    Key::new(
+        "failover.return_seconds",
+        "15",
+        "An earlier upstream must be back for so long before miners return to it",
+    ),
+    Key::new("failover.retry_seconds", "30", "Longest pause between two attempts to reach an upstream"),
+    Key::new(
+        "jobs.repeat_seconds",
+        "55",
+        "A job is sent again, with a newer time, if nothing new came for so long",
+    ),
+];
+
+/// As written.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Raw {
+    pub(super) mode: String,
+    pub(super) miners: RawMiners,
+    pub(super) upstream: Vec<RawUpstream>,
+    pub(super) failover: RawFailover,
+    pub(super) jobs: RawJobs,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawMiners {
+    pub(super) listen: String,
+    pub(super) max_connections: usize,
+    pub(super) max_per_address: usize,
+    pub(super) shares_per_minute: f64,
+    pub(super) hash_rate: f64,
+    pub(super) minimum_difficulty: f64,
+    pub(super) extranonce2_bytes: usize,
+    pub(super) authorize_seconds: u64,
+    pub(super) idle_seconds: u64,
+    pub(super) hold_seconds: u64,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawUpstream {
+    pub(super) address: String,
+    pub(super) authority_public_key: String,
+    pub(super) user_identity: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawFailover {
+    pub(super) return_seconds: u64,
+    pub(super) retry_seconds: u64,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawJobs {
+    pub(super) repeat_seconds: u64,
+}
