@@ -1,7 +1,8 @@
 //! The tokio stream: a socket and the [`Connection`] that it drives.
 //!
 //! One task owns a [`Link`]. Its reads and writes survive cancellation: what came in or is half written stays in
-//! the connection. Frames are queued and leave together by [`Link::flush`], in one syscall if the socket takes it.
+//! the connection. Frames are queued and leave together by [`Link::try_flush`], in one syscall if the socket takes
+//! them; what it does not take leaves while [`Link::recv`] waits, so a slow peer is still heard.
 
 use std::cell::RefCell;
 use std::io::ErrorKind;
@@ -30,8 +31,7 @@ thread_local! {
 /// An SV2 connection over TCP, handshake and setup done.
 #[derive(Debug)]
 pub struct Link {
-    socket: TcpStream,
-    connection: Connection,
+    wire: Wire,
     peer: Peer,
 }
 
@@ -46,7 +46,7 @@ impl Link {
             unix_now(),
             &mut rand::thread_rng(),
         );
-        Self::set_up(socket, connection).await
+        Wire::new(socket, connection)?.set_up().await
     }
 
     /// Client's end to `host:port`: Noise, SetupConnection and, if any are wanted, RequestExtensions.
@@ -66,7 +66,7 @@ impl Link {
             unix_now(),
             &mut rand::thread_rng(),
         )?;
-        Self::set_up(socket, connection).await
+        Wire::new(socket, connection)?.set_up().await
     }
 
     /// The other end.
@@ -76,98 +76,145 @@ impl Link {
 
     /// Extensions granted so far; a client may still request some while the connection runs.
     pub fn extensions(&self) -> &[u16] {
-        self.connection.extensions()
+        self.wire.connection.extensions()
     }
 
-    /// The next frame, waiting for it. Cancelling loses nothing.
+    /// The next frame, waiting for it and writing what is queued meanwhile. Cancelling loses nothing.
+    ///
+    /// A peer that reads nothing for [`Limits::write`](crate::Limits::write) while bytes wait for it is an error.
     pub async fn recv(&mut self) -> Result<Received, LinkError> {
         loop {
             if let Some(frame) = self.try_recv()? {
                 return Ok(frame);
             }
-            self.flush().await?;
-            read_some(&self.socket, &mut self.connection).await?;
+            self.wire.write_now()?;
+            self.wire.exchange().await?;
         }
     }
 
     /// The next frame that came in whole already; makes no syscall.
     pub fn try_recv(&mut self) -> Result<Option<Received>, LinkError> {
-        self.connection.poll_frame(Instant::now(), &mut rand::thread_rng())
+        self.wire.connection.poll_frame(Instant::now(), &mut rand::thread_rng())
     }
 
     /// Encrypts a frame behind those that wait to be written. An error means that the peer has not read for long.
     pub fn queue(&mut self, frame: &Frame) -> Result<(), LinkError> {
-        self.connection.queue(frame)
+        self.wire.connection.queue(frame)
     }
 
-    /// Writes what is queued. Cancelling loses nothing; a peer that does not read for
-    /// [`Limits::write`](crate::Limits::write) is an error.
+    /// Writes as much of what is queued as the socket takes now; [`Self::recv`] writes the rest while it waits.
+    pub fn try_flush(&mut self) -> Result<(), LinkError> {
+        self.wire.write_now()
+    }
+
+    /// Writes all that is queued, waiting for the peer but not reading from it: for last words. Cancelling loses
+    /// nothing; a peer that reads nothing for [`Limits::write`](crate::Limits::write) is an error.
     pub async fn flush(&mut self) -> Result<(), LinkError> {
-        write_all(&self.socket, &mut self.connection).await
+        self.wire.write_all().await
+    }
+}
+
+/// A socket, the connection it carries, and since when the peer has taken nothing.
+#[derive(Debug)]
+struct Wire {
+    socket: TcpStream,
+    connection: Connection,
+    /// When the socket last took something of what still waits; `None` when nothing waits.
+    stalled: Option<Instant>,
+}
+
+impl Wire {
+    fn new(socket: TcpStream, connection: Connection) -> std::io::Result<Self> {
+        tune(&socket)?;
+        Ok(Self { socket, connection, stalled: None })
     }
 
-    async fn set_up(socket: TcpStream, mut connection: Connection) -> Result<Self, LinkError> {
-        tune(&socket)?;
-        let outcome = shake(&socket, &mut connection).await;
+    async fn set_up(mut self) -> Result<Link, LinkError> {
+        let outcome = self.shake().await;
         // A refusal, or the answer to the last message, still has to leave.
-        let written = write_all(&socket, &mut connection).await;
+        let written = self.write_all().await;
         outcome?;
         written?;
-        let peer = connection.peer().cloned().ok_or(LinkError::Closed)?;
-        Ok(Self { socket, connection, peer })
+        let peer = self.connection.peer().cloned().ok_or(LinkError::Closed)?;
+        Ok(Link { wire: self, peer })
     }
-}
 
-/// Drives the connection until it is ready.
-async fn shake(socket: &TcpStream, connection: &mut Connection) -> Result<(), LinkError> {
-    let limit = connection.limits().handshake;
-    while !connection.poll_ready(Instant::now(), &mut rand::thread_rng())? {
-        timeout(limit, write_all(socket, connection))
-            .await
-            .map_err(|_| LinkError::HandshakeTimeout(limit))??;
-        read_some(socket, connection).await?;
+    /// Drives the connection until it is ready.
+    async fn shake(&mut self) -> Result<(), LinkError> {
+        while !self.connection.poll_ready(Instant::now(), &mut rand::thread_rng())? {
+            self.write_now()?;
+            self.exchange().await?;
+        }
+        Ok(())
     }
-    Ok(())
-}
 
-/// Reads once, waiting for the socket or the connection's own timeout.
-async fn read_some(socket: &TcpStream, connection: &mut Connection) -> Result<(), LinkError> {
-    loop {
-        let at = connection.poll_timeout();
-        tokio::select! {
-            readable = socket.readable() => readable?,
-            () = wait_until(at) => {
-                connection.handle_timeout(Instant::now())?;
-                return Ok(());
+    /// Waits until something came in, writing meanwhile, or until a bound of time is passed.
+    async fn exchange(&mut self) -> Result<(), LinkError> {
+        loop {
+            let timeout = self.connection.poll_timeout();
+            let write_limit = self.connection.limits().write;
+            let stalled = self.stalled.map(|since| since + write_limit);
+            tokio::select! {
+                readable = self.socket.readable() => {
+                    readable?;
+                    if self.read_now()? {
+                        return Ok(());
+                    }
+                }
+                writable = self.socket.writable(), if stalled.is_some() => {
+                    writable?;
+                    self.write_now()?;
+                }
+                () = wait_until(timeout) => return self.connection.handle_timeout(Instant::now()),
+                () = wait_until(stalled) => return Err(LinkError::WriteTimeout(write_limit)),
             }
         }
+    }
+
+    /// Reads once; whether something came in.
+    fn read_now(&mut self) -> Result<bool, LinkError> {
+        let Self { socket, connection, .. } = self;
         let read = READ_BUFFER.with_borrow_mut(|buffer| {
             socket
                 .try_read(buffer)
                 .inspect(|&count| connection.handle_bytes(Instant::now(), &buffer[..count]))
         });
         match read {
-            Ok(0) => return Err(connection.closed()),
-            Ok(_) => return Ok(()),
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-            Err(error) if error.kind() == ErrorKind::ConnectionReset => return Err(connection.closed()),
-            Err(error) => return Err(error.into()),
+            Ok(0) => Err(self.connection.closed()),
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(false),
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => Err(self.connection.closed()),
+            Err(error) => Err(error.into()),
         }
     }
-}
 
-async fn write_all(socket: &TcpStream, connection: &mut Connection) -> Result<(), LinkError> {
-    while !connection.unsent().is_empty() {
-        match socket.try_write(connection.unsent()) {
-            Ok(count) => connection.sent(count),
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                let limit = connection.limits().write;
-                timeout(limit, socket.writable()).await.map_err(|_| LinkError::WriteTimeout(limit))??;
+    /// Writes what the socket takes without waiting.
+    fn write_now(&mut self) -> Result<(), LinkError> {
+        while !self.connection.unsent().is_empty() {
+            match self.socket.try_write(self.connection.unsent()) {
+                Ok(count) => {
+                    self.connection.sent(count);
+                    self.stalled = None;
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    self.stalled.get_or_insert_with(Instant::now);
+                    return Ok(());
+                }
+                Err(error) => return Err(error.into()),
             }
-            Err(error) => return Err(error.into()),
         }
+        Ok(())
     }
-    Ok(())
+
+    async fn write_all(&mut self) -> Result<(), LinkError> {
+        self.write_now()?;
+        while !self.connection.unsent().is_empty() {
+            let limit = self.connection.limits().write;
+            timeout(limit, self.socket.writable()).await.map_err(|_| LinkError::WriteTimeout(limit))??;
+            self.write_now()?;
+        }
+        Ok(())
+    }
 }
 
 async fn wait_until(at: Option<Instant>) {
@@ -301,7 +348,7 @@ mod tests {
     #[tokio::test]
     async fn a_peer_that_never_reads_is_given_up() {
         let (mut server, client) = pair().await;
-        server.connection.set_write_limit(Duration::from_millis(100));
+        server.wire.connection.set_write_limit(Duration::from_millis(100));
         let flood = async {
             loop {
                 for id in 0..1000 {
@@ -311,6 +358,44 @@ mod tests {
             }
         };
         let outcome: Result<(), LinkError> = flood.await;
+        assert!(matches!(outcome, Err(LinkError::WriteTimeout(_))), "{outcome:?}");
+        drop(client);
+    }
+
+    #[tokio::test]
+    async fn a_peer_is_heard_while_it_does_not_read() {
+        let (mut server, mut client) = pair().await;
+        let mut queued = 0;
+        while server.wire.stalled.is_none() {
+            server.queue(&message(queued)).unwrap();
+            server.try_flush().unwrap();
+            queued += 1;
+        }
+        client.queue(&message(7)).unwrap();
+        client.flush().await.unwrap();
+        let mut heard = timeout(Duration::from_secs(5), server.recv()).await.unwrap().unwrap();
+        assert_eq!(heard.payload()[..4], 7u32.to_le_bytes());
+        // And what waited arrives, whole and in order, once it reads.
+        let read = async {
+            for id in 0..queued {
+                assert_eq!(client.recv().await.unwrap().payload()[..4], id.to_le_bytes());
+            }
+        };
+        tokio::select! {
+            () = read => {}
+            other = server.recv() => panic!("the client sent nothing more: {other:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_never_reads_is_given_up_while_we_wait_for_it() {
+        let (mut server, client) = pair().await;
+        server.wire.connection.set_write_limit(Duration::from_millis(100));
+        while server.wire.stalled.is_none() {
+            server.queue(&message(1)).unwrap();
+            server.try_flush().unwrap();
+        }
+        let outcome = timeout(Duration::from_secs(5), server.recv()).await.unwrap();
         assert!(matches!(outcome, Err(LinkError::WriteTimeout(_))), "{outcome:?}");
         drop(client);
     }
