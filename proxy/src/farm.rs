@@ -164,7 +164,7 @@ impl Farm {
 
     /// Hashes a second of all miners, estimated from their shares.
     pub fn hash_rate(&self) -> f64 {
-        locked(&self.miners).connected.values().map(|miner| miner.view().hash_rate).sum()
+        locked(&self.miners).connected.values().fold(0.0, |sum, miner| sum + miner.view().hash_rate)
     }
 
     /// This upstream connection has published a new job. If it is the active one, all miners that connect from now on

@@ -206,8 +206,9 @@ impl Connection {
 
     fn found(&mut self, worker: &Arc<str>, hash: bitcoin::BlockHash) {
         let work = Work::from_target(mining::header::as_number(hash));
-        if self.surroundings.farm.totals.best_share(work) {
-            tracing::info!(%worker, %hash, "best share so far");
+        let totals = self.worker(worker);
+        if self.surroundings.farm.totals.found(&totals, work) {
+            tracing::debug!(%worker, %hash, "best share so far");
         }
         let mut view = self.seat.miner.view();
         view.best = view.best.max(work);
@@ -230,7 +231,8 @@ impl Connection {
     }
 
     fn rejected(&mut self, worker: Option<Arc<str>>, reason: &'static str) {
-        self.worker(&worker.unwrap_or_else(|| NOBODY.into())).reject(reason);
+        let totals = self.worker(&worker.unwrap_or_else(|| NOBODY.into()));
+        self.surroundings.farm.totals.reject(&totals, reason);
         self.seat.miner.view().rejected += 1;
     }
 

@@ -36,7 +36,7 @@ impl Program for Proxy {
             Err(error) => Finding::bad(format!("miners.listen {}", config.listen), error),
         }];
         for upstream in &config.upstreams {
-            findings.push(upstream::connection::probe(upstream).await);
+            findings.push(upstream::keeper::probe(upstream).await);
         }
         findings
     }

@@ -4,6 +4,7 @@
 //! What was handed to an upstream is credited, refused, unanswered (its connection ended before) or still on its way.
 
 use crate::session::AcceptedBy;
+use crate::sv1::Rejection;
 use mining::Work;
 use service::{Counter, Counters};
 use std::collections::HashMap;
@@ -22,12 +23,11 @@ pub struct Totals {
     pub blocks: Counter,
     /// Connections of miners.
     pub connections: Counter,
+    best: Best,
+    /// As [`Rejection::REASONS`].
+    rejected: [Counter; Rejection::REASONS.len()],
     /// Shares handed to upstreams that have no answer yet.
     pub in_flight: AtomicU64,
-    /// Expected hashes of the best share's own hash; rises only.
-    best: Counter,
-    /// Held while `best` is raised.
-    raise: Mutex<()>,
 }
 
 /// One worker's totals.
@@ -45,6 +45,7 @@ pub struct WorkerTotals {
     pub unanswered: Counter,
     work: Counter,
     rest: Mutex<u128>,
+    best: Best,
     rejected: Mutex<Vec<(&'static str, Counter)>>,
 }
 
@@ -59,8 +60,9 @@ impl Totals {
             in_flight: AtomicU64::new(0),
             blocks: counters.counter("blocks_found", &[]),
             connections: counters.counter("miner_connections", &[]),
-            best: counters.counter("best_share_hashes", &[]),
-            raise: Mutex::default(),
+            best: Best::new(counters.counter("best_share_hashes", &[])),
+            rejected: Rejection::REASONS
+                .map(|reason| counters.counter("shares_rejected", &[("reason", reason)])),
             counters: counters.clone(),
         }
     }
@@ -100,21 +102,29 @@ impl Totals {
         self.counters.counter("upstream_failures", &[("upstream", address)]).add(1);
     }
 
-    /// A share proves `work` by its own hash; true if no share was better so far.
-    pub fn best_share(&self, work: Work) -> bool {
-        let hashes = u64::try_from(work.hashes()).unwrap_or(u64::MAX);
-        if hashes <= self.best.value() {
-            return false;
-        }
-        let _raise = locked(&self.raise);
-        let before = self.best.value();
-        self.best.add(hashes.saturating_sub(before));
-        hashes > before
+    /// A worker's share proves `work` by its own hash; true if no share of anybody was better so far.
+    pub fn found(&self, worker: &WorkerTotals, work: Work) -> bool {
+        worker.best.raise(work);
+        self.best.raise(work)
     }
 
-    /// Expected hashes of the best share.
+    /// Expected hashes of the best share's own hash.
     pub fn best(&self) -> Work {
-        Work::new(self.best.value().into())
+        self.best.value()
+    }
+
+    /// A share of a worker was answered with an error, for one of [`Rejection::REASONS`].
+    pub fn reject(&self, worker: &WorkerTotals, reason: &'static str) {
+        worker.reject(reason);
+        if let Some(place) = Rejection::REASONS.iter().position(|known| *known == reason) {
+            self.rejected[place].add(1);
+        }
+    }
+
+    /// Shares answered with an error, by reason; reasons that never came are left out.
+    pub fn rejected(&self) -> Vec<(&'static str, u64)> {
+        let counts = self.rejected.iter().map(Counter::value);
+        Rejection::REASONS.into_iter().zip(counts).filter(|(_, count)| *count > 0).collect()
     }
 
     /// Shares handed to upstreams: credited, refused, unanswered, or still on their way.
@@ -145,6 +155,7 @@ impl WorkerTotals {
             unanswered: counter("shares_unanswered"),
             work: counter("work_credited_megahashes"),
             rest: Mutex::default(),
+            best: Best::new(counter("worker_best_share_hashes")),
             rejected: Mutex::default(),
             counters: counters.clone(),
             name: name.clone(),
@@ -175,18 +186,23 @@ impl WorkerTotals {
         *rest %= UNIT;
     }
 
-    /// One share was refused.
-    pub fn reject(&self, reason: &'static str) {
+    /// Expected hashes of the best share's own hash.
+    pub fn best(&self) -> Work {
+        self.best.value()
+    }
+
+    fn reject(&self, reason: &'static str) {
         let mut rejected = locked(&self.rejected);
         if let Some((_, counter)) = rejected.iter().find(|(known, _)| *known == reason) {
             return counter.add(1);
         }
-        let counter = self.counters.counter("shares_rejected", &[("worker", &self.name), ("reason", reason)]);
+        let counter =
+            self.counters.counter("worker_shares_rejected", &[("worker", &self.name), ("reason", reason)]);
         counter.add(1);
         rejected.push((reason, counter));
     }
 
-    /// Shares refused in this run and, for the reasons met in it, before.
+    /// Shares answered with an error, by the reasons that came in this run.
     pub fn rejected(&self) -> Vec<(&'static str, u64)> {
         locked(&self.rejected).iter().map(|(reason, counter)| (*reason, counter.value())).collect()
     }
@@ -197,22 +213,54 @@ impl WorkerTotals {
     }
 }
 
+/// The most expected hashes so far, in a counter: it only rises.
+#[derive(Debug)]
+struct Best {
+    counter: Counter,
+    /// Held while the counter is raised.
+    raise: Mutex<()>,
+}
+
+impl Best {
+    fn new(counter: Counter) -> Self {
+        Self { counter, raise: Mutex::default() }
+    }
+
+    fn value(&self) -> Work {
+        Work::new(self.counter.value().into())
+    }
+
+    /// True if `work` is more than ever.
+    fn raise(&self, work: Work) -> bool {
+        let hashes = u64::try_from(work.hashes()).unwrap_or(u64::MAX);
+        if hashes <= self.counter.value() {
+            return false;
+        }
+        let _raise = locked(&self.raise);
+        let before = self.counter.value();
+        self.counter.add(hashes.saturating_sub(before));
+        hashes > before
+    }
+}
+
 /// Workers whose totals are shown by name; the service bounds the labels likewise.
 const MAX_WORKERS: usize = 10_000;
 
 /// What each total counts.
-const HELP: [(&str, &str); 12] = [
+const HELP: &[(&str, &str)] = &[
     (
         "shares_accepted",
         "Shares answered with true, by whose word; unheard is our own because the upstream said nothing in time",
     ),
     ("shares_rejected", "Shares answered with an error, on our own word or the upstream's"),
+    ("worker_shares_rejected", "As shares_rejected, by worker"),
     ("shares_credited", "Shares that the upstream acknowledged"),
     ("shares_refused", "Shares that the upstream answered with an error"),
     ("shares_unanswered", "Shares handed to an upstream whose connection ended before it answered"),
     ("work_credited_megahashes", "Work that the upstream acknowledged, in millions of expected hashes"),
     ("blocks_found", "Shares handed to an upstream that meet the network's target"),
     ("best_share_hashes", "Expected hashes of the best share's own hash"),
+    ("worker_best_share_hashes", "As best_share_hashes, by worker"),
     ("miner_connections", "Connections of miners"),
     ("miners_let_go", "Connections of miners that were closed from here"),
     ("upstream_connections", "Connections to an upstream that came up"),
@@ -221,4 +269,40 @@ const HELP: [(&str, &str); 12] = [
 
 fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn totals_and_workers_go_on_after_a_restart_and_the_best_share_never_falls() {
+        let dir = tempfile::tempdir().unwrap();
+        let name: Arc<str> = "ann".into();
+        for run in 1..=2 {
+            let counters = Counters::open("test", dir.path()).unwrap();
+            let totals = Totals::new(&counters);
+            let worker = totals.worker(&name);
+            worker.accept(AcceptedBy::Upstream);
+            worker.credit(Work::new(1_500_000));
+            totals.reject(&worker, "22 duplicate share");
+            assert_eq!(totals.found(&worker, Work::new(1000 / run)), run == 1);
+            assert_eq!((totals.best(), worker.best()), (Work::new(1000), Work::new(1000)));
+            let run = u64::try_from(run).unwrap();
+            assert_eq!((worker.accepted(), totals.forwarded()), (run, run));
+            assert_eq!(totals.rejected(), [("22 duplicate share", run)]);
+            assert_eq!(worker.rejected(), totals.rejected());
+            counters.save().unwrap();
+        }
+    }
+
+    #[test]
+    fn work_below_a_unit_adds_up() {
+        let dir = tempfile::tempdir().unwrap();
+        let totals = Totals::new(&Counters::open("test", dir.path()).unwrap());
+        let worker = totals.worker(&"ann".into());
+        (0..10).for_each(|_| worker.credit(Work::new(150_000)));
+        assert_eq!((worker.work(), totals.credited_work()), (Work::new(1_000_000), Work::new(1_000_000)));
+    }
 }

@@ -9,10 +9,14 @@
 //! | `shares` | the check of a submit, and answers that wait for the upstream |
 //! | `jobs` | the jobs this miner has, and what it handed in under the current tip |
 //! | `pace` | the miner's difficulty |
+//! | `settings` | what sessions are made with, and why they end |
+//! | `event` | what a session tells its driver |
 
+mod event;
 mod jobs;
 mod methods;
 mod pace;
+mod settings;
 mod shares;
 #[cfg(test)]
 mod tests;
@@ -20,138 +24,23 @@ mod tests;
 use crate::sv1::output::Output;
 use crate::sv1::rejection::Rejection;
 use crate::sv1::{Incoming, VERSION_ROLLING_MASK};
-use crate::work::{Layout, Rolled, Work};
-use bitcoin::BlockHash;
+use crate::work::{Layout, Work};
+pub use event::{AcceptedBy, Event, UpstreamShare};
 use jobs::Jobs;
 use mining::Now;
 use pace::Pace;
 pub use pace::PaceSettings;
+pub use settings::{Disconnect, Settings};
 pub use shares::Outcome;
 use shares::Waiting;
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// Bad lines after which a miner is let go.
 const MAX_BAD_LINES: u32 = 8;
 /// Workers that one connection may authorise.
 const MAX_WORKERS: usize = 16;
-
-/// What all sessions of the program have in common.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// Bytes of extranonce2 that miners get where the upstream leaves room.
-    pub extranonce2: usize,
-    /// Difficulty of miners.
-    pub pace: PaceSettings,
-    /// From connecting to `mining.authorize`.
-    pub authorize_timeout: Duration,
-    /// Without a line from the miner.
-    pub idle_timeout: Duration,
-    /// How long a share's answer waits for the upstream.
-    pub answer_timeout: Duration,
-    /// How long a miner is kept while there is no upstream.
-    pub hold: Duration,
-}
-
-/// Why a session ends by our will. Its text goes to the log, its [name](Self::name) into counters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Disconnect {
-    /// A line went past its bound.
-    #[error("line too long")]
-    LineTooLong,
-    /// Too many lines that are no JSON-RPC.
-    #[error("{MAX_BAD_LINES} lines that are no requests")]
-    BadLines,
-    /// Not authorised in time.
-    #[error("no mining.authorize in time")]
-    AuthorizeTimeout,
-    /// Silent for too long.
-    #[error("idle")]
-    Idle,
-    /// No upstream for too long: the miner is better off at its own backup pool.
-    #[error("no upstream for too long")]
-    NoUpstream,
-    /// Extranonce sizes changed and the miner cannot be told otherwise; it has been sent `client.reconnect`.
-    #[error("the upstream's extranonce size changed")]
-    ExtranonceChanged,
-    /// The miner does not read what it is sent.
-    #[error("does not read")]
-    NotReading,
-}
-
-impl Disconnect {
-    /// Name in counters.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::LineTooLong => "line-too-long",
-            Self::BadLines => "bad-lines",
-            Self::AuthorizeTimeout => "authorize-timeout",
-            Self::Idle => "idle",
-            Self::NoUpstream => "no-upstream",
-            Self::ExtranonceChanged => "extranonce-changed",
-            Self::NotReading => "not-reading",
-        }
-    }
-}
-
-/// What the driver has to do or to count.
-#[derive(Clone, Debug)]
-pub enum Event {
-    /// A worker was authorised for the first time on this connection.
-    Authorized(Arc<str>),
-    /// A share at the miner's or the upstream's target.
-    Found {
-        /// Who found it.
-        worker: Arc<str>,
-        /// Its hash.
-        hash: BlockHash,
-    },
-    /// A share at the upstream's target: hand it on, and tell [`Session::answer`] what the upstream says.
-    Upstream(UpstreamShare),
-    /// A share was answered with `true`.
-    Accepted {
-        /// Who handed it in.
-        worker: Arc<str>,
-        /// On whose word.
-        by: AcceptedBy,
-    },
-    /// A share was refused, by us or by the upstream.
-    Rejected {
-        /// Who handed it in; `None` before `mining.authorize`.
-        worker: Option<Arc<str>>,
-        /// One of [`Rejection::reason`]'s.
-        reason: &'static str,
-    },
-}
-
-/// On whose word a miner was told `true`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AcceptedBy {
-    /// Our own check: the share is lighter than what the upstream wants. No credit.
-    OwnCheck,
-    /// The upstream acknowledged it.
-    Upstream,
-    /// Our own check, since the upstream said nothing in time. Credit if it still does.
-    Unheard,
-}
-
-/// A share on its way to the upstream.
-#[derive(Clone, Debug)]
-pub struct UpstreamShare {
-    /// For [`Session::answer`].
-    pub tag: u32,
-    /// Who found it.
-    pub worker: Arc<str>,
-    /// What it is a share of.
-    pub work: Arc<Work>,
-    /// What the miner chose.
-    pub rolled: Rolled,
-    /// Its hash.
-    pub hash: BlockHash,
-    /// Whether it meets the network's target.
-    pub is_block: bool,
-}
 
 /// One miner's session.
 #[derive(Debug)]

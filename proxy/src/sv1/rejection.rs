@@ -20,6 +20,17 @@ pub enum Rejection {
 }
 
 impl Rejection {
+    /// All that [`Self::reason`] says.
+    pub const REASONS: [&str; 7] = [
+        "20 other",
+        "20 no upstream",
+        "21 job not found",
+        "22 duplicate share",
+        "23 low difficulty",
+        "24 unauthorized",
+        "25 not subscribed",
+    ];
+
     /// 20 with this text.
     pub fn other(text: impl Into<String>) -> Self {
         Self::Other(text.into())
@@ -60,16 +71,18 @@ impl Rejection {
         }
     }
 
-    /// Name in counters: one of a fixed few.
+    /// Name in counters: one of [`Self::REASONS`].
     pub fn reason(&self) -> &'static str {
+        let [other, no_upstream, job_not_found, duplicate, low_difficulty, unauthorized, not_subscribed] =
+            Self::REASONS;
         match self {
-            Self::Other(_) => "20 other",
-            Self::NoUpstream => "20 no upstream",
-            Self::JobNotFound => "21 job not found",
-            Self::Duplicate => "22 duplicate share",
-            Self::LowDifficulty => "23 low difficulty",
-            Self::Unauthorized => "24 unauthorized",
-            Self::NotSubscribed => "25 not subscribed",
+            Self::Other(_) => other,
+            Self::NoUpstream => no_upstream,
+            Self::JobNotFound => job_not_found,
+            Self::Duplicate => duplicate,
+            Self::LowDifficulty => low_difficulty,
+            Self::Unauthorized => unauthorized,
+            Self::NotSubscribed => not_subscribed,
         }
     }
 }

@@ -1,156 +1,35 @@
-//! The task that keeps one upstream connected while it is wanted: a socket around a [`Trunk`].
+//! One connection to an upstream: a socket around a [`Trunk`].
 
 use super::health::{Health, State};
+use super::keeper::Common;
 use super::route::{Command, MAX_COMMANDS, Route, ShareOut};
 use super::selector::Report;
 use super::trunk::{self, Event, Trunk};
 use crate::config::{Mode, Upstream};
-use crate::farm::Farm;
 use crate::miner::now;
 use crate::session::Outcome;
-use crate::work::{JobIds, Work};
+use crate::work::Work;
 use anyhow::{Context as _, bail};
-use link::{Client, Device, Limits, Link, LinkError};
-use service::{Backoff, Finding};
+use link::Link;
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
-use stratum_core::common_messages_sv2::Protocol;
-use stratum_core::extensions_sv2::EXTENSION_TYPE_WORKER_HASHRATE_TRACKING;
 use tokio::sync::{mpsc, watch};
-use tokio_util::sync::CancellationToken;
 
 /// From a connection to its first job.
 const FIRST_JOB: Duration = Duration::from_secs(20);
-/// A server that says nothing for so long is gone.
-const SILENCE: Duration = Duration::from_secs(20 * 60);
 /// How long shares on their way are waited for when a connection is given up.
 const LINGER: Duration = Duration::from_secs(3);
 /// Pause between looks at hash rate and channels that nobody uses.
 const TEND: Duration = Duration::from_secs(5);
+/// Commands taken before what they brought about is sent.
+const MAX_AT_ONCE: usize = 512;
 /// The channel that all miners share, in aggregated mode.
 const SHARED: u64 = 0;
 
-/// What all upstreams' tasks share.
-#[derive(Clone, Debug)]
-pub struct Common {
-    /// Miners and totals.
-    pub farm: Arc<Farm>,
-    /// How miners are put on channels.
-    pub mode: Mode,
-    /// Bytes of extranonce2 that miners get.
-    pub extranonce2: usize,
-    /// Hashes a second that a miner is taken to have before anything is known.
-    pub hash_rate: f64,
-    /// A job is sent again after so long.
-    pub repeat_jobs: Duration,
-    /// Longest pause between attempts.
-    pub retry: Duration,
-    /// Numbers of connections.
-    pub connections: Arc<AtomicU64>,
-    /// Ids of jobs.
-    pub job_ids: Arc<JobIds>,
-    /// To the selector.
-    pub reports: mpsc::Sender<Report>,
-    /// The program ends.
-    pub shutdown: CancellationToken,
-}
-
-/// Keeps upstream number `index` connected while `wanted` says so, until the program ends.
-pub async fn keep(
-    index: usize,
-    upstream: Upstream,
-    common: Common,
-    health: Arc<Health>,
-    mut wanted: watch::Receiver<bool>,
-) {
-    let mut backoff = Backoff::new(Duration::from_millis(500), common.retry);
-    let mut extensions = vec![EXTENSION_TYPE_WORKER_HASHRATE_TRACKING];
-    loop {
-        health.set(State::Unused);
-        tokio::select! {
-            wanted = wanted.wait_for(|wanted| *wanted) => if wanted.is_err() { return },
-            () = common.shutdown.cancelled() => return,
-        }
-        health.set(State::Away);
-        let begun = Instant::now();
-        let end = attempt(index, &upstream, &common, &health, &mut wanted, &extensions).await;
-        if common.shutdown.is_cancelled() {
-            return;
-        }
-        let Err(error) = end else { continue };
-        health.failed(&error);
-        common.farm.totals.upstream_down(&upstream.address);
-        tracing::warn!(upstream = %upstream.address, "{error:#}");
-        if common.reports.send(Report::Lost(index)).await.is_err() {
-            return;
-        }
-        if matches!(error.downcast_ref(), Some(LinkError::ExtensionsRefused)) && !extensions.is_empty() {
-            extensions.clear();
-            continue;
-        }
-        if begun.elapsed() > Duration::from_secs(60) {
-            backoff.reset();
-        }
-        tokio::select! {
-            () = tokio::time::sleep(backoff.wait()) => {}
-            () = common.shutdown.cancelled() => return,
-        }
-    }
-}
-
-/// Connects and serves; `Ok` when the connection is not wanted any more.
-async fn attempt(
-    index: usize,
-    upstream: &Upstream,
-    common: &Common,
-    health: &Arc<Health>,
-    wanted: &mut watch::Receiver<bool>,
-    extensions: &[u16],
-) -> anyhow::Result<()> {
-    let client = client(upstream, extensions);
-    let link = tokio::select! {
-        link = Link::connect(&upstream.address, &client) => link?,
-        _ = wanted.wait_for(|wanted| !*wanted) => return Ok(()),
-        () = common.shutdown.cancelled() => return Ok(()),
-    };
-    health.connected(link.extensions());
-    common.farm.totals.upstream_up(&upstream.address);
-    tracing::info!(upstream = %upstream.address, extensions = ?link.extensions(), "connected");
-    let mut connection = Connection::new(index, upstream, common, health, link);
-    connection.begin().await?;
-    let end = connection.run(wanted).await;
-    connection.end();
-    end
-}
-
-/// Tries once whether an upstream can be reached, for `--check`.
-pub async fn probe(upstream: &Upstream) -> Finding {
-    let what = format!("upstream {}", upstream.address);
-    match Link::connect(&upstream.address, &client(upstream, &[])).await {
-        Ok(_) => Finding::good(what, "SV2 connection set up"),
-        Err(error) => Finding::bad(what, error),
-    }
-}
-
-fn client(upstream: &Upstream, extensions: &[u16]) -> Client {
-    Client {
-        authority: Some(upstream.authority),
-        protocol: Protocol::MiningProtocol,
-        flags: mining::REQUIRES_VERSION_ROLLING,
-        device: Device {
-            vendor: "Sluice".into(),
-            hardware_version: String::new(),
-            firmware: concat!("sluice-proxy/", env!("CARGO_PKG_VERSION")).into(),
-            device_id: String::new(),
-        },
-        extensions: extensions.to_vec(),
-        limits: Limits { idle: Some(SILENCE), ..Limits::default() },
-    }
-}
-
-struct Connection<'a> {
+/// A connection that is set up, with all that is done on it.
+pub(super) struct Connection<'a> {
     index: usize,
     upstream: &'a Upstream,
     common: &'a Common,
@@ -171,7 +50,7 @@ struct Connection<'a> {
 }
 
 impl<'a> Connection<'a> {
-    fn new(
+    pub(super) fn new(
         index: usize,
         upstream: &'a Upstream,
         common: &'a Common,
@@ -209,7 +88,7 @@ impl<'a> Connection<'a> {
     }
 
     /// Opens the shared channel, or says at once that miners may open theirs.
-    async fn begin(&mut self) -> anyhow::Result<()> {
+    pub(super) async fn begin(&mut self) -> anyhow::Result<()> {
         match self.common.mode {
             Mode::Aggregated => {
                 let (feed, shared) = watch::channel(None);
@@ -223,7 +102,7 @@ impl<'a> Connection<'a> {
         }
     }
 
-    async fn run(&mut self, wanted: &mut watch::Receiver<bool>) -> anyhow::Result<()> {
+    pub(super) async fn run(&mut self, wanted: &mut watch::Receiver<bool>) -> anyhow::Result<()> {
         let mut leave_by = None;
         loop {
             let timeout = self.trunk.poll_timeout();
@@ -258,10 +137,10 @@ impl<'a> Connection<'a> {
 
     /// Takes what waits, so that it leaves in one write.
     fn commanded(&mut self, first: Command) {
-        let mut next = Some(first);
-        while let Some(command) = next {
+        self.command(first);
+        for _ in 0..MAX_AT_ONCE {
+            let Ok(command) = self.commands.try_recv() else { return };
             self.command(command);
-            next = self.commands.try_recv().ok();
         }
     }
 
@@ -348,7 +227,7 @@ impl<'a> Connection<'a> {
     }
 
     /// Tells everybody whose share has no answer yet that it is lost.
-    fn end(&mut self) {
+    pub(super) fn end(&mut self) {
         self.trunk.end();
         while let Some(event) = self.trunk.poll_event() {
             if let Event::Answered { ticket, outcome } = event {

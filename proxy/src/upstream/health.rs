@@ -99,7 +99,7 @@ impl Health {
         self.set(State::Away);
         let mut seen = self.lock();
         seen.failures += 1;
-        seen.failure = Some((format!("{error:#}"), Instant::now()));
+        seen.failure = Some((error.to_string(), Instant::now()));
     }
 
     pub(super) fn connected(&self, extensions: &[u16]) {

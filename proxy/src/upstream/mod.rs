@@ -4,7 +4,8 @@
 //! |---|---|
 //! | [`failover`] | which upstreams are tried, and which one is active; pure |
 //! | [`trunk`] | one connection: channels, jobs, shares; pure |
-//! | [`connection`] | a socket around a trunk, reconnected while it is wanted |
+//! | [`connection`] | a socket around a trunk |
+//! | [`keeper`] | the task that keeps an upstream connected while it is wanted |
 //! | [`selector`] | the task that runs the connections by failover's rules |
 //! | [`route`] | what a miner's task holds of a connection |
 //! | [`health`] | what is shown of an upstream |
@@ -12,10 +13,11 @@
 pub mod connection;
 pub mod failover;
 pub mod health;
+pub mod keeper;
 pub mod route;
 pub mod selector;
 pub mod trunk;
 
-pub use connection::Common;
 pub use health::Health;
+pub use keeper::Common;
 pub use route::{Command, Route, ShareOut, WorkFeed};

@@ -1,8 +1,8 @@
 //! The task that decides, by [`Failover`]'s rules, which upstreams are connected and which one miners work for.
 
-use super::connection::{self, Common};
 use super::failover::Failover;
 use super::health::Health;
+use super::keeper::{self, Common};
 use super::route::Route;
 use crate::config::Upstream;
 use std::sync::Arc;
@@ -33,7 +33,7 @@ pub async fn run(
     for (index, (upstream, health)) in upstreams.into_iter().zip(health).enumerate() {
         let (sender, receiver) = watch::channel(failover.wanted(index));
         wanted.push(sender);
-        tasks.spawn(connection::keep(index, upstream, common.clone(), health, receiver));
+        tasks.spawn(keeper::keep(index, upstream, common.clone(), health, receiver));
     }
     tasks.close();
     let mut routes: Vec<Option<Route>> = vec![None; wanted.len()];

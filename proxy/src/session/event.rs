@@ -1,0 +1,63 @@
+//! What a session tells its driver.
+
+use crate::work::{Rolled, Work};
+use bitcoin::BlockHash;
+use std::sync::Arc;
+
+/// What the driver has to do or to count.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// A worker was authorised for the first time on this connection.
+    Authorized(Arc<str>),
+    /// A share at the miner's or the upstream's target.
+    Found {
+        /// Who found it.
+        worker: Arc<str>,
+        /// Its hash.
+        hash: BlockHash,
+    },
+    /// A share at the upstream's target: hand it on, and tell [`Session::answer`] what the upstream says.
+    Upstream(UpstreamShare),
+    /// A share was answered with `true`.
+    Accepted {
+        /// Who handed it in.
+        worker: Arc<str>,
+        /// On whose word.
+        by: AcceptedBy,
+    },
+    /// A share was refused, by us or by the upstream.
+    Rejected {
+        /// Who handed it in; `None` before `mining.authorize`.
+        worker: Option<Arc<str>>,
+        /// One of [`Rejection::reason`]'s.
+        reason: &'static str,
+    },
+}
+
+/// On whose word a miner was told `true`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AcceptedBy {
+    /// Our own check: the share is lighter than what the upstream wants. No credit.
+    OwnCheck,
+    /// The upstream acknowledged it.
+    Upstream,
+    /// Our own check, since the upstream said nothing in time. Credit if it still does.
+    Unheard,
+}
+
+/// A share on its way to the upstream.
+#[derive(Clone, Debug)]
+pub struct UpstreamShare {
+    /// For [`Session::answer`].
+    pub tag: u32,
+    /// Who found it.
+    pub worker: Arc<str>,
+    /// What it is a share of.
+    pub work: Arc<Work>,
+    /// What the miner chose.
+    pub rolled: Rolled,
+    /// Its hash.
+    pub hash: BlockHash,
+    /// Whether it meets the network's target.
+    pub is_block: bool,
+}

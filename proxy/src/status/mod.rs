@@ -1,0 +1,136 @@
+//! What people, scripts and Prometheus see.
+//!
+//! | module | what for |
+//! |---|---|
+//! | `page` | the page, for people |
+//! | `api` | JSON, for scripts |
+
+mod api;
+mod page;
+
+use crate::config::Mode;
+use crate::farm::Farm;
+use crate::upstream::Route;
+use crate::upstream::health::{Health, Seen, State};
+use mining::{Work, target};
+use serde_json::Value;
+use service::{Metric, Page, Status};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use tokio::sync::watch;
+
+/// Reads what the tasks have written.
+#[derive(Debug)]
+pub struct Shown {
+    farm: Arc<Farm>,
+    health: Vec<Arc<Health>>,
+    active: watch::Receiver<Option<Route>>,
+    mode: Mode,
+    started: Instant,
+}
+
+impl Shown {
+    /// Of these.
+    pub fn new(
+        farm: Arc<Farm>,
+        health: Vec<Arc<Health>>,
+        active: watch::Receiver<Option<Route>>,
+        mode: Mode,
+    ) -> Self {
+        Self { farm, health, active, mode, started: Instant::now() }
+    }
+
+    fn active_address(&self) -> Option<Arc<str>> {
+        self.active.borrow().as_ref().map(|route| route.address.clone())
+    }
+
+    fn active_seen(&self) -> Option<Seen> {
+        let address = self.active_address()?;
+        self.health.iter().find(|health| *health.address == *address).map(|health| health.seen())
+    }
+
+    fn state(&self, health: &Health, seen: &Seen) -> &'static str {
+        match seen.state {
+            State::Unused => "unused",
+            State::Away => "away",
+            State::Standby if self.active_address().as_deref() == Some(&health.address) => "active",
+            State::Standby => "standby",
+        }
+    }
+
+    /// Miners that are connected and their hash rate, by worker.
+    fn live(&self) -> BTreeMap<Arc<str>, (usize, f64)> {
+        let mut live = BTreeMap::<Arc<str>, (usize, f64)>::new();
+        for miner in self.farm.miners() {
+            let view = miner.view();
+            let Some(worker) = view.worker.clone() else { continue };
+            let (miners, hash_rate) = live.entry(worker).or_default();
+            *miners += 1;
+            *hash_rate += view.hash_rate;
+        }
+        live
+    }
+}
+
+impl Status for Shown {
+    fn page(&self) -> Page {
+        Page::new("sluice-proxy")
+            .with(self.now_section())
+            .with(self.upstreams_section())
+            .with(self.job_section())
+            .with(self.miners_section())
+            .with(self.workers_section())
+            .with(self.blocks_section())
+    }
+
+    fn paths(&self) -> &'static [&'static str] {
+        &["status", "totals", "miners", "workers", "upstreams", "jobs", "blocks"]
+    }
+
+    fn api(&self, path: &str) -> Option<Value> {
+        Some(match path {
+            "status" => self.status_json(),
+            "totals" => self.totals_json(),
+            "miners" => self.miners_json(),
+            "workers" => self.workers_json(),
+            "upstreams" => self.health.iter().map(|health| self.upstream_json(health)).collect(),
+            "jobs" => self.job_json(),
+            "blocks" => self.blocks_json(),
+            _ => return None,
+        })
+    }
+
+    fn metrics(&self) -> Vec<Metric> {
+        let mut up = Metric::gauge("upstream_up", "1 where an upstream is connected and has jobs");
+        for health in &self.health {
+            let is_up = health.seen().state == State::Standby;
+            up = up.sample(&[("upstream", &health.address)], u64::from(is_up));
+        }
+        vec![
+            Metric::gauge("miners", "Miners that are connected").sample(&[], self.farm.miners().len()),
+            Metric::gauge("hash_rate", "Hashes a second of all miners, estimated from their shares")
+                .sample(&[], self.farm.hash_rate()),
+            Metric::gauge("shares_in_flight", "Shares handed to upstreams that have no answer yet")
+                .sample(&[], self.farm.totals.in_flight.load(Ordering::Relaxed)),
+            up,
+        ]
+    }
+
+    fn health(&self) -> Result<(), String> {
+        match self.active_address() {
+            Some(_) => Ok(()),
+            None => Err("no upstream is connected".into()),
+        }
+    }
+}
+
+/// Difficulty of a share that proves so much work; 0 before the first.
+fn difficulty(work: Work) -> f64 {
+    if work == Work::ZERO { 0.0 } else { target::difficulty(work.to_target()) }
+}
+
+fn unix(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}

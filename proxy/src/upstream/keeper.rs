@@ -1,0 +1,138 @@
+//! The task that keeps one upstream connected while it is wanted.
+
+use super::connection::Connection;
+use super::health::{Health, State};
+use super::selector::Report;
+use crate::config::{Mode, Upstream};
+use crate::farm::Farm;
+use crate::work::JobIds;
+use link::{Client, Device, Limits, Link, LinkError};
+use service::{Backoff, Finding};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::{Duration, Instant};
+use stratum_core::common_messages_sv2::Protocol;
+use stratum_core::extensions_sv2::EXTENSION_TYPE_WORKER_HASHRATE_TRACKING;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+/// A server that says nothing for so long is gone.
+const SILENCE: Duration = Duration::from_secs(20 * 60);
+
+/// What all upstreams' tasks share.
+#[derive(Clone, Debug)]
+pub struct Common {
+    /// Miners and totals.
+    pub farm: Arc<Farm>,
+    /// How miners are put on channels.
+    pub mode: Mode,
+    /// Bytes of extranonce2 that miners get.
+    pub extranonce2: usize,
+    /// Hashes a second that a miner is taken to have before anything is known.
+    pub hash_rate: f64,
+    /// A job is sent again after so long.
+    pub repeat_jobs: Duration,
+    /// Longest pause between attempts.
+    pub retry: Duration,
+    /// Numbers of connections.
+    pub connections: Arc<AtomicU64>,
+    /// Ids of jobs.
+    pub job_ids: Arc<JobIds>,
+    /// To the selector.
+    pub reports: mpsc::Sender<Report>,
+    /// The program ends.
+    pub shutdown: CancellationToken,
+}
+
+/// Keeps upstream number `index` connected while `wanted` says so, until the program ends.
+pub async fn keep(
+    index: usize,
+    upstream: Upstream,
+    common: Common,
+    health: Arc<Health>,
+    mut wanted: watch::Receiver<bool>,
+) {
+    let mut backoff = Backoff::new(Duration::from_millis(500), common.retry);
+    let mut extensions = vec![EXTENSION_TYPE_WORKER_HASHRATE_TRACKING];
+    loop {
+        health.set(State::Unused);
+        tokio::select! {
+            wanted = wanted.wait_for(|wanted| *wanted) => if wanted.is_err() { return },
+            () = common.shutdown.cancelled() => return,
+        }
+        health.set(State::Away);
+        let begun = Instant::now();
+        let end = attempt(index, &upstream, &common, &health, &mut wanted, &extensions).await;
+        if common.shutdown.is_cancelled() {
+            return;
+        }
+        let Err(error) = end else { continue };
+        health.failed(&error);
+        common.farm.totals.upstream_down(&upstream.address);
+        tracing::warn!(upstream = %upstream.address, "{error}");
+        if common.reports.send(Report::Lost(index)).await.is_err() {
+            return;
+        }
+        if matches!(error.downcast_ref(), Some(LinkError::ExtensionsRefused)) && !extensions.is_empty() {
+            extensions.clear();
+            continue;
+        }
+        if begun.elapsed() > Duration::from_secs(60) {
+            backoff.reset();
+        }
+        tokio::select! {
+            () = tokio::time::sleep(backoff.wait()) => {}
+            () = common.shutdown.cancelled() => return,
+        }
+    }
+}
+
+/// Connects and serves; `Ok` when the connection is not wanted any more.
+async fn attempt(
+    index: usize,
+    upstream: &Upstream,
+    common: &Common,
+    health: &Arc<Health>,
+    wanted: &mut watch::Receiver<bool>,
+    extensions: &[u16],
+) -> anyhow::Result<()> {
+    let client = client(upstream, extensions);
+    let link = tokio::select! {
+        link = Link::connect(&upstream.address, &client) => link?,
+        _ = wanted.wait_for(|wanted| !*wanted) => return Ok(()),
+        () = common.shutdown.cancelled() => return Ok(()),
+    };
+    health.connected(link.extensions());
+    common.farm.totals.upstream_up(&upstream.address);
+    tracing::info!(upstream = %upstream.address, extensions = ?link.extensions(), "connected");
+    let mut connection = Connection::new(index, upstream, common, health, link);
+    connection.begin().await?;
+    let end = connection.run(wanted).await;
+    connection.end();
+    end
+}
+
+/// Tries once whether an upstream can be reached, for `--check`.
+pub async fn probe(upstream: &Upstream) -> Finding {
+    let what = format!("upstream {}", upstream.address);
+    match Link::connect(&upstream.address, &client(upstream, &[])).await {
+        Ok(_) => Finding::good(what, "SV2 connection set up"),
+        Err(error) => Finding::bad(what, error),
+    }
+}
+
+fn client(upstream: &Upstream, extensions: &[u16]) -> Client {
+    Client {
+        authority: Some(upstream.authority),
+        protocol: Protocol::MiningProtocol,
+        flags: mining::REQUIRES_VERSION_ROLLING,
+        device: Device {
+            vendor: "Sluice".into(),
+            hardware_version: String::new(),
+            firmware: concat!("sluice-proxy/", env!("CARGO_PKG_VERSION")).into(),
+            device_id: String::new(),
+        },
+        extensions: extensions.to_vec(),
+        limits: Limits { idle: Some(SILENCE), ..Limits::default() },
+    }
+}

@@ -1,0 +1,59 @@
+//! Miners that send what they should not, and too many of them.
+
+use crate::farm::{Farm, toml};
+use crate::hub::Hub;
+use crate::miner::Miner;
+use serde_json::json;
+use tempfile::tempdir;
+
+#[tokio::test]
+async fn a_line_without_end_gets_an_error_and_an_end() {
+    let (hub, data) = (Hub::start().await, tempdir().unwrap());
+    let farm = Farm::start(&toml("aggregated", data.path(), &hub.toml())).await;
+    let mut miner = Miner::connect(farm.miners).await;
+    miner.say(&"x".repeat(17 * 1024)).await;
+    assert_eq!(miner.hear().await.unwrap()["error"][1], "Line too long");
+    assert_eq!(miner.hear().await, None);
+}
+
+#[tokio::test]
+async fn an_unknown_method_is_answered_and_the_miner_mines_on() {
+    let (hub, data) = (Hub::start().await, tempdir().unwrap());
+    let farm = Farm::start(&toml("aggregated", data.path(), &hub.toml())).await;
+    let mut miner = Miner::login(farm.miners, "ann").await;
+    miner.say("{\"id\":\"a string\",\"method\":\"mining.teleport\"}\n").await;
+    loop {
+        let line = miner.hear().await.unwrap();
+        if line["id"] == "a string" {
+            assert_eq!(line["error"], json!([20, "Unknown method", null]));
+            break;
+        }
+    }
+    miner.mine_one().await;
+}
+
+#[tokio::test]
+async fn one_connection_too_many_is_closed_and_its_place_comes_free() {
+    let (hub, data) = (Hub::start().await, tempdir().unwrap());
+    let more = format!("miners.max_connections = 2\n{}", hub.toml());
+    let farm = Farm::start(&toml("aggregated", data.path(), &more)).await;
+    let first = Miner::login(farm.miners, "ann").await;
+    let _second = Miner::login(farm.miners, "bob").await;
+    let mut third = Miner::connect(farm.miners).await;
+    assert_eq!(third.hear().await, None);
+    drop(first);
+    farm.until("status", |status| status["miners"] == 1).await;
+    Miner::login(farm.miners, "cid").await.mine_one().await;
+}
+
+#[tokio::test]
+async fn many_lines_at_once_are_answered_in_order() {
+    let (hub, data) = (Hub::start().await, tempdir().unwrap());
+    let farm = Farm::start(&toml("aggregated", data.path(), &hub.toml())).await;
+    let mut miner = Miner::connect(farm.miners).await;
+    let lines: String = (0..1000).map(|id| format!("{{\"id\":{id},\"method\":\"mining.ping\"}}\n")).collect();
+    miner.say(&lines).await;
+    for id in 0..1000 {
+        assert_eq!(miner.hear().await.unwrap()["id"], id);
+    }
+}

@@ -1,0 +1,67 @@
+//! The proxy, as its binary runs it but in this process.
+
+use proxy::Proxy;
+use serde_json::Value;
+use service::{Context, Program};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+
+pub struct Farm {
+    pub miners: SocketAddr,
+    page: SocketAddr,
+    context: Context,
+    task: JoinHandle<()>,
+}
+
+/// Keys that suit tests, before the tables of upstreams.
+pub fn toml(mode: &str, data: &Path, more: &str) -> String {
+    format!(
+        "mode = \"{mode}\"\ndata_dir = \"{}\"\npage.listen = \"127.0.0.1:0\"\n\
+         failover.return_seconds = 1\nfailover.retry_seconds = 1\n\
+         miners.hash_rate = 1.0\nminers.minimum_difficulty = 1e-12\n{more}\n",
+        data.display()
+    )
+}
+
+impl Farm {
+    pub async fn start(toml: &str) -> Self {
+        let (operation, config) = service::config_from_text::<Proxy>(toml).unwrap();
+        let context = Context::open(Proxy::NAME, Proxy::VERSION, &operation).await.unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (miners, page) = (listener.local_addr().unwrap(), context.page.address());
+        let task = tokio::spawn(proxy::program::run(config, context.clone(), listener));
+        Self { miners, page, context, task }
+    }
+
+    /// Ends it, and waits until it has.
+    pub async fn stop(self) {
+        self.context.shutdown.cancel();
+        tokio::time::timeout(Duration::from_secs(10), self.task).await.expect("an end in time").unwrap();
+    }
+
+    pub async fn api(&self, path: &str) -> Value {
+        let mut stream = TcpStream::connect(self.page).await.unwrap();
+        let request = format!("GET /api/v1/{path} HTTP/1.0\r\nHost: x\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut response = String::new();
+        stream.read_to_string(&mut response).await.unwrap();
+        serde_json::from_str(response.split_once("\r\n\r\n").unwrap().1).unwrap()
+    }
+
+    /// Waits until the API says so.
+    pub async fn until(&self, path: &str, holds: impl Fn(&Value) -> bool) -> Value {
+        let mut last = Value::Null;
+        for _ in 0..500 {
+            last = self.api(path).await;
+            if holds(&last) {
+                return last;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        panic!("{path} stays {last}");
+    }
+}

@@ -1,0 +1,125 @@
+//! Upstreams that go away, come back, or say nothing.
+
+use crate::farm::{Farm, toml};
+use crate::hub::Hub;
+use crate::miner::Miner;
+use serde_json::json;
+use tempfile::tempdir;
+
+/// All that was handed to upstreams has its place.
+async fn nothing_is_unaccounted_for(farm: &Farm) {
+    farm.until("totals", |totals| {
+        let of = |name: &str| totals[name].as_u64().unwrap();
+        of("in_flight") == 0 && of("forwarded") == of("credited") + of("refused") + of("unanswered")
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_miner_keeps_its_connection_while_its_only_hub_restarts() {
+    let (mut hub, data) = (Hub::start().await, tempdir().unwrap());
+    let farm = Farm::start(&toml("aggregated", data.path(), &hub.toml())).await;
+    let mut miner = Miner::login(farm.miners, "ann").await;
+    miner.mine_one().await;
+    hub.stop();
+    farm.until("upstreams", |upstreams| upstreams[0]["state"] == "away").await;
+    let answer = miner.mine().await;
+    assert_eq!(answer["error"], json!([20, "No upstream: the share is lost", null]));
+    hub.restart().await;
+    assert_eq!(miner.new_job().await[8], true);
+    miner.mine_one().await;
+    nothing_is_unaccounted_for(&farm).await;
+    assert_eq!(farm.api("totals").await["credited"], hub.credited());
+    assert_eq!(miner.messages, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn miners_with_channels_of_their_own_survive_a_restart_of_the_hub_too() {
+    let (mut hub, data) = (Hub::start().await, tempdir().unwrap());
+    let farm = Farm::start(&toml("non-aggregated", data.path(), &hub.toml())).await;
+    let mut miner = Miner::login(farm.miners, "ann").await;
+    miner.mine_one().await;
+    hub.stop();
+    farm.until("upstreams", |upstreams| upstreams[0]["state"] == "away").await;
+    hub.restart().await;
+    miner.mine_one().await;
+    nothing_is_unaccounted_for(&farm).await;
+    assert_eq!(farm.api("totals").await["credited"], hub.credited());
+}
+
+#[tokio::test]
+async fn miners_go_to_the_second_hub_and_back_to_the_first() {
+    let (mut first, second, data) = (Hub::start().await, Hub::start().await, tempdir().unwrap());
+    let upstreams = format!("{}{}", first.toml(), second.toml());
+    let farm = Farm::start(&toml("aggregated", data.path(), &upstreams)).await;
+    let mut miner = Miner::login(farm.miners, "ann").await;
+    miner.mine_one().await;
+    assert_eq!((first.connections(), second.connections()), (1, 0));
+    first.stop();
+    farm.until("upstreams", |upstreams| upstreams[1]["state"] == "active").await;
+    miner.mine_credited(&second).await;
+    first.restart().await;
+    farm.until("upstreams", |upstreams| {
+        upstreams[0]["state"] == "active" && upstreams[1]["state"] == "unused"
+    })
+    .await;
+    miner.mine_credited(&first).await;
+    nothing_is_unaccounted_for(&farm).await;
+    assert_eq!(farm.api("totals").await["credited"], first.credited() + second.credited());
+    assert_eq!(miner.messages, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_hub_that_says_nothing_costs_two_seconds_and_gives_no_credit() {
+    let (hub, data) = (Hub::start().await, tempdir().unwrap());
+    let farm = Farm::start(&toml("aggregated", data.path(), &hub.toml())).await;
+    let mut miner = Miner::login(farm.miners, "ann").await;
+    miner.mine_one().await;
+    let credited = farm.api("totals").await["credited"].clone();
+    hub.silent(true);
+    farm.until("totals", |totals| totals["in_flight"] == 0).await;
+    let mut waited = 0.0;
+    while waited < 1.0 {
+        let begun = std::time::Instant::now();
+        assert_eq!(miner.mine().await["result"], true);
+        waited = begun.elapsed().as_secs_f64();
+    }
+    assert!((1.9..4.0).contains(&waited), "{waited}");
+    let totals = farm.api("totals").await;
+    assert_eq!((&totals["credited"], &totals["in_flight"]), (&credited, &json!(1)));
+    hub.stop();
+    nothing_is_unaccounted_for(&farm).await;
+    assert_eq!(farm.api("totals").await["unanswered"], 1);
+}
+
+#[tokio::test]
+async fn a_pool_that_hangs_up_on_extensions_is_asked_again_without() {
+    let (hub, data) = (Hub::start().await, tempdir().unwrap());
+    hub.hang_up(1);
+    let farm = Farm::start(&toml("aggregated", data.path(), &hub.toml())).await;
+    let mut miner = Miner::login(farm.miners, "ann").await;
+    miner.mine_one().await;
+    let upstream = &farm.api("upstreams").await[0];
+    assert_eq!((&upstream["extensions"], &upstream["failures"]), (&json!([]), &json!(0)));
+}
+
+#[tokio::test]
+async fn a_miner_may_come_before_the_hub_does() {
+    let (mut hub, data) = (Hub::start().await, tempdir().unwrap());
+    hub.stop();
+    let farm = Farm::start(&toml("aggregated", data.path(), &hub.toml())).await;
+    farm.until("upstreams", |upstreams| upstreams[0]["state"] == "away").await;
+    let mut miner = Miner::login(farm.miners, "ann").await;
+    hub.restart().await;
+    miner.mine_one().await;
+}
+
+#[tokio::test]
+async fn a_miner_is_let_go_when_no_hub_comes() {
+    let (hub, data) = (Hub::start().await, tempdir().unwrap());
+    hub.stop();
+    let more = format!("miners.hold_seconds = 1\n{}", hub.toml());
+    let farm = Farm::start(&toml("aggregated", data.path(), &more)).await;
+    let mut miner = Miner::login(farm.miners, "ann").await;
+    while miner.hear().await.is_some() {}
+}
