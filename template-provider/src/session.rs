@@ -15,8 +15,8 @@ use crate::clients::{Clients, Entry};
 use crate::feed::Templates;
 use crate::solutions::Solutions;
 
-/// Frames from this size on, in bytes, leave before the next is made, so that large answers do not pile up.
-const LARGE_FRAME: usize = 256 * 1024;
+/// While as many bytes wait to be written, no further frame is made: large answers do not pile up.
+const MAX_UNSENT: usize = 256 * 1024;
 
 /// What all clients' tasks share.
 #[derive(Debug)]
@@ -76,11 +76,7 @@ impl Driver<'_> {
         loop {
             self.step(shutdown).await?;
             self.drain_events();
-            tokio::select! {
-                biased;
-                sent = self.send() => sent?,
-                () = shutdown.cancelled() => return Ok(()),
-            }
+            self.send()?;
             if shutdown.is_cancelled() {
                 return Ok(());
             }
@@ -91,10 +87,11 @@ impl Driver<'_> {
     async fn step(&mut self, shutdown: &CancellationToken) -> Result<(), Gone> {
         let due = self.session.poll_timeout();
         tokio::select! {
-            received = self.link.recv() => {
-                self.session.handle(Instant::now(), &mut received?)?;
-                while let Some(mut received) = self.link.try_recv()? {
-                    self.session.handle(Instant::now(), &mut received)?;
+            received = self.link.recv_or_sent() => {
+                let mut received = received?;
+                while let Some(mut frame) = received {
+                    self.session.handle(Instant::now(), &mut frame)?;
+                    received = self.link.try_recv()?;
                 }
             }
             Ok(()) = self.templates.changed() => {
@@ -132,14 +129,14 @@ impl Driver<'_> {
         }
     }
 
-    async fn send(&mut self) -> Result<(), Gone> {
-        while let Some(frame) = self.session.poll_send()? {
+    /// Sends what the socket takes; the rest follows while [`Self::step`] waits, and does not deafen us meanwhile.
+    fn send(&mut self) -> Result<(), Gone> {
+        while self.link.unsent() < MAX_UNSENT
+            && let Some(frame) = self.session.poll_send()?
+        {
             self.link.queue(&frame)?;
-            if frame.as_bytes().len() >= LARGE_FRAME {
-                self.link.flush().await?;
-            }
+            self.link.try_flush()?;
         }
-        self.link.flush().await?;
         self.show_template();
         Ok(())
     }

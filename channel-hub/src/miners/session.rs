@@ -124,7 +124,7 @@ impl Driver {
     /// Ends without error when the hub closes and what was accepted is answered.
     async fn run(mut self, shutdown: &CancellationToken) -> Result<(), End> {
         loop {
-            self.send().await?;
+            self.send()?;
             tokio::select! {
                 biased;
                 update = self.updates.recv() => self.update(update)?,
@@ -137,11 +137,11 @@ impl Driver {
         }
     }
 
-    async fn send(&mut self) -> Result<(), LinkError> {
+    fn send(&mut self) -> Result<(), LinkError> {
         while let Some(frame) = self.session.poll_send() {
             self.link.queue(&frame)?;
         }
-        self.link.flush().await
+        self.link.try_flush()
     }
 
     fn update(&mut self, update: Result<WorkUpdate, broadcast::error::RecvError>) -> Result<(), End> {
@@ -174,7 +174,8 @@ impl Driver {
             let committed = self.committed.reached(last).await.map_err(End::Store)?;
             self.acknowledge(committed);
         }
-        Ok(self.send().await?)
+        self.send()?;
+        Ok(self.link.flush().await?)
     }
 
     async fn take_events(&mut self) -> Result<(), End> {

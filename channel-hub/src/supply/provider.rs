@@ -114,7 +114,7 @@ impl Provider {
             while let Some(frame) = session.poll_send() {
                 link.queue(&frame)?;
             }
-            link.flush().await?;
+            link.try_flush()?;
             tokio::select! {
                 received = link.recv() => {
                     session.handle(&mut received?)?;

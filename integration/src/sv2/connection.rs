@@ -81,7 +81,7 @@ impl Connection {
             while let Some(frame) = self.session.poll_send() {
                 self.link.queue(&frame)?;
             }
-            self.link.flush().await?;
+            self.link.try_flush()?;
             tokio::select! {
                 received = self.link.recv() => self.session.handle(now(), &mut received?)?,
                 Some(find) = self.finds.recv() => self.submit(&find)?,

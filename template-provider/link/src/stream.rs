@@ -92,6 +92,22 @@ impl Link {
         }
     }
 
+    /// Like [`Self::recv`], but also comes back, with `None`, when what was queued has left: for a sender that makes
+    /// large frames one at a time. Cancelling loses nothing.
+    pub async fn recv_or_sent(&mut self) -> Result<Option<Received>, LinkError> {
+        if let Some(frame) = self.try_recv()? {
+            return Ok(Some(frame));
+        }
+        self.wire.write_now()?;
+        self.wire.exchange().await?;
+        self.try_recv()
+    }
+
+    /// Bytes that are queued and not yet written.
+    pub fn unsent(&self) -> usize {
+        self.wire.connection.unsent().len()
+    }
+
     /// The next frame that came in whole already; makes no syscall.
     pub fn try_recv(&mut self) -> Result<Option<Received>, LinkError> {
         self.wire.connection.poll_frame(Instant::now(), &mut rand::thread_rng())
@@ -148,7 +164,7 @@ impl Wire {
         Ok(())
     }
 
-    /// Waits until something came in, writing meanwhile, or until a bound of time is passed.
+    /// Waits until something came in, or what waited has left, or a bound of time is passed.
     async fn exchange(&mut self) -> Result<(), LinkError> {
         loop {
             let timeout = self.connection.poll_timeout();
@@ -164,6 +180,9 @@ impl Wire {
                 writable = self.socket.writable(), if stalled.is_some() => {
                     writable?;
                     self.write_now()?;
+                    if self.stalled.is_none() {
+                        return Ok(());
+                    }
                 }
                 () = wait_until(timeout) => return self.connection.handle_timeout(Instant::now()),
                 () = wait_until(stalled) => return Err(LinkError::WriteTimeout(write_limit)),
