@@ -3,7 +3,7 @@
 //! Nothing here is on a share's path but counters; a miner's own task writes its view, the status page reads it.
 
 use crate::config::Admission;
-use crate::session::UpstreamShare;
+use crate::session::{UpstreamShare, Worker};
 use crate::slices::Slices;
 use crate::totals::Totals;
 use bitcoin::BlockHash;
@@ -58,7 +58,7 @@ pub struct MinerView {
     /// Its user agent.
     pub firmware: Option<Arc<str>>,
     /// The first worker it authorised.
-    pub worker: Option<Arc<str>>,
+    pub worker: Option<Worker>,
     /// SV1 difficulty.
     pub difficulty: f64,
     /// Hashes a second, estimated from its shares.

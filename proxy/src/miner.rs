@@ -1,7 +1,7 @@
 //! One miner's connection: a socket around a [`Session`]. The task that runs here checks the miner's shares.
 
 use crate::farm::{Farm, Seat};
-use crate::session::{Disconnect, Event, Outcome, Session, Settings, UpstreamShare};
+use crate::session::{Disconnect, Event, Outcome, Session, Settings, UpstreamShare, Worker};
 use crate::sv1::Lines;
 use crate::totals::WorkerTotals;
 use crate::upstream::{Command, Route, ShareOut, WorkFeed};
@@ -154,7 +154,7 @@ impl Connection {
             (Some(shared), _) => shared.clone(),
             (None, Some(worker)) => {
                 let (work, feed) = watch::channel(None);
-                let (worker, (_, hash_rate)) = (worker.clone(), self.session.pace(now()));
+                let (worker, (_, hash_rate)) = (worker.name.clone(), self.session.pace(now()));
                 if route.commands.try_send(Command::Open { worker, hash_rate, work }).is_err() {
                     self.source = Source::Refused(Instant::now() + REOPEN);
                     return Ok(());
@@ -184,7 +184,7 @@ impl Connection {
     fn handle_events(&mut self) {
         while let Some(event) = self.session.poll_event() {
             match event {
-                Event::Authorized(worker) => self.authorized(&worker),
+                Event::Authorized(worker) => self.authorized(worker),
                 Event::Found { worker, hash } => self.found(&worker, hash),
                 Event::Upstream(share) => self.hand_on(share),
                 Event::Accepted { worker, by } => {
@@ -196,9 +196,9 @@ impl Connection {
         }
     }
 
-    fn authorized(&mut self, worker: &Arc<str>) {
-        self.worker(worker);
-        self.seat.miner.view().worker.get_or_insert_with(|| worker.clone());
+    fn authorized(&mut self, worker: Worker) {
+        self.worker(&worker.name);
+        self.seat.miner.view().worker.get_or_insert(worker);
         if matches!(self.source, Source::None) {
             self.surroundings.active.mark_changed();
         }

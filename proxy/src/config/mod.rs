@@ -2,7 +2,7 @@
 
 mod raw;
 
-use crate::session::{PaceSettings, Settings};
+use crate::session::{MAX_WORKER, PaceSettings, Settings};
 use crate::sv1::Difficulty;
 use link::key::AuthorityPublicKey;
 pub use raw::{KEYS, Raw};
@@ -13,8 +13,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 const DAY: u64 = 86_400;
-/// A worker's name goes behind it, and both fit the protocol's 255 bytes.
-const MAX_IDENTITY: usize = 190;
+/// A worker's name goes behind it and a dot, and all fits the protocol's 255 bytes.
+const MAX_IDENTITY: usize = 254 - MAX_WORKER;
 /// How long a miner waits for the upstream's word on a share.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 

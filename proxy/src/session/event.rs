@@ -1,5 +1,6 @@
 //! What a session tells its driver.
 
+use super::Worker;
 use crate::work::{Rolled, Work};
 use bitcoin::BlockHash;
 use std::sync::Arc;
@@ -8,7 +9,7 @@ use std::sync::Arc;
 #[derive(Clone, Debug)]
 pub enum Event {
     /// A worker was authorised for the first time on this connection.
-    Authorized(Arc<str>),
+    Authorized(Worker),
     /// A share at the miner's or the upstream's target.
     Found {
         /// Who found it.

@@ -1,11 +1,10 @@
 //! SV1 requests → answers. An unknown method gets an error, never a disconnect.
 
-use super::{Event, MAX_WORKERS, Session};
+use super::{Event, MAX_WORKERS, Session, Worker};
 use crate::sv1::params::{self, ParamsError};
 use crate::sv1::{Id, Rejection, Request, VERSION_ROLLING_MASK};
 use mining::Now;
 use serde_json::{Map, Value, json};
-use std::sync::Arc;
 
 /// What we call ourselves to a miner that asks.
 const VERSION: &str = concat!("sluice-proxy/", env!("CARGO_PKG_VERSION"));
@@ -62,11 +61,11 @@ impl Session {
     fn authorize(&mut self, id: &Id, params: &str) -> Result<(), ParamsError> {
         let authorize = params::authorize(params)?;
         let was_ready = self.ready();
-        if !self.workers.iter().any(|worker| **worker == *authorize.user) {
+        if !self.workers.iter().any(|worker| *worker.user == *authorize.user) {
             if self.workers.len() == MAX_WORKERS {
                 return Err(ParamsError("Too many workers on one connection".into()));
             }
-            let worker: Arc<str> = authorize.user.into();
+            let worker = Worker::new(&authorize.user);
             self.workers.push(worker.clone());
             self.events.push_back(Event::Authorized(worker));
         }

@@ -11,6 +11,7 @@
 //! | `pace` | the miner's difficulty |
 //! | `settings` | what sessions are made with, and why they end |
 //! | `event` | what a session tells its driver |
+//! | `worker` | who mines |
 
 mod event;
 mod jobs;
@@ -20,6 +21,7 @@ mod settings;
 mod shares;
 #[cfg(test)]
 mod tests;
+mod worker;
 
 use crate::sv1::output::Output;
 use crate::sv1::rejection::Rejection;
@@ -36,6 +38,7 @@ use shares::Waiting;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
+pub use worker::{MAX_WORKER, Worker};
 
 /// Bad lines after which a miner is let go.
 const MAX_BAD_LINES: u32 = 8;
@@ -54,7 +57,7 @@ pub struct Session {
     subscribed: bool,
     takes_set_extranonce: bool,
     firmware: Option<String>,
-    workers: Vec<Arc<str>>,
+    workers: Vec<Worker>,
     /// Bits that the miner asked to roll, within what SV1 knows; `None` if it did not ask.
     wanted_mask: Option<u32>,
     /// Whether the current job lets versions be rolled.
@@ -186,7 +189,7 @@ impl Session {
     }
 
     /// Workers that this connection authorised, in order.
-    pub fn workers(&self) -> &[Arc<str>] {
+    pub fn workers(&self) -> &[Worker] {
         &self.workers
     }
 

@@ -94,10 +94,10 @@ impl Session {
             Ok(submit) => submit,
             Err(error) => return (None, Err(Rejection::other(error.to_string()))),
         };
-        let Some(worker) = self.workers.iter().find(|worker| ***worker == submit.user).cloned() else {
+        let Some(worker) = self.workers.iter().find(|worker| *worker.user == *submit.user) else {
             return (None, Err(Rejection::Unauthorized));
         };
-        (Some(worker), self.check_share(now, &submit))
+        (Some(worker.name.clone()), self.check_share(now, &submit))
     }
 
     fn check_share(&mut self, now: Now, submit: &Submit<'_>) -> Result<Checked, Rejection> {

@@ -106,8 +106,8 @@ fn miner_json(miner: &Miner) -> Value {
     let view = miner.view();
     json!({
         "id": miner.id,
-        "user": view.worker.as_deref(),
-        "worker": view.worker.as_deref(),
+        "user": view.worker.as_ref().map(|worker| &*worker.user),
+        "worker": view.worker.as_ref().map(|worker| &*worker.name),
         "agent": view.firmware.as_deref(),
         "address": miner.address.to_string(),
         "connected_seconds": miner.connected.elapsed().as_secs(),

@@ -65,7 +65,7 @@ impl Shown {
         let mut live = BTreeMap::<Arc<str>, (usize, f64)>::new();
         for miner in self.farm.miners() {
             let view = miner.view();
-            let Some(worker) = view.worker.clone() else { continue };
+            let Some(worker) = view.worker.as_ref().map(|worker| worker.name.clone()) else { continue };
             let (miners, hash_rate) = live.entry(worker).or_default();
             *miners += 1;
             *hash_rate += view.hash_rate;

@@ -66,7 +66,7 @@ impl Shown {
         let rows = miners.iter().take(MAX_ROWS).map(|miner| {
             let view = miner.view();
             [
-                view.worker.as_deref().unwrap_or("(not authorised)").to_owned(),
+                view.worker.as_ref().map_or("(not authorised)", |worker| &*worker.user).to_owned(),
                 view.firmware.as_deref().unwrap_or("unknown").to_owned(),
                 miner.address.to_string(),
                 ago(miner.connected),
@@ -79,7 +79,7 @@ impl Shown {
             ]
         });
         let head = [
-            "worker",
+            "user",
             "firmware",
             "address",
             "connected",

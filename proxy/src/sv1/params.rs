@@ -7,8 +7,8 @@ use bitcoin::hex::FromHex;
 use serde_json::{Map, Value};
 use std::borrow::Cow;
 
-/// Longest user agent and worker name that is kept, in bytes; the rest is cut off.
-pub const MAX_NAME: usize = 64;
+/// Longest user agent and user name that is kept, in bytes; the rest is cut off.
+pub const MAX_NAME: usize = 128;
 
 /// Longest extranonce2 that is read, in bytes.
 pub const MAX_EXTRANONCE2: usize = 16;
@@ -43,7 +43,7 @@ pub struct Authorize {
 /// `mining.submit`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Submit<'a> {
-    /// The worker's name as sent.
+    /// The user name, cut to [`MAX_NAME`] as in [`Authorize`].
     pub user: Cow<'a, str>,
     /// Our job id; `None` if it is no id of ours.
     pub job_id: Option<u32>,
@@ -122,7 +122,11 @@ pub fn submit(params: &str) -> Result<Submit<'_>, ParamsError> {
     let mut next = || texts.next().ok_or_else(bad);
     let (user, job_id, extranonce2, ntime, nonce) = (next()?, next()?, next()?, next()?, next()?);
     Ok(Submit {
-        user,
+        user: if user.len() > MAX_NAME || user.contains(char::is_control) {
+            name(&user).into()
+        } else {
+            user
+        },
         job_id: word(&job_id).ok(),
         extranonce2: Extranonce2::parse(&extranonce2)?,
         ntime: word(&ntime)?,

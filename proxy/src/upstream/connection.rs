@@ -96,7 +96,7 @@ impl<'a> Connection<'a> {
                 self.route.shared = Some(shared);
                 self.told_hash_rate = self.hash_rate();
                 self.trunk.open(SHARED, &self.upstream.user_identity, self.told_hash_rate);
-                self.send().await
+                self.send()
             }
             Mode::NonAggregated => self.ready().await,
         }
@@ -118,7 +118,7 @@ impl<'a> Connection<'a> {
                 () = self.common.shutdown.cancelled(), if !leaving => leave_by = Some(Instant::now() + LINGER),
             }
             self.handle_events().await?;
-            self.send().await?;
+            self.send()?;
             if leave_by.is_some_and(|by| by <= Instant::now() || self.trunk.in_flight() == 0) {
                 return Ok(());
             }
@@ -160,7 +160,7 @@ impl<'a> Connection<'a> {
                 let slot = self.next_slot;
                 self.next_slot += 1;
                 self.feeds.insert(slot, work);
-                let identity = format!("{}.{}", self.upstream.user_identity, trunk::worker(&worker));
+                let identity = format!("{}.{worker}", self.upstream.user_identity);
                 self.trunk.open(slot, &identity, hash_rate);
             }
         }
@@ -272,10 +272,10 @@ impl<'a> Connection<'a> {
         if estimate > 0.0 { estimate } else { self.common.hash_rate }
     }
 
-    async fn send(&mut self) -> anyhow::Result<()> {
+    fn send(&mut self) -> anyhow::Result<()> {
         while let Some(frame) = self.trunk.poll_send() {
             self.link.queue(&frame)?;
         }
-        Ok(self.link.flush().await?)
+        Ok(self.link.try_flush()?)
     }
 }

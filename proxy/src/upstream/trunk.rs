@@ -166,12 +166,7 @@ impl Trunk {
     pub fn submit(&mut self, share: &UpstreamShare, ticket: u64) {
         let (channel, job) = (share.work.channel, &share.work.job);
         let sent = (channel.connection == self.settings.connection).then(|| {
-            self.session.submit(
-                channel.channel_id,
-                job.id(),
-                &share.rolled.choice(),
-                Some(worker(&share.worker)),
-            )
+            self.session.submit(channel.channel_id, job.id(), &share.rolled.choice(), Some(&share.worker))
         });
         match sent {
             Some(Ok(number)) => drop(self.in_flight.insert((channel.channel_id, number), ticket)),
@@ -334,14 +329,6 @@ fn same_but_for_channel(a: &Job, b: &Job) -> bool {
     };
     let tip = |job: &Job| (*job.tip().prev_hash(), job.tip().nbits(), job.tip().min_ntime());
     bodies && a.id() == b.id() && tip(a) == tip(b)
-}
-
-/// The worker as extension 0x0002 carries it, in 32 bytes: what is behind the account, if the whole name is too long.
-pub fn worker(name: &str) -> &str {
-    match name.rsplit_once('.') {
-        Some((_, tail)) if name.len() > 32 && !tail.is_empty() => tail,
-        _ => name,
-    }
 }
 
 #[cfg(test)]

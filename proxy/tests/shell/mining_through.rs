@@ -24,7 +24,7 @@ async fn shares_of_all_miners_go_through_one_channel_with_their_workers_names() 
     assert_eq!(totals["credited"], hub.credited());
     assert!(hub.credits().keys().all(|(identity, _)| identity == "account"), "{:?}", hub.credits());
     let workers = farm.api("workers").await;
-    for name in ["farm.ann", "farm.bob"] {
+    for name in ["ann", "bob"] {
         let at_hub = hub.credits()[&("account".to_owned(), name.to_owned())];
         assert_eq!(by_worker(&workers, name)["credited"], at_hub);
         assert!(at_hub > 0);

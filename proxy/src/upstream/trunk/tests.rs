@@ -1,7 +1,7 @@
 //! A mining server's messages in, work and answers out.
 #![allow(clippy::unwrap_used)]
 
-use super::{Event, worker};
+use super::Event;
 use crate::session::{Outcome, UpstreamShare};
 use crate::testing::{HARDEST, Server, TIME, easiest, start};
 use crate::work::{Rolled, Work};
@@ -138,14 +138,4 @@ fn an_answer_that_comes_after_its_user_has_left_is_closed_again() {
     server.open(now, 4, HARDEST, 16);
     assert_eq!(server.trunk.channels(), 0, "this answered the first request");
     assert_eq!(sent(&mut server).len(), 2, "the second request and a CloseChannel");
-}
-
-#[test]
-fn long_worker_names_are_cut_to_what_is_behind_the_account() {
-    assert_eq!(worker("farm.rig1"), "farm.rig1");
-    assert_eq!(worker("bc1qar0srrr7xfkvy5l643lydnw9re59gtzzwf5mdq.rig1"), "rig1");
-    assert_eq!(
-        worker("bc1qar0srrr7xfkvy5l643lydnw9re59gtzzwf5mdq"),
-        "bc1qar0srrr7xfkvy5l643lydnw9re59gtzzwf5mdq"
-    );
 }
