@@ -2,3 +2,11 @@
 #![allow(clippy::unwrap_used)]
 
 mod chain;
+mod commands;
+mod failover;
+mod hub;
+mod interop;
+mod line;
+mod pages;
+mod readme;
+mod restarts;

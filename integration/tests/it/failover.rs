@@ -1,0 +1,70 @@
+//! A proxy with two hubs: it goes to the second when the first is away, and returns.
+
+use std::time::{Duration, Instant};
+
+use integration::sv1::{Miner, Options};
+use integration::world::chain::ADDRESS;
+use integration::world::{Part, Plan, World, bounded, holds, parts, until};
+
+const BOUND: Duration = Duration::from_secs(180);
+const SOON: Duration = Duration::from_secs(40);
+const FEW_SECONDS: Duration = Duration::from_secs(10);
+
+/// A line whose proxy has a second hub behind the first.
+async fn with_a_second_hub() -> anyhow::Result<(World, Part)> {
+    let mut world = World::start(Plan::default()).await?;
+    let templates = [world.pool.template_provider.upstream()?];
+    let settings = vec![("server_id", 2.into())];
+    let mut second = parts::hub(world.pool.directory(), "hub-2", &world.pool.chain, &templates, settings)?;
+    second.start().await?;
+    world.proxy.kill();
+    let upstreams = [world.pool.hub.upstream()?, second.upstream()?];
+    world.proxy = parts::proxy(world.pool.directory(), "proxy-2", &upstreams, vec![])?;
+    world.proxy.start().await?;
+    Ok((world, second))
+}
+
+async fn shares(hub: &Part) -> anyhow::Result<u64> {
+    Ok(hub.credits().await?.shares)
+}
+
+async fn more_shares_at(hub: &Part) -> anyhow::Result<()> {
+    let before = shares(hub).await?;
+    until("more shares in that hub's ledger", SOON, async || {
+        let now = shares(hub).await?;
+        holds(now > before + 3, format!("{now} after {before}"))
+    })
+    .await
+}
+
+async fn moves_and_returns(follows_extranonce: bool) -> anyhow::Result<()> {
+    let (mut world, second) = with_a_second_hub().await?;
+    let options =
+        Options { follows_extranonce, ..Options::new(world.proxy.address(), format!("{ADDRESS}.ann")) };
+    let miner = Miner::start(options.rate(400_000));
+    more_shares_at(&world.pool.hub).await?;
+    assert_eq!(shares(&second).await?, 0);
+
+    world.pool.hub.kill();
+    let (killed, before) = (Instant::now(), miner.tally().accepted);
+    miner.until("shares at the second hub", SOON, |tally| tally.accepted >= before + 3).await?;
+    assert!(killed.elapsed() < FEW_SECONDS, "three shares took {:?}", killed.elapsed());
+    more_shares_at(&second).await?;
+
+    world.pool.hub.start().await?;
+    more_shares_at(&world.pool.hub).await?;
+    let tally = miner.tally();
+    assert!(tally.rejections() * 5 <= tally.accepted, "too many refused: {tally:?}");
+    assert_eq!(tally.connections, 1, "the miner lost its connection: {tally:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_miner_keeps_its_connection_through_a_fail_over_and_the_return() {
+    bounded(BOUND, moves_and_returns(true)).await.unwrap();
+}
+
+#[tokio::test]
+async fn so_does_a_miner_that_cannot_change_its_extranonce() {
+    bounded(BOUND, moves_and_returns(false)).await.unwrap();
+}
