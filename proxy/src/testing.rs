@@ -14,7 +14,8 @@ use std::time::{Duration, Instant};
 use stratum_core::binary_sv2::Sv2OptionOwned;
 use stratum_core::mining_sv2::{
     CloseChannelOwned, NewExtendedMiningJobOwned, OpenExtendedMiningChannelSuccessOwned,
-    OpenMiningChannelErrorOwned, SetNewPrevHashOwned, SubmitSharesErrorOwned, SubmitSharesSuccess,
+    OpenMiningChannelErrorOwned, SetNewPrevHashOwned, SetTargetOwned, SubmitSharesErrorOwned,
+    SubmitSharesSuccess,
 };
 use stratum_core::parsers_sv2::MiningOwned;
 
@@ -54,13 +55,21 @@ pub(crate) struct Server {
     next_channel: u32,
     next_request: u32,
     next_job: u32,
+    /// Makes jobs differ.
+    content: u8,
 }
 
 impl Server {
     pub(crate) fn new(now: Now, connection: u64) -> Self {
         let repeat = Duration::from_secs(55);
         let settings = trunk::Settings { connection, extranonce2: 8, repeat, job_ids: Arc::default() };
-        Self { trunk: Trunk::new(now, settings, &[2]), next_channel: 2, next_request: 1, next_job: 1 }
+        Self {
+            trunk: Trunk::new(now, settings, &[2]),
+            next_channel: 2,
+            next_request: 1,
+            next_job: 1,
+            content: 0,
+        }
     }
 
     pub(crate) fn say(&mut self, now: Now, message: MiningOwned) {
@@ -95,6 +104,11 @@ impl Server {
 
     /// A job for the whole group, on a new tip if `tip` is given; its id.
     pub(crate) fn job(&mut self, now: Now, tip: Option<u8>, version_rolling_allowed: bool) -> u32 {
+        self.content += 1;
+        self.same_job(now, tip, version_rolling_allowed)
+    }
+
+    fn same_job(&mut self, now: Now, tip: Option<u8>, version_rolling_allowed: bool) -> u32 {
         let job_id = self.next_job;
         self.next_job += 1;
         let min_ntime = if tip.is_some() { None } else { Some(TIME) };
@@ -106,7 +120,7 @@ impl Server {
             version_rolling_allowed,
             merkle_path: vec![[7; 32].into()].try_into().unwrap(),
             coinbase_tx_prefix: vec![1; 60].try_into().unwrap(),
-            coinbase_tx_suffix: vec![0xee; 50].try_into().unwrap(),
+            coinbase_tx_suffix: vec![0xe0 + self.content; 50].try_into().unwrap(),
         };
         self.say(now, MiningOwned::NewExtendedMiningJob(job));
         if let Some(byte) = tip {
@@ -120,6 +134,13 @@ impl Server {
             self.say(now, MiningOwned::SetNewPrevHash(prev_hash));
         }
         job_id
+    }
+
+    /// The channel's last job again, under another id and with another target.
+    pub(crate) fn retarget(&mut self, now: Now, channel_id: u32, target: Target) -> u32 {
+        let maximum_target = target.to_le_bytes().into();
+        self.say(now, MiningOwned::SetTarget(SetTargetOwned { channel_id, maximum_target }));
+        self.same_job(now, None, true)
     }
 
     pub(crate) fn acknowledge(&mut self, now: Now, channel_id: u32, last_sequence_number: u32, count: u32) {

@@ -154,6 +154,12 @@ impl Work {
         }
     }
 
+    /// The same for miners, of a job that differs in nothing that they see.
+    pub fn with_job(&self, job: Arc<Job>) -> Self {
+        let (notify, insert) = (self.notify.clone(), self.insert.clone());
+        Self { id: self.id, channel: self.channel, layout: self.layout, job, notify, insert }
+    }
+
     /// Sends the job to a miner.
     pub fn notify(&self, out: &mut Output, clean: bool) {
         out.notify(&self.notify, &self.insert, clean);

@@ -48,6 +48,17 @@ impl Jobs {
         clean
     }
 
+    /// The job that the miner has last, if it is this one, gets its shares judged and handed on as `work` says.
+    pub(super) fn replace_last(&mut self, work: &Arc<Work>) -> bool {
+        match self.sent.back_mut() {
+            Some(last) if (last.work.id, last.work.channel) == (work.id, work.channel) => {
+                last.work = work.clone();
+                true
+            }
+            _ => false,
+        }
+    }
+
     /// The miner has a new target, which it may apply to the current job.
     pub(super) fn ease(&mut self, target: Target) {
         if let Some(last) = self.sent.back_mut() {

@@ -231,6 +231,9 @@ impl Session {
         if self.pace.settle() {
             self.send_difficulty();
         }
+        if self.jobs.replace_last(&work) {
+            return;
+        }
         let clean = self.jobs.add(work.clone(), self.pace.target());
         work.notify(&mut self.out, clean);
     }

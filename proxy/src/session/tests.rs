@@ -360,3 +360,26 @@ fn a_share_that_was_right_when_its_job_was_sent_stays_right_after_a_harder_diffi
     talk.say(r#"{"id":4,"method":"mining.suggest_difficulty","params":[1000000]}"#);
     assert_eq!(gist(&talk.submit(&work, nonce)), [json!(true)]);
 }
+
+#[test]
+fn a_job_handed_out_again_for_its_target_is_not_sent_again_but_its_shares_count_by_the_new_one() {
+    let now = start();
+    let mut server = Server::new(now, 1);
+    let channel = server.open(now, 0, HARDEST, 16);
+    server.job(now, Some(1), true);
+    let first = server.work(0).unwrap();
+    let mut talk = Talk::mining(now, &first);
+    let again = server.retarget(now, channel, easiest());
+    let lines = talk.apply(server.work(0).as_ref()).unwrap();
+    assert_eq!(
+        gist(&lines),
+        [json!("mining.set_difficulty")],
+        "easier than the miner's own, so the miner follows"
+    );
+    assert_eq!(talk.submit(&first, 0), Vec::<Value>::new(), "heavy now");
+    let job = talk.events().into_iter().find_map(|event| match event {
+        Event::Upstream(share) => Some(share.work.job.id()),
+        _ => None,
+    });
+    assert_eq!(job, Some(again));
+}

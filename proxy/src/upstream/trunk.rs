@@ -235,7 +235,7 @@ impl Trunk {
         match event {
             client::Event::Opened(opened) => self.opened(now, &opened),
             client::Event::OpenFailed { request_id, code } => self.open_failed(request_id, code),
-            client::Event::Job(job) => self.work_on(now, &job, true),
+            client::Event::Job(job) => self.job(now, &job),
             client::Event::WorkLost { channel_id } => self.work_lost(channel_id),
             client::Event::ShareAccepted { channel_id, sequence_number } => {
                 self.answered((channel_id, sequence_number), Outcome::Accepted);
@@ -272,6 +272,19 @@ impl Trunk {
         };
         self.slots.insert(slot, opened.channel_id);
         self.channels.insert(opened.channel_id, Channel { slot, layout, work: None, sent: now.instant });
+    }
+
+    fn job(&mut self, now: Now, job: &Arc<Job>) {
+        let Some(channel) = self.channels.get_mut(&job.channel_id()) else { return };
+        match channel.work.as_ref().filter(|work| same_but_for_target(&work.job, job)) {
+            // Miners go on: some would begin from the start again with a line that says nothing new.
+            Some(work) => {
+                let work = Some(Arc::new(work.with_job(job.clone())));
+                channel.work.clone_from(&work);
+                self.events.push_back(Event::Work { slot: channel.slot, work, is_new: false });
+            }
+            None => self.work_on(now, job, true),
+        }
     }
 
     fn work_on(&mut self, now: Now, job: &Arc<Job>, is_new: bool) {
@@ -320,6 +333,16 @@ impl Trunk {
             self.events.push_back(Event::Answered { ticket, outcome: Outcome::Lost });
         }
     }
+}
+
+/// A server hands a job out again under another id when its target has to change at once.
+fn same_but_for_target(a: &Job, b: &Job) -> bool {
+    let parts = |job: &Job| (job.version(), job.version_rolling(), job.extranonce_size());
+    let tip = |job: &Job| (*job.tip().prev_hash(), job.tip().nbits());
+    parts(a) == parts(b)
+        && tip(a) == tip(b)
+        && a.extranonce_prefix() == b.extranonce_prefix()
+        && a.body() == b.body()
 }
 
 fn same_but_for_channel(a: &Job, b: &Job) -> bool {

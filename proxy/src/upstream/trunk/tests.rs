@@ -139,3 +139,17 @@ fn an_answer_that_comes_after_its_user_has_left_is_closed_again() {
     assert_eq!(server.trunk.channels(), 0, "this answered the first request");
     assert_eq!(sent(&mut server).len(), 2, "the second request and a CloseChannel");
 }
+
+#[test]
+fn a_job_handed_out_again_for_its_target_keeps_its_id_for_miners() {
+    let now = start();
+    let mut server = Server::new(now, 1);
+    let channel = server.open(now, 0, HARDEST, 16);
+    server.job(now, Some(1), true);
+    let first = server.work(0).unwrap();
+    let again = server.retarget(now, channel, easiest());
+    let second = server.work(0).unwrap();
+    assert_eq!((second.id, second.job.id(), second.job.target()), (first.id, again, easiest()));
+    server.job(now, None, true);
+    assert_ne!(server.work(0).unwrap().id, first.id);
+}
