@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup bitcoind peers build demo test lint clean-cache
+.PHONY: help setup bitcoind peers build demo test lint keys clean-cache
 
 # Built programs, wherever cargo puts them.
 programs := $(or $(CARGO_TARGET_DIR),target)/debug
@@ -44,6 +44,9 @@ lint: setup ## formatting, clippy and docs, warnings being errors
 	cargo fmt --check --manifest-path integration/peers/previous-generation/Cargo.toml
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
+
+keys: build ## write the README's tables of settings anew
+	UPDATE_README=1 cargo test -q -p integration --test it --locked -- readme
 
 clean-cache: ## remove what set-up built outside this folder
 	rm -rf "$(cache)"/{bitcoin-core-*,pool_sv2-*,translator_sv2-*,previous-generation-*,sri-build}
