@@ -133,7 +133,7 @@ impl Totals {
         answered.iter().sum::<u64>() + self.in_flight.load(Ordering::Relaxed)
     }
 
-    /// Sum over all workers and labels of one of the names in [`HELP`].
+    /// Sum over all workers and labels of a counter's name.
     pub fn sum(&self, name: &str) -> u64 {
         self.counters.total(name)
     }

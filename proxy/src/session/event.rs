@@ -17,7 +17,7 @@ pub enum Event {
         /// Its hash.
         hash: BlockHash,
     },
-    /// A share at the upstream's target: hand it on, and tell [`Session::answer`] what the upstream says.
+    /// A share at the upstream's target: hand it on, and tell [`Session::answer`](super::Session::answer) what the upstream says.
     Upstream(UpstreamShare),
     /// A share was answered with `true`.
     Accepted {
@@ -30,7 +30,7 @@ pub enum Event {
     Rejected {
         /// Who handed it in; `None` before `mining.authorize`.
         worker: Option<Arc<str>>,
-        /// One of [`Rejection::reason`]'s.
+        /// One of [`Rejection::REASONS`](crate::sv1::Rejection::REASONS).
         reason: &'static str,
     },
 }
@@ -49,7 +49,7 @@ pub enum AcceptedBy {
 /// A share on its way to the upstream.
 #[derive(Clone, Debug)]
 pub struct UpstreamShare {
-    /// For [`Session::answer`].
+    /// For [`Session::answer`](super::Session::answer).
     pub tag: u32,
     /// Who found it.
     pub worker: Arc<str>,

@@ -129,9 +129,11 @@ impl Pace {
         self.target
     }
 
-    /// Hashes a second, for display: from shares, or from the difficulty while there are few.
+    /// Hashes a second, for display and for the upstream's first target: from shares, or from the difficulty while there are few.
+    /// A miner's wish for a high difficulty does not make it fast, so without shares it is no faster than configured.
     pub(super) fn hash_rate(&self, now: Now) -> f64 {
         let assumed = hashes(Work::from_target(self.target)) / self.settings.interval.as_secs_f64();
+        let assumed = assumed.min(self.settings.hash_rate);
         if self.rate.shares < ENOUGH { assumed } else { self.rate.per_second(now.instant) }
     }
 }

@@ -383,3 +383,49 @@ fn a_job_handed_out_again_for_its_target_is_not_sent_again_but_its_shares_count_
     });
     assert_eq!(job, Some(again));
 }
+
+#[test]
+fn a_wish_for_a_high_difficulty_does_not_make_a_miner_fast() {
+    let mut talk = Talk::new(start());
+    talk.say(r#"{"id":1,"method":"mining.configure","params":[["minimum-difficulty"],{"minimum-difficulty.value":1e200}]}"#);
+    talk.say(r#"{"id":2,"method":"mining.subscribe","params":[]}"#);
+    talk.say(r#"{"id":3,"method":"mining.authorize","params":["w","d=1e300"]}"#);
+    let (_, hash_rate) = talk.session.pace(talk.now);
+    assert!(hash_rate <= settings().pace.hash_rate, "{hash_rate}");
+}
+
+#[test]
+fn whatever_a_miner_sends_the_session_answers_in_json_or_ends_by_its_rules() {
+    let lines = [
+        r#"{"id":1,"method":"mining.subscribe","params":["cgminer/4.12.0","0000"]}"#,
+        r#"{"id":2,"method":"mining.authorize","params":["a.w","x,d=1e3"]}"#,
+        r#"{"id":3,"method":"mining.configure","params":[["version-rolling","minimum-difficulty"],{"version-rolling.mask":"1fffe000","minimum-difficulty.value":1}]}"#,
+        r#"{"id":4,"method":"mining.submit","params":["a.w","1","0000000000000000","684ee180","00000000","00002000"]}"#,
+        r#"{"id":5,"method":"mining.suggest_difficulty","params":[1e-5]}"#,
+        r#"{"id":6,"method":"mining.suggest_target","params":["00000000ffff0000000000000000000000000000000000000000000000000000"]}"#,
+    ];
+    let now = start();
+    let work = work(now, easiest());
+    let (mut talk, mut seed, mut answered) = (Talk::mining(now, &work), 7_u64, 0);
+    let mut random = move |below: usize| {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from(seed >> 33).unwrap() % below
+    };
+    for _ in 0..20_000 {
+        let mut line = lines[random(lines.len())].as_bytes().to_vec();
+        for _ in 0..random(4) {
+            let at = random(line.len());
+            match random(3) {
+                0 => line[at] = u8::try_from(random(256)).unwrap(),
+                1 => drop(line.splice(at..at, [b"\"[]{},0e-"[random(9)]])),
+                _ => drop(line.drain(at..(at + random(8)).min(line.len()))),
+            }
+        }
+        if talk.session.handle_line(talk.now, &line).is_err() {
+            talk = Talk::mining(now, &work);
+        }
+        answered += talk.heard().len();
+        talk.events();
+    }
+    assert!(answered > 15_000, "{answered}");
+}

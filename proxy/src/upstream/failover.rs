@@ -2,7 +2,7 @@
 //!
 //! Upstreams stand in order of preference. The first that is ready is active. While a later one is active, the ones before
 //! it are tried again, and miners return when such a one has been ready without a break for a while. A later one is tried
-//! only after the one before it has failed, or has not become ready within [`PATIENCE`].
+//! only after the one before it has failed, or has not become ready within three seconds.
 
 use std::time::{Duration, Instant};
 

@@ -112,6 +112,9 @@ impl Health {
     }
 
     pub(super) fn work(&self, work: &Work) {
+        if self.lock().job.as_ref().is_some_and(|job| (job.id, job.upstream_id) == (work.id, work.job.id())) {
+            return;
+        }
         let tip = work.job.tip();
         let mut prev_hash = *tip.prev_hash();
         prev_hash.reverse();
