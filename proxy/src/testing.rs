@@ -55,6 +55,8 @@ pub(crate) struct Server {
     next_channel: u32,
     next_request: u32,
     next_job: u32,
+    /// Earliest time in jobs of the tip at hand.
+    pub(crate) earliest: u32,
     /// Makes jobs differ.
     content: u8,
 }
@@ -69,6 +71,7 @@ impl Server {
             next_request: 1,
             next_job: 1,
             content: 0,
+            earliest: TIME,
         }
     }
 
@@ -111,7 +114,7 @@ impl Server {
     fn same_job(&mut self, now: Now, tip: Option<u8>, version_rolling_allowed: bool) -> u32 {
         let job_id = self.next_job;
         self.next_job += 1;
-        let min_ntime = if tip.is_some() { None } else { Some(TIME) };
+        let min_ntime = if tip.is_some() { None } else { Some(self.earliest) };
         let job = NewExtendedMiningJobOwned {
             channel_id: 1,
             job_id,

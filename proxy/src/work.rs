@@ -72,6 +72,8 @@ pub struct Work {
     pub layout: Layout,
     /// The upstream's job.
     pub job: Arc<Job>,
+    /// Where miners' clocks start, seconds since 1970.
+    pub ntime: u32,
     /// The job's line, shared by all channels that have the job.
     notify: Notify,
     /// Hex of the upstream's extranonce prefix and the padding: what stands at the end of coinb1.
@@ -139,46 +141,24 @@ impl Rolled {
 }
 
 impl Work {
-    /// Work on `job`, to be told to miners as `id` by `notify`.
-    pub fn new(id: u32, connection: u64, layout: Layout, job: Arc<Job>, notify: Notify) -> Self {
+    /// Work on `job`, to be told to miners by `line`.
+    pub fn new(line: &Line, connection: u64, layout: Layout, job: Arc<Job>) -> Self {
         let mut insert = String::new();
         push_hex(&mut insert, job.extranonce_prefix());
         push_hex(&mut insert, &vec![0; layout.padding]);
-        Self {
-            id,
-            channel: ChannelKey { connection, channel_id: job.channel_id() },
-            layout,
-            job,
-            notify,
-            insert,
-        }
+        let channel = ChannelKey { connection, channel_id: job.channel_id() };
+        Self { id: line.id, channel, layout, job, ntime: line.ntime, notify: line.notify.clone(), insert }
     }
 
     /// The same for miners, of a job that differs in nothing that they see.
     pub fn with_job(&self, job: Arc<Job>) -> Self {
-        let (notify, insert) = (self.notify.clone(), self.insert.clone());
-        Self { id: self.id, channel: self.channel, layout: self.layout, job, notify, insert }
+        let Self { id, channel, layout, ntime, .. } = *self;
+        Self { id, channel, layout, job, ntime, notify: self.notify.clone(), insert: self.insert.clone() }
     }
 
     /// Sends the job to a miner.
     pub fn notify(&self, out: &mut Output, clean: bool) {
         out.notify(&self.notify, &self.insert, clean);
-    }
-
-    /// The line of a job, the same for all channels that have it; miners' clocks start at `ntime`, or at the job's earliest
-    /// time if that is later. `None` for a job of a standard channel.
-    pub fn line(id: u32, job: &Job, ntime: u32) -> Option<Notify> {
-        let body = job.body()?;
-        Some(Notify::new(&NotifyFields {
-            job_id: id,
-            prev_hash: *job.tip().prev_hash(),
-            coinbase_prefix: &body.coinbase_prefix,
-            coinbase_suffix: &body.coinbase_suffix,
-            merkle_path: &body.merkle_path,
-            version: job.version(),
-            nbits: job.tip().nbits(),
-            ntime: ntime.max(job.tip().min_ntime()),
-        }))
     }
 
     /// Everything behind the upstream's prefix, for a miner's two parts.
@@ -193,6 +173,39 @@ impl Work {
     /// Whether both are on the same chain tip of the same upstream channel.
     pub fn same_tip(&self, other: &Self) -> bool {
         self.channel == other.channel && self.job.tip().prev_hash() == other.job.tip().prev_hash()
+    }
+}
+
+/// A job's line, the same for all channels that have the job.
+#[derive(Debug)]
+pub struct Line {
+    id: u32,
+    ntime: u32,
+    notify: Notify,
+}
+
+impl Line {
+    /// The line of `job` as `id`; miners' clocks start at `ntime`, or at the job's earliest time if that is later.
+    /// `None` for a job of a standard channel.
+    pub fn new(id: u32, job: &Job, ntime: u32) -> Option<Self> {
+        let (body, tip) = (job.body()?, job.tip());
+        let ntime = ntime.max(tip.min_ntime());
+        let notify = Notify::new(&NotifyFields {
+            job_id: id,
+            prev_hash: *tip.prev_hash(),
+            coinbase_prefix: &body.coinbase_prefix,
+            coinbase_suffix: &body.coinbase_suffix,
+            merkle_path: &body.merkle_path,
+            version: job.version(),
+            nbits: tip.nbits(),
+            ntime,
+        });
+        Some(Self { id, ntime, notify })
+    }
+
+    /// Where miners' clocks start.
+    pub fn ntime(&self) -> u32 {
+        self.ntime
     }
 }
 

@@ -5,8 +5,7 @@
 
 use crate::session::Outcome;
 use crate::session::UpstreamShare;
-use crate::sv1::Notify;
-use crate::work::{JobIds, Layout, Work};
+use crate::work::{JobIds, Layout, Line, Work};
 use bitcoin::Target;
 use link::{Frame, Received};
 use mining::Now;
@@ -75,8 +74,8 @@ pub struct Trunk {
     slots: HashMap<u64, u32>,
     /// By channel and sequence number.
     in_flight: HashMap<(u32, u32), u64>,
-    /// The last line made: channels of a group have the same.
-    line: Option<Line>,
+    /// The last line made, and of what: channels of a group have the same.
+    line: Option<(Line, Arc<Job>)>,
     look: Instant,
     events: VecDeque<Event>,
 }
@@ -96,13 +95,6 @@ struct Channel {
     layout: Layout,
     work: Option<Arc<Work>>,
     sent: Instant,
-}
-
-#[derive(Debug)]
-struct Line {
-    id: u32,
-    notify: Notify,
-    job: Arc<Job>,
 }
 
 impl Trunk {
@@ -193,9 +185,6 @@ impl Trunk {
         let due =
             |channel: &Channel| channel.work.clone().filter(|_| old.is_some_and(|old| channel.sent <= old));
         let again: Vec<_> = self.channels.values().filter_map(due).collect();
-        if !again.is_empty() {
-            self.line = None;
-        }
         for work in again {
             self.work_on(now, &work.job, false);
         }
@@ -276,37 +265,38 @@ impl Trunk {
 
     fn job(&mut self, now: Now, job: &Arc<Job>) {
         let Some(channel) = self.channels.get_mut(&job.channel_id()) else { return };
-        match channel.work.as_ref().filter(|work| same_but_for_target(&work.job, job)) {
-            // Miners go on: some would begin from the start again with a line that says nothing new.
-            Some(work) => {
+        let same = channel.work.as_ref().filter(|work| same_but_for_target(&work.job, job));
+        match same {
+            // Miners go on: many would begin from the start again with a line that says nothing new.
+            Some(work) if job.tip().min_ntime() <= work.ntime => {
                 let work = Some(Arc::new(work.with_job(job.clone())));
                 channel.work.clone_from(&work);
                 self.events.push_back(Event::Work { slot: channel.slot, work, is_new: false });
             }
+            Some(_) => self.work_on(now, job, false),
             None => self.work_on(now, job, true),
         }
     }
 
+    /// Sends miners a line. Where they had the same work before (not `is_new`), their clocks start later than then: they
+    /// begin anew, and would find the same shares again.
     fn work_on(&mut self, now: Now, job: &Arc<Job>, is_new: bool) {
-        let Some((id, notify)) = self.line(now, job) else { return };
         let Some(channel) = self.channels.get_mut(&job.channel_id()) else { return };
-        let work = Work::new(id, self.settings.connection, channel.layout, job.clone(), notify);
-        let work = Some(Arc::new(work));
+        let before = channel.work.as_ref().filter(|_| !is_new);
+        let earliest = before.map_or(0, |work| work.ntime.saturating_add(1));
+        let cached = self.line.take();
+        self.line = cached
+            .filter(|(line, of)| same_but_for_channel(of, job) && line.ntime() >= earliest)
+            .or_else(|| {
+                let elapsed = now.instant.saturating_duration_since(job.tip().received()).as_secs();
+                let ntime = job.tip().min_ntime().saturating_add(u32::try_from(elapsed).unwrap_or(u32::MAX));
+                let line = Line::new(self.settings.job_ids.next(), job, ntime.max(earliest))?;
+                Some((line, job.clone()))
+            });
+        let Some((line, _)) = &self.line else { return };
+        let work = Some(Arc::new(Work::new(line, self.settings.connection, channel.layout, job.clone())));
         (channel.work, channel.sent) = (work.clone(), now.instant);
         self.events.push_back(Event::Work { slot: channel.slot, work, is_new });
-    }
-
-    /// A job's id and line: those made last if the job is the same but for its channel.
-    fn line(&mut self, now: Now, job: &Arc<Job>) -> Option<(u32, Notify)> {
-        if let Some(line) = self.line.as_ref().filter(|line| same_but_for_channel(&line.job, job)) {
-            return Some((line.id, line.notify.clone()));
-        }
-        let elapsed = now.instant.saturating_duration_since(job.tip().received()).as_secs();
-        let ntime = job.tip().min_ntime().saturating_add(u32::try_from(elapsed).unwrap_or(u32::MAX));
-        let id = self.settings.job_ids.next();
-        let notify = Work::line(id, job, ntime)?;
-        self.line = Some(Line { id, notify: notify.clone(), job: job.clone() });
-        Some((id, notify))
     }
 
     fn work_lost(&mut self, channel_id: u32) {

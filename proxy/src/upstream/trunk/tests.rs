@@ -153,3 +153,20 @@ fn a_job_handed_out_again_for_its_target_keeps_its_id_for_miners() {
     server.job(now, None, true);
     assert_ne!(server.work(0).unwrap().id, first.id);
 }
+
+#[test]
+fn a_job_handed_out_again_with_a_later_earliest_time_goes_to_miners_with_a_later_time() {
+    let now = start();
+    let mut server = Server::new(now, 1);
+    let channel = server.open(now, 0, HARDEST, 16);
+    server.job(now, Some(1), true);
+    let first = server.work(0).unwrap();
+    server.earliest = TIME + 1;
+    server.retarget(now, channel, easiest());
+    let second = server.work(0).unwrap();
+    assert_ne!(second.id, first.id);
+    assert_eq!((first.ntime, second.ntime), (TIME, TIME + 1));
+    server.earliest = TIME + 9;
+    server.job(now, None, true);
+    assert_eq!(server.work(0).unwrap().ntime, TIME + 9);
+}
