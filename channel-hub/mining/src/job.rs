@@ -106,6 +106,21 @@ impl Job {
         })
     }
 
+    /// The same work as `id` under `tip`, which has the same block before it.
+    pub fn again(&self, id: u32, tip: Arc<Tip>) -> Self {
+        Self {
+            id,
+            template: self.template,
+            version: self.version,
+            version_rolling: self.version_rolling,
+            coinbase: self.coinbase.clone(),
+            coinbase_value: self.coinbase_value,
+            merkle_path: self.merkle_path.clone(),
+            tip: Some(tip),
+            frames: Default::default(),
+        }
+    }
+
     /// What miners call it.
     pub const fn id(&self) -> u32 {
         self.id

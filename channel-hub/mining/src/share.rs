@@ -83,9 +83,7 @@ pub fn check_version(version: u32, job: u32, rolling_allowed: bool) -> Result<()
 /// the time that has passed since the tip came added. A miner that rolls time stays far below; one that
 /// stamps its wall clock does too.
 pub fn check_time(ntime: u32, tip: &Tip, now: Now) -> Result<(), Rejection> {
-    let elapsed = now.instant.saturating_duration_since(tip.received()).as_secs();
-    let elapsed = u32::try_from(elapsed).unwrap_or(u32::MAX);
-    let latest = tip.min_ntime().saturating_add(elapsed).saturating_add(MAX_FUTURE_BLOCK_TIME);
+    let latest = tip.ntime_at(now.instant).saturating_add(MAX_FUTURE_BLOCK_TIME);
     if (tip.min_ntime()..=latest).contains(&ntime) { Ok(()) } else { Err(Rejection::InvalidTime) }
 }
 

@@ -53,6 +53,18 @@ impl Tip {
         self.received
     }
 
+    /// What `min_ntime` has become with the time that has passed, in seconds since 1970: where a job begins that has
+    /// the content of an earlier one, so that a miner which starts over does not find the same shares again.
+    pub fn ntime_at(&self, now: Instant) -> u32 {
+        let elapsed = now.saturating_duration_since(self.received).as_secs();
+        self.min_ntime.saturating_add(u32::try_from(elapsed).unwrap_or(u32::MAX))
+    }
+
+    /// The same tip with [`Self::ntime_at`] as its smallest nTime.
+    pub fn moved_on(&self, now: Instant) -> Self {
+        Self::new(self.prev_hash, self.nbits, self.ntime_at(now), now)
+    }
+
     /// SetNewPrevHash that makes `job_id` the job of this tip. Connections send the same bytes to the same
     /// [`Address`], so those are kept; another address or job id is encoded anew.
     pub(crate) fn frame(&self, to: Address, job_id: u32) -> Frame {

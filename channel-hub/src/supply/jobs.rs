@@ -106,8 +106,7 @@ impl Jobs {
         let outputs = self.reward.outputs(template.coinbase_tx_value_remaining);
         let recipe = Recipe { outputs: &outputs, tag: &self.tag, version_rolling: true };
         let job = Arc::new(Job::new(self.next_id, connection, template, &recipe, tip.clone())?);
-        self.next_id = (self.next_id + 1) % FIRST_SESSION_JOB_ID;
-        self.next_id = self.next_id.max(1);
+        self.count_id();
         let source = &mut self.sources[provider];
         match tip {
             Some(tip) => source.active = Some((Arc::clone(&job), tip)),
@@ -146,9 +145,27 @@ impl Jobs {
             return Vec::new();
         }
         let Some(provider) = self.choice.in_use() else { return Vec::new() };
+        self.refresh(now, provider);
         let mut outcomes = vec![Outcome::Switched(provider)];
         outcomes.extend(self.sources[provider].publish_all());
         outcomes
+    }
+
+    /// Two providers at one node have the same templates. So that miners do not search again what they have searched
+    /// on the other one's job, a job that is not new begins at a later time, and under an id of its own.
+    fn refresh(&mut self, now: Instant, provider: usize) {
+        let Some((job, tip)) = &self.sources[provider].active else { return };
+        if tip.ntime_at(now) == tip.min_ntime() {
+            return;
+        }
+        let tip = Arc::new(tip.moved_on(now));
+        let job = Arc::new(job.again(self.next_id, Arc::clone(&tip)));
+        self.sources[provider].active = Some((job, tip));
+        self.count_id();
+    }
+
+    fn count_id(&mut self) {
+        self.next_id = ((self.next_id + 1) % FIRST_SESSION_JOB_ID).max(1);
     }
 
     fn candidates(&self) -> Vec<Option<Candidate>> {
@@ -309,6 +326,21 @@ mod tests {
     }
 
     #[test]
+    fn a_job_that_is_taken_over_begins_at_a_later_time_under_an_id_of_its_own() {
+        let mut world = World::new();
+        world.publish(0, 5);
+        world.publish(1, 5);
+        world.now += std::time::Duration::from_secs(7);
+        let outcomes = world.jobs.down(world.now, 0);
+        let job = outcomes.iter().find_map(|outcome| match outcome {
+            Outcome::Publish(WorkUpdate::Job(job)) => Some(Arc::clone(job)),
+            _ => None,
+        });
+        let job = job.unwrap();
+        assert_eq!((job.id(), job.tip().unwrap().min_ntime()), (3, 1_700_000_007));
+    }
+
+    #[test]
     fn the_first_provider_is_returned_to_when_it_has_been_back_for_a_while() {
         let mut world = World::new();
         world.publish(0, 5);
@@ -322,7 +354,7 @@ mod tests {
             world.now += STEADY;
             let outcomes = world.jobs.handle_timeout(world.now);
             if !outcomes.is_empty() {
-                assert_eq!(shown(outcomes), ["use 0", "F5", "T5"]);
+                assert_eq!(shown(outcomes), ["use 0", "J5"]);
             }
         }
         assert_eq!(world.jobs.in_use(), Some(0));

@@ -87,7 +87,7 @@ impl CurrentWork {
     }
 }
 
-/// Whether miners need not hear of `new`.
+/// Whether miners need not hear of `new`: a later `min_ntime` comes with the job itself.
 fn same_tip(old: &Tip, new: &Tip) -> bool {
-    old.prev_hash() == new.prev_hash() && old.nbits() == new.nbits() && old.min_ntime() == new.min_ntime()
+    old.prev_hash() == new.prev_hash() && old.nbits() == new.nbits() && old.min_ntime() <= new.min_ntime()
 }

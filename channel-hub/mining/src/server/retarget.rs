@@ -64,7 +64,9 @@ impl Session {
         channel.vardiff.restart(now.instant);
         self.out.push_back(set_target(channel_id, target));
         self.events.push_back(Event::Target { channel_id, target });
-        self.hand_out_again(channel_id);
+        if let Some((_, tip)) = self.current.active() {
+            self.hand_out_again(channel_id, tip.ntime_at(now.instant));
+        }
     }
 
     /// Always answers: with SetTarget, even if nothing changed, or with UpdateChannel.Error.

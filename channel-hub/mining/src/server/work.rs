@@ -64,7 +64,9 @@ impl Session {
             channel_id,
             extranonce_prefix,
         })));
-        self.hand_out_again(channel_id);
+        if let Some((_, tip)) = self.current.active() {
+            self.hand_out_again(channel_id, tip.min_ntime());
+        }
         true
     }
 
@@ -84,14 +86,14 @@ impl Session {
     }
 
     /// Hands the current job out to one channel under an id of this session, so that what changed for the
-    /// channel holds at once.
-    pub(super) fn hand_out_again(&mut self, channel_id: u32) {
+    /// channel holds at once. Where the extranonce prefix is the same as before, `min_ntime` should not be.
+    pub(super) fn hand_out_again(&mut self, channel_id: u32, min_ntime: u32) {
         let Some((job, tip)) = self.current.active() else { return };
         let Some(channel) = self.channels.get_mut(&channel_id) else { return };
         let id = self.next_session_job_id;
         self.next_session_job_id = id.checked_add(1).unwrap_or(FIRST_SESSION_JOB_ID);
         channel.assign(id, job, tip, self.config.max_jobs);
-        let min_ntime = Some(tip.min_ntime());
+        let min_ntime = Some(min_ntime);
         self.out.push_back(match channel.newest_root() {
             Some(root) => standard_frame(channel_id, id, job, min_ntime, root),
             None => job.encode(channel_id, id, min_ntime),

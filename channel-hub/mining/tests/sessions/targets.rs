@@ -48,6 +48,8 @@ fn a_fast_miner_gets_a_harder_target_together_with_a_job_and_old_shares_keep_the
     assert!(hard < easy);
     assert_ne!(pair.job(2).id(), old.id());
     assert!(!pair.job(2).is_new_block());
+    let begins = pair.job(2).tip().min_ntime();
+    assert_eq!(begins, old.tip().min_ntime() + 2, "who starts over does not find the same shares again");
     let late = (100..).map(|seed| grind(&old, seed)).find(|found| hash_of(&old, found) > hard).unwrap();
     assert_eq!(accepted(&pair.submit(2, &late)), 1);
     assert_eq!(pair.credited().last().unwrap().work, Work::from_target(easy));
