@@ -217,10 +217,12 @@ impl Finds {
 
     /// Not in the best chain: it may come back until the best chain has left it behind.
     async fn look_after_orphan(&self, block: &StoredBlock) {
-        if let Ok(info) = self.node.blockchain_info().await
-            && i64::from(info.blocks) >= i64::from(block.height) + CONFIRMED
-        {
+        let Ok(info) = self.node.blockchain_info().await else { return };
+        if i64::from(info.blocks) >= i64::from(block.height) + CONFIRMED {
             self.become_state(block, BlockState::Stale);
+        } else if block.state != BlockState::Pending {
+            tracing::warn!(hash = block.hash, height = block.height, "found block has left the best chain");
+            self.set_state(&block.hash, BlockState::Pending);
         }
     }
 
@@ -237,17 +239,19 @@ impl Finds {
     }
 
     fn become_state(&self, block: &StoredBlock, state: BlockState) {
-        if block.state == state || !self.is_news(block, &state) {
+        if block.state == state {
             return;
         }
-        let (hash, height) = (&block.hash, block.height);
-        match &state {
-            BlockState::Rejected(reason) => {
-                tracing::error!(%hash, height, reason, "the node rejects a found block")
+        if self.is_news(block, &state) {
+            let (hash, height) = (&block.hash, block.height);
+            match &state {
+                BlockState::Rejected(reason) => {
+                    tracing::error!(%hash, height, reason, "the node rejects a found block")
+                }
+                state => tracing::info!(%hash, height, state = state.name(), "found block"),
             }
-            state => tracing::info!(%hash, height, state = state.name(), "found block"),
         }
-        self.set_state(hash, state);
+        self.set_state(&block.hash, state);
     }
 
     /// Each state of a block is logged and counted once, though two tasks may learn of it.

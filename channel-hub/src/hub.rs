@@ -158,7 +158,8 @@ pub async fn run(config: Config, context: Context, listener: TcpListener) -> any
 
 fn describe(counters: &service::Counters) {
     counters.describe("shares_rejected", "Shares rejected, by reason");
-    counters.describe("worker_shares_rejected", "Shares rejected, by hasher, worker and reason");
+    counters.describe("worker_shares_rejected", "Shares rejected, by hasher and worker");
+    counters.describe("worker_shares_rejected_by_reason", "Shares rejected, by hasher, worker and reason");
 }
 
 fn server(config: &Config) -> Server {

@@ -82,6 +82,13 @@ async fn a_block_goes_to_its_provider_and_whole_to_the_node_and_again_after_a_re
     let again = until("the node has it again", async || node.blocks().remove(&hash)).await;
     assert_eq!(again, block, "what the node lacks after a restart is handed in again");
     hub.stop().await;
+
+    for (confirmations, state) in [(-1, "pending"), (1, "accepted"), (6, "confirmed")] {
+        node.confirm(confirmations);
+        let hub = RunningHub::start(dir.path(), &[&provider.address], &node.url).await;
+        until(state, async || (hub.api("blocks").await[0]["state"] == state).then_some(())).await;
+        hub.stop().await;
+    }
 }
 
 #[tokio::test]
@@ -132,6 +139,10 @@ async fn miners_stay_when_the_template_provider_goes_and_the_next_one_takes_over
     })
     .await;
     assert_eq!(rejected, 1);
+    let workers = hub.api("workers").await;
+    assert_eq!((&workers[0]["worker"], &workers[0]["rejected"]), (&"".into(), &1.into()));
+    let metrics = hub.text("/metrics").await;
+    assert!(metrics.contains("worker_shares_rejected_by_reason_total{"), "{metrics}");
     hub.stop().await;
 }
 

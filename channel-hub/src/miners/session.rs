@@ -247,8 +247,10 @@ impl Driver {
         counter.add(1);
         if let Some(owner) = self.owners.get_mut(&channel_id) {
             let (hasher, worker) = (Arc::clone(owner.hasher()), owner.worker(worker));
-            let labels = [("hasher", &*hasher), ("worker", &*worker), ("reason", reason.code())];
-            counters.counter("worker_shares_rejected", &labels).add(1);
+            let [hasher, worker] = [("hasher", &*hasher), ("worker", &*worker)];
+            counters.counter("worker_shares_rejected", &[hasher, worker]).add(1);
+            let by_reason = [hasher, worker, ("reason", reason.code())];
+            counters.counter("worker_shares_rejected_by_reason", &by_reason).add(1);
         }
         self.channel(channel_id, |channel| channel.rejected += 1);
         tracing::trace!(channel_id, %reason, "share rejected");

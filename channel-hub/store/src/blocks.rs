@@ -36,9 +36,9 @@ pub struct StoredBlock {
 /// What became of a found block.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BlockState {
-    /// Kept and handed out; no node has confirmed that it has it.
+    /// Kept and handed out; the hub's node has not told that it has it, or has it off its best chain.
     Pending,
-    /// The hub's node has taken it.
+    /// The hub's node has taken it, into its best chain as far as it was asked.
     Accepted,
     /// The hub's node calls it invalid, and why.
     Rejected(String),

@@ -1,6 +1,7 @@
 //! A bitcoind: as much of its JSON-RPC as the hub uses.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bitcoin::Block;
@@ -13,6 +14,7 @@ use tokio::task::JoinHandle;
 pub(crate) struct Node {
     pub(crate) url: String,
     blocks: Blocks,
+    confirmations: Arc<AtomicI64>,
     task: JoinHandle<()>,
 }
 
@@ -24,13 +26,19 @@ impl Node {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let blocks = Blocks::default();
-        let task = tokio::spawn(accept(listener, Arc::clone(&blocks)));
-        Self { url, blocks, task }
+        let confirmations = Arc::new(AtomicI64::new(1));
+        let task = tokio::spawn(accept(listener, Arc::clone(&blocks), Arc::clone(&confirmations)));
+        Self { url, blocks, confirmations, task }
     }
 
     /// What was handed in, by hash.
     pub(crate) fn blocks(&self) -> HashMap<String, Block> {
         self.blocks.lock().unwrap().clone()
+    }
+
+    /// What it says of every block that it has; -1: not in its best chain.
+    pub(crate) fn confirm(&self, confirmations: i64) {
+        self.confirmations.store(confirmations, Ordering::Relaxed);
     }
 
     /// It loses what it had.
@@ -45,15 +53,15 @@ impl Drop for Node {
     }
 }
 
-async fn accept(listener: TcpListener, blocks: Blocks) {
+async fn accept(listener: TcpListener, blocks: Blocks, confirmations: Arc<AtomicI64>) {
     loop {
         let (socket, _) = listener.accept().await.unwrap();
-        tokio::spawn(serve(socket, Arc::clone(&blocks)));
+        tokio::spawn(serve(socket, Arc::clone(&blocks), Arc::clone(&confirmations)));
     }
 }
 
 /// HTTP/1.1 with Content-Length, as the hub's client speaks it.
-async fn serve(socket: TcpStream, blocks: Blocks) -> std::io::Result<()> {
+async fn serve(socket: TcpStream, blocks: Blocks, confirmations: Arc<AtomicI64>) -> std::io::Result<()> {
     let mut socket = BufReader::new(socket);
     loop {
         let mut length = 0;
@@ -72,7 +80,7 @@ async fn serve(socket: TcpStream, blocks: Blocks) -> std::io::Result<()> {
         let mut body = vec![0; length];
         socket.read_exact(&mut body).await?;
         let request: Value = serde_json::from_slice(&body).unwrap();
-        let answer = answer(&request, &blocks).to_string();
+        let answer = answer(&request, &blocks, confirmations.load(Ordering::Relaxed)).to_string();
         let head = format!(
             "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
             answer.len()
@@ -82,7 +90,7 @@ async fn serve(socket: TcpStream, blocks: Blocks) -> std::io::Result<()> {
     }
 }
 
-fn answer(request: &Value, blocks: &Blocks) -> Value {
+fn answer(request: &Value, blocks: &Blocks, confirmations: i64) -> Value {
     let id = &request["id"];
     let mut blocks = blocks.lock().unwrap();
     match request["method"].as_str().unwrap() {
@@ -94,19 +102,23 @@ fn answer(request: &Value, blocks: &Blocks) -> Value {
             json!({ "id": id, "error": null, "result": if known { json!("duplicate") } else { Value::Null } })
         }
         "getblockheader" => match blocks.get(request["params"][0].as_str().unwrap()) {
-            Some(_) => header(id),
+            Some(_) => header(id, confirmations),
             None => {
                 json!({ "id": id, "result": null, "error": { "code": -5, "message": "Block not found" } })
             }
         },
+        "getblockchaininfo" => json!({ "id": id, "error": null, "result": {
+            "chain": "regtest", "blocks": 100, "headers": 100, "bestblockhash": "00".repeat(32),
+            "initialblockdownload": false,
+        }}),
         _ => json!({ "id": id, "result": null, "error": { "code": -28, "message": "Loading…" } }),
     }
 }
 
-fn header(id: &Value) -> Value {
+fn header(id: &Value, confirmations: i64) -> Value {
     let hash = "00".repeat(32);
     json!({ "id": id, "error": null, "result": {
-        "hash": hash, "confirmations": 1, "height": 5, "version": 1, "merkleroot": hash, "time": 1, "mediantime": 1,
+        "hash": hash, "confirmations": confirmations, "height": 5, "version": 1, "merkleroot": hash, "time": 1, "mediantime": 1,
         "nonce": 1, "bits": "207fffff", "difficulty": 1.0, "nTx": 1, "previousblockhash": hash,
     }})
 }
