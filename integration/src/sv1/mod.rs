@@ -5,11 +5,14 @@
 //! | `session` | one connection's protocol state, without sockets or clocks |
 //! | `miner` | the driver: TCP, threads, reconnects |
 //! | `wire` | a bare connection, for tests that misbehave on purpose |
+//! | `desk` | a miner done by hand on a bare connection |
 
+mod desk;
 mod miner;
 mod notify;
 mod session;
 mod wire;
 
+pub use desk::{Desk, Submission};
 pub use miner::{Miner, Options};
 pub use wire::Wire;

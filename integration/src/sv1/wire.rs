@@ -68,6 +68,20 @@ impl Wire {
         }
     }
 
+    /// The newest notification of this method: waits for one, then takes what has come already.
+    ///
+    /// # Errors
+    /// None comes within `deadline`.
+    pub async fn newest(&mut self, method: &str, deadline: Duration) -> anyhow::Result<Value> {
+        let mut newest = timeout(deadline, self.notification(method)).await??;
+        while let Some(message) = self.notifications.pop_front() {
+            if message["method"] == method {
+                newest = message;
+            }
+        }
+        Ok(newest)
+    }
+
     /// Whether the server still holds the connection after `time` without a word from us.
     pub async fn stays_open(&mut self, time: Duration) -> bool {
         let silent = async {

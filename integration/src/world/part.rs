@@ -24,6 +24,9 @@ pub struct Part {
     http: reqwest::Client,
 }
 
+/// Ours in detail, other crates' only what matters.
+const LOG: &str =
+    "info,template_provider=debug,channel_hub=debug,proxy=debug,link=debug,store=debug,service=debug";
 const START: Duration = Duration::from_secs(30);
 const ANSWER: Duration = Duration::from_secs(5);
 
@@ -51,7 +54,7 @@ impl Part {
         part.set("data_dir", own.join("data").display().to_string())?;
         part.set(listen_key, part.listen.address())?;
         part.set("page.listen", part.page.address())?;
-        part.set("log.level", "debug")?;
+        part.set("log.level", LOG)?;
         for (key, value) in settings {
             part.set(key, value)?;
         }

@@ -24,7 +24,7 @@ pub struct Process {
 }
 
 /// Lines of a log that a panic shows.
-const SHOWN: usize = 40;
+const SHOWN: usize = 30;
 
 impl Process {
     /// Describes a program; its output goes to `log`. Nothing runs yet.

@@ -1,6 +1,7 @@
 //! Tests with real programs: bitcoind, the template provider, the hub, the proxy, and peers that are not ours.
 #![allow(clippy::unwrap_used)]
 
+mod blocks;
 mod chain;
 mod commands;
 mod failover;
@@ -9,4 +10,5 @@ mod interop;
 mod line;
 mod pages;
 mod readme;
+mod rejections;
 mod restarts;

@@ -22,8 +22,7 @@ fn the_readme_lists_every_setting_as_the_programs_have_it() {
 }
 
 fn keys(program: &str) -> String {
-    let output =
-        Command::new(ours(program).unwrap()).args(["--print-keys", "markdown"]).output().unwrap();
+    let output = Command::new(ours(program).unwrap()).args(["--print-keys", "markdown"]).output().unwrap();
     assert!(output.status.success());
     String::from_utf8(output.stdout).unwrap()
 }
