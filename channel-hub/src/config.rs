@@ -37,7 +37,7 @@ pub const KEYS: &[Key] = &[
     Key::new("minimum_difficulty", "1024.0", "No share is easier than this, whatever the hash rate."),
     Key::new("accounts", "true", "Whether user names that are no addresses are credited, as accounts."),
     Key::new("journal_hours", "0", "Keeps every single share this long beside the totals; 0 keeps none."),
-    Key::new("max_connections", "10000", "Most connections at a time; more are closed at once."),
+    Key::new("max_connections", "10000", "Most connections at a time. One more takes the place of one without a mining channel, or is closed at once."),
     Key::new("max_connections_per_address", "10000", "Most connections at a time from one IP address."),
     Key::new("max_channels_per_connection", "4096", "Most mining channels that one connection may open."),
     Key::list(

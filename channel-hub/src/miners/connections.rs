@@ -1,16 +1,23 @@
 //! Who is connected: counted for the bounds, described for the pages.
+//!
+//! A connection without a mining channel may stay: a proxy waits so for its first miner. But where a bound is
+//! reached it gives way to one that may want to mine.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use link::Peer;
 use mining::Target;
 use mining::server::ChannelKind;
+use tokio_util::sync::CancellationToken;
 
 use crate::config::Limits;
+
+/// How long a connection without a mining channel keeps its place when somebody else wants it.
+const UNUSED: Duration = Duration::from_secs(60);
 
 /// Everybody who is connected.
 #[derive(Debug)]
@@ -42,6 +49,8 @@ pub struct Connection {
     pub address: SocketAddr,
     /// When it came.
     pub since: Instant,
+    /// Cancelled when another one takes its place.
+    pub displaced: CancellationToken,
     details: Mutex<Details>,
 }
 
@@ -54,6 +63,8 @@ pub struct Details {
     pub extensions: Vec<u16>,
     /// Its mining channels.
     pub channels: BTreeMap<u32, Channel>,
+    /// Since when it has none.
+    pub unused_since: Option<Instant>,
 }
 
 /// One mining channel.
@@ -114,23 +125,26 @@ impl Connections {
         Arc::new(Self { limits, next_id: AtomicU64::new(1), open: Mutex::default() })
     }
 
-    /// Counts a connection in; it is counted out when the guard is dropped.
+    /// Counts a connection in that comes `now`; it is counted out when the guard is dropped. Where a bound is
+    /// reached it displaces the oldest that is [`UNUSED`].
     ///
     /// # Errors
-    /// A bound is reached.
-    pub fn enter(self: &Arc<Self>, address: SocketAddr) -> Result<Guard, TooMany> {
+    /// A bound is reached, and all are in use.
+    pub fn enter(self: &Arc<Self>, address: SocketAddr, now: Instant) -> Result<Guard, TooMany> {
         let mut open = self.lock();
-        let here = open.by_address.get(&address.ip()).copied().unwrap_or(0);
-        if open.connections.len() >= self.limits.connections {
-            return Err(TooMany::Connections);
+        let ip = address.ip();
+        if open.from(ip) >= self.limits.connections_per_address {
+            open.displace(now, |c| c.address.ip() == ip).ok_or(TooMany::FromOneAddress)?;
         }
-        if here >= self.limits.connections_per_address {
-            return Err(TooMany::FromOneAddress);
+        if open.connections.len() >= self.limits.connections {
+            open.displace(now, |_| true).ok_or(TooMany::Connections)?;
         }
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        let details = Details { unused_since: Some(now), ..Details::default() };
+        let displaced = CancellationToken::new();
         let connection =
-            Arc::new(Connection { id, address, since: Instant::now(), details: Mutex::default() });
-        open.by_address.insert(address.ip(), here + 1);
+            Arc::new(Connection { id, address, since: now, displaced, details: Mutex::new(details) });
+        *open.by_address.entry(ip).or_default() += 1;
         open.connections.insert(id, Arc::clone(&connection));
         Ok(Guard { connections: Arc::clone(self), connection })
     }
@@ -150,7 +164,56 @@ impl Connections {
     }
 }
 
+impl Open {
+    fn from(&self, ip: IpAddr) -> usize {
+        self.by_address.get(&ip).copied().unwrap_or(0)
+    }
+
+    /// Has the oldest unused one `among` them give up its place.
+    fn displace(&mut self, now: Instant, among: impl Fn(&Connection) -> bool) -> Option<()> {
+        let unused = |c: &&Arc<Connection>| among(c) && c.is_unused(now);
+        let displaced = Arc::clone(self.connections.values().find(unused)?);
+        self.remove(&displaced);
+        displaced.displaced.cancel();
+        Some(())
+    }
+
+    /// Does nothing if it gave up its place before.
+    fn remove(&mut self, connection: &Connection) {
+        let ip = connection.address.ip();
+        if self.connections.remove(&connection.id).is_none() {
+            return;
+        }
+        if let Some(count) = self.by_address.get_mut(&ip) {
+            *count -= 1;
+            if *count == 0 {
+                self.by_address.remove(&ip);
+            }
+        }
+    }
+}
+
 impl Connection {
+    fn is_unused(&self, now: Instant) -> bool {
+        self.lock().unused_since.is_some_and(|since| now.saturating_duration_since(since) >= UNUSED)
+    }
+
+    /// A mining channel was opened.
+    pub fn opened(&self, channel_id: u32, channel: Channel) {
+        let mut details = self.lock();
+        details.channels.insert(channel_id, channel);
+        details.unused_since = None;
+    }
+
+    /// A mining channel was closed `now`.
+    pub fn closed(&self, channel_id: u32, now: Instant) {
+        let mut details = self.lock();
+        details.channels.remove(&channel_id);
+        if details.channels.is_empty() {
+            details.unused_since = Some(now);
+        }
+    }
+
     /// What is known now.
     pub fn details(&self) -> Details {
         self.lock().clone()
@@ -176,15 +239,7 @@ impl std::ops::Deref for Guard {
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        let mut open = self.connections.lock();
-        let ip = self.connection.address.ip();
-        open.connections.remove(&self.connection.id);
-        if let Some(count) = open.by_address.get_mut(&ip) {
-            *count -= 1;
-            if *count == 0 {
-                open.by_address.remove(&ip);
-            }
-        }
+        self.connections.lock().remove(&self.connection);
     }
 }
 
@@ -197,16 +252,51 @@ mod tests {
         address.parse().unwrap()
     }
 
+    fn channel() -> Channel {
+        Channel {
+            kind: ChannelKind::Extended,
+            user_identity: "a".into(),
+            hasher: "a".into(),
+            nominal_hash_rate: 0.0,
+            target: Target::MAX,
+            accepted: 0,
+            rejected: 0,
+            work: mining::Work::ZERO,
+            since: Instant::now(),
+            best: mining::Work::ZERO,
+        }
+    }
+
     #[test]
     fn connections_are_bounded_in_all_and_by_address_and_leave_room_when_they_go() {
+        let now = Instant::now();
         let connections = Connections::new(Limits { connections: 3, connections_per_address: 2 });
-        let first = connections.enter(from("1.1.1.1:1")).unwrap();
-        let _second = connections.enter(from("1.1.1.1:2")).unwrap();
-        assert_eq!(connections.enter(from("1.1.1.1:3")).unwrap_err(), TooMany::FromOneAddress);
-        let _third = connections.enter(from("2.2.2.2:1")).unwrap();
-        assert_eq!(connections.enter(from("3.3.3.3:1")).unwrap_err(), TooMany::Connections);
+        let first = connections.enter(from("1.1.1.1:1"), now).unwrap();
+        let _second = connections.enter(from("1.1.1.1:2"), now).unwrap();
+        assert_eq!(connections.enter(from("1.1.1.1:3"), now).unwrap_err(), TooMany::FromOneAddress);
+        let _third = connections.enter(from("2.2.2.2:1"), now).unwrap();
+        assert_eq!(connections.enter(from("3.3.3.3:1"), now).unwrap_err(), TooMany::Connections);
         drop(first);
         assert_eq!(connections.count(), 2);
-        connections.enter(from("1.1.1.1:4")).unwrap();
+        connections.enter(from("1.1.1.1:4"), now).unwrap();
+    }
+
+    #[test]
+    fn one_without_a_mining_channel_gives_way_where_a_bound_is_reached_and_one_that_mines_never_does() {
+        let start = Instant::now();
+        let later = start + UNUSED;
+        let connections = Connections::new(Limits { connections: 2, connections_per_address: 2 });
+        let mines = connections.enter(from("1.1.1.1:1"), start).unwrap();
+        mines.opened(2, channel());
+        let waits = connections.enter(from("1.1.1.1:2"), start).unwrap();
+        assert!(connections.enter(from("2.2.2.2:1"), later - Duration::from_secs(1)).is_err());
+        let _next = connections.enter(from("2.2.2.2:1"), later).unwrap();
+        assert!(waits.displaced.is_cancelled() && !mines.displaced.is_cancelled());
+        drop(waits);
+        assert_eq!(connections.count(), 2, "its place is counted once");
+        mines.closed(2, later);
+        assert!(connections.enter(from("3.3.3.3:1"), later).is_err());
+        connections.enter(from("3.3.3.3:1"), later + UNUSED).unwrap();
+        assert!(mines.displaced.is_cancelled());
     }
 }

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use link::Server;
 use tokio::net::{TcpListener, TcpStream};
@@ -39,7 +39,7 @@ pub async fn run(
                 continue;
             }
         };
-        match connections.enter(address) {
+        match connections.enter(address, Instant::now()) {
             Ok(guard) => {
                 full = false;
                 start(socket, address, guard, &server, &floor, &tasks, &shutdown);

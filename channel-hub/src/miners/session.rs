@@ -87,6 +87,8 @@ enum End {
     Behind,
     #[error("its shares cannot be stored: {0}")]
     Store(Refused),
+    #[error("it has no mining channel, and another connection needs its place")]
+    Displaced,
 }
 
 /// One session with everything it touches.
@@ -132,6 +134,7 @@ impl Driver {
                 received = self.link.recv(), if self.session.has_room() => self.receive(received?)?,
                 () = sleep_until(self.session.poll_timeout()) => self.session.handle_timeout(now()),
                 () = shutdown.cancelled() => return self.drain().await,
+                () = self.connection.displaced.cancelled() => return Err(End::Displaced),
             }
             self.take_events().await?;
         }
@@ -286,16 +289,14 @@ impl Driver {
         };
         self.owners.insert(channel_id, Owner::new(identity));
         let extensions = self.link.extensions().to_vec();
-        self.connection.change(|details| {
-            details.extensions = extensions;
-            details.channels.insert(channel_id, channel);
-        });
+        self.connection.change(|details| details.extensions = extensions);
+        self.connection.opened(channel_id, channel);
     }
 
     fn closed(&mut self, channel_id: u32, reason: &str) {
         tracing::info!(channel_id, reason, "mining channel closed");
         self.owners.remove(&channel_id);
-        self.connection.change(|details| details.channels.remove(&channel_id));
+        self.connection.closed(channel_id, Instant::now());
     }
 
     fn channel(&self, channel_id: u32, change: impl FnOnce(&mut Channel)) {
