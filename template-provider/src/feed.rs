@@ -64,7 +64,7 @@ impl Feed {
         Arc::clone(&self.health)
     }
 
-    /// The source's node answers and can be used.
+    /// The source's node answers, can be used, and gives templates.
     pub fn reached(&self, node: NodeInfo) {
         self.health.change(|view| {
             view.node = Some(node);

@@ -48,9 +48,10 @@ impl Gbt {
     /// Follows the node until it fails.
     async fn follow(&mut self, feed: &mut Feed, backoff: &mut Backoff) -> Result<(), Failure> {
         let info = self.node.ready().await?;
+        // A node without peers is ready and has no template: it is reached only with one.
+        let first = self.node.block_template().await?;
         info!(node = self.node.url(), version = info.subversion, height = info.height, "node reached");
         feed.reached(info);
-        let first = self.node.block_template().await?;
         warn_of_signatures(&first);
         let mut poll = pin!(next_tip(self.node.clone(), first.long_poll_id.clone()));
         let mut refresh = pin!(later(self.node.clone(), self.fees.interval));

@@ -69,7 +69,7 @@ impl Status for Shown {
         vec![
             Metric::gauge("clients", "Clients that are connected").sample(&[], self.clients.len()),
             Metric::gauge("node_reachable", "Whether the node delivers templates")
-                .sample(&[], view.problem.is_none()),
+                .sample(&[], view.node.is_some() && view.problem.is_none()),
             Metric::gauge("template_height", "Height of the block to mine")
                 .sample(&[], parts.map_or(0, |parts| parts.height)),
             Metric::gauge("template_transactions", "Transactions to mine, coinbase included")

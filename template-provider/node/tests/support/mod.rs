@@ -72,8 +72,8 @@ impl Bitcoind {
     }
 
     pub(crate) fn cookie(&self) -> PathBuf {
-        let network = if self.arguments.iter().any(|a| a == "-regtest") { "regtest" } else { "signet" };
-        self.directory.path().join(network).join(".cookie")
+        let network = ["regtest", "signet"].into_iter().find(|n| self.arguments.contains(&format!("-{n}")));
+        self.directory.path().join(network.unwrap_or_default()).join(".cookie")
     }
 
     pub(crate) fn config(&self) -> NodeConfig {
