@@ -74,8 +74,10 @@ struct Driver<'a> {
 impl Driver<'_> {
     async fn run(mut self, shutdown: &CancellationToken) -> Result<(), Gone> {
         loop {
-            self.step(shutdown).await?;
+            let stepped = self.step(shutdown).await;
+            // Also after a fault: a block that came before it counts.
             self.drain_events();
+            stepped?;
             self.send()?;
             if shutdown.is_cancelled() {
                 return Ok(());

@@ -3,15 +3,21 @@
 
 mod support;
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bitcoin::consensus::encode::{deserialize, serialize};
 use bitcoin::hashes::Hash;
 use bitcoin::{Amount, BlockHash, Transaction};
 use distribution::client::Event;
+use service::Counters;
 use support::bitcoind::{Bitcoind, answers, mine};
 use support::client::Work;
 use support::{AT_ONCE, World, eventually};
+use template_provider::config::Fees;
+use template_provider::feed::Feed;
+use template_provider::gbt::Gbt;
+use template_provider::source::Source;
+use tokio_util::sync::CancellationToken;
 
 const FEE: Amount = Amount::from_sat(1_000_000);
 const SUBSIDY: Amount = Amount::from_sat(50_0000_0000);
@@ -254,6 +260,38 @@ async fn a_client_that_does_not_read_delays_nobody() {
     let tip = mine(&world.node, 1).await.unwrap()[0];
     let work = good.new_tip_within(AT_ONCE).await;
     assert_eq!(prev_hash(&work), tip);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_block_counts_even_if_its_client_breaks_the_protocol_right_after_it() {
+    let world = World::start("").await;
+    let mut client = world.client(100).await;
+    let work = client.new_tip().await;
+    let hash = client.solve_and_break_off(&work).await;
+    becomes_tip(&world, hash).await;
+    assert!(client.closed().await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_answers_and_gives_no_template_is_away_all_the_time() {
+    let bitcoind = Bitcoind::start(&["-maxtipage=2000000000", "-minimumchainwork=0x00"]);
+    answers(&bitcoind.node()).await;
+    assert!(bitcoind.node().ready().await.is_ok());
+    let directory = tempfile::tempdir().unwrap();
+    let feed = Feed::new(SystemTime::now(), &Counters::open("test", directory.path()).unwrap());
+    let (health, mut reaches) = (feed.health(), feed.reaches());
+    let fees = Fees { interval: Duration::from_secs(6), threshold: Amount::ZERO };
+    let shutdown = CancellationToken::new();
+    let source = tokio::spawn(Gbt::new(bitcoind.node(), fees).run(feed, shutdown.clone()));
+    eventually("the node's trouble is known", || async { health.view().problem.is_some() }).await;
+    let since = health.view().problem.unwrap().1;
+    let reached = tokio::time::timeout(Duration::from_secs(2), reaches.changed()).await;
+    assert!(reached.is_err(), "no template, not reached");
+    let (problem, still_since) = health.view().problem.unwrap();
+    assert!(problem.contains("is not connected"), "{problem}");
+    assert_eq!(still_since, since);
+    shutdown.cancel();
+    source.await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -102,6 +102,22 @@ impl Client {
 
     /// Mines a block and hands it in; its hash.
     pub(crate) async fn solve(&mut self, work: &Work) -> BlockHash {
+        let hash = self.submit(work);
+        self.flush().await;
+        hash
+    }
+
+    /// Mines a block, and hands it in together with more requests than the server takes.
+    pub(crate) async fn solve_and_break_off(&mut self, work: &Work) -> BlockHash {
+        let hash = self.submit(work);
+        for _ in 0..100 {
+            self.session.request_transaction_data(work.template.template_id).unwrap();
+        }
+        self.flush().await;
+        hash
+    }
+
+    fn submit(&mut self, work: &Work) -> BlockHash {
         let (coinbase, txid) = self.coinbase(&work.template);
         let path: Vec<merkle::Node> =
             work.template.merkle_path.iter_bytes().map(|node| node.try_into().unwrap()).collect();
@@ -124,7 +140,6 @@ impl Client {
             coinbase_tx: coinbase.try_into().unwrap(),
         };
         self.session.submit_solution(solution).unwrap();
-        self.flush().await;
         header.block_hash()
     }
 
