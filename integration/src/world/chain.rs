@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use bitcoin::{Block, BlockHash, Txid};
 use node::{Auth, Node, NodeConfig};
 use serde_json::{Value, json};
@@ -158,6 +158,24 @@ impl Chain {
     /// The node's.
     pub async fn mempool(&self) -> anyhow::Result<Vec<Txid>> {
         Ok(self.rpc.call("getrawmempool", json!([])).await?)
+    }
+
+    /// Waits until a block above the checked-in chain holds this transaction; returns its height and the block.
+    ///
+    /// # Errors
+    /// None does within `deadline`.
+    pub async fn until_mined(&self, txid: Txid, deadline: Duration) -> anyhow::Result<(u32, Block)> {
+        until(&format!("{txid} is in a block"), deadline, async || {
+            let tip = self.height().await?;
+            for height in CHECKED_IN + 1..=tip {
+                let block = self.block_at(height).await?;
+                if block.txdata.iter().any(|transaction| transaction.compute_txid() == txid) {
+                    return Ok((height, block));
+                }
+            }
+            bail!("not up to height {tip}")
+        })
+        .await
     }
 
     /// Mines a block on the node itself, about five million hashes: a new tip that is nobody's.

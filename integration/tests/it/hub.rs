@@ -67,9 +67,9 @@ async fn several_mining_channels_on_one_connection_follow_a_new_tip() {
             miner.until("shares", SOON, |tally| tally.accepted >= 5).await?;
             assert_eq!(miner.tally().prefixes.len(), 3);
         }
+        let before = [miners[0].tally(), miners[1].tally()];
         pool.chain.generate().await?;
-        for miner in &miners {
-            let before = miner.tally();
+        for (miner, before) in miners.iter().zip(before) {
             miner.until("a job on the new tip", SOON, |tally| tally.jobs >= before.jobs + 3).await?;
             miner.until("shares", SOON, |tally| tally.accepted >= before.accepted + 5).await?;
         }

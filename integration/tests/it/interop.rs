@@ -5,9 +5,8 @@
 use std::process::Command;
 use std::time::Duration;
 
-use bitcoin::{BlockHash, Txid};
 use integration::sv1::{Miner, Options};
-use integration::world::chain::{ADDRESS, CHECKED_IN};
+use integration::world::chain::ADDRESS;
 use integration::world::sri::{POOL, Peer, TRANSLATOR};
 use integration::world::{Chain, Plan, Pool, bounded, holds, parts, programs, until};
 
@@ -15,28 +14,13 @@ const BOUND: Duration = Duration::from_secs(180);
 const SOON: Duration = Duration::from_secs(40);
 const BLOCK: Duration = Duration::from_secs(90);
 
-/// Waits until the transaction is in a block, and says in which.
-async fn mined(chain: &Chain, paid: Txid) -> anyhow::Result<BlockHash> {
-    until("a block with the transaction", BLOCK, async || {
-        for height in CHECKED_IN + 1..=chain.height().await? {
-            let block = chain.block_at(height).await?;
-            if block.txdata.iter().any(|transaction| transaction.compute_txid() == paid) {
-                return Ok(block.block_hash());
-            }
-        }
-        holds(false, format!("height {}", chain.height().await?))?;
-        unreachable!("holds(false) is an error")
-    })
-    .await
-}
-
 async fn translator_mines_through_our_hub(aggregated: bool) -> anyhow::Result<()> {
     programs::sri("translator_sv2", TRANSLATOR)?;
     let mut pool = Pool::start(Plan::default()).await?;
     let paid = pool.chain.pay().await?;
     let translator = Peer::translator(pool.directory(), &pool.hub.upstream()?, aggregated).await?;
     let miner = Miner::start(Options::new(translator.address(), "ann").rate(1_500_000));
-    let block = mined(&pool.chain, paid).await?;
+    let block = pool.chain.until_mined(paid, BLOCK).await?.1.block_hash();
     miner.until("shares", SOON, |tally| tally.accepted >= 5).await?;
     let tally = miner.tally();
     assert!(tally.blocks.contains(&block), "the block is not the miner's: {block}, {tally:?}");
@@ -71,7 +55,7 @@ async fn proxy_mines_through_sris_pool(mode: &str) -> anyhow::Result<()> {
     let mut proxy = parts::proxy(path, "proxy", &[pool.upstream()], settings)?;
     proxy.start().await?;
     let miner = Miner::start(Options::new(proxy.address(), format!("{ADDRESS}.ann")).rate(1_500_000));
-    let block = mined(&chain, paid).await?;
+    let block = chain.until_mined(paid, BLOCK).await?.1.block_hash();
     let tally = miner.until("shares", SOON, |tally| tally.accepted >= 5).await?;
     assert!(tally.blocks.contains(&block), "the block is not the miner's: {block}, {tally:?}");
     until("credits at the pool", SOON, async || {
