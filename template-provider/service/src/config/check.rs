@@ -13,7 +13,9 @@ use crate::program::Program;
 impl Layers {
     /// The service's part of the config and the program's.
     pub(super) fn check<P: Program>(mut self) -> Result<(Operation, P::Config), Refusal> {
-        self.complain_of_missing();
+        if !self.unread {
+            self.complain_of_missing();
+        }
         for key in self.keys.all.clone().iter().filter(|key| key.is_list()) {
             self.complete_list(key);
         }

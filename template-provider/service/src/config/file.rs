@@ -15,6 +15,8 @@ pub(crate) struct Found {
     pub(crate) values: Vec<(&'static str, toml::Value, Source)>,
     /// What is wrong with it; the values are what is right all the same.
     pub(crate) problems: Vec<Problem>,
+    /// Nothing is known of what it sets.
+    pub(crate) unread: bool,
 }
 
 /// The file to read when `--config` names none: the first of these that exists.
@@ -30,7 +32,7 @@ pub(crate) fn read(keys: &Keys, name: &str, text: &str) -> Found {
     let parsed = toml::from_str::<toml::Table>(text).and_then(|values| Ok((values, DeTable::parse(text)?)));
     let found = Found::default();
     match parsed {
-        Err(error) => Found { problems: vec![syntax(name, text, &error)], ..found },
+        Err(error) => Found { problems: vec![syntax(name, text, &error)], unread: true, ..found },
         Ok((values, places)) => {
             let mut walk = Walk { keys, name, text, found };
             walk.table("", values, places.get_ref());
@@ -47,7 +49,7 @@ pub(crate) fn load(keys: &Keys, path: &Path) -> Found {
         Err(error) => {
             let mend = format!("name a file that can be read, or make one with `{} init`", keys.program);
             let problem = Problem::new(name, format!("cannot be read: {error}"), mend);
-            Found { problems: vec![problem], ..Found::default() }
+            Found { problems: vec![problem], unread: true, ..Found::default() }
         }
     }
 }
@@ -85,7 +87,8 @@ pub(crate) fn unknown(keys: &Keys, path: &str) -> Problem {
     if !below.is_empty() {
         return Problem::new(path, "is a section, not a key", format!("its keys are {}", below.join(", ")));
     }
-    let mend = nearest(path, keys.all.iter().map(|key| key.path))
+    let sections = keys.all.iter().filter_map(|key| Some(key.path.rsplit_once('.')?.0));
+    let mend = nearest(path, keys.all.iter().map(|key| key.path).chain(sections))
         .map_or_else(String::new, |nearest| format!("did you mean `{nearest}`?"));
     Problem::new(path, "is not a key of this program", mend)
 }

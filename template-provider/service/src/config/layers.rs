@@ -47,12 +47,19 @@ pub(super) struct Layers {
     pub(super) values: BTreeMap<&'static str, (toml::Value, Source)>,
     pub(super) secrets: Secrets,
     pub(super) problems: Vec<Problem>,
+    /// The file could not be read: it may set what seems to be missing.
+    pub(super) unread: bool,
 }
 
 impl Layers {
     fn new(keys: Keys) -> Self {
-        let mut layers =
-            Self { values: BTreeMap::new(), secrets: Secrets::default(), problems: Vec::new(), keys };
+        let mut layers = Self {
+            values: BTreeMap::new(),
+            secrets: Secrets::default(),
+            problems: Vec::new(),
+            unread: false,
+            keys,
+        };
         for key in layers.keys.all.clone() {
             if let Rule::Default(text) = key.rule {
                 layers.parse(&key, text, Source::Default);
@@ -64,6 +71,7 @@ impl Layers {
     fn file(&mut self, found: file::Found) {
         found.values.into_iter().for_each(|(path, value, source)| self.set(path, value, source));
         self.problems.extend(found.problems);
+        self.unread = found.unread;
     }
 
     /// `SLUICE_HUB__NODE__URL` and the like; RUST_LOG sets `log.level`, but gives way to the key's own variable.

@@ -80,11 +80,17 @@ fn cut(text: String) -> String {
     }
 }
 
-/// Whether the value at this path is secret; `list[1].field` counts as the list's field.
+/// Whether the value at this path is secret; `list[1].field` counts as the list's field. A field that is unknown beside
+/// a secret one may be that one misspelt.
 pub(crate) fn is_secret(keys: &Keys, path: &str) -> bool {
     let Some(key) = keys.owner(path) else { return false };
     let field = path.rsplit('.').next().unwrap_or_default();
-    key.secret || (path != key.path && key.fields.iter().any(|known| known.secret && known.path == field))
+    let known = key.fields.iter().find(|known| known.path == field);
+    let any_secret = || key.fields.iter().any(|known| known.secret);
+    key.secret
+        || (path.len() > key.path.len()
+            && path.contains("].")
+            && known.map_or_else(any_secret, |known| known.secret))
 }
 
 impl std::fmt::Debug for Secrets {

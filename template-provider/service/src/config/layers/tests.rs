@@ -176,6 +176,8 @@ fn an_unknown_key_is_refused_with_its_line_and_the_nearest_known_one() {
     has(&message, &["SLUICE_SAMPLE__NODE__RETIRES", "did you mean `SLUICE_SAMPLE__NODE__RETRIES`?"]);
     let message = refused(&format!("{URL}[[upstream]]\naddress = \"a\"\nwieght = 2"), &[], &[]);
     has(&message, &["upstream[0].wieght", "did you mean `weight`?"]);
+    let message = refused(&format!("{URL}[nodes]\nuser = \"x\""), &[], &[]);
+    has(&message, &["nodes", "did you mean `node`?"]);
     let message = refused("node = 7", &[], &[]);
     has(&message, &["node", "is a section", "node.url, node.password"]);
 }
@@ -243,7 +245,8 @@ fn a_secret_is_in_no_message() {
         refused(&format!("{URL}[[upstream]]\naddress = \"a\"\nkey = {toml}"), &[], &[]),
         refused(&format!("{URL}[[upstream]]\naddress = 1\nkey = {toml}"), &[], &[]),
         refused(&format!("{URL}[[upstream]]\naddress = \"a\"\nkey = {toml}\nx = 1"), &[], &[]),
-        // What is said when the syntax is wrong there, or the key's name.
+        // What is said when the syntax is wrong there, or the key's name, also in a list.
+        refused(&format!("{URL}[[upstream]]\naddress = \"a\"\nkye = {toml}"), &[], &[]),
         refused(&format!("{URL}password = {toml}x"), &[], &[]),
         refused(&format!("{URL}password = hunter2"), &[], &[]),
         refused(&format!("{URL}pasword = {toml}"), &[], &[]),
@@ -284,6 +287,13 @@ fn a_file_that_cannot_be_read_is_named() {
     let file = Some("/nowhere/sluice-sample.toml".into());
     let message = load::<Sample>(Inputs { file, ..Inputs::default() }).unwrap_err().to_string();
     has(&message, &["/nowhere/sluice-sample.toml cannot be read", "sluice-sample init"]);
+}
+
+#[test]
+fn a_file_that_cannot_be_understood_is_not_said_to_lack_a_key() {
+    let message = refused("node.url = = 1", &[], &[]);
+    assert_eq!(message.lines().count(), 1, "{message}");
+    has(&message, &["line 1", "is not valid TOML"]);
 }
 
 #[test]
