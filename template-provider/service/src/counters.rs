@@ -50,12 +50,12 @@ type Labels = BTreeMap<String, String>;
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// It cannot be made or written to.
-    #[error("the data directory {} cannot be used: {source}. Make it writable, or set data_dir to another", dir.display())]
+    #[error("the data directory {} cannot be used: {reason}. Make it writable, or set data_dir to another", dir.display())]
     Directory {
         /// The directory.
         dir: PathBuf,
         /// What the system says.
-        source: std::io::Error,
+        reason: std::io::Error,
     },
     /// Another process uses it.
     #[error("another {name} is running with the data directory {}. Stop it, or set data_dir to another", dir.display())]
@@ -77,14 +77,14 @@ impl Counters {
     /// # Errors
     /// A directory that cannot be used, that another process holds, or totals that cannot be read.
     pub fn open(name: &str, dir: &Path) -> Result<Self, OpenError> {
-        let unusable = |source| OpenError::Directory { dir: dir.to_owned(), source };
+        let unusable = |reason| OpenError::Directory { dir: dir.to_owned(), reason };
         std::fs::create_dir_all(dir).map_err(unusable)?;
         let lock = File::create(dir.join("lock")).map_err(unusable)?;
         lock.try_lock().map_err(|error| match error {
             std::fs::TryLockError::WouldBlock => {
                 OpenError::InUse { dir: dir.to_owned(), name: name.to_owned() }
             }
-            std::fs::TryLockError::Error(source) => unusable(source),
+            std::fs::TryLockError::Error(reason) => unusable(reason),
         })?;
         let (journal, totals) = Journal::open(&dir.join("counters.jsonl"))?;
         let mut cells = BTreeMap::<_, BTreeMap<_, _>>::new();

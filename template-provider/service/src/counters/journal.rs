@@ -17,12 +17,12 @@ const LONG: u64 = 1 << 20;
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
     /// The file cannot be read or written.
-    #[error("the totals in {} cannot be read: {source}", path.display())]
+    #[error("the totals in {} cannot be read: {reason}", path.display())]
     Io {
         /// The file.
         path: PathBuf,
         /// What the system says.
-        source: std::io::Error,
+        reason: std::io::Error,
     },
     /// A line in the middle of the file is not what this program writes.
     #[error(
@@ -41,10 +41,10 @@ pub enum JournalError {
 
 /// Why totals could not be saved.
 #[derive(Debug, thiserror::Error)]
-#[error("the totals cannot be written to {}: {source}", path.display())]
+#[error("the totals cannot be written to {}: {reason}", path.display())]
 pub struct SaveError {
     path: PathBuf,
-    source: std::io::Error,
+    reason: std::io::Error,
 }
 
 pub(super) struct Journal {
@@ -60,7 +60,7 @@ impl Journal {
     /// Reads the file, or begins an empty one, and writes it anew, which also drops a last line that a kill cut short:
     /// its write had not returned, so nobody was shown it.
     pub(super) fn open(path: &Path) -> Result<(Self, BTreeMap<Series, u64>), JournalError> {
-        let io = |source| JournalError::Io { path: path.to_owned(), source };
+        let io = |reason| JournalError::Io { path: path.to_owned(), reason };
         let text = match std::fs::read(path) {
             Ok(text) => text,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
@@ -83,9 +83,9 @@ impl Journal {
         if lines.is_empty() {
             return Ok(());
         }
-        if let Err(source) = self.file.write_all(lines.as_bytes()) {
+        if let Err(reason) = self.file.write_all(lines.as_bytes()) {
             self.cut_back();
-            return Err(self.failed(source));
+            return Err(self.failed(reason));
         }
         self.length += lines.len() as u64;
         Ok(())
@@ -96,7 +96,7 @@ impl Journal {
     }
 
     pub(super) fn rewrite(&mut self, totals: &BTreeMap<Series, u64>) -> Result<(), SaveError> {
-        let (file, length) = write_anew(&self.path, totals).map_err(|source| self.failed(source))?;
+        let (file, length) = write_anew(&self.path, totals).map_err(|reason| self.failed(reason))?;
         (self.file, self.length, self.fresh) = (file, length, length);
         Ok(())
     }
@@ -110,8 +110,8 @@ impl Journal {
         }
     }
 
-    fn failed(&self, source: std::io::Error) -> SaveError {
-        SaveError { path: self.path.clone(), source }
+    fn failed(&self, reason: std::io::Error) -> SaveError {
+        SaveError { path: self.path.clone(), reason }
     }
 }
 
