@@ -148,7 +148,7 @@ async fn probe_node(kind: &str, config: NodeConfig) -> Finding {
             format!(
                 "{} on {}, block {} to mine with {} transactions",
                 info.subversion,
-                info.network,
+                info.network.to_core_arg(),
                 template.height,
                 template.transactions.len() + 1
             ),

@@ -357,5 +357,5 @@ async fn a_check_names_the_node_and_what_is_wrong_with_it() {
     let refused = probe(text("http://127.0.0.1:1", "regtest")).await.unwrap_err();
     assert!(refused.contains("http://127.0.0.1:1"), "{refused}");
     let wrong = probe(text(&world.bitcoind.url(), "main")).await.unwrap_err();
-    assert!(wrong.contains("regtest, not on bitcoin"), "{wrong}");
+    assert!(wrong.contains("regtest, not on main"), "{wrong}");
 }

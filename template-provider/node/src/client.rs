@@ -149,7 +149,7 @@ impl Node {
             Network::from_core_arg(&chain.chain).map_err(|e| self.0.bad_answer("getblockchaininfo", &e))?;
         match self.0.config().network {
             Some(expected) if expected != found => {
-                Err(NodeError::WrongNetwork { url: self.url().into(), expected, found: found.to_string() })
+                Err(NodeError::WrongNetwork { url: self.url().into(), expected, found })
             }
             _ => Ok(found),
         }

@@ -88,8 +88,10 @@ pub enum NodeError {
         /// In its words.
         status: String,
     },
-    /// The node has more calls waiting than it takes.
-    #[error("the node at {url} is too busy: {status}; raise bitcoind's rpcthreads and rpcworkqueue")]
+    /// The node has more calls waiting than it takes, or is shutting down.
+    #[error(
+        "the node at {url} takes no more calls now: {status}; if that lasts, raise bitcoind's rpcthreads and rpcworkqueue"
+    )]
     Busy {
         /// As configured.
         url: String,
@@ -97,14 +99,14 @@ pub enum NodeError {
         status: String,
     },
     /// The node is on another network than configured.
-    #[error("the node at {url} is on {found}, not on {expected}; change the network or the node's URL")]
+    #[error("the node at {url} is on {}, not on {}; change the network or the node's URL", found.to_core_arg(), expected.to_core_arg())]
     WrongNetwork {
         /// As configured.
         url: String,
         /// The configured network.
         expected: Network,
-        /// The node's network, by its name.
-        found: String,
+        /// The node's network.
+        found: Network,
     },
     /// The node's version is too old.
     #[error("the node at {url} is {found}, and {oldest} is the oldest that works; upgrade Bitcoin Core")]

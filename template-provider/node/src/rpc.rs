@@ -146,7 +146,10 @@ impl Rpc {
             answer.extend_from_slice(&chunk);
         }
         if status == StatusCode::SERVICE_UNAVAILABLE {
-            let status = String::from_utf8_lossy(&answer).trim().to_owned();
+            let status = match String::from_utf8_lossy(&answer).trim() {
+                "" => "it does not say why, as while it shuts down".to_owned(),
+                said => said.to_owned(),
+            };
             return Err(NodeError::Busy { url: url(), status });
         }
         Ok(answer)

@@ -7,7 +7,7 @@ use bitcoin::Network;
 use serde::Deserialize;
 use service::{Key, Problems, Secret, expand_home};
 
-use crate::{Auth, Node, NodeConfig};
+use crate::{Auth, Node, NodeConfig, NodeError};
 
 /// The keys; for `Program::SECTIONS`.
 pub const KEYS: &[Key] = &[
@@ -99,7 +99,10 @@ pub fn check_url(key: &str, url: &str, problems: &mut Problems) -> Option<String
     let nobody = Auth::UserPassword { user: String::new(), password: String::new() };
     match Node::new(NodeConfig::new(url, nobody)) {
         Ok(_) => Some(url.to_owned()),
-        Err(error) => problems.add(key, error.to_string(), "write it as http://127.0.0.1:8332"),
+        Err(NodeError::Url { reason, .. }) => {
+            problems.add(key, format!("cannot be used: {reason}"), "write it as http://127.0.0.1:8332")
+        }
+        Err(error) => problems.add(key, error.to_string(), ""),
     }
 }
 

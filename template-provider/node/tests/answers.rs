@@ -70,6 +70,13 @@ async fn a_full_work_queue_is_busy() {
 }
 
 #[tokio::test]
+async fn a_node_that_refuses_without_a_word_may_be_shutting_down() {
+    let error = node_saying(&[("503 Service Unavailable", "")]).await.best_block_hash().await.unwrap_err();
+    assert!(error.is_transient());
+    assert!(error.to_string().contains("shuts down"), "{error}");
+}
+
+#[tokio::test]
 async fn an_address_that_is_not_allowed_is_forbidden() {
     let error = node_saying(&[("403 Forbidden", "")]).await.best_block_hash().await.unwrap_err();
     assert!(error.to_string().contains("rpcallowip"), "{error}");

@@ -96,7 +96,7 @@ async fn a_node_on_another_network_is_refused_with_both_names() {
     config.network = Some(Network::Bitcoin);
     let error = Node::new(config).unwrap().ready().await.unwrap_err();
     assert!(matches!(error, NodeError::WrongNetwork { .. }), "{error:?}");
-    assert!(error.to_string().contains("regtest, not on bitcoin"), "{error}");
+    assert!(error.to_string().contains("regtest, not on main"), "{error}");
     assert!(!error.is_transient());
 }
 
