@@ -126,7 +126,7 @@ impl Connections {
     }
 
     /// Counts a connection in that comes `now`; it is counted out when the guard is dropped. Where a bound is
-    /// reached it displaces the oldest that is [`UNUSED`].
+    /// reached it displaces the oldest that is unused.
     ///
     /// # Errors
     /// A bound is reached, and all are in use.

@@ -9,7 +9,7 @@
 //! | [`chain`] | the node, its RPC, transactions for its mempool |
 //! | [`counts`] | what hub and proxy counted |
 //! | [`metrics`] | what a program's `/metrics` says |
-//! | [`line`] | the programs together: [`World`] and, without a proxy, [`Pool`] |
+//! | [`mod@line`] | the programs together: [`World`] and, without a proxy, [`Pool`] |
 //! | [`part`] | a running program of ours: config, restart, status page |
 //! | [`parts`] | each of our programs, configured for a world |
 //! | [`ports`] | ports that no other world takes |
