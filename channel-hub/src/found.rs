@@ -12,7 +12,7 @@ use bitcoin::consensus::encode::serialize;
 use mining::server::FoundBlock;
 use node::{Node, NodeError, Submission};
 use service::{Backoff, Counters};
-use store::{BlockState, Store, StoredBlock};
+use store::{BlockState, Refused, Sequence, Store, StoredBlock};
 use stratum_core::template_distribution_sv2::SubmitSolutionOwned;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -50,6 +50,18 @@ pub struct Finds {
     told: Mutex<HashMap<String, BlockState>>,
 }
 
+/// A found block on its way to the disk.
+#[derive(Debug)]
+#[must_use = "it has to be brought to the network"]
+pub struct Found {
+    found: Box<FoundBlock>,
+    kept: StoredBlock,
+    /// Its template, unless that has expired.
+    entry: Option<Entry>,
+    /// Its place in the store's queue.
+    sequence: Result<Sequence, Refused>,
+}
+
 impl Finds {
     /// `counters` counts blocks by what became of them.
     pub fn new(
@@ -63,15 +75,25 @@ impl Finds {
         Self { store, supply, node, counters, shutdown, told: Mutex::default() }
     }
 
-    /// Does everything that a found block needs. `unix`: now, in seconds.
-    pub async fn bring(self: Arc<Self>, found: Box<FoundBlock>, finder: Identity, unix: u32) {
-        let hash = found.hash.to_string();
-        tracing::info!(%hash, height = found.height, hasher = %finder.hasher, worker = %finder.worker, "found a block");
+    /// Puts a found block on its way to the disk. `unix`: now, in seconds.
+    ///
+    /// Waits for nothing. The store writes in order, so whatever is credited afterwards, the block's own share first of
+    /// all, is not acknowledged before the block is written: SIGKILL loses no block whose finder has an answer.
+    pub fn keep(&self, found: Box<FoundBlock>, finder: &Identity, unix: u32) -> Found {
         let entry = self.supply.shelf.find(found.template);
         let transactions = entry.as_ref().and_then(Entry::here);
-        let mut kept = self.record(&found, &finder, unix, entry.as_ref());
+        let mut kept = self.record(&found, finder, unix, entry.as_ref());
         kept.fill(transactions.as_ref());
-        self.write(&kept).await;
+        let sequence = self.store.keep_block(kept.clone());
+        Found { found, kept, entry, sequence }
+    }
+
+    /// Does everything else that a found block needs.
+    pub async fn bring(self: Arc<Self>, Found { found, mut kept, entry, sequence }: Found) {
+        let hash = kept.hash.clone();
+        let (height, hasher, worker) = (kept.height, &kept.hasher, &kept.worker);
+        tracing::info!(hash, height, hasher, worker, "found a block");
+        self.written(&kept, sequence).await;
         self.is_news(&kept, &BlockState::Pending);
         self.submit_to_provider(&found, entry.as_ref());
         // Syncs it to the disk while the node works.
@@ -125,8 +147,8 @@ impl Finds {
 
     /// In the file before anything is sent, so that SIGKILL from here on cannot lose it. A store that does not
     /// write in time must not cost the block: it goes out all the same.
-    async fn write(&self, block: &StoredBlock) {
-        let written = match self.store.keep_block(block.clone()) {
+    async fn written(&self, block: &StoredBlock, sequence: Result<Sequence, Refused>) {
+        let written = match sequence {
             Ok(sequence) => {
                 let mut committed = self.store.committed();
                 timeout(WRITE_LIMIT, committed.reached(sequence)).await.is_ok()
@@ -160,7 +182,7 @@ impl Finds {
         let transactions = entry.here();
         block.fill(transactions.as_ref());
         if block.block.is_some() {
-            self.write(block).await;
+            self.written(block, self.store.keep_block(block.clone())).await;
         }
     }
 

@@ -264,7 +264,8 @@ impl Driver {
         let mut owner = Owner::new(identity);
         let worker = owner.worker(found.worker.as_deref());
         let finder = Identity { hasher: Arc::clone(owner.hasher()), worker };
-        self.floor.tasks.spawn(Arc::clone(&self.floor.finds).bring(found, finder, unix_now()));
+        let kept = self.floor.finds.keep(found, &finder, unix_now());
+        self.floor.tasks.spawn(Arc::clone(&self.floor.finds).bring(kept));
     }
 
     fn opened(&mut self, opened: OpenedChannel) {
