@@ -126,6 +126,12 @@ impl Counters {
         cells.get(name).into_iter().flatten().fold(0, |sum, (_, cell)| sum.saturating_add(cell.load()))
     }
 
+    /// The label sets that a name has totals for, those of earlier runs included.
+    #[must_use]
+    pub fn series(&self, name: &str) -> Vec<BTreeMap<String, String>> {
+        locked(&self.0.cells).get(name).into_iter().flatten().map(|(labels, _)| labels.clone()).collect()
+    }
+
     /// Writes what changed since the last time, and returns when the kernel has it.
     ///
     /// # Errors

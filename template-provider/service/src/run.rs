@@ -1,6 +1,7 @@
 //! From the command line to the exit status.
 
 use std::io::Write;
+use std::path::Path;
 use std::process::ExitCode;
 
 use crate::command_line::{self, Flags, Request};
@@ -51,13 +52,20 @@ fn check<P: Program>(flags: Flags) -> anyhow::Result<ExitCode> {
 fn data_dir(operation: &Operation) -> Finding {
     let dir = &operation.data_dir;
     let what = format!("data directory {}", dir.display());
-    let probe = dir.join(".check");
+    // Where it is missing, the directory that it would be made in must take it.
+    let here = |above| if above == Path::new("") { Path::new(".") } else { above };
+    let there = dir.ancestors().map(here).find(|above| above.exists()).unwrap_or(dir);
+    let probe = there.join(format!(".sluice-check-{}", std::process::id()));
     match std::fs::write(&probe, "").and_then(|()| std::fs::remove_file(&probe)) {
-        Ok(()) => Finding::good(what, "can be written to"),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            Finding::good(what, "is not there yet and will be made")
+        Ok(()) if there == dir => Finding::good(what, "can be written to"),
+        Ok(()) => Finding::good(what, "is not there yet and will be made"),
+        Err(error) if there == dir => {
+            Finding::bad(what, format!("{error}; make it writable, or set data_dir to another"))
         }
-        Err(error) => Finding::bad(what, format!("{error}; make it writable, or set data_dir to another")),
+        Err(error) => {
+            let reason = format!("is not there, and cannot be made in {}: {error}", there.display());
+            Finding::bad(what, format!("{reason}; make it, or set data_dir to another"))
+        }
     }
 }
 
@@ -88,9 +96,11 @@ async fn serve<P: Program>(operation: Operation, config: P::Config, file: &str) 
             operation.drain.as_secs(),
         )),
     };
-    counters.save()?;
+    let saved = counters.save();
     tracing::info!("ended");
-    ended
+    let code = ended?; // says more than a disk that is full
+    saved?;
+    Ok(code)
 }
 
 fn load<P: Program>(flags: Flags) -> Result<(Operation, P::Config, String), Refusal> {

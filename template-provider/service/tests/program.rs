@@ -231,6 +231,13 @@ fn check_says_what_it_tried_and_its_status_tells_whether_all_is_well() {
     let output = world.output(&["--check", "--name", "south", "--data_dir", "data"]);
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stdout).ends_with("FAILED  name: is south; call it north\n"));
+    let output = world.output(&["--check", "--name", "north", "--data_dir", "sluice-beacon.toml/data/below"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        text(&output.stdout).contains("cannot be made in sluice-beacon.toml: "),
+        "{}",
+        text(&output.stdout)
+    );
     let output = world.output(&["--check", "--data_dir", "data"]);
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stderr).contains("sluice-beacon: name is required"), "{}", text(&output.stderr));
