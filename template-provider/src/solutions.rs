@@ -217,7 +217,9 @@ impl Solutions {
                 return true;
             }
             if all.len() >= REMEMBERED {
-                all.pop_front();
+                // Not one under way: its answers must find it.
+                let oldest = all.iter().position(|found| found.settled.is_some());
+                oldest.and_then(|oldest| all.remove(oldest));
             }
             all.push_back(found);
         }
