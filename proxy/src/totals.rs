@@ -56,7 +56,7 @@ impl Totals {
             counters.describe(name, help);
         }
         Self {
-            workers: Mutex::default(),
+            workers: Mutex::new(earlier_workers(counters)),
             in_flight: AtomicU64::new(0),
             blocks: counters.counter("blocks_found", &[]),
             connections: counters.counter("miner_connections", &[]),
@@ -80,7 +80,7 @@ impl Totals {
         totals
     }
 
-    /// All workers seen in this run, by name.
+    /// All workers, those of earlier runs included, by name.
     pub fn workers(&self) -> Vec<Arc<WorkerTotals>> {
         let mut workers: Vec<_> = locked(&self.workers).values().cloned().collect();
         workers.sort_by(|a, b| a.name.cmp(&b.name));
@@ -196,13 +196,16 @@ impl WorkerTotals {
         if let Some((_, counter)) = rejected.iter().find(|(known, _)| *known == reason) {
             return counter.add(1);
         }
-        let counter =
-            self.counters.counter("worker_shares_rejected", &[("worker", &self.name), ("reason", reason)]);
+        let counter = self.rejections(reason);
         counter.add(1);
         rejected.push((reason, counter));
     }
 
-    /// Shares answered with an error, by the reasons that came in this run.
+    fn rejections(&self, reason: &'static str) -> Counter {
+        self.counters.counter("worker_shares_rejected", &[("worker", &self.name), ("reason", reason)])
+    }
+
+    /// Shares answered with an error, by reason; reasons that never came are left out.
     pub fn rejected(&self) -> Vec<(&'static str, u64)> {
         locked(&self.rejected).iter().map(|(reason, counter)| (*reason, counter.value())).collect()
     }
@@ -211,6 +214,28 @@ impl WorkerTotals {
     pub fn work(&self) -> Work {
         Work::new(u128::from(self.work.value()) * UNIT)
     }
+}
+
+/// The workers that earlier runs counted.
+fn earlier_workers(counters: &Counters) -> HashMap<Arc<str>, Arc<WorkerTotals>> {
+    let mut reasons = HashMap::<String, Vec<String>>::new();
+    for mut labels in counters.series("shares_accepted") {
+        labels.remove("worker").map(|name| reasons.entry(name).or_default());
+    }
+    for mut labels in counters.series("worker_shares_rejected") {
+        if let (Some(name), Some(reason)) = (labels.remove("worker"), labels.remove("reason")) {
+            reasons.entry(name).or_default().push(reason);
+        }
+    }
+    let worker = |(name, reasons): (String, Vec<String>)| {
+        let name = Arc::<str>::from(name);
+        let totals = WorkerTotals::new(counters, &name);
+        let known =
+            Rejection::REASONS.into_iter().filter(|known| reasons.iter().any(|reason| reason == known));
+        locked(&totals.rejected).extend(known.map(|reason| (reason, totals.rejections(reason))));
+        (name, Arc::new(totals))
+    };
+    reasons.into_iter().take(MAX_WORKERS).map(worker).collect()
 }
 
 /// The most expected hashes so far, in a counter: it only rises.
@@ -280,16 +305,19 @@ mod tests {
     fn totals_and_workers_go_on_after_a_restart_and_the_best_share_never_falls() {
         let dir = tempfile::tempdir().unwrap();
         let name: Arc<str> = "ann".into();
-        for run in 1..=2 {
+        for run in 1..=2u64 {
             let counters = Counters::open("test", dir.path()).unwrap();
             let totals = Totals::new(&counters);
+            let earlier: Vec<_> =
+                totals.workers().iter().map(|w| (w.name().to_owned(), w.rejected())).collect();
+            let expected = (run > 1).then(|| ("ann".to_owned(), vec![("22 duplicate share", run - 1)]));
+            assert_eq!(earlier, Vec::from_iter(expected));
             let worker = totals.worker(&name);
             worker.accept(AcceptedBy::Upstream);
             worker.credit(Work::new(1_500_000));
             totals.reject(&worker, "22 duplicate share");
-            assert_eq!(totals.found(&worker, Work::new(1000 / run)), run == 1);
+            assert_eq!(totals.found(&worker, Work::new(1000 / u128::from(run))), run == 1);
             assert_eq!((totals.best(), worker.best()), (Work::new(1000), Work::new(1000)));
-            let run = u64::try_from(run).unwrap();
             assert_eq!((worker.accepted(), totals.forwarded()), (run, run));
             assert_eq!(totals.rejected(), [("22 duplicate share", run)]);
             assert_eq!(worker.rejected(), totals.rejected());
