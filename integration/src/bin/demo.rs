@@ -2,7 +2,7 @@
 //! `--once` ends after the first block with a transaction in it whose shares are all credited.
 #![allow(clippy::print_stdout, clippy::print_stderr)] // a program for a terminal
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -11,6 +11,7 @@ use anyhow::{Context, bail};
 use clap::Parser;
 use integration::demo::{Outcome, Scene};
 use integration::world::programs;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Shows all of Sluice at work on a private signet.
 #[derive(Parser)]
@@ -55,22 +56,21 @@ async fn run(once: bool) -> anyhow::Result<Option<String>> {
 }
 
 async fn play(directory: &Path, once: bool) -> anyhow::Result<Option<String>> {
-    let interrupted = tokio::signal::ctrl_c();
-    tokio::pin!(interrupted);
+    let mut signals = Signals::register()?;
     let bound = if once { BOUND } else { Duration::MAX };
-    let started = tokio::select! {
+    let mut scene = tokio::select! {
         started = Scene::start(directory) => started?,
-        _ = &mut interrupted => bail!("interrupted while starting"),
+        () = signals.any() => bail!("interrupted while starting"),
     };
-    let mut scene = started;
+    println!("{}", scene.pages());
     let outcome = tokio::select! {
         outcome = watch(&mut scene, once) => outcome.map(Some),
-        _ = &mut interrupted => Ok(None),
+        () = signals.any() => Ok(None),
         () = tokio::time::sleep(bound) => Err(anyhow::anyhow!(
             "no block with a transaction in it and all shares credited within {} s", bound.as_secs()
         )),
     };
-    println!("ending everything");
+    drop(writeln!(std::io::stdout(), "ending everything")); // the terminal may be gone
     let ended = scene.shut_down().await;
     let outcome = outcome?;
     ended.context("the shares are credited, but not everything ended cleanly")?;
@@ -78,6 +78,25 @@ async fn play(directory: &Path, once: bool) -> anyhow::Result<Option<String>> {
         Some(outcome) => Ok(Some(serde_json::to_string(&outcome)?)),
         None if once => bail!("interrupted"),
         None => Ok(None),
+    }
+}
+
+/// Whatever asks a program to end: Ctrl-C, `kill`, a terminal that closes.
+struct Signals([Signal; 3]);
+
+impl Signals {
+    fn register() -> std::io::Result<Self> {
+        let of = |kind| signal(kind);
+        Ok(Self([of(SignalKind::interrupt())?, of(SignalKind::terminate())?, of(SignalKind::hangup())?]))
+    }
+
+    async fn any(&mut self) {
+        let [interrupt, terminate, hangup] = &mut self.0;
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+            _ = hangup.recv() => {}
+        }
     }
 }
 

@@ -61,6 +61,17 @@ impl Scene {
         Ok(new)
     }
 
+    /// Where the pages are, in one line.
+    pub fn pages(&self) -> String {
+        let World { proxy, pool } = &self.world;
+        format!(
+            "pages: proxy {}  hub {}  template provider {}",
+            proxy.url(""),
+            pool.hub.url(""),
+            pool.template_provider.url("")
+        )
+    }
+
     /// A look at everything.
     ///
     /// # Errors

@@ -24,7 +24,7 @@ impl View {
         let world = &scene.world;
         let template = world.pool.template_provider.api("template").await?;
         let template = format!(
-            "height {}, {} transactions, coinbase value {} sat",
+            "height {}, {} transactions with the coinbase, which pays {} sat",
             template["height"], template["transactions"], template["coinbase_value_sat"]
         );
         Ok(Self {
