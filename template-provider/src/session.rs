@@ -133,11 +133,17 @@ impl Driver<'_> {
 
     /// Sends what the socket takes; the rest follows while [`Self::step`] waits, and does not deafen us meanwhile.
     fn send(&mut self) -> Result<(), Gone> {
-        while self.link.unsent() < MAX_UNSENT
-            && let Some(frame) = self.session.poll_send()?
-        {
-            self.link.queue(&frame)?;
-            self.link.try_flush()?;
+        loop {
+            let before = self.link.unsent();
+            while self.link.unsent() < MAX_UNSENT
+                && let Some(frame) = self.session.poll_send()?
+            {
+                self.link.queue(&frame)?;
+            }
+            if self.link.unsent() == before {
+                break;
+            }
+            self.link.try_flush()?; // one syscall for a template and its SetNewPrevHash
         }
         self.show_template();
         Ok(())
