@@ -99,9 +99,11 @@ impl Connection {
     async fn run(&mut self) -> Result<std::convert::Infallible, End> {
         self.surroundings.active.mark_changed();
         loop {
-            self.step().await?;
+            let stepped = self.step().await;
+            // Also when the session ends: a share counts whatever came behind it in the same packet.
             self.handle_events();
             self.show();
+            stepped?;
             self.flush().await?;
         }
     }

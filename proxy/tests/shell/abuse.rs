@@ -17,6 +17,18 @@ async fn a_line_without_end_gets_an_error_and_an_end() {
 }
 
 #[tokio::test]
+async fn a_share_counts_though_what_follows_it_ends_the_connection() {
+    let (hub, data) = (Hub::start().await, tempdir().unwrap());
+    let farm = Farm::start(&toml("aggregated", data.path(), &hub.toml())).await;
+    let mut miner = Miner::login(farm.miners, "ann").await;
+    let submit = json!({"id": 9, "method": "mining.submit", "params": miner.find().await});
+    miner.say(&format!("{submit}\n{}", "no request\n".repeat(8))).await;
+    while miner.hear().await.is_some() {}
+    // Heavy enough for the hub or not: it goes there, or is accepted here.
+    farm.until("totals", |totals| totals["forwarded"] == 1 || totals["shares"] == 1).await;
+}
+
+#[tokio::test]
 async fn an_unknown_method_is_answered_and_the_miner_mines_on() {
     let (hub, data) = (Hub::start().await, tempdir().unwrap());
     let farm = Farm::start(&toml("aggregated", data.path(), &hub.toml())).await;

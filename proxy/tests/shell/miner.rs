@@ -100,6 +100,12 @@ impl Miner {
 
     /// Finds a share of the newest job and hands it in; the answer.
     pub async fn mine(&mut self) -> Value {
+        let share = self.find().await;
+        self.call("mining.submit", share).await
+    }
+
+    /// Finds a share of the newest job: the parameters of its submit.
+    pub async fn find(&mut self) -> Value {
         while self.jobs.is_empty() {
             self.hear().await.expect("a job before the end");
         }
@@ -126,7 +132,7 @@ impl Miner {
             }
         }
         let nonce = format!("{:08x}", self.nonce);
-        self.call("mining.submit", json!([self.worker, text(0), "00".repeat(8), text(7), nonce])).await
+        json!([self.worker, text(0), "00".repeat(8), text(7), nonce])
     }
 
     /// Hands in shares until one more is credited: some are too light for the hub.
