@@ -136,7 +136,9 @@ impl Session {
             self.without_work_since.get_or_insert(now.instant);
             return Ok(());
         };
-        self.without_work_since = None;
+        if self.without_work_since.take().is_some() {
+            self.pace.rest(now.instant);
+        }
         self.follow_layout(work.layout)?;
         self.pace.upstream_target(work.job.target());
         self.current = Some(work);
@@ -151,8 +153,11 @@ impl Session {
         while let Some((id, worker)) = self.waiting.expired(now.instant) {
             self.accepted(&id, worker, AcceptedBy::Unheard);
         }
-        if self.ready() && self.pace.retarget(now) {
-            self.send_difficulty();
+        match self.current {
+            Some(_) if self.ready() && self.pace.retarget(now) => self.send_difficulty(),
+            // Shares are refused meanwhile, so that there are none says nothing of the miner.
+            None => self.pace.rest(now.instant),
+            _ => {}
         }
         match self.deadline() {
             (at, why) if at <= now.instant => Err(why),

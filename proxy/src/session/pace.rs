@@ -114,6 +114,12 @@ impl Pace {
         self.settle()
     }
 
+    /// Shares are not counted at present: the time until now says nothing of the miner.
+    pub(super) fn rest(&mut self, now: Instant) {
+        self.looked = now;
+        self.vardiff.restart(now);
+    }
+
     /// When [`Self::retarget`] should look though no share came.
     pub(super) fn next_retarget(&self) -> Instant {
         self.looked + (self.settings.interval * 4).clamp(Duration::from_secs(1), Duration::from_secs(60))
