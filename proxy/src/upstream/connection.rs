@@ -119,7 +119,8 @@ impl<'a> Connection<'a> {
             }
             self.handle_events().await?;
             self.send()?;
-            if leave_by.is_some_and(|by| by <= Instant::now() || self.trunk.in_flight() == 0) {
+            let idle = self.commands.is_empty() && self.trunk.in_flight() == 0;
+            if leave_by.is_some_and(|by| by <= Instant::now() || idle) {
                 return Ok(());
             }
         }
