@@ -100,7 +100,7 @@ async fn probe_provider(provider: &config::Provider) -> Finding {
 /// # Errors
 /// The store cannot be opened.
 pub async fn run(config: Config, context: Context, listener: TcpListener) -> anyhow::Result<()> {
-    let options = Options { journal: config.journal, ..Options::default() };
+    let options = Options { ledger: config.ledger, journal: config.journal, ..Options::default() };
     let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&context.data_dir.join(STORE), options)?);
     let prefixes =
         prefixes::first(&*store, config.server_id).await.context("cannot reserve extranonce prefixes")?;

@@ -2,10 +2,13 @@
 //!
 //! Invariant: what is remembered here equals what is in the database, or is forgotten. So a row is read once and
 //! from then on written with its absolute value; a batch that did not commit leaves no trace.
+//!
+//! Rows by minute may go after a time; the totals by worker and by height never do.
 
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension, Params, Row, Transaction};
 
@@ -81,6 +84,10 @@ type Worker = (Arc<str>, Arc<str>);
 /// The rows and totals that shares of now grow.
 #[derive(Default)]
 pub(crate) struct Ledger {
+    /// How many minutes a row is kept; `None` is for ever.
+    keep: Option<u32>,
+    /// Minute of the newest share.
+    minute: u32,
     rows: Growing<(u32, u32, Worker)>,
     workers: Growing<Worker>,
     heights: Growing<u32>,
@@ -89,7 +96,16 @@ pub(crate) struct Ledger {
 /// Most totals and rows remembered; beyond it all are forgotten and read again as they are needed.
 const MAX_REMEMBERED: usize = 100_000;
 
+/// Minutes whose rows may be deleted in one: it catches up after a pause, and a clock that is years ahead for an
+/// hour costs hours, not everything.
+const DELETE_AT_ONCE: u32 = 4;
+
 impl Ledger {
+    pub(crate) fn new(keep: Option<Duration>) -> Self {
+        let keep = keep.map(|keep| u32::try_from(keep.as_secs() / 60).unwrap_or(u32::MAX));
+        Self { keep, ..Self::default() }
+    }
+
     /// Adds the batch's shares and writes every row that grew, once.
     pub(crate) fn write<'a>(
         &mut self,
@@ -108,12 +124,27 @@ impl Ledger {
             })?;
         }
         self.write_grown(transaction)?;
-        self.trim(newest);
+        if newest != 0 && newest != self.minute {
+            self.turn(transaction, newest)?;
+        }
+        self.bound();
         Ok(())
     }
 
     pub(crate) fn forget(&mut self) {
-        *self = Self::default();
+        *self = Self { keep: self.keep, ..Self::default() };
+    }
+
+    /// Another minute begins.
+    fn turn(&mut self, transaction: &Transaction<'_>, newest: u32) -> rusqlite::Result<()> {
+        self.minute = newest;
+        self.rows.sums.retain(|(minute, ..), _| minute + 1 >= newest);
+        let Some(keep) = self.keep else { return Ok(()) };
+        let mut oldest = transaction.prepare_cached("SELECT min(minute) FROM ledger")?;
+        let oldest: Option<u32> = oldest.query_row([], |row| row.get(0))?;
+        let Some(oldest) = oldest else { return Ok(()) };
+        let before = newest.saturating_sub(keep).min(oldest.saturating_add(DELETE_AT_ONCE));
+        transaction.prepare_cached("DELETE FROM ledger WHERE minute < $1")?.execute([before]).map(drop)
     }
 
     fn write_grown(&mut self, transaction: &Transaction<'_>) -> rusqlite::Result<()> {
@@ -134,8 +165,7 @@ impl Ledger {
         })
     }
 
-    fn trim(&mut self, newest: u32) {
-        self.rows.sums.retain(|(minute, ..), _| minute + 1 >= newest);
+    fn bound(&mut self) {
         self.rows.bound();
         self.workers.bound();
         self.heights.bound();
@@ -270,16 +300,22 @@ pub(crate) fn newest_heights(connection: &Connection, limit: u32) -> rusqlite::R
     totals.collect()
 }
 
+/// Rows from `minute` on, oldest first, at most `limit`; only those of `height` if one is given.
 pub(crate) fn rows_since(
     connection: &Connection,
     minute: u32,
     height: Option<u32>,
     limit: u32,
 ) -> rusqlite::Result<Vec<LedgerRow>> {
+    let (begin, end) = match height {
+        Some(height) => minutes_of(connection, height)?,
+        None => (0, u32::MAX),
+    };
     let sql = "SELECT minute, height, hasher, worker, shares, work, best, last_share FROM ledger
-        WHERE minute >= $1 AND ($2 IS NULL OR height = $2) ORDER BY minute, height, hasher, worker LIMIT $3";
+        WHERE minute >= $1 AND minute <= $2 AND ($3 IS NULL OR height = $3)
+        ORDER BY minute, height, hasher, worker LIMIT $4";
     let mut statement = connection.prepare_cached(sql)?;
-    let rows = statement.query_map((minute, height, limit), |row| {
+    let rows = statement.query_map((minute.max(begin), end, height, limit), |row| {
         Ok(LedgerRow {
             minute: row.get(0)?,
             height: row.get(1)?,
@@ -289,4 +325,17 @@ pub(crate) fn rows_since(
         })
     })?;
     rows.collect()
+}
+
+/// The minutes in which a height's rows lie, so that no one reads the whole ledger for them. They begin with the last
+/// share for the block two below: one below it may have been returned to by a reorganisation.
+fn minutes_of(connection: &Connection, height: u32) -> rusqlite::Result<(u32, u32)> {
+    let minute = |sql, height: u32| -> rusqlite::Result<u32> {
+        let last: Option<u32> =
+            connection.prepare_cached(sql)?.query_row([height], |row| row.get(0)).optional()?;
+        Ok(last.unwrap_or(0) / 60)
+    };
+    let below = "SELECT last_share FROM height_total WHERE height <= $1 ORDER BY height DESC LIMIT 1";
+    let begin = if height < 2 { 0 } else { minute(below, height - 2)? };
+    Ok((begin, minute("SELECT last_share FROM height_total WHERE height = $1", height)?))
 }

@@ -20,6 +20,8 @@ use crate::{migrations, ranges};
 pub struct Options {
     /// The commits' pace and the queue's bound.
     pub pace: Pace,
+    /// Keeps the ledger's rows by minute this long; none keeps them for ever. Totals are always kept.
+    pub ledger: Option<Duration>,
     /// Keeps every single share this long; none keeps only the growing rows.
     pub journal: Option<Duration>,
     /// Bound of the file, in pages of 4096 bytes; none leaves it to the disk.
@@ -42,7 +44,7 @@ impl SqliteStore {
         let mut next = HashMap::new();
         let writer = Writer::open(path, migrations::HUB, options.pace, options.max_pages, |connection| {
             next = ranges::load(connection)?;
-            Ok(Hub { ledger: Ledger::default(), journal: options.journal.map(Journal::new) })
+            Ok(Hub { ledger: Ledger::new(options.ledger), journal: options.journal.map(Journal::new) })
         })?;
         Ok(Self { writer, next: Mutex::new(next) })
     }
