@@ -180,6 +180,11 @@ impl Farm {
         self.active.store(connection, Ordering::Relaxed);
     }
 
+    /// Whether miners have an upstream to work for.
+    pub fn has_upstream(&self) -> bool {
+        self.active.load(Ordering::Relaxed) != 0
+    }
+
     /// A share that meets the network's target is on its way to this upstream.
     pub fn block_found(&self, share: &UpstreamShare, upstream: &str) {
         let (worker, hash) = (share.worker.clone(), share.hash);

@@ -19,6 +19,12 @@ use tokio_util::sync::CancellationToken;
 /// A server that says nothing for so long is gone.
 const SILENCE: Duration = Duration::from_secs(20 * 60);
 
+/// Shortest pause between two attempts.
+const SHORTEST: Duration = Duration::from_millis(500);
+
+/// Longest pause between two attempts while miners have no upstream: their work is lost meanwhile.
+const URGENT: Duration = Duration::from_secs(4);
+
 /// What all upstreams' tasks share.
 #[derive(Clone, Debug)]
 pub struct Common {
@@ -32,7 +38,7 @@ pub struct Common {
     pub hash_rate: f64,
     /// A job is sent again after so long.
     pub repeat_jobs: Duration,
-    /// Longest pause between attempts.
+    /// Longest pause between attempts while another upstream serves.
     pub retry: Duration,
     /// Numbers of connections.
     pub connections: Arc<AtomicU64>,
@@ -52,7 +58,7 @@ pub async fn keep(
     health: Arc<Health>,
     mut wanted: watch::Receiver<bool>,
 ) {
-    let mut backoff = Backoff::new(Duration::from_millis(500), common.retry);
+    let mut pauses = Pauses::new(common.retry);
     let mut extensions = vec![EXTENSION_TYPE_WORKER_HASHRATE_TRACKING];
     loop {
         health.set(State::Unused);
@@ -78,12 +84,36 @@ pub async fn keep(
             continue;
         }
         if begun.elapsed() > Duration::from_secs(60) {
-            backoff.reset();
+            pauses.reset();
         }
         tokio::select! {
-            () = tokio::time::sleep(backoff.wait()) => {}
+            () = tokio::time::sleep(pauses.next(common.farm.has_upstream())) => {}
             () = common.shutdown.cancelled() => return,
         }
+    }
+}
+
+/// Pauses between attempts, growing.
+#[derive(Debug)]
+struct Pauses {
+    calm: Backoff,
+    urgent: Backoff,
+}
+
+impl Pauses {
+    fn new(longest: Duration) -> Self {
+        Self { calm: Backoff::new(SHORTEST, longest), urgent: Backoff::new(SHORTEST, longest.min(URGENT)) }
+    }
+
+    /// The next one; `served` says whether miners have another upstream.
+    fn next(&mut self, served: bool) -> Duration {
+        let (calm, urgent) = (self.calm.wait(), self.urgent.wait());
+        if served { calm } else { urgent }
+    }
+
+    fn reset(&mut self) {
+        self.calm.reset();
+        self.urgent.reset();
     }
 }
 
@@ -134,5 +164,23 @@ fn client(upstream: &Upstream, extensions: &[u16]) -> Client {
         },
         extensions: extensions.to_vec(),
         limits: Limits { idle: Some(SILENCE), ..Limits::default() },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_upstream_is_tried_every_few_seconds_while_miners_have_none() {
+        let longest = Duration::from_secs(30);
+        let mut pauses = Pauses::new(longest);
+        assert!(pauses.next(false) <= SHORTEST);
+        for _ in 0..20 {
+            assert!(pauses.next(false) <= URGENT);
+        }
+        assert!(pauses.next(true) >= longest / 2, "another one serves: no hurry");
+        pauses.reset();
+        assert!(pauses.next(true) <= SHORTEST);
     }
 }
