@@ -3,6 +3,9 @@
 
 mod support;
 
+use link::Frame;
+use stratum_core::common_messages_sv2::SetupConnectionSuccess;
+use stratum_core::parsers_sv2::CommonMessages;
 use support::miner::Miner;
 use support::node::Node;
 use support::provider::Provider;
@@ -33,6 +36,26 @@ async fn a_share_is_in_the_ledger_when_its_miner_hears_that_it_was_accepted() {
     .await;
     let named = |i: usize| (workers[i]["hasher"].as_str().unwrap(), workers[i]["worker"].as_str().unwrap());
     assert_eq!((named(0), named(1)), (("alice", "attic"), ("alice", "garage")));
+    hub.stop().await;
+}
+
+#[tokio::test]
+async fn a_block_counts_even_if_its_miner_breaks_the_protocol_right_behind_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut provider = Provider::start().await;
+    provider.publish(100);
+    let hub = RunningHub::start(dir.path(), &[&provider.address], NO_NODE).await;
+    let mut miner = Miner::connect(&hub).await.unwrap();
+    miner.open("alice").await.unwrap();
+    let job = miner.job().await;
+    // An answer to SetupConnection is a server's to send.
+    let not_a_clients = SetupConnectionSuccess { used_version: 2, flags: 0 };
+    miner.behind = Some(Frame::message(CommonMessages::SetupConnectionSuccess(not_a_clients)).unwrap());
+    let (_, found) = miner.submit(&job, None, |share| share.is_block).await;
+    let solved = until("the provider has it", async || provider.solutions.lock().unwrap().pop()).await;
+    let block: bitcoin::Block = bitcoin::consensus::deserialize(&solved.block).unwrap();
+    assert_eq!(block.block_hash(), found.hash);
+    until("its share is in the ledger", async || (rusqlite_count(dir.path()) == 1).then_some(())).await;
     hub.stop().await;
 }
 

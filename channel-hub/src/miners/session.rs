@@ -127,16 +127,19 @@ impl Driver {
     async fn run(mut self, shutdown: &CancellationToken) -> Result<(), End> {
         loop {
             self.send()?;
+            let mut fault = Ok(());
             tokio::select! {
                 biased;
                 update = self.updates.recv() => self.update(update)?,
                 reached = reached(&mut self.committed, self.waiting.front()) => self.acknowledge(reached?),
-                received = self.link.recv(), if self.session.has_room() => self.receive(received?)?,
+                received = self.link.recv(), if self.session.has_room() => fault = self.receive(received?),
                 () = sleep_until(self.session.poll_timeout()) => self.session.handle_timeout(now()),
                 () = shutdown.cancelled() => return self.drain().await,
                 () = self.connection.displaced.cancelled() => return Err(End::Displaced),
             }
+            // Shares and blocks that came before a fault count all the same.
             self.take_events().await?;
+            fault?;
         }
     }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use link::{Client, Device, Limits, Link, LinkError};
+use link::{Client, Device, Frame, Limits, Link, LinkError};
 use mining::client::{Checked, Event, Job, OpenRequest, OpenedChannel, Session};
 use mining::share::Choice;
 use mining::{Now, Target};
@@ -16,6 +16,8 @@ pub(crate) struct Miner {
     link: Link,
     session: Session,
     nonce: u32,
+    /// Leaves in one packet with the next message, behind it.
+    pub(crate) behind: Option<Frame>,
 }
 
 impl Miner {
@@ -30,7 +32,7 @@ impl Miner {
         };
         let link = Link::connect(&hub.address, &client).await?;
         let session = Session::new(link.extensions());
-        Ok(Self { link, session, nonce: 0 })
+        Ok(Self { link, session, nonce: 0, behind: None })
     }
 
     /// Opens an extended channel.
@@ -91,6 +93,9 @@ impl Miner {
 
     async fn send(&mut self) {
         while let Some(frame) = self.session.poll_send() {
+            self.link.queue(&frame).unwrap();
+        }
+        if let Some(frame) = self.behind.take() {
             self.link.queue(&frame).unwrap();
         }
         self.link.flush().await.unwrap();
