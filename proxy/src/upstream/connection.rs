@@ -154,7 +154,7 @@ impl<'a> Connection<'a> {
                     self.common.farm.block_found(&share.share, &self.upstream.address);
                 }
                 self.common.farm.totals.in_flight.fetch_add(1, Ordering::Relaxed);
-                self.trunk.submit(&share.share, ticket);
+                self.trunk.submit(now(), &share.share, ticket);
                 self.shares.insert(ticket, *share);
             }
             Command::Open { worker, hash_rate, work } => {
@@ -174,6 +174,7 @@ impl<'a> Connection<'a> {
                 Event::Closed { slot, reason } => self.closed(slot, &reason)?,
                 Event::Answered { ticket, outcome } => self.answered(ticket, outcome),
                 Event::Reconnect => bail!("the upstream asks to be connected to anew"),
+                Event::Hangs => bail!("connected, but it does not say anything any more"),
             }
         }
         self.health.counts(self.trunk.channels(), self.trunk.in_flight());

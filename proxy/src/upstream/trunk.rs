@@ -20,6 +20,10 @@ const LOOK: Duration = Duration::from_secs(1);
 /// Bytes of extranonce that do for a farm if need be.
 const FEWEST: u16 = 6;
 
+/// A server that is handed so many shares and says nothing at all for so long hangs: to miners it is as good as gone.
+/// Pools that answer shares in batches take up to ten at a time.
+const UNHEARD: (u32, Duration) = (20, Duration::from_secs(60));
+
 /// What a trunk is made with.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -61,6 +65,8 @@ pub enum Event {
     },
     /// The server asks to be connected to anew.
     Reconnect,
+    /// The server takes shares and says nothing any more.
+    Hangs,
 }
 
 /// One connection.
@@ -74,6 +80,8 @@ pub struct Trunk {
     slots: HashMap<u64, u32>,
     /// By channel and sequence number.
     in_flight: HashMap<(u32, u32), u64>,
+    /// Shares handed in since the server was last heard, and when the first was.
+    unheard: Option<(u32, Instant)>,
     /// The last line made, and of what: channels of a group have the same.
     line: Option<(Line, Arc<Job>)>,
     look: Instant,
@@ -107,6 +115,7 @@ impl Trunk {
             channels: HashMap::new(),
             slots: HashMap::new(),
             in_flight: HashMap::new(),
+            unheard: None,
             line: None,
             look: now.instant + LOOK,
             events: VecDeque::new(),
@@ -155,7 +164,9 @@ impl Trunk {
     }
 
     /// Hands in a share; an [`Event::Answered`] with `ticket` follows.
-    pub fn submit(&mut self, share: &UpstreamShare, ticket: u64) {
+    pub fn submit(&mut self, now: Now, share: &UpstreamShare, ticket: u64) {
+        let (count, _) = self.unheard.get_or_insert((0, now.instant));
+        *count = count.saturating_add(1);
         let (channel, job) = (share.work.channel, &share.work.job);
         let sent = (channel.connection == self.settings.connection).then(|| {
             self.session.submit(channel.channel_id, job.id(), &share.rolled.choice(), Some(&share.worker))
@@ -168,6 +179,7 @@ impl Trunk {
 
     /// A frame came.
     pub fn handle(&mut self, now: Now, received: &mut Received) -> Result<(), client::Fatal> {
+        self.unheard = None;
         self.session.handle(now, received)?;
         while let Some(event) = self.session.poll_event() {
             self.happened(now, event);
@@ -175,12 +187,16 @@ impl Trunk {
         Ok(())
     }
 
-    /// Time passes: a job that miners have had for long is sent again, with a newer time.
+    /// Time passes: a job that miners have had for long is sent again, with a newer time; a server that hangs is named.
     pub fn handle_timeout(&mut self, now: Now) {
         if now.instant < self.look {
             return;
         }
         self.look = now.instant + LOOK;
+        let (many, long) = UNHEARD;
+        if self.unheard.is_some_and(|(count, since)| count >= many && since + long <= now.instant) {
+            self.events.push_back(Event::Hangs);
+        }
         let old = now.instant.checked_sub(self.settings.repeat);
         let due =
             |channel: &Channel| channel.work.clone().filter(|_| old.is_some_and(|old| channel.sent <= old));

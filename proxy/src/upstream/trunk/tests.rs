@@ -45,7 +45,7 @@ fn a_share_goes_out_with_its_workers_name_and_its_answer_comes_back() {
     let work = server.work(0).unwrap();
     sent(&mut server);
     for nonce in 0..4 {
-        server.trunk.submit(&share(&work, "farm.rig1", nonce), u64::from(nonce) + 100);
+        server.trunk.submit(now, &share(&work, "farm.rig1", nonce), u64::from(nonce) + 100);
     }
     let frames = sent(&mut server);
     assert_eq!(frames.len(), 4);
@@ -74,7 +74,7 @@ fn a_share_of_another_connection_is_lost() {
     }
     let work = old.work(0).unwrap();
     new.events();
-    new.trunk.submit(&share(&work, "w", 0), 7);
+    new.trunk.submit(now, &share(&work, "w", 0), 7);
     assert_eq!(answers(&mut new), [(7, Outcome::Lost)]);
 }
 
@@ -121,7 +121,7 @@ fn a_closed_channel_loses_what_is_on_its_way_and_says_why() {
     let channel = server.open(now, 0, easiest(), 16);
     server.job(now, Some(1), true);
     let work = server.work(0).unwrap();
-    server.trunk.submit(&share(&work, "w", 0), 1);
+    server.trunk.submit(now, &share(&work, "w", 0), 1);
     server.close(now, channel);
     let events = server.events();
     assert!(matches!(&events[0], Event::Answered { ticket: 1, outcome: Outcome::Lost }));
@@ -169,4 +169,32 @@ fn a_job_handed_out_again_with_a_later_earliest_time_goes_to_miners_with_a_later
     server.earliest = TIME + 9;
     server.job(now, None, true);
     assert_eq!(server.work(0).unwrap().ntime, TIME + 9);
+}
+
+#[test]
+fn a_server_that_takes_shares_and_says_nothing_for_a_minute_hangs() {
+    let now = start();
+    let minute = Duration::from_secs(60);
+    let mut server = Server::new(now, 1);
+    let channel = server.open(now, 0, easiest(), 16);
+    server.job(now, Some(1), true);
+    let work = server.work(0).unwrap();
+    let hangs = |server: &mut Server, now| {
+        server.trunk.handle_timeout(now);
+        server.events().iter().any(|event| matches!(event, Event::Hangs))
+    };
+    let hand_in = |server: &mut Server, now, nonces: std::ops::Range<u32>| {
+        nonces.for_each(|nonce| server.trunk.submit(now, &share(&work, "w", nonce), nonce.into()));
+    };
+    assert!(!hangs(&mut server, now.after(minute)), "it was not asked anything");
+    let now = now.after(10 * minute);
+    hand_in(&mut server, now, 0..19);
+    assert!(!hangs(&mut server, now.after(2 * minute)), "it may answer in batches");
+    hand_in(&mut server, now.after(minute / 2), 19..20);
+    server.acknowledge(now.after(minute / 2), channel, 1, 1);
+    assert!(!hangs(&mut server, now.after(3 * minute)), "it was heard");
+    let now = now.after(4 * minute);
+    hand_in(&mut server, now, 20..40);
+    assert!(!hangs(&mut server, now.after(minute - Duration::from_secs(1))));
+    assert!(hangs(&mut server, now.after(minute)));
 }
