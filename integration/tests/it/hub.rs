@@ -7,6 +7,8 @@ use integration::sv2::{Kind, Miner, Options};
 use integration::world::chain::ADDRESS;
 use integration::world::{Plan, Pool, bounded, holds, until};
 use store::{SqliteStore, Store};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 
 const BOUND: Duration = Duration::from_secs(180);
 const SOON: Duration = Duration::from_secs(40);
@@ -182,6 +184,26 @@ async fn no_extranonce_prefix_is_given_twice_also_not_after_restarts() {
         let prefixes: Vec<_> = miners.iter().flat_map(|miner| miner.tally().prefixes).collect();
         assert_eq!(prefixes.iter().collect::<HashSet<_>>().len(), prefixes.len());
         Ok(())
+    };
+    bounded(BOUND, test).await.unwrap();
+}
+
+#[tokio::test]
+async fn strangers_that_speak_something_else_do_not_disturb_miners() {
+    let test = async {
+        let mut pool = Pool::start(Plan::default()).await?;
+        let miner = Miner::start(options(&pool, "ann")?);
+        for address in [pool.hub.address(), pool.template_provider.address()] {
+            for garbage in [&b"GET / HTTP/1.1\r\n\r\n"[..], &[0; 64], &[0xff; 100_000], b""] {
+                let mut stranger = TcpStream::connect(&address).await?;
+                let sent = stranger.write_all(garbage).await; // it may be shut out before all was sent
+                drop((sent, stranger));
+            }
+        }
+        miner.until("shares", SOON, |tally| tally.accepted >= 5).await?;
+        assert_eq!(miner.tally().connections, 1);
+        pool.hub.process.ensure_running()?;
+        pool.template_provider.process.ensure_running()
     };
     bounded(BOUND, test).await.unwrap();
 }

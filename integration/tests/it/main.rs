@@ -12,3 +12,4 @@ mod pages;
 mod readme;
 mod rejections;
 mod restarts;
+mod tools;
