@@ -133,12 +133,12 @@ impl Session {
     pub fn apply(&mut self, now: Now, work: Option<Arc<Work>>) -> Result<(), Disconnect> {
         let Some(work) = work else {
             self.current = None;
+            self.pace.rest(now.instant);
             self.without_work_since.get_or_insert(now.instant);
             return Ok(());
         };
-        if self.without_work_since.take().is_some() {
-            self.pace.rest(now.instant);
-        }
+        self.without_work_since = None;
+        self.pace.resume(now.instant);
         self.follow_layout(work.layout)?;
         self.pace.upstream_target(work.job.target());
         self.current = Some(work);

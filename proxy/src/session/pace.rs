@@ -40,6 +40,8 @@ pub(super) struct Pace {
     target: Target,
     vardiff: Vardiff,
     looked: Instant,
+    /// Since when no shares are counted.
+    resting: Option<Instant>,
     rate: Rate,
 }
 
@@ -56,6 +58,7 @@ impl Pace {
             target: settings.minimum.target(),
             vardiff: Vardiff::new(settings.interval, now.instant),
             looked: now.instant,
+            resting: None,
             rate: Rate::new(now.instant),
         };
         pace.settle();
@@ -114,10 +117,18 @@ impl Pace {
         self.settle()
     }
 
-    /// Shares are not counted at present: the time until now says nothing of the miner.
+    /// No shares are counted until [`Self::resume`]: the time until then says nothing of the miner.
     pub(super) fn rest(&mut self, now: Instant) {
         self.looked = now;
-        self.vardiff.restart(now);
+        self.resting.get_or_insert(now);
+    }
+
+    /// Shares are counted again.
+    pub(super) fn resume(&mut self, now: Instant) {
+        if let Some(since) = self.resting.take() {
+            self.vardiff.restart(now);
+            self.rate.skip(now.saturating_duration_since(since));
+        }
     }
 
     /// When [`Self::retarget`] should look though no share came.
@@ -140,7 +151,11 @@ impl Pace {
     pub(super) fn hash_rate(&self, now: Now) -> f64 {
         let assumed = hashes(Work::from_target(self.target)) / self.settings.interval.as_secs_f64();
         let assumed = assumed.min(self.settings.hash_rate);
-        if self.rate.shares < ENOUGH { assumed } else { self.rate.per_second(now.instant) }
+        if self.rate.shares < ENOUGH {
+            assumed
+        } else {
+            self.rate.per_second(self.resting.unwrap_or(now.instant))
+        }
     }
 }
 
@@ -162,6 +177,12 @@ impl Rate {
         self.faded = self.faded * fade(self.at, now) + hashes(work);
         self.at = now;
         self.shares = self.shares.saturating_add(1);
+    }
+
+    /// Leaves so much time out.
+    fn skip(&mut self, time: Duration) {
+        self.start += time;
+        self.at += time;
     }
 
     fn per_second(&self, now: Instant) -> f64 {

@@ -320,13 +320,21 @@ fn without_an_upstream_shares_are_refused_and_the_miner_is_let_go_after_a_while(
 #[test]
 fn a_time_without_an_upstream_does_not_make_a_miner_look_slow() {
     let now = start();
-    let work = work(now, HARDEST);
+    let work = work(now, easiest());
     let mut talk = Talk::mining(now, &work);
+    for nonce in 0..10 {
+        talk.wait(SECOND).unwrap();
+        talk.submit(&work, nonce);
+    }
+    talk.wait(2 * SECOND).unwrap();
+    let before = talk.session.pace(talk.now);
     talk.apply(None).unwrap();
     for _ in 0..110 {
         assert_eq!(talk.wait(SECOND).unwrap(), Vec::<Value>::new(), "the difficulty stays");
+        assert_eq!(talk.session.pace(talk.now), before);
     }
     assert_eq!(gist(&talk.apply(Some(&work)).unwrap()), Vec::<Value>::new());
+    assert_eq!(talk.session.pace(talk.now), before);
     assert_eq!(talk.wait(SECOND).unwrap(), Vec::<Value>::new(), "and the window begins anew");
 }
 
