@@ -59,7 +59,9 @@ pub async fn serve(stream: TcpStream, seat: Seat, surroundings: Surroundings) ->
     let mut connection = Connection::new(stream, seat, surroundings);
     let Err(end) = connection.run().await;
     // A last word, such as client.reconnect, if the miner still takes it.
-    let _ = connection.flush().await;
+    if !matches!(end, End::Io(_) | End::Disconnect(Disconnect::NotReading)) {
+        let _ = connection.flush().await;
+    }
     if let End::Disconnect(why) = end {
         connection.surroundings.farm.totals.let_go(why.name());
     }

@@ -28,7 +28,7 @@ pub enum Event {
     },
     /// A share was refused, by us or by the upstream.
     Rejected {
-        /// Who handed it in; `None` before `mining.authorize`.
+        /// Who handed it in, the connection's first worker if it is malformed; `None` if nobody authorised has.
         worker: Option<Arc<str>>,
         /// One of [`Rejection::REASONS`](crate::sv1::Rejection::REASONS).
         reason: &'static str,

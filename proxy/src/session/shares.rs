@@ -92,7 +92,11 @@ impl Session {
         }
         let submit = match params::submit(params) {
             Ok(submit) => submit,
-            Err(error) => return (None, Err(Rejection::other(error.to_string()))),
+            Err(error) => {
+                // It does not say whose it is: as good as always the only one's.
+                let worker = self.workers.first().map(|worker| worker.name.clone());
+                return (worker, Err(Rejection::other(error.to_string())));
+            }
         };
         let Some(worker) = self.workers.iter().find(|worker| *worker.user == *submit.user) else {
             return (None, Err(Rejection::Unauthorized));

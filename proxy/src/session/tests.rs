@@ -217,6 +217,17 @@ fn submits_out_of_order_get_sv1s_codes() {
     ] {
         assert_eq!(gist(&talk.say(&line)), [json!(code)], "{line}");
     }
+    let workers = talk.events().into_iter().filter_map(|event| match event {
+        Event::Rejected { worker, .. } => Some(worker),
+        _ => None,
+    });
+    let workers: Vec<_> = workers.collect();
+    assert_eq!(workers[..3], [None, None, None], "before anybody, or by somebody else");
+    assert_eq!(
+        workers.last().unwrap().as_deref(),
+        Some("someone else"),
+        "malformed: the connection's first worker"
+    );
 }
 
 #[test]

@@ -108,7 +108,15 @@ impl Status for Shown {
             let is_up = health.seen().state == State::Standby;
             up = up.sample(&[("upstream", &health.address)], u64::from(is_up));
         }
+        let mut rates = Metric::gauge("worker_hash_rate", "As hash_rate, by worker that is connected");
+        let mut miners = Metric::gauge("worker_miners", "As miners, by worker");
+        for (worker, (connected, hash_rate)) in self.live() {
+            rates = rates.sample(&[("worker", &worker)], hash_rate);
+            miners = miners.sample(&[("worker", &worker)], connected);
+        }
         vec![
+            rates,
+            miners,
             Metric::gauge("miners", "Miners that are connected").sample(&[], self.farm.miners().len()),
             Metric::gauge("hash_rate", "Hashes a second of all miners, estimated from their shares")
                 .sample(&[], self.farm.hash_rate()),

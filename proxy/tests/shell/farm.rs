@@ -44,12 +44,17 @@ impl Farm {
     }
 
     pub async fn api(&self, path: &str) -> Value {
+        serde_json::from_str(&self.text(&format!("/api/v1/{path}")).await).unwrap()
+    }
+
+    /// What the page's server says at `path`.
+    pub async fn text(&self, path: &str) -> String {
         let mut stream = TcpStream::connect(self.page).await.unwrap();
-        let request = format!("GET /api/v1/{path} HTTP/1.0\r\nHost: x\r\n\r\n");
+        let request = format!("GET {path} HTTP/1.0\r\nHost: x\r\n\r\n");
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut response = String::new();
         stream.read_to_string(&mut response).await.unwrap();
-        serde_json::from_str(response.split_once("\r\n\r\n").unwrap().1).unwrap()
+        response.split_once("\r\n\r\n").unwrap().1.to_owned()
     }
 
     /// Waits until the API says so.

@@ -34,6 +34,9 @@ async fn shares_of_all_miners_go_through_one_channel_with_their_workers_names() 
         (&upstream["state"], &upstream["extensions"], &upstream["channels"]),
         (&json!("active"), &json!([2]), &json!(1))
     );
+    let metrics = farm.text("/metrics").await;
+    assert!(metrics.contains("worker_miners{worker=\"ann\"} 1"), "{metrics}");
+    assert!(metrics.contains("worker_hash_rate{worker=\"bob\"} "), "{metrics}");
 }
 
 #[tokio::test]
