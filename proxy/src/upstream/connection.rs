@@ -206,7 +206,9 @@ impl<'a> Connection<'a> {
         if slot == SHARED {
             bail!("the upstream gives no channel: {reason}");
         }
+        // As often as miners ask: the page shows the last, the log need not have them all.
         tracing::debug!(upstream = %self.upstream.address, "no channel for a miner: {reason}");
+        self.health.refused(reason);
         Ok(())
     }
 

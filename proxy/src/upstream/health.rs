@@ -32,7 +32,7 @@ pub struct Seen {
     pub state: State,
     /// Since when.
     pub since: Instant,
-    /// Why the last connection or attempt ended, and when.
+    /// Why the last connection or attempt ended, or a miner got no channel, and when.
     pub failure: Option<(String, Instant)>,
     /// Attempts that failed since the last one that did not.
     pub failures: u32,
@@ -100,6 +100,11 @@ impl Health {
         let mut seen = self.lock();
         seen.failures += 1;
         seen.failure = Some((error.to_string(), Instant::now()));
+    }
+
+    /// The upstream serves, but gave a miner no channel of its own.
+    pub(super) fn refused(&self, reason: &str) {
+        self.lock().failure = Some((format!("no channel for a miner: {reason}"), Instant::now()));
     }
 
     pub(super) fn connected(&self, extensions: &[u16]) {

@@ -5,7 +5,7 @@ use bitcoin::{Amount, ScriptBuf, TxOut};
 use link::{AuthorityKey, Limits, Link, Server};
 use mining::coinbase::CoinbaseTag;
 use mining::job::Recipe;
-use mining::server::{Config, CurrentWork, Event, Session};
+use mining::server::{Config, CurrentWork, Event, IdentityRefusal, Session};
 use mining::{ExtranoncePrefixes, Job, Now, Tip, WorkUpdate};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -33,6 +33,7 @@ struct Shared {
     next: AtomicU32,
     silent: AtomicBool,
     hangs_up: AtomicU32,
+    refuses: AtomicBool,
     connections: AtomicU64,
     credits: Mutex<BTreeMap<(String, String), u64>>,
 }
@@ -52,6 +53,7 @@ impl Hub {
             next: AtomicU32::new(1),
             silent: AtomicBool::new(false),
             hangs_up: AtomicU32::new(0),
+            refuses: AtomicBool::new(false),
             connections: AtomicU64::new(0),
             credits: Mutex::default(),
         });
@@ -113,6 +115,11 @@ impl Hub {
         self.shared.hangs_up.store(times, Ordering::Relaxed);
     }
 
+    /// Knows nobody from the next connection on.
+    pub fn refuse_all(&self) {
+        self.shared.refuses.store(true, Ordering::Relaxed);
+    }
+
     pub fn connections(&self) -> u64 {
         self.shared.connections.load(Ordering::Relaxed)
     }
@@ -172,7 +179,9 @@ async fn session(socket: TcpStream, server: Arc<Server>, shared: Arc<Shared>) ->
     shared.connections.fetch_add(1, Ordering::Relaxed);
     let (current, mut updates) = (shared.work.lock().unwrap().clone(), shared.updates.subscribe());
     // Shares of about four hashes, and so many wanted that they stay so.
-    let config = Arc::new(Config::new(60_000.0, 1e-9, Arc::new(|_| Ok(()))).unwrap());
+    let refuses = shared.refuses.load(Ordering::Relaxed);
+    let identities = move |_: &str| if refuses { Err(IdentityRefusal::Unknown) } else { Ok(()) };
+    let config = Arc::new(Config::new(60_000.0, 1e-9, Arc::new(identities)).unwrap());
     let mut session = Session::new(config, link.peer().flags, shared.prefixes.clone(), current);
     loop {
         tokio::select! {

@@ -123,3 +123,27 @@ async fn a_miner_is_let_go_when_no_hub_comes() {
     let mut miner = Miner::login(farm.miners, "ann").await;
     while miner.hear().await.is_some() {}
 }
+
+#[tokio::test]
+async fn a_hub_that_knows_nobody_is_shown_with_its_reason_in_both_modes() {
+    for mode in ["aggregated", "non-aggregated"] {
+        let (hub, data) = (Hub::start().await, tempdir().unwrap());
+        hub.refuse_all();
+        let farm = Farm::start(&toml(mode, data.path(), &hub.toml())).await;
+        let _miner = Miner::login(farm.miners, "ann").await;
+        farm.until("upstreams", |upstreams| {
+            upstreams[0]["last_failure"].as_str().is_some_and(|failure| failure.contains("unknown-user"))
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn a_hub_with_another_key_is_shown_with_what_to_do() {
+    let (mut hub, data) = (Hub::start().await, tempdir().unwrap());
+    hub.key = link::AuthorityKey::generate(&mut rand::thread_rng());
+    let farm = Farm::start(&toml("aggregated", data.path(), &hub.toml())).await;
+    let upstreams = farm.until("upstreams", |upstreams| upstreams[0]["failures"].as_u64() > Some(2)).await;
+    let failure = upstreams[0]["last_failure"].as_str().unwrap();
+    assert!(failure.contains("authority_public_key"), "{failure}");
+}
