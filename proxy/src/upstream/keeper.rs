@@ -130,7 +130,7 @@ async fn attempt(
 ) -> anyhow::Result<()> {
     let client = client(upstream, extensions);
     let link = tokio::select! {
-        link = Link::connect(&upstream.address, &client) => link.map_err(plainly)?,
+        link = Link::connect(&upstream.address, &client) => link?,
         _ = wanted.wait_for(|wanted| !*wanted) => return Ok(()),
         () = common.shutdown.cancelled() => return Ok(()),
     };
@@ -149,18 +149,7 @@ pub async fn probe(upstream: &Upstream) -> Finding {
     let what = format!("upstream {}", upstream.address);
     match Link::connect(&upstream.address, &client(upstream, &[])).await {
         Ok(_) => Finding::good(what, "SV2 connection set up"),
-        Err(error) => Finding::bad(what, plainly(error)),
-    }
-}
-
-/// What went wrong, for people: the commonest mistake in a configuration has its mend beside it.
-fn plainly(error: LinkError) -> anyhow::Error {
-    match error {
-        LinkError::Handshake(why) if why.contains("Certificate") => anyhow::anyhow!(
-            "Noise handshake failed (InvalidCertificate): the server does not prove authority_public_key; copy the key \
-             that its operator publishes, and look whether both clocks are right"
-        ),
-        other => other.into(),
+        Err(error) => Finding::bad(what, error),
     }
 }
 

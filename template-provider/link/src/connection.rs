@@ -17,7 +17,7 @@ use rand::{CryptoRng, Rng};
 use stratum_core::codec_sv2::{self, InitiatorSent};
 use stratum_core::common_messages_sv2::MESSAGE_TYPE_SETUP_CONNECTION;
 use stratum_core::extensions_sv2::{EXTENSION_TYPE_EXTENSIONS_NEGOTIATION, MESSAGE_TYPE_REQUEST_EXTENSIONS};
-use stratum_core::noise_sv2::Responder;
+use stratum_core::noise_sv2::{self, Responder};
 use stratum_core::parsers_sv2::{AnyMessage, CommonMessages, Extensions, ExtensionsNegotiation};
 
 use crate::error::LinkError;
@@ -443,7 +443,10 @@ fn decrypt(cipher: &mut Cipher, input: &mut &[u8], limits: &Limits) -> Result<Op
 }
 
 fn handshake_error(error: &codec_sv2::Error) -> LinkError {
-    LinkError::Handshake(error.to_string())
+    match error {
+        codec_sv2::Error::NoiseSv2Error(noise_sv2::Error::InvalidCertificate(_)) => LinkError::Certificate,
+        other => LinkError::Handshake(other.to_string()),
+    }
 }
 
 fn unexpected(frame: &Received, expected: &'static str) -> LinkError {

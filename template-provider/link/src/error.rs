@@ -29,7 +29,12 @@ pub enum LinkError {
     /// The server closed the connection when extensions were requested: connect again without.
     #[error("closed by the peer when extensions were requested; it may know none")]
     ExtensionsRefused,
-    /// Noise failed: not an SV2 peer, another authority key than configured, or an expired certificate.
+    /// The server's certificate is not signed by the configured authority key, or not valid at this time.
+    #[error(
+        "Noise handshake failed (InvalidCertificate): the server does not prove the configured authority_public_key; copy the key that its `init` printed, and check that both clocks are right"
+    )]
+    Certificate,
+    /// Noise failed otherwise: what answers is no SV2 peer, or the bytes were tampered with.
     #[error("Noise handshake failed: {0}")]
     Handshake(String),
     /// A frame did not decrypt.

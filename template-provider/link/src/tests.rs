@@ -166,7 +166,7 @@ fn a_server_with_another_authority_key_is_not_accepted() {
     let mut pair = Pair::new(|_, client| {
         client.authority = Some(AuthorityKey::generate(&mut StdRng::seed_from_u64(9)).public());
     });
-    assert!(matches!(pair.step().1, Err(LinkError::Handshake(_))));
+    assert!(matches!(pair.step().1, Err(LinkError::Certificate)));
 }
 
 #[test]
@@ -185,12 +185,9 @@ fn clocks_may_differ_by_an_hour_either_way() {
         (UNIX, UNIX + 3700, false),
     ] {
         let mut pair = Pair::at(server, client, |_, _| {});
-        assert_eq!(
-            pair.step().1.is_ok(),
-            works,
-            "client is {} s ahead",
-            i64::from(client) - i64::from(server)
-        );
+        let outcome = pair.step().1;
+        assert!(works || matches!(outcome, Err(LinkError::Certificate)), "{outcome:?}");
+        assert_eq!(outcome.is_ok(), works, "client is {} s ahead", i64::from(client) - i64::from(server));
     }
 }
 
