@@ -19,8 +19,18 @@ node=$home/bin/bitcoin-node
 say() { printf 'bitcoind: %s\n' "$*" >&2; }
 die() { say "$*"; exit 1; }
 
-# The major version that a node program reports, or nothing.
-major_version() { "$1" -version 2>/dev/null | sed -n '1s/.*version v\{0,1\}\([0-9]\{1,\}\)\..*/\1/p'; }
+# What a node program says of its version. It opens its settings first, even for that: in an empty directory, so that the
+# user's own node is left alone and many can ask at once.
+version() {
+  local empty status=0
+  empty=$(mktemp -d)
+  "$1" -datadir="$empty" -nosettings -version || status=$?
+  rm -rf "$empty"
+  return $status
+}
+
+# The major version of a node program, or nothing.
+major_version() { version "$1" 2>/dev/null | sed -n '1s/.*version v\{0,1\}\([0-9]\{1,\}\)\..*/\1/p'; }
 
 if [ -n "${BITCOIND:-}" ]; then
   [ -x "$BITCOIND" ] || die "BITCOIND=$BITCOIND is not a program; unset it to have one found or built"
@@ -72,9 +82,9 @@ cmake --build "$work" --target bitcoin-node bitcoin-cli >>"$work.log" 2>&1 ||
 mkdir -p "$home.new/bin"
 cp "$work"/bin/bitcoin-node "$work"/bin/bitcoin-cli "$home.new/bin/"
 strip "$home.new/bin/"* 2>/dev/null || true
-"$home.new/bin/bitcoin-node" -version >/dev/null || die "the node was built but does not start; whole log: $work.log"
+version "$home.new/bin/bitcoin-node" >/dev/null || die "the node was built but does not start; whole log: $work.log"
 rm -rf "$home"
 mv "$home.new" "$home"
 rm -f "$work.log"
-say "built $("$node" -version | head -n 1)"
+say "built $(version "$node" | sed -n 1p)"
 printf '%s\n' "$node"
