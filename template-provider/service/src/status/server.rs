@@ -184,7 +184,7 @@ async fn paths(State(site): Site) -> Response {
 }
 
 async fn api(State(site): Site, Path(path): Path<String>) -> Response {
-    show(&site, |shared| match shared.status.get() {
+    show(&site, move |shared| match shared.status.get() {
         None => (StatusCode::SERVICE_UNAVAILABLE, axum::Json(json!({ "error": "starting" }))).into_response(),
         Some(status) => match status.api(&path) {
             Some(value) => axum::Json(value).into_response(),
@@ -197,15 +197,18 @@ async fn api(State(site): Site, Path(path): Path<String>) -> Response {
     .await
 }
 
-/// Makes a snapshot, and lets it out only after the totals in it are on disk.
-async fn show(site: &Weak<Shared>, snapshot: impl FnOnce(&Shared) -> Response) -> Response {
+/// Makes a snapshot, and lets it out only after the totals in it are on disk. Both on a thread that may wait: a
+/// program's snapshot may read its store.
+async fn show(site: &Weak<Shared>, snapshot: impl FnOnce(&Shared) -> Response + Send + 'static) -> Response {
     let Some(shared) = site.upgrade() else {
         return (StatusCode::SERVICE_UNAVAILABLE, "ending\n").into_response();
     };
-    let mut response = snapshot(&shared);
-    let counters = shared.counters.clone();
-    match tokio::task::spawn_blocking(move || counters.save()).await {
-        Ok(Ok(())) => {
+    let show = move || {
+        let response = snapshot(&shared);
+        shared.counters.save().map(|()| response)
+    };
+    match tokio::task::spawn_blocking(show).await {
+        Ok(Ok(mut response)) => {
             response.headers_mut().entry(NO_STORE.0).or_insert(NO_STORE.1);
             response
         }
