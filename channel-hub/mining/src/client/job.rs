@@ -47,6 +47,29 @@ pub(super) enum Root {
     Rolled(CoinbaseStart, Arc<ExtendedBody>),
 }
 
+/// A job that came over another protocol than SV2, as an SV1 pool's, with all that a job of an extended channel has.
+#[derive(Clone, Debug)]
+pub struct ExtendedParts {
+    /// A number of the caller's.
+    pub channel_id: u32,
+    /// A number of the caller's.
+    pub id: u32,
+    /// Header version before any rolling.
+    pub version: u32,
+    /// Whether version bits may be rolled.
+    pub version_rolling: bool,
+    /// First part of the extranonce.
+    pub extranonce_prefix: Arc<[u8]>,
+    /// Bytes of extranonce to roll.
+    pub extranonce_size: usize,
+    /// Coinbase and merkle path.
+    pub body: Arc<ExtendedBody>,
+    /// What it builds on.
+    pub tip: Arc<Tip>,
+    /// Target of its shares.
+    pub target: Target,
+}
+
 /// A choice whose form is right, hashed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Checked {
@@ -61,6 +84,16 @@ pub struct Checked {
 }
 
 impl Job {
+    /// The job that these parts make.
+    pub fn extended(parts: ExtendedParts) -> Self {
+        let ExtendedParts { channel_id, id, version, version_rolling, body, tip, target, .. } = parts;
+        let start = CoinbaseStart::new(&body.coinbase_prefix, &parts.extranonce_prefix);
+        let (extranonce_prefix, extranonce_size) = (parts.extranonce_prefix, parts.extranonce_size);
+        let root = Root::Rolled(start, body);
+        let parts = Parts { id, version, version_rolling, extranonce_prefix, extranonce_size, root };
+        Self { channel_id, parts, tip, target, is_new_block: false }
+    }
+
     /// The channel it is for.
     pub const fn channel_id(&self) -> u32 {
         self.channel_id

@@ -12,7 +12,7 @@ mod outstanding;
 mod work;
 
 pub use event::{Event, OpenedChannel};
-pub use job::{Checked, ExtendedBody, Job};
+pub use job::{Checked, ExtendedBody, ExtendedParts, Job};
 pub use opening::{OpenError, OpenRequest};
 pub use outstanding::MAX_OUTSTANDING;
 
