@@ -1,5 +1,6 @@
 //! What miners work on: a job of an upstream channel as SV1 miners see it.
 
+use crate::sv1::VERSION_ROLLING_MASK;
 use crate::sv1::notify::{Notify, NotifyFields, push_hex};
 use crate::sv1::output::Output;
 use mining::client::Job;
@@ -74,6 +75,8 @@ pub struct Work {
     pub job: Arc<Job>,
     /// Where miners' clocks start, seconds since 1970.
     pub ntime: u32,
+    /// Bits of the version that this upstream takes from miners.
+    pub version_mask: u32,
     /// The job's line, shared by all channels that have the job.
     notify: Notify,
     /// Hex of the upstream's extranonce prefix and the padding: what stands at the end of coinb1.
@@ -147,13 +150,23 @@ impl Work {
         push_hex(&mut insert, job.extranonce_prefix());
         push_hex(&mut insert, &vec![0; layout.padding]);
         let channel = ChannelKey { connection, channel_id: job.channel_id() };
-        Self { id: line.id, channel, layout, job, ntime: line.ntime, notify: line.notify.clone(), insert }
+        let version_mask = if job.version_rolling() { VERSION_ROLLING_MASK } else { 0 };
+        let (id, ntime, notify) = (line.id, line.ntime, line.notify.clone());
+        Self { id, channel, layout, job, ntime, version_mask, notify, insert }
+    }
+
+    /// The same for an upstream that takes only these bits of the version, as an SV1 pool may.
+    #[must_use]
+    pub fn masked(mut self, mask: u32) -> Self {
+        self.version_mask &= mask;
+        self
     }
 
     /// The same for miners, of a job that differs in nothing that they see.
     pub fn with_job(&self, job: Arc<Job>) -> Self {
-        let Self { id, channel, layout, ntime, .. } = *self;
-        Self { id, channel, layout, job, ntime, notify: self.notify.clone(), insert: self.insert.clone() }
+        let Self { id, channel, layout, ntime, version_mask, .. } = *self;
+        let (notify, insert) = (self.notify.clone(), self.insert.clone());
+        Self { id, channel, layout, job, ntime, version_mask, notify, insert }
     }
 
     /// Sends the job to a miner.

@@ -60,8 +60,8 @@ pub struct Session {
     workers: Vec<Worker>,
     /// Bits that the miner asked to roll, within what SV1 knows; `None` if it did not ask.
     wanted_mask: Option<u32>,
-    /// Whether the current job lets versions be rolled.
-    rolling_allowed: bool,
+    /// Bits that the current job's upstream takes.
+    upstream_mask: u32,
     bad_lines: u32,
     current: Option<Arc<Work>>,
     without_work_since: Option<Instant>,
@@ -92,7 +92,7 @@ impl Session {
             firmware: None,
             workers: Vec::new(),
             wanted_mask: None,
-            rolling_allowed: true,
+            upstream_mask: VERSION_ROLLING_MASK,
             bad_lines: 0,
             current: None,
             without_work_since: Some(now.instant),
@@ -210,7 +210,7 @@ impl Session {
 
     /// Bits that the miner may roll in a share now.
     fn version_mask(&self) -> u32 {
-        if self.rolling_allowed { self.wanted_mask.unwrap_or(0) & VERSION_ROLLING_MASK } else { 0 }
+        self.wanted_mask.unwrap_or(0) & self.upstream_mask
     }
 
     fn deadline(&self) -> (Instant, Disconnect) {
@@ -227,9 +227,10 @@ impl Session {
     /// Sends the current job, and before it whatever the miner must know first.
     fn send_job(&mut self) {
         let Some(work) = self.current.clone() else { return };
-        if self.rolling_allowed != work.job.version_rolling() {
-            self.rolling_allowed = work.job.version_rolling();
-            if self.wanted_mask.is_some() {
+        if self.upstream_mask != work.version_mask {
+            let before = self.version_mask();
+            self.upstream_mask = work.version_mask;
+            if self.wanted_mask.is_some() && self.version_mask() != before {
                 self.out.set_version_mask(self.version_mask());
             }
         }
