@@ -13,9 +13,12 @@
 
 mod backoff;
 mod command_line;
+mod complaints;
 mod config;
 mod counters;
+mod files;
 mod key;
+mod listener;
 mod logs;
 mod operation;
 mod path;
@@ -26,9 +29,12 @@ mod signals;
 mod status;
 
 pub use backoff::Backoff;
+pub use complaints::Complaints;
 pub use config::{Problem, Problems, Refusal, config_from_text, keys_markdown};
 pub use counters::{Counter, Counters, JournalError, OpenError, SaveError};
+pub use files::{fits_open_files, open_files};
 pub use key::Key;
+pub use listener::Listener;
 pub use logs::start_logs;
 pub use operation::{Log, LogFormat, Operation};
 pub use path::expand_home;

@@ -1,5 +1,6 @@
 //! What a program is to this crate: a name, keys, a check, a start. And what a running program is given.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::Problem;
 use crate::counters::Counters;
 use crate::key::Key;
+use crate::listener::Listener;
 use crate::operation::Operation;
 use crate::status::PageServer;
 
@@ -117,6 +119,14 @@ impl std::fmt::Display for Finding {
 }
 
 impl Context {
+    /// Listens on `address`: on the socket called `name` that systemd or a predecessor passed on, if there is one.
+    ///
+    /// # Errors
+    /// An address that is in use or is not this machine's.
+    pub fn listen(&self, name: &'static str, address: SocketAddr) -> anyhow::Result<Listener> {
+        Listener::bind(name, address)
+    }
+
     /// Makes the data directory, locks it, reads the counters and binds the status page. Also the way for a test to
     /// start a program in its own process.
     ///

@@ -72,6 +72,8 @@ fn data_dir(operation: &Operation) -> Finding {
 fn start<P: Program>(flags: Flags) -> anyhow::Result<ExitCode> {
     let (operation, config, file) = load::<P>(flags)?;
     start_logs(&operation.log)?;
+    let (before, limit) = crate::files::raise_open_files();
+    tracing::info!(limit, before, "open files");
     let runtime = runtime()?;
     let code = runtime.block_on(serve::<P>(operation, config, &file));
     runtime.shutdown_background(); // a task that does not end must not keep the process

@@ -1,0 +1,141 @@
+//! Listening sockets that survive the loss of file descriptors, and that can be handed on to a successor.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use socket2::{Domain, Socket, Type};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
+
+/// Connections that wait for us in the kernel, before it takes no more. The kernel lowers it to net.core.somaxconn.
+const BACKLOG: i32 = 4096;
+/// Pause while there are no file descriptors; those who wait are in the backlog meanwhile.
+const PAUSE: Duration = Duration::from_millis(100);
+/// The line about it is not repeated sooner.
+const SAY_AGAIN: Duration = Duration::from_secs(10);
+
+/// A listening socket. Cheap to clone; clones share the socket.
+#[derive(Clone, Debug)]
+pub struct Listener(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    name: &'static str,
+    socket: TcpListener,
+    address: SocketAddr,
+    /// Cancelled: a successor accepts now.
+    halted: CancellationToken,
+    said: Mutex<Option<Instant>>,
+}
+
+impl Listener {
+    /// Listens on `address`. `name` is what log lines, systemd and a successor call it, as `miners`.
+    ///
+    /// # Errors
+    /// An address that is in use or is not this machine's.
+    pub fn bind(name: &'static str, address: SocketAddr) -> anyhow::Result<Self> {
+        let bound = || -> io::Result<std::net::TcpListener> {
+            let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+            socket.set_reuse_address(true)?; // else a restart waits for the last connections' TIME_WAIT
+            socket.bind(&address.into())?;
+            socket.listen(BACKLOG)?;
+            Ok(socket.into())
+        };
+        let socket = bound().with_context(|| format!("cannot listen on {address} for {name}"))?;
+        Self::from_socket(name, socket)
+    }
+
+    /// Takes a socket that listens already.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn from_socket(name: &'static str, socket: std::net::TcpListener) -> anyhow::Result<Self> {
+        socket.set_nonblocking(true)?;
+        let address = socket.local_addr()?;
+        let socket = TcpListener::from_std(socket)?;
+        let halted = CancellationToken::new();
+        Ok(Self(Arc::new(Inner { name, socket, address, halted, said: Mutex::default() })))
+    }
+
+    /// The next connection, without delay for small writes (`TCP_NODELAY`). Never fails: without file descriptors it
+    /// says so, and waits until some come free; connections wait in the kernel meanwhile. Cancel-safe.
+    pub async fn accept(&self) -> (TcpStream, SocketAddr) {
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                () = self.0.halted.cancelled() => std::future::pending().await,
+                accepted = self.0.socket.accept() => accepted,
+            };
+            match accepted {
+                Ok((stream, address)) => {
+                    // Without it small answers wait for the peer's delayed acknowledgement. It fails only for a peer that is gone.
+                    drop(stream.set_nodelay(true));
+                    return (stream, address);
+                }
+                Err(error) if is_peers_fault(&error) => (),
+                Err(error) => {
+                    self.say(&error);
+                    tokio::time::sleep(PAUSE).await;
+                }
+            }
+        }
+    }
+
+    /// Where it listens; the real port if the config says 0.
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        self.0.address
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        self.0.name
+    }
+
+    fn say(&self, error: &io::Error) {
+        let mut said = self.0.said.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        if said.is_none_or(|said| now.duration_since(said) >= SAY_AGAIN) {
+            *said = Some(now);
+            tracing::error!(
+                listener = self.0.name,
+                "cannot accept connections: {error}. Those connected are served, others wait. Open files are limited to {}; \
+                 raise the limit (systemd: LimitNOFILE, shell: ulimit -Hn)",
+                crate::files::open_files(),
+            );
+        }
+    }
+}
+
+/// A connection that ended before it was accepted; the next one may be there at once.
+fn is_peers_fault(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
+    matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_connection_comes_without_delay_for_small_writes() {
+        let listener = Listener::bind("test", "127.0.0.1:0".parse().unwrap()).unwrap();
+        let client = TcpStream::connect(listener.local_addr()).await.unwrap();
+        let (stream, address) = listener.accept().await;
+        assert_eq!(address, client.local_addr().unwrap());
+        assert!(stream.nodelay().unwrap());
+    }
+
+    #[tokio::test]
+    async fn an_address_in_use_is_named() {
+        let listener = Listener::bind("miners", "127.0.0.1:0".parse().unwrap()).unwrap();
+        let error = Listener::bind("miners", listener.local_addr()).unwrap_err();
+        let said = format!("{error:#}");
+        assert!(said.contains(&format!("cannot listen on {} for miners", listener.local_addr())), "{said}");
+    }
+}
