@@ -13,8 +13,11 @@ const LINE: [&str; 4] = ["template-provider", "channel-hub", "proxy", "integrati
 /// The programs' own libraries; only their binaries use them.
 const PROGRAMS: [&str; 3] = ["template-provider", "channel-hub", "proxy"];
 /// Crates that get time, randomness and messages as arguments. Of `link` they use frames, not its tokio stream.
-const PURE: [(&str, &str); 2] =
-    [("mining", "channel-hub/mining"), ("distribution", "template-provider/distribution")];
+const PURE: [(&str, &str); 3] = [
+    ("mining", "channel-hub/mining"),
+    ("distribution", "template-provider/distribution"),
+    ("lock", "channel-hub/lock"),
+];
 /// Crates that bring sockets, files, timers or a runtime.
 const IO: [&str; 10] =
     ["tokio", "tokio-util", "mio", "socket2", "reqwest", "hyper", "axum", "rusqlite", "async-std", "rustix"];
