@@ -23,6 +23,7 @@ use stratum_core::parsers_sv2::{AnyMessage, CommonMessages, Extensions, Extensio
 use crate::error::LinkError;
 use crate::frame::{Frame, Received};
 use crate::noise::{self, Cipher, DecryptError, Progress, Shaking};
+use crate::pace::Pace;
 use crate::settings::{Client, Device, Limits, Peer, Server};
 use crate::setup::{self, Answer, Verdict};
 
@@ -47,6 +48,9 @@ pub struct Connection {
     sent: usize,
     started: Instant,
     heard: Instant,
+    /// Since when a frame has been coming in.
+    begun: Option<Instant>,
+    pace: Pace,
     unix: u32,
 }
 
@@ -104,6 +108,7 @@ impl Connection {
         Self {
             phase,
             side,
+            pace: Pace::new(limits.rate, now),
             limits,
             address,
             peer: None,
@@ -114,6 +119,7 @@ impl Connection {
             sent: 0,
             started: now,
             heard: now,
+            begun: None,
             unix,
         }
     }
@@ -141,7 +147,13 @@ impl Connection {
     /// Takes bytes that came in. Then call [`Self::poll_frame`] until it has none.
     pub fn handle_bytes(&mut self, now: Instant, bytes: &[u8]) {
         self.heard = now;
+        self.pace.bytes(now, bytes.len());
         self.incoming.extend_from_slice(bytes);
+    }
+
+    /// When the peer may be read again, who sent more than its [rate](crate::Limits::rate); `None`: now.
+    pub fn read_again(&mut self, now: Instant) -> Option<Instant> {
+        self.pace.read_again(now)
     }
 
     /// Goes through what came in up to the next frame for the caller; `None` when more bytes are needed.
@@ -180,8 +192,14 @@ impl Connection {
         let incoming = std::mem::take(&mut self.incoming);
         let mut rest = incoming.as_slice();
         let outcome = self.advance(now, &mut rest, random, until_ready);
-        if outcome.is_err() {
-            self.phase = Phase::Dead;
+        match &outcome {
+            Ok(Some(_)) => {
+                self.pace.message();
+                self.begun = None;
+            }
+            Ok(None) if rest.is_empty() && self.taken() == 0 => self.begun = None,
+            Ok(None) => drop(self.begun.get_or_insert(now)),
+            Err(_) => self.phase = Phase::Dead,
         }
         self.incoming = match rest.len() {
             0 => reusable(incoming),
@@ -226,7 +244,10 @@ impl Connection {
     /// When [`Self::handle_timeout`] is to be called; `None`: never.
     pub fn poll_timeout(&self) -> Option<Instant> {
         match &self.phase {
-            Phase::Ready(_) => self.limits.idle.map(|idle| self.heard + idle),
+            Phase::Ready(_) => {
+                let idle = self.limits.idle.map(|idle| self.heard + idle);
+                idle.into_iter().chain(self.frame_due()).min()
+            }
             Phase::AwaitingExtensions { since, .. } => Some(*since + EXTENSIONS_ANSWER),
             Phase::Dead => None,
             _ => Some(self.started + self.limits.handshake),
@@ -238,13 +259,34 @@ impl Connection {
         if self.poll_timeout().is_none_or(|at| now < at) {
             return Ok(());
         }
+        let frame_due = self.frame_due();
         match std::mem::replace(&mut self.phase, Phase::Dead) {
             Phase::AwaitingExtensions { cipher, .. } => {
                 self.phase = Phase::Ready(cipher);
                 Ok(())
             }
+            Phase::Ready(_) if frame_due.is_some_and(|due| due <= now) => {
+                Err(LinkError::FrameTimeout(self.limits.frame))
+            }
             Phase::Ready(_) => Err(LinkError::Idle(self.limits.idle.unwrap_or_default())),
             _ => Err(LinkError::HandshakeTimeout(self.limits.handshake)),
+        }
+    }
+
+    /// When the frame that is coming in must be whole.
+    fn frame_due(&self) -> Option<Instant> {
+        let bytes = self.taken() + self.incoming.len();
+        self.begun.map(|since| since + Limits::with_transfer(self.limits.frame, bytes))
+    }
+
+    /// Bytes that the decoder holds of a frame that is not whole.
+    fn taken(&self) -> usize {
+        match &self.phase {
+            Phase::AwaitingSetup(cipher)
+            | Phase::AwaitingVerdict(cipher)
+            | Phase::AwaitingExtensions { cipher, .. }
+            | Phase::Ready(cipher) => cipher.begun(),
+            Phase::Responding(_) | Phase::Initiating(_) | Phase::Dead => 0,
         }
     }
 

@@ -46,13 +46,19 @@ pub enum LinkError {
     /// More than [`max_queued`](crate::Limits::max_queued) bytes wait to be written.
     #[error("more than {0} bytes wait for the peer to read")]
     QueueFull(usize),
+    /// TCP got no answer from the peer's machine for [`dead`](crate::Limits::dead).
+    #[error("the peer's machine does not answer any more")]
+    Dead,
     /// The handshake was not done within [`handshake`](crate::Limits::handshake).
     #[error("handshake not done within {0:?}")]
     HandshakeTimeout(Duration),
     /// Nothing came in for [`idle`](crate::Limits::idle).
     #[error("silent for {0:?}")]
     Idle(Duration),
-    /// The peer did not read for [`write`](crate::Limits::write).
+    /// A frame began and was not whole within [`frame`](crate::Limits::frame).
+    #[error("a frame was not whole after {0:?}")]
+    FrameTimeout(Duration),
+    /// The peer did not read within [`write`](crate::Limits::write) what waited for it.
     #[error("the peer did not read for {0:?}")]
     WriteTimeout(Duration),
     /// A frame of another kind where the setup demands one.
@@ -82,4 +88,31 @@ pub enum LinkError {
     /// A message of ours does not fit a frame.
     #[error(transparent)]
     Encode(#[from] EncodeError),
+}
+
+impl LinkError {
+    /// Name of the peer's fault for which we end the connection, for logs and metrics; `None` where not we end it, or
+    /// not for a fault of the peer.
+    pub fn fault(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::Handshake(_) | Self::Certificate => "no-sv2-handshake",
+            Self::Decrypt(_) => "tampered-frame",
+            Self::FrameTooLong(_) => "frame-too-long",
+            Self::QueueFull(_) | Self::WriteTimeout(_) => "slow-reader",
+            Self::HandshakeTimeout(_) => "handshake-timeout",
+            Self::FrameTimeout(_) => "frame-timeout",
+            Self::Idle(_) => "idle",
+            Self::Dead => "dead-peer",
+            Self::Unexpected { .. } => "unexpected-message",
+            Self::Malformed(_) => "malformed-message",
+            Self::RefusedClient(_) => "setup-refused",
+            Self::Connect { .. }
+            | Self::Io(_)
+            | Self::Closed
+            | Self::ClosedInHandshake
+            | Self::ExtensionsRefused
+            | Self::RefusedByServer { .. }
+            | Self::Encode(_) => return None,
+        })
+    }
 }

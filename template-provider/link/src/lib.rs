@@ -12,21 +12,32 @@
 //! | [`connection`] | all of it as one state machine without sockets and clocks |
 //! | [`error`] | why a connection ended |
 //! | [`stream`] | the tokio stream that drives it |
+//! | [`handshakes`] | handshakes take turns, so that a flood of them starves nobody |
+//! | `pace`, `backlog` | how fast a peer may send, how long it may leave bytes unread |
+//! | [`address`] | who counts as one where peers are counted |
+//! | [`fresh`] | the authority key that `init` makes |
 
+pub mod address;
+mod backlog;
 pub mod connection;
 pub mod error;
 pub mod frame;
+pub mod fresh;
+pub mod handshakes;
 pub mod key;
 pub mod noise;
+mod pace;
 pub mod settings;
 pub mod setup;
 pub mod stream;
 
+pub use address::neighbourhood;
 pub use connection::Connection;
 pub use error::LinkError;
 pub use frame::{EncodeError, Frame, Received};
+pub use handshakes::Handshakes;
 pub use key::{AuthorityKey, AuthorityPublicKey, KeyError};
-pub use settings::{Client, Device, Limits, Peer, Server};
+pub use settings::{Client, Device, Limits, Peer, Rate, Server};
 pub use stream::Link;
 
 #[cfg(test)]

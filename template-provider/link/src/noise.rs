@@ -16,8 +16,9 @@ use stratum_core::noise_sv2::{Initiator, Responder};
 use crate::frame::{Frame, Received};
 use crate::key::{AuthorityKey, AuthorityPublicKey};
 
-/// How far a client's clock may be behind ours.
-pub const CLOCK_TOLERANCE: Duration = Duration::from_secs(3600);
+/// How far a client's clock may be behind ours, or ahead when the validity is over: an hour that one of both jumped,
+/// and an hour that the other was wrong before.
+pub const CLOCK_TOLERANCE: Duration = Duration::from_secs(2 * 3600);
 
 /// SRI's crate adds the validity to the time in 32 bits: this keeps the sum below 2106.
 const MAX_VALIDITY_SECONDS: u32 = 1 << 30;
@@ -49,7 +50,7 @@ pub fn respond<G: Rng + CryptoRng>(
     validity: Duration,
     random: &mut G,
 ) -> Shaking<Responder> {
-    let seconds = validity.saturating_add(CLOCK_TOLERANCE).as_secs();
+    let seconds = validity.saturating_add(2 * CLOCK_TOLERANCE).as_secs();
     let seconds = u32::try_from(seconds).unwrap_or(u32::MAX).min(MAX_VALIDITY_SECONDS);
     let role = Responder::new_with_rng(authority.keypair(), seconds, random);
     Shaking { role: Handshake::responder(role), decoder: NoiseDecoder::new() }
@@ -150,6 +151,11 @@ impl Cipher {
         Ok(())
     }
 
+    /// Encrypted bytes taken of a frame that is not whole yet.
+    pub fn begun(&self) -> usize {
+        self.taken
+    }
+
     /// The next whole frame, taking bytes off the front of `input`, in whole units only: what is left belongs in
     /// front of the next. `None` when more are needed.
     pub fn decrypt(
@@ -167,7 +173,8 @@ impl Cipher {
                 }
                 Decrypted::Incomplete(_, state) => self.decryption = Some(state),
             }
-            if self.taken > longest_encrypted(max_payload) {
+            // The decoder asks for what the header declared, a chunk at a time: refused before it is waited for.
+            if self.taken + self.decoder.writable_len() > longest_encrypted(max_payload) {
                 return Err(DecryptError::TooLong);
             }
             match fill(&mut self.decoder, input) {

@@ -76,19 +76,45 @@ pub struct Peer {
     pub device: Device,
 }
 
-/// Bounds of one connection. A peer that passes one loses its connection, with the bound's name in the error.
+/// Bounds of one connection. A peer that passes one loses its connection, with the bound's name in the error; only
+/// above [`rate`](Self::rate) it is merely made to wait.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// From connecting until SetupConnection is answered.
+    /// From connecting until SetupConnection is answered; waiting for [our turn](crate::Handshakes) does not count.
     pub handshake: Duration,
-    /// Longest silence of the peer; `None` leaves half-open connections to TCP keepalive, which is always on.
+    /// Longest silence of the peer; `None` leaves half-open connections to TCP, see [`dead`](Self::dead).
     pub idle: Option<Duration>,
-    /// Longest time that a flush may wait for the peer to read.
+    /// A frame that has begun to come in must be whole after this, and a second for each [`SLOWEST`] bytes of it.
+    pub frame: Duration,
+    /// Bytes that wait for the peer must be read after this, and a second for each [`SLOWEST`] bytes of them.
     pub write: Duration,
-    /// Longest payload accepted, in bytes; the format's own bound is 16,777,215.
+    /// A peer whose TCP acknowledges nothing for so long is gone.
+    pub dead: Duration,
+    /// Longest payload accepted, in bytes; the format's own bound is 16,777,215. Refused at the frame's header.
     pub max_payload: usize,
     /// Most encrypted bytes that wait to be written, in bytes.
     pub max_queued: usize,
+    /// How fast the peer may send: above it is not read for a while. `None`: as fast as it likes.
+    pub rate: Option<Rate>,
+}
+
+/// How much a peer may send in a second, on average over a few.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    /// Frames; 0 counts as 1.
+    pub messages: u32,
+    /// Encrypted bytes; 0 counts as 1.
+    pub bytes: u32,
+}
+
+/// Bytes in a second that every honest connection manages, whatever its line.
+pub const SLOWEST: usize = 16 * 1024;
+
+impl Limits {
+    /// `limit`, and the time that so many bytes take on the [slowest](SLOWEST) line.
+    pub(crate) fn with_transfer(limit: Duration, bytes: usize) -> Duration {
+        limit + Duration::from_secs((bytes / SLOWEST) as u64)
+    }
 }
 
 impl Default for Limits {
@@ -96,9 +122,12 @@ impl Default for Limits {
         Self {
             handshake: Duration::from_secs(5),
             idle: None,
+            frame: Duration::from_secs(30),
             write: Duration::from_secs(30),
+            dead: Duration::from_secs(60),
             max_payload: crate::frame::MAX_PAYLOAD,
             max_queued: 64 << 20,
+            rate: None,
         }
     }
 }

@@ -6,22 +6,25 @@
 
 use std::cell::RefCell;
 use std::io::ErrorKind;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use socket2::{SockRef, TcpKeepalive};
+use stratum_core::noise_sv2::ELLSWIFT_ENCODING_SIZE;
 use tokio::net::TcpStream;
 use tokio::time::{sleep_until, timeout};
 
+use crate::backlog::Backlog;
 use crate::connection::Connection;
 use crate::error::LinkError;
 use crate::frame::{Frame, Received};
-use crate::settings::{Client, Peer, Server};
+use crate::handshakes::Handshakes;
+use crate::settings::{Client, Limits, Peer, Server};
 
 /// Bytes asked of the socket at once; the buffer is one per thread, not per connection.
 const READ_SIZE: usize = 64 * 1024;
-/// A silent peer is probed after this time, and then as often, [`KEEPALIVE_PROBES`] times.
-const KEEPALIVE: Duration = Duration::from_secs(20);
+/// A silent peer is probed so often before it is [dead](Limits::dead).
 const KEEPALIVE_PROBES: u32 = 3;
 
 thread_local! {
@@ -38,15 +41,22 @@ pub struct Link {
 impl Link {
     /// Server's end: Noise and SetupConnection, within [`Limits::handshake`](crate::Limits::handshake).
     pub async fn accept(socket: TcpStream, server: &Arc<Server>) -> Result<Self, LinkError> {
-        let address = socket.peer_addr()?;
-        let connection = Connection::server(
-            Arc::clone(server),
-            address,
-            Instant::now(),
-            unix_now(),
-            &mut rand::thread_rng(),
-        );
-        Wire::new(socket, connection)?.set_up().await
+        Hello::read(socket, &server.limits).await?.answer(server)?.set_up().await
+    }
+
+    /// Like [`Self::accept`], for listeners that strangers reach: the handshake waits for its turn.
+    pub async fn accept_in_turn(
+        socket: TcpStream,
+        server: &Arc<Server>,
+        handshakes: &Arc<Handshakes>,
+    ) -> Result<Self, LinkError> {
+        let hello = Hello::read(socket, &server.limits).await?;
+        let arrived = Instant::now();
+        let turn = handshakes.turn(hello.address.ip()).await;
+        let waited = arrived.elapsed();
+        let answered = Hello { since: hello.since + waited, ..hello }.answer(server);
+        drop(turn);
+        answered?.set_up().await
     }
 
     /// Client's end to `host:port`: Noise, SetupConnection and, if any are wanted, RequestExtensions.
@@ -56,6 +66,7 @@ impl Link {
             .await
             .unwrap_or_else(|_| Err(ErrorKind::TimedOut.into()))
             .map_err(unreachable)?;
+        tune(&socket, &client.limits)?;
         let peer = socket.peer_addr()?;
         let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
         let connection = Connection::client(
@@ -66,7 +77,7 @@ impl Link {
             unix_now(),
             &mut rand::thread_rng(),
         )?;
-        Wire::new(socket, connection)?.set_up().await
+        Wire::new(socket, connection).set_up().await
     }
 
     /// The other end.
@@ -130,19 +141,61 @@ impl Link {
     }
 }
 
-/// A socket, the connection it carries, and since when the peer has taken nothing.
+/// A client's first message. Until it is whole, nothing is kept of a connection but this and the socket.
+#[derive(Debug)]
+struct Hello {
+    socket: TcpStream,
+    address: SocketAddr,
+    since: Instant,
+    message: [u8; ELLSWIFT_ENCODING_SIZE],
+}
+
+impl Hello {
+    async fn read(socket: TcpStream, limits: &Limits) -> Result<Self, LinkError> {
+        tune(&socket, limits)?;
+        let address = socket.peer_addr()?;
+        let mut hello = Self { socket, address, since: Instant::now(), message: [0; _] };
+        let whole = timeout(limits.handshake, hello.fill()).await;
+        whole.unwrap_or(Err(LinkError::HandshakeTimeout(limits.handshake)))?;
+        Ok(hello)
+    }
+
+    async fn fill(&mut self) -> Result<(), LinkError> {
+        let mut rest = &mut self.message[..];
+        while !rest.is_empty() {
+            self.socket.readable().await?;
+            match self.socket.try_read(rest) {
+                Ok(0) => return Err(LinkError::Closed),
+                Ok(count) => rest = &mut rest[count..],
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                Err(error) => return Err(lost(error, LinkError::Closed)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Computes the answer: the part that costs.
+    fn answer(self, server: &Arc<Server>) -> Result<Wire, LinkError> {
+        let random = &mut rand::thread_rng();
+        let mut connection =
+            Connection::server(Arc::clone(server), self.address, self.since, unix_now(), random);
+        connection.handle_bytes(Instant::now(), &self.message);
+        connection.poll_ready(Instant::now(), random)?;
+        Ok(Wire::new(self.socket, connection))
+    }
+}
+
+/// A socket, the connection it carries, and what the peer has yet to read.
 #[derive(Debug)]
 struct Wire {
     socket: TcpStream,
     connection: Connection,
-    /// When the socket last took something of what still waits; `None` when nothing waits.
-    stalled: Option<Instant>,
+    backlog: Backlog,
 }
 
 impl Wire {
-    fn new(socket: TcpStream, connection: Connection) -> std::io::Result<Self> {
-        tune(&socket)?;
-        Ok(Self { socket, connection, stalled: None })
+    fn new(socket: TcpStream, connection: Connection) -> Self {
+        Self { socket, connection, backlog: Backlog::default() }
     }
 
     async fn set_up(mut self) -> Result<Link, LinkError> {
@@ -167,25 +220,33 @@ impl Wire {
     /// Waits until something came in, or what waited has left, or a bound of time is passed.
     async fn exchange(&mut self) -> Result<(), LinkError> {
         loop {
-            let timeout = self.connection.poll_timeout();
-            let write_limit = self.connection.limits().write;
-            let stalled = self.stalled.map(|since| since + write_limit);
+            let resume = self.connection.read_again(Instant::now());
+            // Whoever is not read has no time to keep.
+            let timeout = if resume.is_none() { self.connection.poll_timeout() } else { None };
+            let given_up = self.backlog.deadline(self.connection.limits().write);
             tokio::select! {
-                readable = self.socket.readable() => {
+                readable = self.socket.readable(), if resume.is_none() => {
                     readable?;
                     if self.read_now()? {
                         return Ok(());
                     }
                 }
-                writable = self.socket.writable(), if stalled.is_some() => {
+                writable = self.socket.writable(), if given_up.is_some() => {
                     writable?;
                     self.write_now()?;
-                    if self.stalled.is_none() {
+                    if self.backlog.is_empty() {
                         return Ok(());
                     }
                 }
-                () = wait_until(timeout) => return self.connection.handle_timeout(Instant::now()),
-                () = wait_until(stalled) => return Err(LinkError::WriteTimeout(write_limit)),
+                () = wait_until(timeout) => {
+                    // The caller may have been away: what came in meanwhile came in time.
+                    if self.read_now()? {
+                        return Ok(());
+                    }
+                    return self.connection.handle_timeout(Instant::now());
+                }
+                () = wait_until(given_up) => self.give_up()?,
+                () = wait_until(resume) => {}
             }
         }
     }
@@ -202,8 +263,7 @@ impl Wire {
             Ok(0) => Err(self.connection.closed()),
             Ok(_) => Ok(true),
             Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(false),
-            Err(error) if error.kind() == ErrorKind::ConnectionReset => Err(self.connection.closed()),
-            Err(error) => Err(error.into()),
+            Err(error) => Err(lost(error, self.connection.closed())),
         }
     }
 
@@ -213,26 +273,51 @@ impl Wire {
             match self.socket.try_write(self.connection.unsent()) {
                 Ok(count) => {
                     self.connection.sent(count);
-                    self.stalled = None;
+                    self.backlog.taken(count);
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    self.stalled.get_or_insert_with(Instant::now);
+                    self.backlog.blocked(Instant::now(), self.connection.unsent().len());
                     return Ok(());
                 }
-                Err(error) => return Err(error.into()),
+                Err(error) => return Err(lost(error, self.connection.closed())),
             }
         }
+        self.backlog.clear();
         Ok(())
+    }
+
+    /// The peer has had its time to read, unless it did while the caller was away.
+    fn give_up(&mut self) -> Result<(), LinkError> {
+        self.write_now()?;
+        let limit = self.connection.limits().write;
+        match self.backlog.deadline(limit) {
+            Some(deadline) if deadline <= Instant::now() => Err(LinkError::WriteTimeout(limit)),
+            _ => Ok(()),
+        }
     }
 
     async fn write_all(&mut self) -> Result<(), LinkError> {
         self.write_now()?;
-        while !self.connection.unsent().is_empty() {
-            let limit = self.connection.limits().write;
-            timeout(limit, self.socket.writable()).await.map_err(|_| LinkError::WriteTimeout(limit))??;
-            self.write_now()?;
+        while !self.backlog.is_empty() {
+            let given_up = self.backlog.deadline(self.connection.limits().write);
+            tokio::select! {
+                writable = self.socket.writable() => {
+                    writable?;
+                    self.write_now()?;
+                }
+                () = wait_until(given_up) => self.give_up()?,
+            }
         }
         Ok(())
+    }
+}
+
+/// A socket that the peer's machine ended is `closed`.
+fn lost(error: std::io::Error, closed: LinkError) -> LinkError {
+    match error.kind() {
+        ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => closed,
+        ErrorKind::TimedOut => LinkError::Dead,
+        _ => error.into(),
     }
 }
 
@@ -243,11 +328,17 @@ async fn wait_until(at: Option<Instant>) {
     }
 }
 
-fn tune(socket: &TcpStream) -> std::io::Result<()> {
+/// No waiting for fuller packets; and a peer that is gone is noticed, whether it was silent (keepalive) or owed an
+/// acknowledgement (for which Linux sends no keepalive).
+fn tune(socket: &TcpStream, limits: &Limits) -> std::io::Result<()> {
     socket.set_nodelay(true)?;
+    let between = (limits.dead / (KEEPALIVE_PROBES + 1)).max(Duration::from_secs(1));
     let keepalive =
-        TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE).with_retries(KEEPALIVE_PROBES);
-    SockRef::from(socket).set_tcp_keepalive(&keepalive)
+        TcpKeepalive::new().with_time(between).with_interval(between).with_retries(KEEPALIVE_PROBES);
+    let socket = SockRef::from(socket);
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_user_timeout(Some(limits.dead))?;
+    socket.set_tcp_keepalive(&keepalive)
 }
 
 /// Seconds since 1970; SV2's certificates have 32 bits for them.
@@ -257,179 +348,4 @@ fn unix_now() -> u32 {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests {
-    use super::*;
-    use crate::{AuthorityKey, Device, Limits};
-    use stratum_core::common_messages_sv2::{ChannelEndpointChanged, Protocol};
-    use stratum_core::parsers_sv2::CommonMessages;
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::TcpListener;
-
-    fn server(limits: Limits) -> Arc<Server> {
-        Arc::new(Server {
-            authority: AuthorityKey::generate(&mut rand::thread_rng()),
-            certificate_validity: Duration::from_secs(3600),
-            protocol: Protocol::MiningProtocol,
-            supported_flags: 0,
-            flags: 0,
-            extensions: vec![],
-            limits,
-        })
-    }
-
-    fn client(server: &Server) -> Client {
-        Client {
-            authority: Some(server.authority.public()),
-            protocol: Protocol::MiningProtocol,
-            flags: 0,
-            device: Device::default(),
-            extensions: vec![2],
-            limits: Limits::default(),
-        }
-    }
-
-    fn message(channel_id: u32) -> Frame {
-        Frame::message(CommonMessages::ChannelEndpointChanged(ChannelEndpointChanged { channel_id })).unwrap()
-    }
-
-    async fn pair() -> (Link, Link) {
-        let server = server(Limits::default());
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap().to_string();
-        let client = client(&server);
-        let accept = async {
-            let mut link = Link::accept(listener.accept().await.unwrap().0, &server).await?;
-            // The client's RequestExtensions comes after the setup and is answered by whoever reads.
-            let _ = timeout(Duration::from_millis(100), link.recv()).await;
-            Ok::<_, LinkError>(link)
-        };
-        let (accepted, connected) = tokio::join!(accept, Link::connect(&address, &client));
-        (accepted.unwrap(), connected.unwrap())
-    }
-
-    #[tokio::test]
-    async fn a_cancelled_read_loses_nothing() {
-        let (mut server, mut client) = pair().await;
-        let reader = async {
-            let mut ids = Vec::new();
-            while ids.len() < 200 {
-                let Ok(frame) = timeout(Duration::from_micros(50), server.recv()).await else { continue };
-                let mut frame = frame.unwrap();
-                ids.push(u32::from_le_bytes(frame.payload()[..4].try_into().unwrap()));
-            }
-            ids
-        };
-        let writer = async {
-            for id in 0..200 {
-                client.queue(&message(id)).unwrap();
-                client.flush().await.unwrap();
-                tokio::task::yield_now().await;
-            }
-        };
-        let (ids, ()) = tokio::join!(reader, writer);
-        assert_eq!(ids, (0..200).collect::<Vec<_>>());
-    }
-
-    #[tokio::test]
-    async fn a_peer_that_closes_is_told_from_one_that_is_silent() {
-        let (mut server, client) = pair().await;
-        assert!(timeout(Duration::from_millis(50), server.recv()).await.is_err());
-        drop(client);
-        assert!(matches!(server.recv().await, Err(LinkError::Closed)));
-    }
-
-    #[tokio::test]
-    async fn one_byte_at_a_time_does_not_stretch_the_handshake() {
-        let server = server(Limits { handshake: Duration::from_millis(200), ..Limits::default() });
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let mut dripping = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        let socket = listener.accept().await.unwrap().0;
-        let drip = async {
-            while dripping.write_all(&[0]).await.is_ok() {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        };
-        let refused = tokio::select! {
-            refused = Link::accept(socket, &server) => refused.err(),
-            () = drip => None,
-        };
-        assert!(matches!(refused, Some(LinkError::HandshakeTimeout(_))), "{refused:?}");
-    }
-
-    #[tokio::test]
-    async fn a_port_where_nobody_listens_is_named() {
-        let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().to_string();
-        let error = Link::connect(&free, &client(&server(Limits::default()))).await.err().unwrap();
-        assert!(error.to_string().contains(&free), "{error}");
-    }
-
-    #[tokio::test]
-    async fn a_peer_that_never_reads_is_given_up() {
-        let (mut server, client) = pair().await;
-        server.wire.connection.set_write_limit(Duration::from_millis(100));
-        let flood = async {
-            loop {
-                for id in 0..1000 {
-                    server.queue(&message(id))?;
-                }
-                server.flush().await?;
-            }
-        };
-        let outcome: Result<(), LinkError> = flood.await;
-        assert!(matches!(outcome, Err(LinkError::WriteTimeout(_))), "{outcome:?}");
-        drop(client);
-    }
-
-    #[tokio::test]
-    async fn a_peer_is_heard_while_it_does_not_read() {
-        let (mut server, mut client) = pair().await;
-        let mut queued = 0;
-        while server.wire.stalled.is_none() {
-            server.queue(&message(queued)).unwrap();
-            server.try_flush().unwrap();
-            queued += 1;
-        }
-        client.queue(&message(7)).unwrap();
-        client.flush().await.unwrap();
-        let mut heard = timeout(Duration::from_secs(5), server.recv()).await.unwrap().unwrap();
-        assert_eq!(heard.payload()[..4], 7u32.to_le_bytes());
-        // And what waited arrives, whole and in order, once it reads.
-        let read = async {
-            for id in 0..queued {
-                assert_eq!(client.recv().await.unwrap().payload()[..4], id.to_le_bytes());
-            }
-        };
-        tokio::select! {
-            () = read => {}
-            other = server.recv() => panic!("the client sent nothing more: {other:?}"),
-        }
-    }
-
-    #[tokio::test]
-    async fn a_peer_that_never_reads_is_given_up_while_we_wait_for_it() {
-        let (mut server, client) = pair().await;
-        server.wire.connection.set_write_limit(Duration::from_millis(100));
-        while server.wire.stalled.is_none() {
-            server.queue(&message(1)).unwrap();
-            server.try_flush().unwrap();
-        }
-        let outcome = timeout(Duration::from_secs(5), server.recv()).await.unwrap();
-        assert!(matches!(outcome, Err(LinkError::WriteTimeout(_))), "{outcome:?}");
-        drop(client);
-    }
-
-    #[tokio::test]
-    async fn a_server_that_is_no_sv2_server_is_said_to_be_none() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap().to_string();
-        let other = async {
-            let mut socket = listener.accept().await.unwrap().0;
-            let mut first = [0; 64];
-            socket.read_exact(&mut first).await.unwrap();
-        };
-        let settings = client(&server(Limits::default()));
-        let (connected, ()) = tokio::join!(Link::connect(&address, &settings), other);
-        assert!(matches!(connected.err(), Some(LinkError::ClosedInHandshake)));
-    }
-}
+mod tests;
