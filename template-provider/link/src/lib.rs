@@ -38,7 +38,7 @@ pub use frame::{EncodeError, Frame, Received};
 pub use handshakes::Handshakes;
 pub use key::{AuthorityKey, AuthorityPublicKey, KeyError};
 pub use settings::{Client, Device, Limits, Peer, Rate, Server};
-pub use stream::Link;
+pub use stream::{Hello, Link};
 
 #[cfg(test)]
 mod tests;

@@ -50,13 +50,7 @@ impl Link {
         server: &Arc<Server>,
         handshakes: &Arc<Handshakes>,
     ) -> Result<Self, LinkError> {
-        let hello = Hello::read(socket, &server.limits).await?;
-        let arrived = Instant::now();
-        let turn = handshakes.turn(hello.address.ip()).await;
-        let waited = arrived.elapsed();
-        let answered = Hello { since: hello.since + waited, ..hello }.answer(server);
-        drop(turn);
-        answered?.set_up().await
+        Hello::read(socket, &server.limits).await?.accept_in_turn(server, handshakes).await
     }
 
     /// Client's end to `host:port`: Noise, SetupConnection and, if any are wanted, RequestExtensions.
@@ -143,7 +137,7 @@ impl Link {
 
 /// A client's first message. Until it is whole, nothing is kept of a connection but this and the socket.
 #[derive(Debug)]
-struct Hello {
+pub struct Hello {
     socket: TcpStream,
     address: SocketAddr,
     since: Instant,
@@ -151,13 +145,28 @@ struct Hello {
 }
 
 impl Hello {
-    async fn read(socket: TcpStream, limits: &Limits) -> Result<Self, LinkError> {
+    /// Waits for the message, for [`Limits::handshake`].
+    pub async fn read(socket: TcpStream, limits: &Limits) -> Result<Self, LinkError> {
         tune(&socket, limits)?;
         let address = socket.peer_addr()?;
         let mut hello = Self { socket, address, since: Instant::now(), message: [0; _] };
         let whole = timeout(limits.handshake, hello.fill()).await;
         whole.unwrap_or(Err(LinkError::HandshakeTimeout(limits.handshake)))?;
         Ok(hello)
+    }
+
+    /// Waits for a turn, then sets the connection up.
+    pub async fn accept_in_turn(
+        self,
+        server: &Arc<Server>,
+        handshakes: &Arc<Handshakes>,
+    ) -> Result<Link, LinkError> {
+        let arrived = Instant::now();
+        let turn = handshakes.turn(self.address.ip()).await;
+        let since = self.since + arrived.elapsed();
+        let answered = Self { since, ..self }.answer(server);
+        drop(turn);
+        answered?.set_up().await
     }
 
     async fn fill(&mut self) -> Result<(), LinkError> {
