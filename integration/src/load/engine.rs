@@ -1,0 +1,317 @@
+//! The thread that drives all connections through a run.
+
+use std::net::Ipv4Addr;
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+use rand::rngs::SmallRng;
+use rand::{Rng as _, SeedableRng as _};
+use rustix::buffer::spare_capacity;
+use rustix::event::Timespec;
+use rustix::event::epoll::{self, CreateFlags, Event, EventFlags};
+use tokio_util::sync::CancellationToken;
+
+use super::counts::Counts;
+use super::measure::Measure;
+use super::notify::Cache;
+use super::pacer::Pacer;
+use super::peer::{Miner, Peer, Shared};
+use super::plan::{Plan, Pressure, Protocol};
+use super::report::Report;
+use super::{sv1, sv2};
+
+/// Events taken from the system at once.
+const EVENTS: usize = 512;
+/// Bytes read at once.
+const BUFFER: usize = 256 * 1024;
+/// How often connections are looked after that nothing happens on.
+const SWEEP: Duration = Duration::from_millis(20);
+/// Before a connection that ended is made again.
+const RETRY: Duration = Duration::from_millis(200);
+
+/// Everything of a run.
+pub(super) struct Engine {
+    plan: Plan,
+    shared: Shared,
+    places: Vec<Place>,
+    pacer: Option<Pacer>,
+    phase: Phase,
+    measure: Measure,
+    random: SmallRng,
+    /// Connections in their set-up.
+    setting_up: usize,
+    /// Places whose first connection has not begun.
+    next: usize,
+    stop: CancellationToken,
+}
+
+/// Where a connection is, or is to be.
+#[derive(Default)]
+struct Place {
+    peer: Option<Peer>,
+    /// When to connect again.
+    again: Option<Instant>,
+    /// When to close it and connect again.
+    until: Option<Instant>,
+    /// Whether its first connection had work, or was given up.
+    is_settled: bool,
+    was_connected: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    SettingUp { give_up: Instant },
+    WarmingUp { end: Instant },
+    Measuring { end: Instant },
+    Draining { end: Instant },
+}
+
+impl Engine {
+    pub(super) fn new(plan: Plan, stop: CancellationToken) -> anyhow::Result<Self> {
+        let now = Instant::now();
+        let epoll: OwnedFd = epoll::create(CreateFlags::CLOEXEC)?;
+        let shared =
+            Shared { epoll, buffer: vec![0; BUFFER], notified: Cache::default(), counts: Counts::new(now)? };
+        let places = (0..plan.connections).map(|_| Place::default()).collect();
+        let (phase, measure) =
+            (Phase::SettingUp { give_up: now + plan.set_up }, Measure::new(&plan.pids, now));
+        let random = SmallRng::from_entropy();
+        Ok(Self { plan, shared, places, pacer: None, phase, measure, random, setting_up: 0, next: 0, stop })
+    }
+
+    /// Runs until the last answer, or the end of patience.
+    pub(super) fn run(mut self) -> anyhow::Result<Report> {
+        let mut events: Vec<Event> = Vec::with_capacity(EVENTS);
+        let mut swept = Instant::now();
+        loop {
+            let now = Instant::now();
+            if now - swept >= SWEEP {
+                swept = now;
+                self.sweep(now);
+            }
+            self.connect_more(now);
+            self.send_due();
+            if self.advance(Instant::now()) {
+                return Ok(self.report());
+            }
+            let wait = self.wait(Instant::now(), swept + SWEEP);
+            events.clear();
+            match epoll::wait(&self.shared.epoll, spare_capacity(&mut events), Some(&wait)) {
+                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+            for event in &events {
+                let (data, flags) = (event.data, event.flags);
+                if let Ok(index) = usize::try_from(data.u64()) {
+                    self.happened(index, flags);
+                }
+            }
+        }
+    }
+
+    fn wait(&self, now: Instant, sweep: Instant) -> Timespec {
+        let due = self.pacer.as_ref().and_then(Pacer::next).map_or(sweep, |due| due.min(sweep));
+        Timespec::try_from(due.saturating_duration_since(now)).unwrap_or_default()
+    }
+
+    /// Starts connections as long as the plan allows more at once.
+    fn connect_more(&mut self, now: Instant) {
+        while self.next < self.places.len() && self.setting_up < self.plan.at_once && self.is_setting_up() {
+            self.connect(self.next, now);
+            self.next += 1;
+        }
+    }
+
+    fn is_setting_up(&self) -> bool {
+        matches!(self.phase, Phase::SettingUp { .. })
+    }
+
+    fn connect(&mut self, index: usize, now: Instant) {
+        self.setting_up += 1;
+        let peer = self.miner(index, now).and_then(|miner| {
+            let source = source(index, self.plan.sources);
+            Peer::connect(self.plan.address, source, miner, index as u64, &self.shared.epoll, now)
+        });
+        match peer {
+            Ok(peer) => self.places[index].peer = Some(peer),
+            Err(error) => self.failed(index, now, &error),
+        }
+    }
+
+    fn miner(&self, index: usize, now: Instant) -> anyhow::Result<Miner> {
+        let user = match self.plan.workers {
+            true => format!("{}.worker{index}", self.plan.user),
+            false => self.plan.user.clone(),
+        };
+        Ok(match &self.plan.protocol {
+            Protocol::Sv1 { password, difficulty } => {
+                let (password, difficulty) = (password.clone(), *difficulty);
+                Miner::Sv1(Box::new(sv1::Miner::new(sv1::Options { user, password, difficulty })?))
+            }
+            Protocol::Sv2 { authority, kind, channels, hash_rate } => {
+                let (authority, kind, channels, hash_rate) = (*authority, *kind, *channels, *hash_rate);
+                let options = sv2::Options { authority, kind, channels, hash_rate, user };
+                Miner::Sv2(Box::new(sv2::Miner::new(options, self.plan.address, now)?))
+            }
+        })
+    }
+
+    fn happened(&mut self, index: usize, flags: EventFlags) {
+        let Some(peer) = self.places.get_mut(index).and_then(|place| place.peer.as_mut()) else { return };
+        let mut outcome = Ok(());
+        if flags.intersects(EventFlags::IN | EventFlags::HUP | EventFlags::ERR) {
+            outcome = peer.read(&mut self.shared);
+        }
+        let outcome = outcome.and_then(|()| self.go_on(index));
+        if let Err(error) = outcome {
+            self.ended(index, &error);
+        }
+    }
+
+    /// Sends what is to be sent now that something changed.
+    fn go_on(&mut self, index: usize) -> anyhow::Result<()> {
+        let Some(peer) = self.places[index].peer.as_mut() else { return Ok(()) };
+        if !peer.is_set_up && peer.has_work() {
+            peer.is_set_up = true;
+            self.set_up(index, Instant::now());
+        }
+        let Some(peer) = self.places[index].peer.as_mut() else { return Ok(()) };
+        if let Pressure::Saturate { outstanding } = self.plan.pressure
+            && peer.is_set_up
+            && matches!(self.phase, Phase::WarmingUp { .. } | Phase::Measuring { .. })
+        {
+            while peer.in_flight() < outstanding.max(1) {
+                peer.submit(Instant::now(), &mut self.shared)?;
+            }
+        }
+        peer.flush(&self.shared.epoll)
+    }
+
+    fn set_up(&mut self, index: usize, now: Instant) {
+        self.setting_up -= 1;
+        let lifetime = self.plan.lifetime.map(|lifetime| lifetime.mul_f64(self.random.gen_range(0.5..1.5)));
+        let place = &mut self.places[index];
+        place.until = lifetime.map(|lifetime| now + lifetime);
+        let counts = &mut self.shared.counts;
+        if let Some(peer) = &place.peer {
+            let micros = u64::try_from((now - peer.started).as_micros()).unwrap_or(u64::MAX);
+            counts.set_up.saturating_record(micros.max(1));
+        }
+        counts.reconnected += u64::from(place.was_connected);
+        (place.is_settled, place.was_connected) = (true, true);
+    }
+
+    fn ended(&mut self, index: usize, error: &anyhow::Error) {
+        let now = Instant::now();
+        let Some(peer) = self.places[index].peer.take() else { return };
+        self.shared.counts.lost += peer.in_flight() as u64;
+        if peer.is_set_up {
+            *self.shared.counts.ended.entry(format!("{error:#}")).or_default() += 1;
+            self.places[index].again = self.plan.reconnect.then(|| now + RETRY);
+        } else {
+            self.failed(index, now, error);
+        }
+    }
+
+    /// An attempt to connect came to nothing.
+    fn failed(&mut self, index: usize, now: Instant, error: &anyhow::Error) {
+        self.setting_up -= 1;
+        *self.shared.counts.failed.entry(format!("{error:#}")).or_default() += 1;
+        self.places[index].is_settled = !self.plan.reconnect;
+        self.places[index].again = self.plan.reconnect.then(|| now + RETRY);
+    }
+
+    /// Connections that are to be made again, or have lived long enough.
+    fn sweep(&mut self, now: Instant) {
+        for index in 0..self.places.len() {
+            let place = &mut self.places[index];
+            if place.until.take_if(|until| *until <= now).is_some()
+                && let Some(peer) = place.peer.take()
+            {
+                self.shared.counts.lost += peer.in_flight() as u64;
+                place.again = Some(now);
+            }
+            if place.again.take_if(|again| *again <= now).is_some()
+                && !matches!(self.phase, Phase::Draining { .. })
+            {
+                self.connect(index, now);
+            }
+        }
+    }
+
+    fn send_due(&mut self) {
+        loop {
+            let now = Instant::now();
+            let Some((index, due)) = self.pacer.as_mut().and_then(|pacer| pacer.take(now)) else { return };
+            let Some(peer) = self.places[index].peer.as_mut().filter(|peer| peer.is_set_up) else { continue };
+            self.shared.counts.late(now - due);
+            let sent = peer.submit(now, &mut self.shared).and_then(|()| peer.flush(&self.shared.epoll));
+            if let Err(error) = sent {
+                self.ended(index, &error);
+            }
+        }
+    }
+
+    /// Goes from phase to phase; true when the last is over.
+    fn advance(&mut self, now: Instant) -> bool {
+        if self.stop.is_cancelled() && !matches!(self.phase, Phase::Draining { .. }) {
+            self.begin_draining(now);
+        }
+        match self.phase {
+            Phase::SettingUp { give_up } => {
+                let settled =
+                    self.next == self.places.len() && self.places.iter().all(|place| place.is_settled);
+                if settled || now >= give_up {
+                    self.begin_load(now);
+                }
+            }
+            Phase::WarmingUp { end } if now >= end => {
+                self.measure.begin(now);
+                self.shared.counts.measure(Some(now));
+                self.phase = Phase::Measuring { end: now + self.plan.duration };
+            }
+            Phase::Measuring { end } if now >= end => self.begin_draining(now),
+            Phase::Draining { end } => {
+                let in_flight =
+                    || self.places.iter().filter_map(|place| place.peer.as_ref()).any(|p| p.in_flight() > 0);
+                return now >= end || !in_flight();
+            }
+            _ => {}
+        }
+        false
+    }
+
+    fn begin_load(&mut self, now: Instant) {
+        self.measure.connected(now);
+        self.phase = Phase::WarmingUp { end: now + self.plan.warm_up };
+        if let Pressure::Paced { per_second } = self.plan.pressure {
+            let random = SmallRng::from_entropy();
+            self.pacer = Some(Pacer::new(self.places.len(), per_second, now, random));
+        }
+        for index in 0..self.places.len() {
+            if let Err(error) = self.go_on(index) {
+                self.ended(index, &error);
+            }
+        }
+    }
+
+    fn begin_draining(&mut self, now: Instant) {
+        self.measure.end(now);
+        self.shared.counts.measure(None);
+        self.pacer = None;
+        self.phase = Phase::Draining { end: now + self.plan.drain };
+    }
+
+    fn report(mut self) -> Report {
+        let open = self.places.iter().filter_map(|place| place.peer.as_ref());
+        self.shared.counts.lost += open.map(|peer| peer.in_flight() as u64).sum::<u64>();
+        let connected = self.places.iter().filter(|place| place.was_connected).count();
+        self.measure.report(self.plan.connections, connected, &self.shared.counts)
+    }
+}
+
+/// 127.0.0.1, 127.0.0.2, … in turn.
+fn source(index: usize, sources: u32) -> Option<Ipv4Addr> {
+    let turn = u32::try_from(index).unwrap_or(u32::MAX).checked_rem(sources)?;
+    Some(Ipv4Addr::from_bits(Ipv4Addr::LOCALHOST.to_bits() + turn))
+}
