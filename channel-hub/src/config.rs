@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bitcoin::Network;
-use link::{AuthorityKey, AuthorityPublicKey};
+use link::{AuthorityKey, AuthorityPublicKey, Rate};
 use mining::CoinbaseTag;
 use mining::server::{ConfigError, IdentityRefusal};
 use node::NodeConfig;
@@ -42,9 +42,12 @@ pub const KEYS: &[Key] = &[
         "How long the ledger keeps a row for each worker and minute, about 130 bytes each (1,000 workers: 0.2 GB a day). Totals by worker and by height are kept for ever. 0 keeps all rows.",
     ),
     Key::new("journal_hours", "0", "Keeps every single share this long beside the totals; 0 keeps none."),
-    Key::new("max_connections", "10000", "Most connections at a time. One more takes the place of one without a mining channel, or is closed at once."),
-    Key::new("max_connections_per_address", "10000", "Most connections at a time from one IP address."),
+    Key::new("max_connections", "10000", "Most connections at a time. One more takes the place of one that brings nothing (no word for a second, no mining channel for a minute, no share in ten minutes), or is closed at once."),
+    Key::new("max_connections_per_address", "10000", "Most connections at a time from one address of IPv4, or one /64 of IPv6."),
     Key::new("max_channels_per_connection", "4096", "Most mining channels that one connection may open."),
+    Key::new("max_messages_per_second", "50000", "Messages that each connection may send in a second; who sends more is read more slowly. 50,000 devices behind one connection send about 10,000."),
+    Key::new("max_bytes_per_second", "16000000", "Bytes that each connection may send in a second, likewise."),
+    Key::new("dead_peer_seconds", "60", "A connection whose other end does not even acknowledge (TCP) for so long is closed."),
     Key::list(
         "template_provider",
         &[
@@ -76,6 +79,9 @@ pub struct Raw {
     max_connections: usize,
     max_connections_per_address: usize,
     max_channels_per_connection: usize,
+    max_messages_per_second: u32,
+    max_bytes_per_second: u32,
+    dead_peer_seconds: u64,
     template_provider: Vec<RawProvider>,
     node: RawNode,
 }
@@ -119,6 +125,10 @@ pub struct Config {
     pub journal: Option<Duration>,
     /// Bounds on connections.
     pub limits: Limits,
+    /// How fast each connection may send.
+    pub rate: Rate,
+    /// How long a connection may go without an acknowledgement of TCP.
+    pub dead: Duration,
     /// In order of preference; never empty.
     pub providers: Vec<Provider>,
     /// The hub's own node.
@@ -158,6 +168,8 @@ pub fn check(raw: Raw) -> Result<Config, Vec<Problem>> {
     let certificate_validity =
         p.seconds("certificate_validity_seconds", raw.certificate_validity_seconds, 60..=31_536_000);
     let limits = limits(p, &raw);
+    let rate = rate(p, &raw);
+    let dead = p.seconds("dead_peer_seconds", raw.dead_peer_seconds, 4..=3600);
     let mining_numbers = (raw.shares_per_minute, raw.minimum_difficulty, raw.max_channels_per_connection);
     let node = raw.node.check(p);
     let network = node.as_ref().and_then(|node| node.network);
@@ -183,6 +195,8 @@ pub fn check(raw: Raw) -> Result<Config, Vec<Problem>> {
             ledger,
             journal,
             limits: limits?,
+            rate: rate?,
+            dead: dead?,
             providers: providers?,
             node: node?,
             network: network?,
@@ -222,6 +236,13 @@ fn limits(problems: &mut Problems, raw: &Raw) -> Option<Limits> {
     let connections = problems.number("max_connections", raw.max_connections, bound.clone());
     let here = problems.number("max_connections_per_address", raw.max_connections_per_address, bound);
     Some(Limits { connections: connections?, connections_per_address: here? })
+}
+
+fn rate(problems: &mut Problems, raw: &Raw) -> Option<Rate> {
+    let messages =
+        problems.number("max_messages_per_second", raw.max_messages_per_second, 10..=1_000_000_000);
+    let bytes = problems.number("max_bytes_per_second", raw.max_bytes_per_second, 10_000..=1_000_000_000);
+    Some(Rate { messages: messages?, bytes: bytes? })
 }
 
 fn providers(problems: &mut Problems, raw: &[RawProvider]) -> Option<Vec<Provider>> {

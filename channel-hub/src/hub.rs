@@ -4,13 +4,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use link::{AuthorityKey, Link, Server};
+use link::{Handshakes, Link, Server, fresh};
 use node::Node;
-use service::{Context, Finding, Key, Problem, Program};
+use service::{Complaints, Context, Finding, Key, Listener, Problem, Program};
 use store::{Options, SqliteStore, Store};
 use stratum_core::common_messages_sv2::Protocol;
 use stratum_core::extensions_sv2::EXTENSION_TYPE_WORKER_HASHRATE_TRACKING;
-use tokio::net::TcpListener;
 use tokio_util::task::TaskTracker;
 
 use crate::config::{self, Config, Raw};
@@ -18,6 +17,7 @@ use crate::feed::Feed;
 use crate::found::Finds;
 use crate::miners::connections::Connections;
 use crate::miners::listener;
+use crate::miners::news::News;
 use crate::miners::session::Floor;
 use crate::prefixes;
 use crate::status::Shown;
@@ -46,16 +46,11 @@ impl Program for Hub {
     }
 
     fn init(_dir: &Path) -> anyhow::Result<Vec<(&'static str, String)>> {
-        let key = AuthorityKey::generate(&mut rand::thread_rng());
-        Ok(vec![("authority_secret_key", format!("\"{key}\""))])
+        Ok(vec![fresh::secret_key(&mut rand::thread_rng())])
     }
 
     fn introduce(fresh: &[(&'static str, String)]) -> Vec<String> {
-        let secret = fresh.iter().find(|(path, _)| *path == "authority_secret_key");
-        let key: Option<AuthorityKey> = secret.and_then(|(_, text)| text.trim_matches('"').parse().ok());
-        key.map(|key| format!("Authority public key, for miners and proxies: {}", key.public()))
-            .into_iter()
-            .collect()
+        fresh::introduction(fresh, "miners and proxies").into_iter().collect()
     }
 
     async fn probe(config: Config) -> Vec<Finding> {
@@ -68,9 +63,8 @@ impl Program for Hub {
     }
 
     async fn start(config: Config, context: Context) -> anyhow::Result<()> {
-        let listener = TcpListener::bind(config.listen).await.with_context(|| {
-            format!("cannot listen on {} (key `listen`); is another program there?", config.listen)
-        })?;
+        let mend = || format!("cannot listen on {} (key `listen`); is another program there?", config.listen);
+        let listener = context.listen("miners", config.listen).with_context(mend)?;
         run(config, context, listener).await
     }
 }
@@ -99,7 +93,7 @@ async fn probe_provider(provider: &config::Provider) -> Finding {
 ///
 /// # Errors
 /// The store cannot be opened.
-pub async fn run(config: Config, context: Context, listener: TcpListener) -> anyhow::Result<()> {
+pub async fn run(config: Config, context: Context, listener: Listener) -> anyhow::Result<()> {
     let options = Options { ledger: config.ledger, journal: config.journal, ..Options::default() };
     let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&context.data_dir.join(STORE), options)?);
     let prefixes =
@@ -117,8 +111,10 @@ pub async fn run(config: Config, context: Context, listener: TcpListener) -> any
         context.counters.clone(),
         shutdown.clone(),
     ));
-    let connections = Connections::new(config.limits);
+    let connections = Connections::new(config.limits, shutdown.clone());
     let floor = Arc::new(Floor {
+        server: Arc::new(server(&config)),
+        handshakes: Handshakes::new(),
         mining: Arc::clone(&config.mining),
         identities: config.identities,
         prefixes: Arc::clone(&prefixes),
@@ -126,6 +122,8 @@ pub async fn run(config: Config, context: Context, listener: TcpListener) -> any
         store: Arc::clone(&store),
         finds: Arc::clone(&finds),
         counters: context.counters.clone(),
+        complaints: Complaints::new(&context.counters),
+        news: News::default(),
         tasks: tasks.clone(),
     });
     let shown = Shown::new(
@@ -145,9 +143,9 @@ pub async fn run(config: Config, context: Context, listener: TcpListener) -> any
     context.page.serve(shown);
 
     let authority = config.authority.public();
-    tracing::info!(address = %listener.local_addr()?, %authority, "miners may connect");
-    let server = Arc::new(server(&config));
-    listener::run(listener, server, floor, connections, tasks.clone(), shutdown).await;
+    service::fits_open_files("max_connections", config.limits.connections);
+    tracing::info!(address = %listener.local_addr(), %authority, "miners may connect");
+    listener::run(listener, floor, connections, shutdown).await;
 
     tracing::info!("closing: committing what was accepted");
     background.iter().for_each(tokio::task::JoinHandle::abort);
@@ -170,11 +168,19 @@ fn server(config: &Config) -> Server {
         supported_flags: mining::REQUIRES_STANDARD_JOBS | mining::REQUIRES_VERSION_ROLLING,
         flags: 0,
         extensions: vec![EXTENSION_TYPE_WORKER_HASHRATE_TRACKING],
-        limits: link::Limits { max_payload: MAX_REQUEST, max_queued: MAX_QUEUED, ..link::Limits::default() },
+        limits: link::Limits {
+            max_payload: MAX_REQUEST,
+            max_queued: MAX_QUEUED + MAX_QUEUED_PER_CHANNEL * config.mining.max_channels,
+            rate: Some(config.rate),
+            dead: config.dead,
+            ..link::Limits::default()
+        },
     }
 }
 
 /// Longest payload a miner may send, in bytes: its longest message opens a channel.
 const MAX_REQUEST: usize = 16 * 1024;
 /// Most bytes that wait for a miner to read them.
-const MAX_QUEUED: usize = 4 << 20;
+const MAX_QUEUED: usize = 1 << 20;
+/// And so many more for each mining channel that it may open: a new block makes several messages for each at once.
+const MAX_QUEUED_PER_CHANNEL: usize = 1 << 10;

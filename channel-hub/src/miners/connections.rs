@@ -1,7 +1,8 @@
 //! Who is connected: counted for the bounds, described for the pages.
 //!
-//! A connection without a mining channel may stay: a proxy waits so for its first miner. But where a bound is
-//! reached it gives way to one that may want to mine.
+//! A connection that brings nothing may stay: a proxy waits so for its first miner. But where a bound is reached it
+//! gives way to one that may want to mine: first those who have said nothing, then those without a mining channel, last
+//! those whose channels never brought a share.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
@@ -9,20 +10,28 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use link::Peer;
-use mining::Target;
-use mining::server::ChannelKind;
+use link::{Peer, neighbourhood};
 use tokio_util::sync::CancellationToken;
 
+use super::channel::Channel;
 use crate::config::Limits;
 
-/// How long a connection without a mining channel keeps its place when somebody else wants it.
+/// How long a connection that has said nothing keeps its place when somebody else wants it.
+const SILENT: Duration = Duration::from_secs(1);
+/// How long one without a mining channel does.
 const UNUSED: Duration = Duration::from_secs(60);
+/// How long one does whose mining channels never brought a share.
+const UNPROVEN: Duration = Duration::from_secs(600);
+/// To look through everybody costs; whoever floods a full hub must not make it do so each time.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+/// Most that are found at one look.
+const MAX_FOUND: usize = 256;
 
 /// Everybody who is connected.
 #[derive(Debug)]
 pub struct Connections {
     limits: Limits,
+    shutdown: CancellationToken,
     next_id: AtomicU64,
     open: Mutex<Open>,
 }
@@ -30,7 +39,10 @@ pub struct Connections {
 #[derive(Debug, Default)]
 struct Open {
     connections: BTreeMap<u64, Arc<Connection>>,
-    by_address: HashMap<IpAddr, usize>,
+    by_neighbourhood: HashMap<IpAddr, usize>,
+    looked: Option<Instant>,
+    /// Found at the last look for anybody's place, to be displaced one by one.
+    found: Vec<Arc<Connection>>,
 }
 
 /// One connection, for as long as this is held.
@@ -49,63 +61,34 @@ pub struct Connection {
     pub address: SocketAddr,
     /// When it came.
     pub since: Instant,
-    /// Cancelled when another one takes its place.
-    pub displaced: CancellationToken,
+    /// Cancelled when another one takes its place, or when the hub closes.
+    pub leave: CancellationToken,
     details: Mutex<Details>,
 }
 
 /// What becomes known while it lives.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Details {
     /// Who it says it is; none before its handshake is done.
-    pub peer: Option<Peer>,
+    pub peer: Option<Arc<Peer>>,
     /// Extensions negotiated.
     pub extensions: Vec<u16>,
     /// Its mining channels.
     pub channels: BTreeMap<u32, Channel>,
-    /// Since when it has none.
-    pub unused_since: Option<Instant>,
+    standing: Standing,
 }
 
-/// One mining channel.
-#[derive(Clone, Debug)]
-pub struct Channel {
-    /// Standard or extended.
-    pub kind: ChannelKind,
-    /// As the miner gave it.
-    pub user_identity: Arc<str>,
-    /// Who is credited.
-    pub hasher: Arc<str>,
-    /// As the miner said, hashes per second.
-    pub nominal_hash_rate: f32,
-    /// Present target.
-    pub target: Target,
-    /// Shares accepted since it was opened.
-    pub accepted: u64,
-    /// Shares rejected since it was opened.
-    pub rejected: u64,
-    /// Work of the accepted ones.
-    pub work: mining::Work,
-    /// When it was opened.
-    pub since: Instant,
-    /// Work of the best share's own hash.
-    pub best: mining::Work,
-}
-
-impl Channel {
-    /// One word.
-    pub fn kind_name(&self) -> &'static str {
-        match self.kind {
-            ChannelKind::Standard => "standard",
-            ChannelKind::Extended => "extended",
-        }
-    }
-
-    /// Hashes per second since it was opened, by its accepted work; an estimate, for display.
-    #[allow(clippy::cast_precision_loss)]
-    pub fn hash_rate(&self) -> f64 {
-        self.work.hashes() as f64 / self.since.elapsed().as_secs_f64().max(1.0)
-    }
+/// How far it has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    /// Its first message is not here.
+    Silent,
+    /// Its handshake waits for its turn, or is under way.
+    Shaking,
+    /// Without a mining channel since then.
+    Unused(Instant),
+    /// With mining channels since then.
+    Mining(Instant),
 }
 
 /// Why a connection is refused.
@@ -119,39 +102,51 @@ pub enum TooMany {
     FromOneAddress,
 }
 
+impl TooMany {
+    /// For logs and metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Connections => "max-connections",
+            Self::FromOneAddress => "max-connections-per-address",
+        }
+    }
+}
+
 impl Connections {
-    /// Nobody yet.
-    pub fn new(limits: Limits) -> Arc<Self> {
-        Arc::new(Self { limits, next_id: AtomicU64::new(1), open: Mutex::default() })
+    /// Nobody yet; all have to leave at `shutdown`.
+    pub fn new(limits: Limits, shutdown: CancellationToken) -> Arc<Self> {
+        Arc::new(Self { limits, shutdown, next_id: AtomicU64::new(1), open: Mutex::default() })
     }
 
     /// Counts a connection in that comes `now`; it is counted out when the guard is dropped. Where a bound is
-    /// reached it displaces the oldest that is unused.
+    /// reached it displaces one that brings nothing. Addresses of IPv6 count by their /64.
     ///
     /// # Errors
     /// A bound is reached, and all are in use.
     pub fn enter(self: &Arc<Self>, address: SocketAddr, now: Instant) -> Result<Guard, TooMany> {
         let mut open = self.lock();
-        let ip = address.ip();
-        if open.from(ip) >= self.limits.connections_per_address {
-            open.displace(now, |c| c.address.ip() == ip).ok_or(TooMany::FromOneAddress)?;
+        let from = neighbourhood(address.ip());
+        if open.from(from) >= self.limits.connections_per_address {
+            open.displace_from(now, from).ok_or(TooMany::FromOneAddress)?;
         }
         if open.connections.len() >= self.limits.connections {
-            open.displace(now, |_| true).ok_or(TooMany::Connections)?;
+            open.displace_any(now).ok_or(TooMany::Connections)?;
         }
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
-        let details = Details { unused_since: Some(now), ..Details::default() };
-        let displaced = CancellationToken::new();
-        let connection =
-            Arc::new(Connection { id, address, since: now, displaced, details: Mutex::new(details) });
-        *open.by_address.entry(ip).or_default() += 1;
+        let connection = Arc::new(Connection::new(id, address, now, self.shutdown.child_token()));
+        *open.by_neighbourhood.entry(from).or_default() += 1;
         open.connections.insert(id, Arc::clone(&connection));
         Ok(Guard { connections: Arc::clone(self), connection })
     }
 
+    /// Those after the first `skip`, at most `limit`, oldest first.
+    pub fn some(&self, skip: usize, limit: usize) -> Vec<Arc<Connection>> {
+        self.lock().connections.values().skip(skip).take(limit).cloned().collect()
+    }
+
     /// Everybody, oldest first.
     pub fn all(&self) -> Vec<Arc<Connection>> {
-        self.lock().connections.values().cloned().collect()
+        self.some(0, usize::MAX)
     }
 
     /// How many.
@@ -165,44 +160,108 @@ impl Connections {
 }
 
 impl Open {
-    fn from(&self, ip: IpAddr) -> usize {
-        self.by_address.get(&ip).copied().unwrap_or(0)
+    fn from(&self, neighbourhood: IpAddr) -> usize {
+        self.by_neighbourhood.get(&neighbourhood).copied().unwrap_or(0)
     }
 
-    /// Has the oldest unused one `among` them give up its place.
-    fn displace(&mut self, now: Instant, among: impl Fn(&Connection) -> bool) -> Option<()> {
-        let unused = |c: &&Arc<Connection>| among(c) && c.is_unused(now);
-        let displaced = Arc::clone(self.connections.values().find(unused)?);
-        self.remove(&displaced);
-        displaced.displaced.cancel();
-        Some(())
+    fn displace_from(&mut self, now: Instant, from: IpAddr) -> Option<()> {
+        let found = self.look(now, |c| neighbourhood(c.address.ip()) == from)?;
+        self.displace(now, found.last()?)
     }
 
-    /// Does nothing if it gave up its place before.
-    fn remove(&mut self, connection: &Connection) {
-        let ip = connection.address.ip();
-        if self.connections.remove(&connection.id).is_none() {
-            return;
-        }
-        if let Some(count) = self.by_address.get_mut(&ip) {
-            *count -= 1;
-            if *count == 0 {
-                self.by_address.remove(&ip);
+    fn displace_any(&mut self, now: Instant) -> Option<()> {
+        while let Some(found) = self.found.pop() {
+            if self.displace(now, &found).is_some() {
+                return Some(());
             }
         }
+        self.found = self.look(now, |_| true)?;
+        let found = self.found.pop()?;
+        self.displace(now, &found)
+    }
+
+    /// Those `among` them that may be displaced, first those at the end; `None` if the last look was just now.
+    fn look(&mut self, now: Instant, among: impl Fn(&Connection) -> bool) -> Option<Vec<Arc<Connection>>> {
+        if self.looked.is_some_and(|at| now.saturating_duration_since(at) < LOOK_AGAIN) {
+            return None;
+        }
+        self.looked = Some(now);
+        let mut found = Vec::new();
+        for connection in self.connections.values().filter(|c| among(c)) {
+            found.extend(connection.worth(now).map(|worth| (worth, connection.id, connection)));
+        }
+        found.sort_unstable_by_key(|(worth, id, _)| (*worth, *id));
+        found.truncate(MAX_FOUND);
+        Some(found.into_iter().rev().map(|(.., connection)| Arc::clone(connection)).collect())
+    }
+
+    /// Has it give up its place, if it brings nothing still.
+    fn displace(&mut self, now: Instant, connection: &Connection) -> Option<()> {
+        connection.worth(now)?;
+        self.remove(connection).then(|| connection.leave.cancel())
+    }
+
+    /// False if it gave up its place before.
+    fn remove(&mut self, connection: &Connection) -> bool {
+        if self.connections.remove(&connection.id).is_none() {
+            return false;
+        }
+        let from = neighbourhood(connection.address.ip());
+        if let Some(count) = self.by_neighbourhood.get_mut(&from) {
+            *count -= 1;
+            if *count == 0 {
+                self.by_neighbourhood.remove(&from);
+            }
+        }
+        true
     }
 }
 
 impl Connection {
-    fn is_unused(&self, now: Instant) -> bool {
-        self.lock().unused_since.is_some_and(|since| now.saturating_duration_since(since) >= UNUSED)
+    fn new(id: u64, address: SocketAddr, now: Instant, leave: CancellationToken) -> Self {
+        let details = Details {
+            peer: None,
+            extensions: Vec::new(),
+            channels: BTreeMap::new(),
+            standing: Standing::Silent,
+        };
+        Self { id, address, since: now, leave, details: Mutex::new(details) }
     }
 
-    /// A mining channel was opened.
-    pub fn opened(&self, channel_id: u32, channel: Channel) {
+    /// How little is lost with it, least first; `None`: it may not be displaced.
+    fn worth(&self, now: Instant) -> Option<u8> {
+        let over = |since, limit| now.saturating_duration_since(since) >= limit;
+        let details = self.lock();
+        match details.standing {
+            Standing::Silent => over(self.since, SILENT).then_some(0),
+            Standing::Shaking => None,
+            Standing::Unused(since) => over(since, UNUSED).then_some(1),
+            Standing::Mining(since) => {
+                let proven = || details.channels.values().any(|channel| channel.tally().accepted > 0);
+                (over(since, UNPROVEN) && !proven()).then_some(2)
+            }
+        }
+    }
+
+    /// Its first message is here.
+    pub fn spoke(&self) {
+        self.lock().standing = Standing::Shaking;
+    }
+
+    /// It is set up `now`.
+    pub fn set_up(&self, peer: Peer, now: Instant) {
+        let mut details = self.lock();
+        details.peer = Some(Arc::new(peer));
+        details.standing = Standing::Unused(now);
+    }
+
+    /// A mining channel was opened `now`.
+    pub fn opened(&self, channel_id: u32, channel: Channel, now: Instant) {
         let mut details = self.lock();
         details.channels.insert(channel_id, channel);
-        details.unused_since = None;
+        if !matches!(details.standing, Standing::Mining(_)) {
+            details.standing = Standing::Mining(now);
+        }
     }
 
     /// A mining channel was closed `now`.
@@ -210,13 +269,18 @@ impl Connection {
         let mut details = self.lock();
         details.channels.remove(&channel_id);
         if details.channels.is_empty() {
-            details.unused_since = Some(now);
+            details.standing = Standing::Unused(now);
         }
     }
 
     /// What is known now.
     pub fn details(&self) -> Details {
         self.lock().clone()
+    }
+
+    /// How many mining channels it has.
+    pub fn channels(&self) -> usize {
+        self.lock().channels.len()
     }
 
     /// Changes what is known. Only its own session does, so nobody waits for this lock but a page.
@@ -244,59 +308,4 @@ impl Drop for Guard {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests {
-    use super::*;
-
-    fn from(address: &str) -> SocketAddr {
-        address.parse().unwrap()
-    }
-
-    fn channel() -> Channel {
-        Channel {
-            kind: ChannelKind::Extended,
-            user_identity: "a".into(),
-            hasher: "a".into(),
-            nominal_hash_rate: 0.0,
-            target: Target::MAX,
-            accepted: 0,
-            rejected: 0,
-            work: mining::Work::ZERO,
-            since: Instant::now(),
-            best: mining::Work::ZERO,
-        }
-    }
-
-    #[test]
-    fn connections_are_bounded_in_all_and_by_address_and_leave_room_when_they_go() {
-        let now = Instant::now();
-        let connections = Connections::new(Limits { connections: 3, connections_per_address: 2 });
-        let first = connections.enter(from("1.1.1.1:1"), now).unwrap();
-        let _second = connections.enter(from("1.1.1.1:2"), now).unwrap();
-        assert_eq!(connections.enter(from("1.1.1.1:3"), now).unwrap_err(), TooMany::FromOneAddress);
-        let _third = connections.enter(from("2.2.2.2:1"), now).unwrap();
-        assert_eq!(connections.enter(from("3.3.3.3:1"), now).unwrap_err(), TooMany::Connections);
-        drop(first);
-        assert_eq!(connections.count(), 2);
-        connections.enter(from("1.1.1.1:4"), now).unwrap();
-    }
-
-    #[test]
-    fn one_without_a_mining_channel_gives_way_where_a_bound_is_reached_and_one_that_mines_never_does() {
-        let start = Instant::now();
-        let later = start + UNUSED;
-        let connections = Connections::new(Limits { connections: 2, connections_per_address: 2 });
-        let mines = connections.enter(from("1.1.1.1:1"), start).unwrap();
-        mines.opened(2, channel());
-        let waits = connections.enter(from("1.1.1.1:2"), start).unwrap();
-        assert!(connections.enter(from("2.2.2.2:1"), later - Duration::from_secs(1)).is_err());
-        let _next = connections.enter(from("2.2.2.2:1"), later).unwrap();
-        assert!(waits.displaced.is_cancelled() && !mines.displaced.is_cancelled());
-        drop(waits);
-        assert_eq!(connections.count(), 2, "its place is counted once");
-        mines.closed(2, later);
-        assert!(connections.enter(from("3.3.3.3:1"), later).is_err());
-        connections.enter(from("3.3.3.3:1"), later + UNUSED).unwrap();
-        assert!(mines.displaced.is_cancelled());
-    }
-}
+mod tests;

@@ -3,9 +3,20 @@
 //! | module | what for |
 //! |---|---|
 //! | [`listener`] | accepts connections within bounds |
-//! | [`session`] | one connection from its handshake to its end |
+//! | [`session`] | one connection from its first byte to its end |
+//! | `driver` | the loop around its mining session |
+//! | [`pending`] | shares that wait for the disk |
+//! | [`patience`] | how much nonsense is too much |
+//! | [`seat`], [`channel`] | a mining channel as the session counts it, and as the pages show it |
 //! | [`connections`] | who is connected, for the bounds and the pages |
+//! | [`news`] | log lines about those who come and go |
 
+pub mod channel;
 pub mod connections;
+mod driver;
 pub mod listener;
+pub mod news;
+pub mod patience;
+pub mod pending;
+pub mod seat;
 pub mod session;

@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 use store::{BlockState, HeightTotal, Store, StoredBlock, Sum};
 
 use super::snapshot::{JobView, MAX_LISTED, Snapshot, Worker, difficulty, unix_now};
-use crate::miners::connections::{Channel, Connection, Details};
+use crate::miners::channel::Channel;
+use crate::miners::connections::{Connection, Details};
 use crate::supply::task::Health;
 
 /// Below `/api/v1/`.
@@ -188,6 +189,7 @@ fn connection(connection: &Connection, details: &Details) -> Value {
 }
 
 fn channel(id: u32, channel: &Channel) -> Value {
+    let tally = channel.tally();
     json!({
         "channel_id": id,
         "kind": channel.kind_name(),
@@ -195,9 +197,9 @@ fn channel(id: u32, channel: &Channel) -> Value {
         "nominal_hash_rate": channel.nominal_hash_rate,
         "hash_rate": channel.hash_rate(),
         "difficulty": mining::target::difficulty(channel.target),
-        "accepted": channel.accepted,
-        "rejected": channel.rejected,
-        "work": channel.work.to_string(),
-        "best_share_difficulty": difficulty(channel.best.hashes()),
+        "accepted": tally.accepted,
+        "rejected": tally.rejected,
+        "work": tally.work.to_string(),
+        "best_share_difficulty": difficulty(tally.best.hashes()),
     })
 }

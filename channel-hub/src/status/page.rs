@@ -4,7 +4,8 @@ use service::{Cell, Page, Section};
 use store::{BlockState, StoredBlock};
 
 use super::snapshot::{RATE_MINUTES, Snapshot, difficulty, unix_now};
-use crate::miners::connections::{Channel, Connection};
+use crate::miners::channel::Channel;
+use crate::miners::connections::Connection;
 
 /// Rows of each table; the API has more.
 const MAX_ROWS: usize = 200;
@@ -128,6 +129,7 @@ fn connections(snapshot: &Snapshot) -> Section {
 }
 
 fn row(connection: &Connection, client: &str, id: u32, channel: &Channel) -> [String; 9] {
+    let tally = channel.tally();
     [
         connection.address.to_string(),
         client.to_owned(),
@@ -135,8 +137,8 @@ fn row(connection: &Connection, client: &str, id: u32, channel: &Channel) -> [St
         format!("{id} ({})", channel.kind_name()),
         hash_rate(channel.hash_rate()),
         number(mining::target::difficulty(channel.target)),
-        channel.accepted.to_string(),
-        channel.rejected.to_string(),
+        tally.accepted.to_string(),
+        tally.rejected.to_string(),
         duration(connection.since.elapsed().as_secs()),
     ]
 }

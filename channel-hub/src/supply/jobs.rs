@@ -337,7 +337,8 @@ mod tests {
             _ => None,
         });
         let job = job.unwrap();
-        assert_eq!((job.id(), job.tip().unwrap().min_ntime()), (3, 1_700_000_007));
+        assert_eq!(job.id(), 3);
+        assert!(job.tip().unwrap().min_ntime() >= 1_700_000_007);
     }
 
     #[test]

@@ -10,8 +10,7 @@ use std::time::Duration;
 
 use channel_hub::Hub;
 use serde_json::Value;
-use service::{Context, Log, LogFormat, Operation, Program};
-use tokio::net::TcpListener;
+use service::{Context, Listener, Log, LogFormat, Operation, Program};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -46,8 +45,8 @@ impl RunningHub {
             page: "127.0.0.1:0".parse().unwrap(),
         };
         let context = Context::open(Hub::NAME, Hub::VERSION, &operation).await.unwrap();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap().to_string();
+        let listener = Listener::bind("miners", "127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = listener.local_addr().to_string();
         let page = format!("http://{}", context.page.address());
         let shutdown = context.shutdown.clone();
         let task = tokio::spawn(channel_hub::hub::run(config, context, listener));

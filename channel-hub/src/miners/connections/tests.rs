@@ -1,0 +1,118 @@
+//! Bounds on connections, and who gives way where one is reached.
+#![allow(clippy::unwrap_used)]
+
+use super::*;
+use mining::Work;
+
+fn from(address: &str) -> SocketAddr {
+    address.parse().unwrap()
+}
+
+fn peer() -> Peer {
+    Peer {
+        address: from("1.1.1.1:1"),
+        version: 2,
+        flags: 0,
+        host: String::new(),
+        port: 0,
+        device: link::Device::default(),
+    }
+}
+
+fn connections(connections: usize, connections_per_address: usize) -> Arc<Connections> {
+    Connections::new(Limits { connections, connections_per_address }, CancellationToken::new())
+}
+
+#[test]
+fn connections_are_bounded_in_all_and_by_address_and_leave_room_when_they_go() {
+    let now = Instant::now();
+    let connections = connections(3, 2);
+    let first = connections.enter(from("1.1.1.1:1"), now).unwrap();
+    let _second = connections.enter(from("1.1.1.1:2"), now).unwrap();
+    assert_eq!(connections.enter(from("1.1.1.1:3"), now).unwrap_err(), TooMany::FromOneAddress);
+    let _third = connections.enter(from("2.2.2.2:1"), now).unwrap();
+    assert_eq!(connections.enter(from("3.3.3.3:1"), now).unwrap_err(), TooMany::Connections);
+    drop(first);
+    assert_eq!(connections.count(), 2);
+    connections.enter(from("1.1.1.1:4"), now).unwrap();
+}
+
+#[test]
+fn one_network_of_ipv6_is_one_address() {
+    let now = Instant::now();
+    let connections = connections(10, 1);
+    let _first = connections.enter(from("[2001:db8:0:1::1]:1"), now).unwrap();
+    assert_eq!(connections.enter(from("[2001:db8:0:1:9::9]:1"), now).unwrap_err(), TooMany::FromOneAddress);
+    connections.enter(from("[2001:db8:0:2::1]:1"), now).unwrap();
+}
+
+#[test]
+fn one_without_a_mining_channel_gives_way_where_a_bound_is_reached_and_one_that_mines_does_not() {
+    let start = Instant::now();
+    let later = start + UNUSED;
+    let connections = connections(2, 2);
+    let mines = connections.enter(from("1.1.1.1:1"), start).unwrap();
+    mines.set_up(peer(), start);
+    mines.opened(2, Channel::sample(), start);
+    let waits = connections.enter(from("1.1.1.1:2"), start).unwrap();
+    waits.set_up(peer(), start);
+    assert!(connections.enter(from("2.2.2.2:1"), later - Duration::from_secs(1)).is_err());
+    let next = connections.enter(from("2.2.2.2:1"), later).unwrap();
+    assert!(waits.leave.is_cancelled() && !mines.leave.is_cancelled());
+    drop(waits);
+    assert_eq!(connections.count(), 2, "its place is counted once");
+    next.set_up(peer(), later);
+    mines.closed(2, later);
+    assert!(connections.enter(from("3.3.3.3:1"), later).is_err());
+    connections.enter(from("3.3.3.3:1"), later + UNUSED).unwrap();
+    assert!(mines.leave.is_cancelled());
+}
+
+#[test]
+fn silent_ones_give_way_first_and_whoever_waits_for_its_handshake_keeps_its_place() {
+    let start = Instant::now();
+    let later = start + SILENT;
+    let connections = connections(3, 3);
+    let shaking = connections.enter(from("1.1.1.1:1"), start).unwrap();
+    shaking.spoke();
+    let unused = connections.enter(from("1.1.1.1:2"), start).unwrap();
+    unused.set_up(peer(), start);
+    let silent = connections.enter(from("1.1.1.1:3"), start).unwrap();
+    assert!(connections.enter(from("2.2.2.2:1"), start).is_err(), "it has only just come");
+    let _next = connections.enter(from("2.2.2.2:1"), later).unwrap();
+    assert!(silent.leave.is_cancelled());
+    assert!(!shaking.leave.is_cancelled() && !unused.leave.is_cancelled());
+}
+
+#[test]
+fn a_channel_that_never_brought_a_share_gives_way_at_last_and_one_that_did_never() {
+    let start = Instant::now();
+    let connections = connections(2, 2);
+    let (idle, proven) = (
+        connections.enter(from("1.1.1.1:1"), start).unwrap(),
+        connections.enter(from("1.1.1.1:2"), start).unwrap(),
+    );
+    let channel = Channel::sample();
+    channel.count_accepted(Work::new(1), Work::new(1));
+    proven.opened(2, channel, start);
+    idle.opened(2, Channel::sample(), start);
+    assert!(connections.enter(from("2.2.2.2:1"), start + UNPROVEN - Duration::from_secs(1)).is_err());
+    let newest = connections.enter(from("2.2.2.2:1"), start + UNPROVEN).unwrap();
+    newest.spoke();
+    assert!(idle.leave.is_cancelled() && !proven.leave.is_cancelled());
+    assert!(connections.enter(from("2.2.2.2:2"), start + 9 * UNPROVEN).is_err());
+}
+
+#[test]
+fn many_places_are_found_at_one_look() {
+    let start = Instant::now();
+    let later = start + SILENT;
+    let connections = connections(100, 100);
+    let silent: Vec<_> =
+        (1..=100).map(|port| connections.enter(([1, 1, 1, 1], port).into(), start)).collect();
+    let others: Vec<_> =
+        (1..=100).map(|port| connections.enter(([2, 2, 2, 2], port).into(), later)).collect();
+    assert!(others.iter().all(Result::is_ok));
+    assert!(silent.iter().all(|guard| guard.as_ref().unwrap().leave.is_cancelled()));
+    assert_eq!(connections.enter(from("3.3.3.3:1"), later).unwrap_err(), TooMany::Connections);
+}

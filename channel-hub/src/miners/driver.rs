@@ -1,0 +1,275 @@
+//! The driver around [`mining::server::Session`]: one task for each connection that is set up.
+//!
+//! A share goes from here straight to the store's queue, and its answer leaves when the store has committed it. A miner
+//! is read only as long as it is served: not while too many of its shares wait for their commit, nor while it leaves our
+//! answers unread.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use link::{Frame, Link, LinkError, Received};
+use mining::header::as_number;
+use mining::server::{AcceptedShare, Event, FoundBlock, OpenedChannel, Session};
+use mining::{Now, Rejection, Work, WorkUpdate};
+use service::Counter;
+use store::Share;
+use stratum_core::mining_sv2 as sv2;
+use tokio::sync::broadcast;
+use tokio_util::sync::CancellationToken;
+
+use super::channel::Channel;
+use super::connections::{Details, Guard};
+use super::patience::Patience;
+use super::pending::Pending;
+use super::seat::Seat;
+use super::session::{End, Floor};
+use crate::identity::Owner;
+
+/// Frames taken from the socket before what they brought about is sent.
+const MAX_AT_ONCE: usize = 512;
+/// While more bytes than that wait for the miner to read them, it is read no further.
+const MAX_UNREAD: usize = 64 * 1024;
+
+/// One session with everything it touches.
+#[derive(Debug)]
+pub(super) struct Driver {
+    link: Link,
+    session: Session,
+    updates: broadcast::Receiver<WorkUpdate>,
+    pending: Pending,
+    patience: Patience,
+    seats: HashMap<u32, Seat>,
+    rejected: HashMap<Rejection, Counter>,
+    /// When the last frames came in, in seconds of unix time.
+    received: u32,
+    floor: Arc<Floor>,
+    connection: Guard,
+}
+
+impl Driver {
+    pub(super) fn new(link: Link, floor: Arc<Floor>, connection: Guard) -> Self {
+        let (current, updates) = floor.feed.subscribe();
+        let prefixes = Arc::clone(&floor.prefixes);
+        let session = Session::new(Arc::clone(&floor.mining), link.peer().flags, prefixes, current);
+        Self {
+            link,
+            session,
+            updates,
+            pending: Pending::new(Arc::clone(&floor.store)),
+            patience: Patience::new(Instant::now()),
+            seats: HashMap::new(),
+            rejected: HashMap::new(),
+            received: 0,
+            floor,
+            connection,
+        }
+    }
+
+    /// Ends without error when the hub closes and what was accepted is answered.
+    pub(super) async fn run(mut self, shutdown: &CancellationToken) -> Result<(), End> {
+        let leave = self.connection.leave.clone();
+        let mut leave = std::pin::pin!(leave.cancelled());
+        loop {
+            self.send()?;
+            let mut fault = Ok(());
+            let is_read = self.is_read();
+            tokio::select! {
+                biased;
+                () = &mut leave => {
+                    return if shutdown.is_cancelled() { self.drain().await } else { Err(End::Displaced) };
+                }
+                update = self.updates.recv() => self.update(update)?,
+                committed = self.pending.commit() => committed.map_err(End::Store)?,
+                () = sleep_until(self.session.poll_timeout()) => self.session.handle_timeout(now()),
+                received = next(&mut self.link, is_read) => if let Some(received) = received? {
+                    fault = self.receive(received);
+                },
+            }
+            self.acknowledge();
+            // Shares and blocks that came before a fault count all the same.
+            self.take_events()?;
+            fault?;
+        }
+    }
+
+    fn is_read(&self) -> bool {
+        self.pending.has_room() && self.session.has_room() && self.link.unsent() < MAX_UNREAD
+    }
+
+    fn send(&mut self) -> Result<(), End> {
+        while let Some(frame) = self.session.poll_send() {
+            self.link.queue(&frame)?;
+            if is_error(&frame) && !self.patience.wrong(Instant::now()) {
+                // The last answers may still tell it what is wrong.
+                self.link.try_flush()?;
+                return Err(End::OutOfPatience);
+            }
+        }
+        Ok(self.link.try_flush()?)
+    }
+
+    fn update(&mut self, update: Result<WorkUpdate, broadcast::error::RecvError>) -> Result<(), End> {
+        self.session.apply(now(), &update.map_err(|_| End::Behind)?);
+        Ok(())
+    }
+
+    fn receive(&mut self, mut received: Received) -> Result<(), End> {
+        let now = now();
+        self.received = now.unix;
+        self.session.handle(now, &mut received, self.link.extensions())?;
+        for _ in 0..MAX_AT_ONCE {
+            if !self.session.has_room() {
+                break;
+            }
+            let Some(mut received) = self.link.try_recv()? else { break };
+            self.session.handle(now, &mut received, self.link.extensions())?;
+        }
+        Ok(())
+    }
+
+    fn acknowledge(&mut self) {
+        while let Some(ticket) = self.pending.poll() {
+            self.session.acknowledge(ticket);
+        }
+    }
+
+    /// The hub closes: what was accepted gets its answer first.
+    async fn drain(mut self) -> Result<(), End> {
+        self.pending.commit_all().await.map_err(End::Store)?;
+        self.acknowledge();
+        self.send()?;
+        Ok(self.link.flush().await?)
+    }
+
+    fn take_events(&mut self) -> Result<(), End> {
+        while let Some(event) = self.session.poll_event() {
+            match event {
+                Event::Share(share) => self.credit(&share)?,
+                Event::Rejected { channel_id, worker, reason } => {
+                    self.reject(channel_id, worker.as_deref(), reason);
+                }
+                Event::Block(found) => self.found(found),
+                Event::Opened(opened) => self.opened(&opened),
+                Event::Closed { channel_id, reason } => self.closed(channel_id, &reason),
+                Event::Updated { channel_id, nominal_hash_rate } => {
+                    self.channel(channel_id, |channel| channel.nominal_hash_rate = nominal_hash_rate);
+                }
+                Event::Target { channel_id, target } => {
+                    self.channel(channel_id, |channel| channel.target = target);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn credit(&mut self, accepted: &AcceptedShare) -> Result<(), End> {
+        self.patience.right();
+        // Opened comes before any share of a channel.
+        let Some(seat) = self.seats.get_mut(&accepted.channel_id) else { return Ok(()) };
+        let best = Work::from_target(as_number(accepted.hash));
+        seat.count_accepted(accepted.work, best);
+        let identity = seat.identity(accepted.worker.as_deref());
+        let share = Share {
+            hasher: identity.hasher,
+            worker: identity.worker,
+            height: accepted.height,
+            time: self.received,
+            work: accepted.work.hashes(),
+            best: best.hashes(),
+            hash: *<bitcoin::BlockHash as AsRef<[u8; 32]>>::as_ref(&accepted.hash),
+        };
+        self.pending.credit(share, accepted.ticket).map_err(End::Store)
+    }
+
+    fn reject(&mut self, channel_id: u32, worker: Option<&str>, reason: Rejection) {
+        let counters = &self.floor.counters;
+        let counter = self
+            .rejected
+            .entry(reason)
+            .or_insert_with(|| counters.counter("shares_rejected", &[("reason", reason.code())]));
+        counter.add(1);
+        if let Some(seat) = self.seats.get_mut(&channel_id) {
+            seat.count_rejected(counters, worker, reason);
+        }
+        tracing::trace!(channel_id, %reason, "share rejected");
+    }
+
+    fn found(&mut self, found: Box<FoundBlock>) {
+        let Ok(identity) = self.floor.identities.identify(&found.user_identity) else { return };
+        let mut owner = Owner::new(identity);
+        let worker = owner.worker(found.worker.as_deref());
+        let finder = crate::identity::Identity { hasher: Arc::clone(owner.hasher()), worker };
+        let kept = self.floor.finds.keep(found, &finder, unix_now());
+        self.floor.tasks.spawn(Arc::clone(&self.floor.finds).bring(kept));
+    }
+
+    fn opened(&mut self, opened: &OpenedChannel) {
+        let channel_id = opened.channel_id;
+        let identity = match self.floor.identities.identify(&opened.user_identity) {
+            Ok(identity) => identity,
+            // The session asked the same policy before it opened the channel.
+            Err(error) => return tracing::error!(channel_id, %error, "opened for nobody"),
+        };
+        if self.floor.news.room() {
+            tracing::info!(channel_id, kind = ?opened.kind, user = &*opened.user_identity, "mining channel opened");
+        }
+        self.patience.opened();
+        let channel = Channel::new(opened, &identity.hasher);
+        self.seats.insert(channel_id, Seat::new(identity, channel.clone()));
+        let extensions = self.link.extensions().to_vec();
+        self.connection.change(|details| details.extensions = extensions);
+        self.connection.opened(channel_id, channel, Instant::now());
+    }
+
+    fn closed(&mut self, channel_id: u32, reason: &str) {
+        if self.floor.news.room() {
+            tracing::info!(channel_id, reason, "mining channel closed");
+        }
+        self.patience.closed();
+        self.seats.remove(&channel_id);
+        self.connection.closed(channel_id, Instant::now());
+    }
+
+    fn channel(&self, channel_id: u32, change: impl FnOnce(&mut Channel)) {
+        self.connection.change(|Details { channels, .. }| channels.get_mut(&channel_id).map(change));
+    }
+}
+
+/// The next frame, if the miner is read now; else comes back when it has read what waits for it.
+async fn next(link: &mut Link, is_read: bool) -> Result<Option<Received>, LinkError> {
+    if is_read {
+        return link.recv().await.map(Some);
+    }
+    if link.unsent() == 0 {
+        std::future::pending::<()>().await;
+    }
+    link.flush().await.map(|()| None)
+}
+
+/// Whether it tells the miner that something it sent cannot be right.
+fn is_error(frame: &Frame) -> bool {
+    matches!(
+        frame.message_type(),
+        sv2::MESSAGE_TYPE_SUBMIT_SHARES_ERROR
+            | sv2::MESSAGE_TYPE_OPEN_MINING_CHANNEL_ERROR
+            | sv2::MESSAGE_TYPE_UPDATE_CHANNEL_ERROR
+            | sv2::MESSAGE_TYPE_SET_CUSTOM_MINING_JOB_ERROR
+    )
+}
+
+async fn sleep_until(due: Option<Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn now() -> Now {
+    Now { instant: Instant::now(), unix: unix_now() }
+}
+
+fn unix_now() -> u32 {
+    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs());
+    u32::try_from(seconds).unwrap_or(u32::MAX)
+}
