@@ -7,7 +7,8 @@
 //! | [`session`] | one SV1 miner's session, without IO |
 //! | [`work`] | a job as SV1 miners see it |
 //! | [`slices`] | which part of the extranonce is whose |
-//! | [`upstream`] | connections to SV2 mining servers, and which of them is used |
+//! | [`upstream`] | connections to mining servers, and which of them is used |
+//! | [`tls`] | TLS around SV1 |
 //! | [`miner`] | a socket around a session |
 //! | [`farm`] | the miners that are connected |
 //! | [`totals`] | totals that never fall |
@@ -24,6 +25,7 @@ pub mod session;
 pub mod slices;
 pub mod status;
 pub mod sv1;
+pub mod tls;
 pub mod totals;
 pub mod upstream;
 pub mod work;

@@ -12,6 +12,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 /// Bytes of extranonce1: enough for every connection there will be.
 const SLICE: usize = 4;
 
+/// The most bytes that an upstream may let us choose.
+pub const MAX_ROLLABLE: usize = 32;
+
 /// The fewest bytes of extranonce1 and extranonce2 that still work for a farm.
 const LEAST: usize = 2;
 
@@ -116,7 +119,7 @@ pub struct Rolled {
 /// Up to 32 bytes, without a heap.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Extranonce {
-    bytes: [u8; 32],
+    bytes: [u8; MAX_ROLLABLE],
     len: usize,
 }
 
@@ -177,7 +180,7 @@ impl Work {
     /// Everything behind the upstream's prefix, for a miner's two parts.
     pub fn extranonce(&self, extranonce1: &[u8], extranonce2: &[u8]) -> Extranonce {
         let mut extranonce = Extranonce::default();
-        extranonce.push(&[0; 32][..self.layout.padding.min(32)]);
+        extranonce.push(&[0; MAX_ROLLABLE][..self.layout.padding.min(MAX_ROLLABLE)]);
         extranonce.push(extranonce1);
         extranonce.push(extranonce2);
         extranonce

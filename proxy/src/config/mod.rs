@@ -1,20 +1,19 @@
 //! Configuration, checked.
 
 mod raw;
+mod upstream;
 
-use crate::session::{MAX_WORKER, PaceSettings, Settings};
+use crate::session::{PaceSettings, Settings};
 use crate::sv1::Difficulty;
-use link::key::AuthorityPublicKey;
 pub use raw::{KEYS, Raw};
-use raw::{RawFailover, RawMiners, RawUpstream};
+use raw::{RawFailover, RawMiners};
 use service::{Problem, Problems};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
+pub use upstream::{Pool, Protocol, Transport, Trust, Upstream};
 
 const DAY: u64 = 86_400;
-/// A worker's name goes behind it and a dot, and all fits the protocol's 255 bytes.
-const MAX_IDENTITY: usize = 254 - MAX_WORKER;
 /// How long a miner waits for the upstream's word on a share.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -25,17 +24,6 @@ pub enum Mode {
     Aggregated,
     /// Each on its own, on one connection.
     NonAggregated,
-}
-
-/// One mining server.
-#[derive(Clone, Debug)]
-pub struct Upstream {
-    /// `host:port`.
-    pub address: String,
-    /// Signs the server's certificate.
-    pub authority: AuthorityPublicKey,
-    /// Whom it credits.
-    pub user_identity: String,
 }
 
 /// Who may connect.
@@ -91,15 +79,14 @@ pub fn check(raw: Raw) -> Result<Config, Vec<Problem>> {
     if raw.upstream.is_empty() {
         problems.add::<()>("upstream", "names no mining server", "add an [[upstream]] table");
     }
-    let upstreams = raw.upstream.into_iter().enumerate();
-    let upstreams: Vec<_> = upstreams.map(|(index, raw)| upstream(index, raw, &mut problems)).collect();
+    let upstreams = upstream::check(raw.upstream, &mut problems);
     problems.finish(|| {
         Some(Config {
             mode: mode?,
             listen: listen?,
             admission: admission?,
             session: session?.into(),
-            upstreams: upstreams.into_iter().collect::<Option<_>>()?,
+            upstreams: upstreams?,
             failover: failover?,
             repeat_jobs: repeat_jobs?,
         })
@@ -138,18 +125,6 @@ fn failover(raw: &RawFailover, problems: &mut Problems) -> Option<Failover> {
     let return_after = problems.seconds("failover.return_seconds", raw.return_seconds, 0..=DAY);
     let retry = problems.seconds("failover.retry_seconds", raw.retry_seconds, 1..=3600);
     Some(Failover { return_after: return_after?, retry: retry? })
-}
-
-fn upstream(index: usize, raw: RawUpstream, problems: &mut Problems) -> Option<Upstream> {
-    let key = |field: &str| format!("upstream[{index}].{field}");
-    let address = problems.host_and_port(&key("address"), &raw.address);
-    let mend = "copy it from what the server's operator publishes";
-    let authority = problems.parse(&key("authority_public_key"), &raw.authority_public_key, mend);
-    if !(1..=MAX_IDENTITY).contains(&raw.user_identity.len()) {
-        let mend = "write an address or an account";
-        problems.add::<()>(key("user_identity"), format!("must have 1 to {MAX_IDENTITY} bytes"), mend);
-    }
-    Some(Upstream { address: address?, authority: authority?, user_identity: raw.user_identity })
 }
 
 #[cfg(test)]

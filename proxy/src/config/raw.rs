@@ -1,7 +1,7 @@
 //! Configuration as it is written: keys, defaults, what they mean.
 
 use serde::Deserialize;
-use service::Key;
+use service::{Key, Secret};
 
 /// Every key, with its default and what it means.
 pub const KEYS: &[Key] = &[
@@ -27,16 +27,28 @@ pub const KEYS: &[Key] = &[
     Key::list(
         "upstream",
         &[
-            Key::required("address", "\"hub.example:34254\"", "Host and port of an SV2 mining server"),
             Key::required(
+                "address",
+                "\"hub.example:34254\"",
+                "Host and port of an SV2 mining server; `stratum+tcp://host:port` or `stratum+ssl://host:port` of an SV1 pool, \
+                 which stands after all SV2 servers",
+            ),
+            Key::optional(
                 "authority_public_key",
                 "\"the hub's authority public key, as it prints it\"",
-                "The key that the server's certificate must be signed with",
+                "The key that an SV2 server's certificate must be signed with; SV2 servers need it",
             ),
             Key::required(
                 "user_identity",
                 "\"bc1… or an account\"",
-                "Whom the upstream credits: address or account",
+                "Whom the upstream credits: address or account; an SV1 pool's user name",
+            ),
+            Key::optional("password", "\"x\"", "An SV1 pool's password; `x` if there is none").secret(),
+            Key::optional(
+                "fingerprint",
+                "\"sha256 of the certificate, in hex\"",
+                "With `stratum+ssl://`: this certificate and no other is believed. Without it, one that a public authority signed for \
+                 the host",
             ),
         ],
         "Mining servers, in order of preference",
@@ -84,8 +96,10 @@ pub(super) struct RawMiners {
 #[serde(deny_unknown_fields)]
 pub(super) struct RawUpstream {
     pub(super) address: String,
-    pub(super) authority_public_key: String,
+    pub(super) authority_public_key: Option<String>,
     pub(super) user_identity: String,
+    pub(super) password: Option<Secret>,
+    pub(super) fingerprint: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]

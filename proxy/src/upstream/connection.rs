@@ -1,16 +1,16 @@
-//! One connection to an upstream: a socket around a [`Trunk`].
+//! One connection to an upstream: a task around a `Wire`.
 
 use super::health::{Health, State};
 use super::keeper::Common;
 use super::route::{Command, MAX_COMMANDS, Route, ShareOut};
 use super::selector::Report;
-use super::trunk::{self, Event, Trunk};
-use crate::config::{Mode, Upstream};
+use super::trunk::Event;
+use super::wire::Wire;
+use crate::config::Upstream;
 use crate::miner::now;
 use crate::session::Outcome;
 use crate::work::Work;
 use anyhow::{Context as _, bail};
-use link::Link;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -23,6 +23,8 @@ const FIRST_JOB: Duration = Duration::from_secs(20);
 const LINGER: Duration = Duration::from_secs(3);
 /// Pause between looks at hash rate and channels that nobody uses.
 const TEND: Duration = Duration::from_secs(5);
+/// Shortest pause between two log lines that a pool asks for.
+const NOTICE: Duration = Duration::from_secs(10);
 /// Commands taken before what they brought about is sent.
 const MAX_AT_ONCE: usize = 512;
 /// The channel that all miners share, in aggregated mode.
@@ -35,8 +37,9 @@ pub(super) struct Connection<'a> {
     common: &'a Common,
     health: &'a Arc<Health>,
     number: u64,
-    link: Link,
-    trunk: Trunk,
+    wire: Wire,
+    /// Whether all miners share one channel.
+    is_shared: bool,
     route: Route,
     commands: mpsc::Receiver<Command>,
     feeds: HashMap<u64, watch::Sender<Option<Arc<Work>>>>,
@@ -47,6 +50,7 @@ pub(super) struct Connection<'a> {
     ready_by: Option<Instant>,
     tended: Instant,
     told_hash_rate: f64,
+    noticed: Option<Instant>,
 }
 
 impl<'a> Connection<'a> {
@@ -55,16 +59,9 @@ impl<'a> Connection<'a> {
         upstream: &'a Upstream,
         common: &'a Common,
         health: &'a Arc<Health>,
-        link: Link,
+        number: u64,
+        wire: Wire,
     ) -> Self {
-        let number = common.connections.fetch_add(1, Ordering::Relaxed) + 1;
-        let settings = trunk::Settings {
-            connection: number,
-            extranonce2: common.extranonce2,
-            repeat: common.repeat_jobs,
-            job_ids: common.job_ids.clone(),
-        };
-        let trunk = Trunk::new(now(), settings, link.extensions());
         let (sender, commands) = mpsc::channel(MAX_COMMANDS);
         let address = upstream.address.as_str().into();
         Self {
@@ -73,8 +70,8 @@ impl<'a> Connection<'a> {
             common,
             health,
             number,
-            link,
-            trunk,
+            is_shared: wire.is_shared(common.mode),
+            wire,
             route: Route { connection: number, address, commands: sender, shared: None },
             commands,
             feeds: HashMap::new(),
@@ -84,56 +81,45 @@ impl<'a> Connection<'a> {
             ready_by: Some(Instant::now() + FIRST_JOB),
             tended: Instant::now(),
             told_hash_rate: 0.0,
+            noticed: None,
         }
     }
 
     /// Opens the shared channel, or says at once that miners may open theirs.
     pub(super) async fn begin(&mut self) -> anyhow::Result<()> {
-        match self.common.mode {
-            Mode::Aggregated => {
-                let (feed, shared) = watch::channel(None);
-                self.feeds.insert(SHARED, feed);
-                self.route.shared = Some(shared);
-                self.told_hash_rate = self.hash_rate();
-                self.trunk.open(SHARED, &self.upstream.user_identity, self.told_hash_rate);
-                self.send()
-            }
-            Mode::NonAggregated => self.ready().await,
+        if !self.is_shared {
+            return self.ready().await;
         }
+        let (feed, shared) = watch::channel(None);
+        self.feeds.insert(SHARED, feed);
+        self.route.shared = Some(shared);
+        self.told_hash_rate = self.hash_rate();
+        self.wire.open(SHARED, &self.upstream.user_identity, self.told_hash_rate);
+        self.wire.send()
     }
 
     pub(super) async fn run(&mut self, wanted: &mut watch::Receiver<bool>) -> anyhow::Result<()> {
         let mut leave_by = None;
         loop {
-            let timeout = self.trunk.poll_timeout();
+            let timeout = self.wire.poll_timeout();
             let leaving = leave_by.is_some();
             tokio::select! {
-                received = self.link.recv() => self.received(received?)?,
+                arrived = self.wire.arrived() => self.wire.take(now(), arrived?)?,
                 Some(command) = self.commands.recv() => self.commanded(command),
                 () = tokio::time::sleep_until(timeout.into()) => {
-                    self.trunk.handle_timeout(now());
+                    self.wire.handle_timeout(now());
                     self.tend()?;
                 }
                 _ = wanted.wait_for(|wanted| !*wanted), if !leaving => leave_by = Some(Instant::now() + LINGER),
                 () = self.common.shutdown.cancelled(), if !leaving => leave_by = Some(Instant::now() + LINGER),
             }
             self.handle_events().await?;
-            self.send()?;
-            let idle = self.commands.is_empty() && self.trunk.in_flight() == 0;
+            self.wire.send()?;
+            let idle = self.commands.is_empty() && self.wire.in_flight() == 0;
             if leave_by.is_some_and(|by| by <= Instant::now() || idle) {
                 return Ok(());
             }
         }
-    }
-
-    fn received(&mut self, first: link::Received) -> anyhow::Result<()> {
-        let now = now();
-        let mut next = Some(first);
-        while let Some(mut received) = next {
-            self.trunk.handle(now, &mut received)?;
-            next = self.link.try_recv()?;
-        }
-        Ok(())
     }
 
     /// Takes what waits, so that it leaves in one write.
@@ -154,7 +140,7 @@ impl<'a> Connection<'a> {
                     self.common.farm.block_found(&share.share, &self.upstream.address);
                 }
                 self.common.farm.totals.in_flight.fetch_add(1, Ordering::Relaxed);
-                self.trunk.submit(now(), &share.share, ticket);
+                self.wire.submit(now(), &share.share, ticket);
                 self.shares.insert(ticket, *share);
             }
             Command::Open { worker, hash_rate, work } => {
@@ -162,22 +148,23 @@ impl<'a> Connection<'a> {
                 self.next_slot += 1;
                 self.feeds.insert(slot, work);
                 let identity = format!("{}.{worker}", self.upstream.user_identity);
-                self.trunk.open(slot, &identity, hash_rate);
+                self.wire.open(slot, &identity, hash_rate);
             }
         }
     }
 
     async fn handle_events(&mut self) -> anyhow::Result<()> {
-        while let Some(event) = self.trunk.poll_event() {
+        while let Some(event) = self.wire.poll_event() {
             match event {
                 Event::Work { slot, work, is_new } => self.work(slot, work, is_new).await?,
                 Event::Closed { slot, reason } => self.closed(slot, &reason)?,
                 Event::Answered { ticket, outcome } => self.answered(ticket, outcome),
                 Event::Reconnect => bail!("the upstream asks to be connected to anew"),
+                Event::Notice(text) => self.notice(&text),
                 Event::Hangs => bail!("connected, but it does not say anything any more"),
             }
         }
-        self.health.counts(self.trunk.channels(), self.trunk.in_flight());
+        self.health.counts(self.wire.channels(), self.wire.in_flight());
         Ok(())
     }
 
@@ -212,6 +199,14 @@ impl<'a> Connection<'a> {
         Ok(())
     }
 
+    /// Whatever a pool wants to be read, now and then.
+    fn notice(&mut self, text: &str) {
+        if self.noticed.is_none_or(|noticed| noticed.elapsed() >= NOTICE) {
+            self.noticed = Some(Instant::now());
+            tracing::info!(upstream = %self.upstream.address, "{text}");
+        }
+    }
+
     fn answered(&mut self, ticket: u64, outcome: Outcome) {
         let Some(share) = self.shares.remove(&ticket) else { return };
         self.common.farm.totals.in_flight.fetch_sub(1, Ordering::Relaxed);
@@ -232,8 +227,8 @@ impl<'a> Connection<'a> {
 
     /// Tells everybody whose share has no answer yet that it is lost.
     pub(super) fn end(&mut self) {
-        self.trunk.end();
-        while let Some(event) = self.trunk.poll_event() {
+        self.wire.end();
+        while let Some(event) = self.wire.poll_event() {
             if let Event::Answered { ticket, outcome } = event {
                 self.answered(ticket, outcome);
             }
@@ -260,12 +255,12 @@ impl<'a> Connection<'a> {
         for slot in unused {
             // The shared feed is the route's as well, so it is never among these.
             self.feeds.remove(&slot);
-            self.trunk.close(slot);
+            self.wire.close(slot);
         }
         let hash_rate = self.hash_rate();
-        if self.common.mode == Mode::Aggregated && !(0.7..1.5).contains(&(hash_rate / self.told_hash_rate)) {
+        if self.is_shared && !(0.7..1.5).contains(&(hash_rate / self.told_hash_rate)) {
             self.told_hash_rate = hash_rate;
-            self.trunk.update(SHARED, hash_rate);
+            self.wire.update(SHARED, hash_rate);
         }
         Ok(())
     }
@@ -274,12 +269,5 @@ impl<'a> Connection<'a> {
     fn hash_rate(&self) -> f64 {
         let estimate = self.common.farm.hash_rate();
         if estimate > 0.0 { estimate } else { self.common.hash_rate }
-    }
-
-    fn send(&mut self) -> anyhow::Result<()> {
-        while let Some(frame) = self.trunk.poll_send() {
-            self.link.queue(&frame)?;
-        }
-        Ok(self.link.try_flush()?)
     }
 }

@@ -3,21 +3,18 @@
 use super::connection::Connection;
 use super::health::{Health, State};
 use super::selector::Report;
+use super::wire::{self, Wire};
 use crate::config::{Mode, Upstream};
 use crate::farm::Farm;
 use crate::work::JobIds;
-use link::{Client, Device, Limits, Link, LinkError};
+use link::LinkError;
 use service::{Backoff, Finding};
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
-use stratum_core::common_messages_sv2::Protocol;
 use stratum_core::extensions_sv2::EXTENSION_TYPE_WORKER_HASHRATE_TRACKING;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
-
-/// A server that says nothing for so long is gone.
-const SILENCE: Duration = Duration::from_secs(20 * 60);
 
 /// Shortest pause between two attempts.
 const SHORTEST: Duration = Duration::from_millis(500);
@@ -128,16 +125,16 @@ async fn attempt(
     wanted: &mut watch::Receiver<bool>,
     extensions: &[u16],
 ) -> anyhow::Result<()> {
-    let client = client(upstream, extensions);
-    let link = tokio::select! {
-        link = Link::connect(&upstream.address, &client) => link?,
+    let number = common.connections.fetch_add(1, Ordering::Relaxed) + 1;
+    let wire = tokio::select! {
+        wire = Wire::connect(upstream, common, number, extensions) => wire?,
         _ = wanted.wait_for(|wanted| !*wanted) => return Ok(()),
         () = common.shutdown.cancelled() => return Ok(()),
     };
-    health.connected(link.extensions());
+    health.connected(wire.extensions());
     common.farm.totals.upstream_up(&upstream.address);
-    tracing::info!(upstream = %upstream.address, extensions = ?link.extensions(), "connected");
-    let mut connection = Connection::new(index, upstream, common, health, link);
+    tracing::info!(upstream = %upstream.address, extensions = ?wire.extensions(), "connected");
+    let mut connection = Connection::new(index, upstream, common, health, number, wire);
     connection.begin().await?;
     let end = connection.run(wanted).await;
     connection.end();
@@ -147,25 +144,9 @@ async fn attempt(
 /// Tries once whether an upstream can be reached, for `--check`.
 pub async fn probe(upstream: &Upstream) -> Finding {
     let what = format!("upstream {}", upstream.address);
-    match Link::connect(&upstream.address, &client(upstream, &[])).await {
-        Ok(_) => Finding::good(what, "SV2 connection set up"),
+    match wire::probe(upstream).await {
+        Ok(what_is_up) => Finding::good(what, what_is_up),
         Err(error) => Finding::bad(what, error),
-    }
-}
-
-fn client(upstream: &Upstream, extensions: &[u16]) -> Client {
-    Client {
-        authority: Some(upstream.authority),
-        protocol: Protocol::MiningProtocol,
-        flags: mining::REQUIRES_VERSION_ROLLING,
-        device: Device {
-            vendor: "Sluice".into(),
-            hardware_version: String::new(),
-            firmware: concat!("sluice-proxy/", env!("CARGO_PKG_VERSION")).into(),
-            device_id: String::new(),
-        },
-        extensions: extensions.to_vec(),
-        limits: Limits { idle: Some(SILENCE), ..Limits::default() },
     }
 }
 

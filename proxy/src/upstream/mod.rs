@@ -1,10 +1,12 @@
-//! Connections to SV2 mining servers, and which of them the miners work for.
+//! Connections to mining servers, and which of them the miners work for.
 //!
 //! | module | what for |
 //! |---|---|
 //! | [`failover`] | which upstreams are tried, and which one is active; pure |
-//! | [`trunk`] | one connection: channels, jobs, shares; pure |
-//! | [`connection`] | a socket around a trunk |
+//! | [`trunk`] | one connection to an SV2 server: channels, jobs, shares; pure |
+//! | [`sv1`] | the same for an SV1 pool |
+//! | `wire` | either of them on its socket |
+//! | [`connection`] | a task around a wire |
 //! | [`keeper`] | the task that keeps an upstream connected while it is wanted |
 //! | [`selector`] | the task that runs the connections by failover's rules |
 //! | [`route`] | what a miner's task holds of a connection |
@@ -16,7 +18,9 @@ pub mod health;
 pub mod keeper;
 pub mod route;
 pub mod selector;
+pub mod sv1;
 pub mod trunk;
+mod wire;
 
 pub use health::Health;
 pub use keeper::Common;

@@ -65,6 +65,8 @@ pub enum Event {
     },
     /// The server asks to be connected to anew.
     Reconnect,
+    /// Something for the log: an SV1 pool's words to people, or a wish that is not granted.
+    Notice(String),
     /// The server takes shares and says nothing any more.
     Hangs,
 }

@@ -1,0 +1,17 @@
+//! TLS around SV1: miners that connect over it, and pools that are reached over it.
+//!
+//! | module | what for |
+//! |---|---|
+//! | [`client`] | which certificate of a pool is believed |
+//! | [`fingerprint`] | a certificate's SHA-256, as people compare it |
+
+pub mod client;
+pub mod fingerprint;
+
+use std::sync::Arc;
+use tokio_rustls::rustls::crypto::{CryptoProvider, ring};
+
+/// What all of it computes with. Named here, so that no other crate in the program can choose another.
+pub(crate) fn provider() -> Arc<CryptoProvider> {
+    Arc::new(ring::default_provider())
+}

@@ -1,0 +1,130 @@
+//! Lines to and from an SV1 pool, over TCP or TLS.
+
+use super::said::MAX_LINE;
+use crate::config::{Pool, Transport};
+use crate::tls;
+use anyhow::{Context as _, anyhow, bail};
+use bytes::{Buf as _, Bytes, BytesMut};
+use socket2::{SockRef, TcpKeepalive};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadHalf, WriteHalf};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep_until, timeout};
+
+/// From the name's resolution to the end of the TLS handshake.
+const CONNECT: Duration = Duration::from_secs(10);
+/// A pool that takes no bytes for so long is gone.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+/// Bytes that wait to be written; more than 4096 shares make.
+const MAX_QUEUED: usize = 2 * 1024 * 1024;
+/// Room that a read is offered, in bytes.
+const READ: usize = 4096;
+/// Pause between probes of an idle connection, which find out when the other end is gone.
+const KEEPALIVE: Duration = Duration::from_secs(20);
+
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+
+/// A connection to a pool.
+pub struct Socket {
+    read: ReadHalf<Box<dyn Stream>>,
+    write: WriteHalf<Box<dyn Stream>>,
+    input: BytesMut,
+    /// How much of `input` has been searched for a line's end.
+    searched: usize,
+    output: BytesMut,
+    /// When the pool has to take some bytes; `None` when nothing waits.
+    stalled_at: Option<Instant>,
+}
+
+impl std::fmt::Debug for Socket {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Socket").finish_non_exhaustive()
+    }
+}
+
+impl Socket {
+    /// Connects; every address of the name is tried.
+    pub async fn connect(pool: &Pool) -> anyhow::Result<Self> {
+        let connected = timeout(CONNECT, connect(pool)).await;
+        let seconds = CONNECT.as_secs();
+        let stream = connected.with_context(|| format!("no connection within {seconds} seconds"))??;
+        let (read, write) = tokio::io::split(stream);
+        let (input, output) = (BytesMut::new(), BytesMut::new());
+        Ok(Self { read, write, input, searched: 0, output, stalled_at: None })
+    }
+
+    /// Puts bytes behind those that wait to be written; [`Self::wait`] writes them.
+    pub fn queue(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
+        if self.output.len() + bytes.len() > MAX_QUEUED {
+            bail!("the pool does not read what it is sent");
+        }
+        if !bytes.is_empty() {
+            self.output.extend_from_slice(bytes);
+            self.stalled_at.get_or_insert_with(|| Instant::now() + WRITE_TIMEOUT);
+        }
+        Ok(())
+    }
+
+    /// The next whole line without its end; `None` until more bytes come.
+    pub fn next_line(&mut self) -> anyhow::Result<Option<Bytes>> {
+        let Some(end) = self.input[self.searched..].iter().position(|&byte| byte == b'\n') else {
+            self.searched = self.input.len();
+            if self.searched > MAX_LINE {
+                bail!("the pool sends a line without end");
+            }
+            return Ok(None);
+        };
+        let line = self.input.split_to(self.searched + end).freeze();
+        self.input.advance(1);
+        self.searched = 0;
+        Ok(Some(line))
+    }
+
+    /// Writes what waits, until bytes have come. Cancel-safe.
+    pub async fn wait(&mut self) -> anyhow::Result<()> {
+        self.input.reserve(READ);
+        loop {
+            let deadline = self.stalled_at.unwrap_or_else(Instant::now);
+            tokio::select! {
+                read = self.read.read_buf(&mut self.input) => match read? {
+                    0 => bail!("the pool has closed the connection"),
+                    _ => return Ok(()),
+                },
+                put = put(&mut self.write, &mut self.output), if self.stalled_at.is_some() => {
+                    self.stalled_at = put?.then(|| Instant::now() + WRITE_TIMEOUT);
+                }
+                () = sleep_until(deadline), if self.stalled_at.is_some() => {
+                    bail!("the pool does not read what it is sent");
+                }
+            }
+        }
+    }
+}
+
+/// Writes some of what waits, or flushes when nothing does; false after the latter. Cancel-safe.
+async fn put(write: &mut WriteHalf<Box<dyn Stream>>, output: &mut BytesMut) -> std::io::Result<bool> {
+    if output.is_empty() {
+        write.flush().await?;
+        return Ok(false);
+    }
+    write.write_buf(output).await?;
+    Ok(true)
+}
+
+async fn connect(pool: &Pool) -> anyhow::Result<Box<dyn Stream>> {
+    let host = pool.host.trim_start_matches('[').trim_end_matches(']');
+    let stream = TcpStream::connect((host, pool.port)).await;
+    let stream = stream.map_err(|error| anyhow!("cannot connect: {error}"))?;
+    stream.set_nodelay(true)?;
+    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE);
+    SockRef::from(&stream).set_tcp_keepalive(&keepalive)?;
+    Ok(match pool.transport {
+        Transport::Plain => Box::new(stream),
+        Transport::Tls(trust) => {
+            let secured = tls::client::connect(stream, &pool.host, trust).await;
+            Box::new(secured.map_err(|error| anyhow!("no TLS with the pool: {error}"))?)
+        }
+    })
+}
