@@ -7,3 +7,4 @@ mod hub;
 mod miner;
 mod mining_through;
 mod outages;
+mod sv1_pool;

@@ -21,6 +21,7 @@ pub struct Miner {
     next_id: u64,
     worker: String,
     extranonce1: Vec<u8>,
+    pub extranonce2_size: usize,
     target: Target,
     jobs: VecDeque<Value>,
     pub messages: Vec<String>,
@@ -36,6 +37,7 @@ impl Miner {
             next_id: 1,
             worker: String::new(),
             extranonce1: Vec::new(),
+            extranonce2_size: 8,
             target: Target::MAX,
             jobs: VecDeque::new(),
             messages: Vec::new(),
@@ -46,12 +48,18 @@ impl Miner {
     /// Connects, subscribes and authorises.
     pub async fn login(address: SocketAddr, worker: &str) -> Self {
         let mut miner = Self::connect(address).await;
-        let subscribed = miner.call("mining.subscribe", json!(["test/1.0"])).await["result"].clone();
-        miner.extranonce1 = Vec::from_hex(subscribed[1].as_str().unwrap()).unwrap();
-        assert_eq!(subscribed[2], 8);
-        assert_eq!(miner.call("mining.authorize", json!([worker, "x"])).await["result"], true);
-        miner.worker = worker.to_owned();
+        miner.begin(worker).await;
+        assert_eq!(miner.extranonce2_size, 8);
         miner
+    }
+
+    /// Subscribes and authorises.
+    pub async fn begin(&mut self, worker: &str) {
+        let subscribed = self.call("mining.subscribe", json!(["test/1.0"])).await["result"].clone();
+        self.extranonce1 = Vec::from_hex(subscribed[1].as_str().unwrap()).unwrap();
+        self.extranonce2_size = usize::try_from(subscribed[2].as_u64().unwrap()).unwrap();
+        assert_eq!(self.call("mining.authorize", json!([worker, "x"])).await["result"], true);
+        self.worker = worker.to_owned();
     }
 
     pub async fn say(&mut self, line: &str) {
@@ -68,6 +76,10 @@ impl Miner {
             Some("mining.set_difficulty") => {
                 let difficulty = line["params"][0].as_f64().unwrap();
                 self.target = Difficulty::new(difficulty).unwrap().target();
+            }
+            Some("mining.set_extranonce") => {
+                self.extranonce1 = Vec::from_hex(line["params"][0].as_str().unwrap()).unwrap();
+                self.extranonce2_size = usize::try_from(line["params"][1].as_u64().unwrap()).unwrap();
             }
             Some(other) => self.messages.push(other.to_owned()),
             None => {}
@@ -113,7 +125,7 @@ impl Miner {
         let text = |index: usize| job[index].as_str().unwrap().to_owned();
         let word = |index: usize| u32::from_str_radix(job[index].as_str().unwrap(), 16).unwrap();
         let bytes = |index: usize| Vec::from_hex(job[index].as_str().unwrap()).unwrap();
-        let extranonce2 = [0; 8];
+        let extranonce2 = vec![0; self.extranonce2_size];
         let path: Vec<[u8; 32]> = job[4]
             .as_array()
             .unwrap()
@@ -132,7 +144,7 @@ impl Miner {
             }
         }
         let nonce = format!("{:08x}", self.nonce);
-        json!([self.worker, text(0), "00".repeat(8), text(7), nonce])
+        json!([self.worker, text(0), "00".repeat(self.extranonce2_size), text(7), nonce])
     }
 
     /// Hands in shares until one more is credited: some are too light for the hub.
