@@ -136,10 +136,14 @@ fn now() -> Now {
     Now { instant: Instant::now(), unix: TIME }
 }
 
+fn space() -> mining::extranonce::Space {
+    mining::extranonce::Space::new(&[0; 8], 16).unwrap()
+}
+
 fn ours(template: &NewTemplateOwned, output: &TxOut) -> f64 {
     let now = now();
     let tip = Arc::new(Tip::new([1; 32], NBITS, TIME, now.instant));
-    let assigned = Assigned::new(1, job(template, output), tip, ChannelKind::Extended, [0; 8], any_target());
+    let assigned = Assigned::new(1, job(template, output), tip, ChannelKind::Extended, space(), any_target());
     let mut seen = Seen::new(1 << 20);
     let start = Instant::now();
     for n in 0..SHARES {

@@ -15,6 +15,10 @@ pub const MAX_TEMPLATE_PREFIX: usize = 8;
 /// Most bytes that are left for a tag: a push of it, a push of the extranonce, the template's part.
 pub const MAX_TAG: usize = MAX_SCRIPT_SIG - MAX_TEMPLATE_PREFIX - 1 - 1 - EXTRANONCE_SIZE;
 
+/// Bytes of a coinbase before its scriptSig, if that is shorter than 253 bytes: version, count of inputs, outpoint,
+/// length.
+const SCRIPT_SIG: usize = 4 + 1 + 36 + 1;
+
 /// How an output starts that commits to the block's witnesses (BIP141): OP_RETURN, 36 bytes, header.
 const WITNESS_COMMITMENT: [u8; 6] = [0x6a, 0x24, 0xaa, 0x21, 0xa9, 0xed];
 /// Marker and flag of a transaction with witnesses (BIP144).
@@ -101,6 +105,17 @@ impl Coinbase {
         };
         let size = coinbase.prefix.len() + coinbase.suffix.len();
         if size > usize::from(u16::MAX) { Err(CoinbaseError::TooLarge(size)) } else { Ok(coinbase) }
+    }
+
+    /// One that somebody else built, as bytes before and after the extranonce, without witness. Its height is 0 if it
+    /// does not start with one (BIP34).
+    pub fn relayed(prefix: Vec<u8>, suffix: Vec<u8>) -> Result<Self, CoinbaseError> {
+        let size = prefix.len() + suffix.len();
+        if size > usize::from(u16::MAX) {
+            return Err(CoinbaseError::TooLarge(size));
+        }
+        let height = prefix.get(SCRIPT_SIG..).and_then(height).unwrap_or(0);
+        Ok(Self { prefix, suffix, has_witness: false, height })
     }
 
     /// Bytes before the extranonce, without marker and flag.

@@ -4,9 +4,97 @@
 //! shell reserves numbers in the store before they are granted here; what was reserved and not used is lost,
 //! which 2^48 numbers can bear.
 
-use crate::PREFIX_SIZE;
+use crate::{PREFIX_SIZE, ROLLABLE_SIZE};
+use std::any::Any;
+use std::fmt;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A channel's part of the extranonce: a prefix that is its own, and bytes behind it that it may roll.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Space {
+    prefix: [u8; PREFIX_SIZE],
+    prefix_size: u8,
+    rollable: u8,
+}
+
+impl Space {
+    /// `None` if the prefix is longer than [`PREFIX_SIZE`] or `rollable` more than [`ROLLABLE_SIZE`].
+    #[allow(clippy::cast_possible_truncation)] // both are below 32
+    pub fn new(prefix: &[u8], rollable: usize) -> Option<Self> {
+        let mut bytes = [0; PREFIX_SIZE];
+        bytes.get_mut(..prefix.len())?.copy_from_slice(prefix);
+        (rollable <= ROLLABLE_SIZE).then_some(Self {
+            prefix: bytes,
+            prefix_size: prefix.len() as u8,
+            rollable: rollable as u8,
+        })
+    }
+
+    /// What no other channel has.
+    pub fn prefix(&self) -> &[u8] {
+        &self.prefix[..usize::from(self.prefix_size)]
+    }
+
+    /// Bytes behind the prefix that an extended channel may roll.
+    pub fn rollable(&self) -> usize {
+        usize::from(self.rollable)
+    }
+
+    /// What a standard channel has there: it rolls nothing.
+    pub(crate) fn not_rolled(&self) -> &'static [u8] {
+        &[0; ROLLABLE_SIZE][..self.rollable()]
+    }
+}
+
+/// A [`Space`] for one channel, for as long as it is held.
+pub struct Lease {
+    space: Space,
+    /// Dropped with the lease.
+    _claim: Option<Box<dyn Any + Send + Sync>>,
+}
+
+impl Lease {
+    /// Of a space that is never handed out again.
+    pub const fn for_ever(space: Space) -> Self {
+        Self { space, _claim: None }
+    }
+
+    /// Of a space that is free again when `claim` is dropped.
+    pub fn until_dropped(space: Space, claim: impl Any + Send + Sync) -> Self {
+        Self { space, _claim: Some(Box::new(claim)) }
+    }
+
+    /// What is leased.
+    pub const fn space(&self) -> &Space {
+        &self.space
+    }
+}
+
+impl fmt::Debug for Lease {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lease").field("space", &self.space).finish_non_exhaustive()
+    }
+}
+
+/// Where a session's channels get their part of the extranonce.
+pub trait Extranonces: fmt::Debug + Send + Sync {
+    /// Bytes that every extended channel of the session may roll.
+    fn rollable(&self) -> usize;
+
+    /// A part that no other channel has under the same work; `None` if none is left.
+    fn lease(&self) -> Option<Lease>;
+}
+
+impl Extranonces for ExtranoncePrefixes {
+    fn rollable(&self) -> usize {
+        ROLLABLE_SIZE
+    }
+
+    fn lease(&self) -> Option<Lease> {
+        Space::new(&self.take()?, ROLLABLE_SIZE).map(Lease::for_ever)
+    }
+}
 
 /// Numbers that six bytes can hold.
 const NUMBERS: u64 = 1 << 48;

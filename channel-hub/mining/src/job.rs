@@ -64,6 +64,27 @@ pub enum JobError {
     /// Job ids for all are above zero and below [`FIRST_SESSION_JOB_ID`].
     #[error("job id {0} is not one for all sessions")]
     Id(u32),
+    /// A message has room for 255 hashes.
+    #[error("the merkle path has {0} hashes")]
+    MerklePath(usize),
+}
+
+/// Most hashes in a merkle path that fit the message.
+const MAX_PATH: usize = 255;
+
+/// An upstream's work as a proxy hands it out.
+#[derive(Clone, Debug)]
+pub struct Relayed {
+    /// Header version before any rolling.
+    pub version: u32,
+    /// Whether miners may roll version bits (BIP323).
+    pub version_rolling: bool,
+    /// Coinbase before the miners' extranonce, the upstream's prefix included, without marker and flag.
+    pub coinbase_prefix: Vec<u8>,
+    /// Coinbase behind the extranonce, without witness.
+    pub coinbase_suffix: Vec<u8>,
+    /// Siblings of the coinbase, from the deepest up.
+    pub merkle_path: Vec<[u8; 32]>,
 }
 
 /// Work for every channel: all of a block but the extranonce and the header's rolled fields.
@@ -102,6 +123,28 @@ impl Job {
             coinbase_value: template.coinbase_tx_value_remaining,
             merkle_path: template.merkle_path.iter_bytes().map(to_array).collect(),
             tip,
+            frames: Default::default(),
+        })
+    }
+
+    /// The job that passes `work` of an upstream on to miners as `id`, under `tip`. Whoever wants a share of it made a
+    /// block goes to the upstream: a [`FoundBlock`](crate::server::FoundBlock) of it has no witness and no value.
+    pub fn relayed(id: u32, work: Relayed, tip: Arc<Tip>) -> Result<Self, JobError> {
+        if id == 0 || id >= FIRST_SESSION_JOB_ID {
+            return Err(JobError::Id(id));
+        }
+        if work.merkle_path.len() > MAX_PATH {
+            return Err(JobError::MerklePath(work.merkle_path.len()));
+        }
+        Ok(Self {
+            id,
+            template: TemplateId { provider: 0, id: 0 },
+            version: work.version,
+            version_rolling: work.version_rolling,
+            coinbase: Coinbase::relayed(work.coinbase_prefix, work.coinbase_suffix)?,
+            coinbase_value: 0,
+            merkle_path: work.merkle_path,
+            tip: Some(tip),
             frames: Default::default(),
         })
     }

@@ -37,7 +37,7 @@ pub mod work;
 
 pub use bitcoin::Target;
 pub use coinbase::{Coinbase, CoinbaseTag};
-pub use extranonce::ExtranoncePrefixes;
+pub use extranonce::{ExtranoncePrefixes, Extranonces, Lease, Space};
 pub use header::Header;
 pub use job::{Job, JobError, TemplateId, WorkUpdate};
 pub use share::Rejection;

@@ -1,5 +1,7 @@
 //! What a share may vary, and the reasons to reject one.
 
+use crate::EXTRANONCE_SIZE;
+use crate::extranonce::Space;
 use crate::time::Now;
 use crate::tip::Tip;
 use std::fmt;
@@ -21,6 +23,39 @@ pub struct Choice<'a> {
     pub version: u32,
     /// The rollable part of the extranonce; empty on a standard channel.
     pub extranonce: &'a [u8],
+}
+
+/// What a share's header was made from, without a heap: for those who hand the share on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Solution {
+    /// Header nonce.
+    pub nonce: u32,
+    /// Header time, seconds since 1970.
+    pub ntime: u32,
+    /// Header version, all of it.
+    pub version: u32,
+    extranonce: [u8; EXTRANONCE_SIZE],
+    size: u8,
+}
+
+impl Solution {
+    /// What `choice` makes on a channel that has `space`; its extranonce has been checked.
+    #[allow(clippy::cast_possible_truncation)] // at most EXTRANONCE_SIZE
+    pub(crate) fn new(choice: &Choice<'_>, space: &Space) -> Self {
+        let Choice { nonce, ntime, version, extranonce: rolled } = *choice;
+        let rolled = if rolled.is_empty() { space.not_rolled() } else { rolled };
+        let mut extranonce = [0; EXTRANONCE_SIZE];
+        let (prefix, rest) = extranonce.split_at_mut(space.prefix().len());
+        prefix.copy_from_slice(space.prefix());
+        rest[..rolled.len()].copy_from_slice(rolled);
+        let size = (space.prefix().len() + rolled.len()) as u8;
+        Self { nonce, ntime, version, extranonce, size }
+    }
+
+    /// The extranonce: the channel's prefix and what was rolled behind it.
+    pub fn extranonce(&self) -> &[u8] {
+        &self.extranonce[..usize::from(self.size)]
+    }
 }
 
 /// Why a share is not counted. [`Self::code`] is what the miner is told.

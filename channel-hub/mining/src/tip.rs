@@ -17,6 +17,7 @@ pub struct Tip {
     min_ntime: u32,
     received: Instant,
     target: Target,
+    source: u64,
     frames: [OnceLock<(u32, Frame)>; 2],
 }
 
@@ -25,7 +26,19 @@ impl Tip {
     /// seconds since 1970; `received` is when the template provider said so.
     pub fn new(prev_hash: [u8; 32], nbits: u32, min_ntime: u32, received: Instant) -> Self {
         let target = Target::from_compact(CompactTarget::from_consensus(nbits));
-        Self { prev_hash, nbits, min_ntime, received, target, frames: Default::default() }
+        Self { prev_hash, nbits, min_ntime, received, target, source: 0, frames: Default::default() }
+    }
+
+    /// The same as one that jobs of `source` build on. When the source changes, what was handed out before is as
+    /// stale as with a new block. Whoever builds jobs from templates has the one source 0.
+    #[must_use]
+    pub fn from_source(self, source: u64) -> Self {
+        Self { source, ..self }
+    }
+
+    /// Whether jobs on both are for the same block, and from the same source.
+    pub fn is_same_block(&self, other: &Self) -> bool {
+        (self.source, &self.prev_hash) == (other.source, &other.prev_hash)
     }
 
     /// Hash of the block to build on, internal byte order.
@@ -53,16 +66,22 @@ impl Tip {
         self.received
     }
 
-    /// What `min_ntime` has become with the time that has passed, in seconds since 1970: where a job begins that has
-    /// the content of an earlier one, so that a miner which starts over does not find the same shares again.
+    /// What `min_ntime` has become with the time that has passed, in seconds since 1970.
     pub fn ntime_at(&self, now: Instant) -> u32 {
         let elapsed = now.saturating_duration_since(self.received).as_secs();
         self.min_ntime.saturating_add(u32::try_from(elapsed).unwrap_or(u32::MAX))
     }
 
-    /// The same tip with [`Self::ntime_at`] as its smallest nTime.
+    /// Where a job begins that has the content of an earlier one: a second behind where miners are that let time pass,
+    /// so that one which starts over does not find the same shares again.
+    pub fn next_ntime(&self, now: Instant) -> u32 {
+        self.ntime_at(now).saturating_add(1)
+    }
+
+    /// The same tip with [`Self::next_ntime`] as its smallest nTime.
+    #[must_use]
     pub fn moved_on(&self, now: Instant) -> Self {
-        Self::new(self.prev_hash, self.nbits, self.ntime_at(now), now)
+        Self::new(self.prev_hash, self.nbits, self.next_ntime(now), now).from_source(self.source)
     }
 
     /// SetNewPrevHash that makes `job_id` the job of this tip. Connections send the same bytes to the same

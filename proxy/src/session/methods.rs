@@ -15,18 +15,18 @@ impl Session {
         let done = match request.method.as_ref() {
             "mining.submit" => return self.submit(now, id, params),
             "mining.subscribe" => {
-                self.subscribe(id, params);
+                self.subscribe(now, id, params);
                 Ok(())
             }
-            "mining.authorize" => self.authorize(id, params),
-            "mining.configure" => self.configure(id, params),
+            "mining.authorize" => self.authorize(now, id, params),
+            "mining.configure" => self.configure(now, id, params),
             "mining.extranonce.subscribe" => {
                 self.takes_set_extranonce = true;
                 self.out.accepted(id);
                 Ok(())
             }
-            "mining.suggest_difficulty" => self.suggest_difficulty(id, params),
-            "mining.suggest_target" => self.suggest_target(id, params),
+            "mining.suggest_difficulty" => self.suggest_difficulty(now, id, params),
+            "mining.suggest_target" => self.suggest_target(now, id, params),
             "mining.ping" | "client.ping" => {
                 self.out.result(id, &json!("pong"));
                 Ok(())
@@ -45,7 +45,7 @@ impl Session {
         }
     }
 
-    fn subscribe(&mut self, id: &Id, params: &str) {
+    fn subscribe(&mut self, now: Now, id: &Id, params: &str) {
         if let Some(firmware) = params::subscribe(params) {
             self.firmware = Some(firmware);
         }
@@ -54,11 +54,11 @@ impl Session {
         self.out.result(id, &json!([topics, self.extranonce1_hex(), self.layout.extranonce2]));
         let first = !std::mem::replace(&mut self.subscribed, true);
         if first && self.ready() {
-            self.begin();
+            self.begin(now);
         }
     }
 
-    fn authorize(&mut self, id: &Id, params: &str) -> Result<(), ParamsError> {
+    fn authorize(&mut self, now: Now, id: &Id, params: &str) -> Result<(), ParamsError> {
         let authorize = params::authorize(params)?;
         let was_ready = self.ready();
         if !self.workers.iter().any(|worker| *worker.user == *authorize.user) {
@@ -74,28 +74,28 @@ impl Session {
             self.pace.fix(difficulty);
         }
         match (was_ready, self.ready()) {
-            (false, true) => self.begin(),
-            (true, _) => self.settle_difficulty(),
+            (false, true) => self.begin(now),
+            (true, _) => self.settle_difficulty(now),
             _ => {}
         }
         Ok(())
     }
 
     /// The miner is subscribed and authorised: it gets its difficulty, and a job if there is one.
-    fn begin(&mut self) {
-        self.pace.settle();
+    fn begin(&mut self, now: Now) {
+        self.pace.begin(now);
         self.send_difficulty();
-        self.send_job();
+        self.send_job(now);
     }
 
-    fn settle_difficulty(&mut self) {
-        if self.ready() && self.pace.settle() {
+    fn settle_difficulty(&mut self, now: Now) {
+        if self.ready() && self.pace.settle(now) {
             self.send_difficulty();
         }
     }
 
     /// BIP310.
-    fn configure(&mut self, id: &Id, params: &str) -> Result<(), ParamsError> {
+    fn configure(&mut self, now: Now, id: &Id, params: &str) -> Result<(), ParamsError> {
         let asked = params::configure(params)?;
         let mut result = Map::new();
         for extension in &asked.extensions {
@@ -124,23 +124,23 @@ impl Session {
             result.insert(extension.clone(), granted.into());
         }
         self.out.result(id, &Value::Object(result));
-        self.settle_difficulty();
+        self.settle_difficulty(now);
         Ok(())
     }
 
-    fn suggest_difficulty(&mut self, id: &Id, params: &str) -> Result<(), ParamsError> {
+    fn suggest_difficulty(&mut self, now: Now, id: &Id, params: &str) -> Result<(), ParamsError> {
         let difficulty = params::suggest_difficulty(params)?;
-        self.pace.suggest(difficulty.target());
+        self.pace.suggest(now, difficulty.target());
         self.out.accepted(id);
-        self.settle_difficulty();
+        self.settle_difficulty(now);
         Ok(())
     }
 
-    fn suggest_target(&mut self, id: &Id, params: &str) -> Result<(), ParamsError> {
+    fn suggest_target(&mut self, now: Now, id: &Id, params: &str) -> Result<(), ParamsError> {
         let target = params::suggest_target(params)?;
-        self.pace.suggest(target);
+        self.pace.suggest(now, target);
         self.out.accepted(id);
-        self.settle_difficulty();
+        self.settle_difficulty(now);
         Ok(())
     }
 }

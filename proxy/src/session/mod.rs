@@ -143,7 +143,7 @@ impl Session {
         self.pace.upstream_target(work.job.target());
         self.current = Some(work);
         if self.ready() {
-            self.send_job();
+            self.send_job(now);
         }
         Ok(())
     }
@@ -168,8 +168,8 @@ impl Session {
     /// When [`Self::handle_timeout`] is due next.
     pub fn poll_timeout(&self) -> Instant {
         let (end, _) = self.deadline();
-        let retarget = if self.ready() { self.pace.next_retarget() } else { end };
-        self.waiting.next_timeout().map_or(end, |answer| answer.min(end)).min(retarget)
+        let retarget = if self.ready() { self.pace.next_retarget() } else { None };
+        [self.waiting.next_timeout(), retarget].into_iter().flatten().fold(end, Instant::min)
     }
 
     /// What happened, oldest first.
@@ -225,7 +225,7 @@ impl Session {
     }
 
     /// Sends the current job, and before it whatever the miner must know first.
-    fn send_job(&mut self) {
+    fn send_job(&mut self, now: Now) {
         let Some(work) = self.current.clone() else { return };
         if self.upstream_mask != work.version_mask {
             let before = self.version_mask();
@@ -234,7 +234,7 @@ impl Session {
                 self.out.set_version_mask(self.version_mask());
             }
         }
-        if self.pace.settle() {
+        if self.pace.settle(now) {
             self.send_difficulty();
         }
         if self.jobs.replace_last(&work) {

@@ -14,6 +14,10 @@ const MEMORY: f64 = 300.0;
 /// Shares before the shown hash rate follows them.
 const ENOUGH: u32 = 8;
 
+/// A harder target by less than this factor comes with the next job: firmware that takes it over at once calls shares of
+/// work that it had begun rejected, or does not send them.
+const URGENT: u128 = 2;
+
 /// Difficulty of miners, from the configuration.
 #[derive(Clone, Copy, Debug)]
 pub struct PaceSettings {
@@ -39,7 +43,6 @@ pub(super) struct Pace {
     difficulty: Difficulty,
     target: Target,
     vardiff: Vardiff,
-    looked: Instant,
     /// Since when no shares are counted.
     resting: Option<Instant>,
     rate: Rate,
@@ -56,12 +59,11 @@ impl Pace {
             upstream: None,
             difficulty: settings.minimum,
             target: settings.minimum.target(),
-            vardiff: Vardiff::new(settings.interval, now.instant),
-            looked: now.instant,
+            vardiff: Vardiff::new(settings.interval, Work::from_target(wanted), now.instant),
             resting: None,
             rate: Rate::new(now.instant),
         };
-        pace.settle();
+        pace.settle(now);
         pace
     }
 
@@ -76,8 +78,9 @@ impl Pace {
     }
 
     /// The miner suggests where to start.
-    pub(super) fn suggest(&mut self, target: Target) {
+    pub(super) fn suggest(&mut self, now: Now, target: Target) {
         self.wanted = target;
+        self.vardiff.assume(now.instant, Work::from_target(target));
     }
 
     /// The miner's hardware cannot go below this.
@@ -86,7 +89,7 @@ impl Pace {
     }
 
     /// Takes over what changed; true if the miner has to be told.
-    pub(super) fn settle(&mut self) -> bool {
+    pub(super) fn settle(&mut self, now: Now) -> bool {
         let wanted = self.fixed.map_or(self.wanted, Difficulty::target);
         let mut difficulty =
             Difficulty::at_most(self.upstream.map_or(wanted, |upstream| wanted.max(upstream)));
@@ -97,43 +100,50 @@ impl Pace {
         }
         let changed = difficulty != self.difficulty;
         (self.difficulty, self.target) = (difficulty, difficulty.target());
+        if changed {
+            self.vardiff.retargeted(now.instant, Work::from_target(self.target));
+        }
         changed
     }
 
     /// Counts a share that had this target.
     pub(super) fn share(&mut self, now: Now, target: Target) {
         let work = Work::from_target(target);
-        self.vardiff.count(work);
+        self.vardiff.count(now.instant, work);
         self.rate.count(now.instant, work);
     }
 
-    /// Looks whether shares come too often or too seldom; true if the miner has to be told of a new difficulty.
+    /// Looks whether shares come too often or too seldom; true if the miner has to be told of a new difficulty now.
     pub(super) fn retarget(&mut self, now: Now) -> bool {
-        self.looked = now.instant;
-        let Some(wanted) = self.vardiff.assess(now.instant, Work::from_target(self.target)) else {
-            return false;
-        };
+        let Some(wanted) = self.vardiff.assess(now.instant) else { return false };
         self.wanted = wanted.to_target();
-        self.settle()
+        let current = Work::from_target(self.target);
+        let waits = wanted > current && wanted.hashes() < current.hashes().saturating_mul(URGENT);
+        !waits && self.settle(now)
+    }
+
+    /// The miner gets its first job: time before says nothing of it.
+    pub(super) fn begin(&mut self, now: Now) {
+        self.vardiff.skip(now.instant);
+        self.settle(now);
     }
 
     /// No shares are counted until [`Self::resume`]: the time until then says nothing of the miner.
     pub(super) fn rest(&mut self, now: Instant) {
-        self.looked = now;
         self.resting.get_or_insert(now);
     }
 
     /// Shares are counted again.
     pub(super) fn resume(&mut self, now: Instant) {
         if let Some(since) = self.resting.take() {
-            self.vardiff.restart(now);
+            self.vardiff.skip(now);
             self.rate.skip(now.saturating_duration_since(since));
         }
     }
 
-    /// When [`Self::retarget`] should look though no share came.
-    pub(super) fn next_retarget(&self) -> Instant {
-        self.looked + (self.settings.interval * 4).clamp(Duration::from_secs(1), Duration::from_secs(60))
+    /// When [`Self::retarget`] should look though no share came; `None` while shares are not counted.
+    pub(super) fn next_retarget(&self) -> Option<Instant> {
+        self.resting.is_none().then(|| self.vardiff.next_look())
     }
 
     /// In force.

@@ -1,18 +1,15 @@
 //! A job as one mining channel has it: with its extranonce prefix, and the target it was handed out with.
 
 use super::event::{ChannelKind, FoundBlock};
+use crate::extranonce::Space;
 use crate::header::{CoinbaseStart, Header, as_number};
 use crate::job::Job;
-use crate::share::{Choice, Rejection, check_time, check_version};
+use crate::share::{Choice, Rejection, Solution, check_time, check_version};
 use crate::time::Now;
 use crate::tip::Tip;
 use crate::work::Work;
-use crate::{PREFIX_SIZE, ROLLABLE_SIZE};
 use bitcoin::{BlockHash, Target};
 use std::sync::Arc;
-
-/// What a standard channel has where an extended one rolls.
-const NOT_ROLLED: [u8; ROLLABLE_SIZE] = [0; ROLLABLE_SIZE];
 
 /// Everything that a share of one channel and one job is checked against, ready to hash.
 #[derive(Debug)]
@@ -24,7 +21,7 @@ pub struct Assigned {
     /// Stays as it is when the channel's target changes (SV2 spec §5.3.21).
     pub(crate) target: Target,
     pub(crate) work: Work,
-    prefix: [u8; PREFIX_SIZE],
+    space: Space,
     root: Root,
 }
 
@@ -50,26 +47,27 @@ pub struct Hashed {
 }
 
 impl Assigned {
-    /// Hands `job` out under `tip` to a channel of `kind` with this extranonce prefix and target, as `id`.
+    /// Hands `job` out under `tip` to a channel of `kind` with this part of the extranonce and this target, as `id`.
     pub fn new(
         id: u32,
         job: Arc<Job>,
         tip: Arc<Tip>,
         kind: ChannelKind,
-        prefix: [u8; PREFIX_SIZE],
+        space: Space,
         target: Target,
     ) -> Self {
-        let start = CoinbaseStart::new(job.coinbase().prefix(), &prefix);
         let root = match kind {
-            ChannelKind::Standard => Root::Fixed(standard_root(&start, &job)),
-            ChannelKind::Extended => Root::Rolled(start),
+            ChannelKind::Standard => Root::Fixed(root_for_standard(&job, &space)),
+            ChannelKind::Extended => {
+                Root::Rolled(CoinbaseStart::new(job.coinbase().prefix(), space.prefix()))
+            }
         };
-        Self { id, job, tip, target, work: Work::from_target(target), prefix, root }
+        Self { id, job, tip, target, work: Work::from_target(target), space, root }
     }
 
     /// Checks the form of what a miner chose, and hashes it. The caller looks for duplicates.
     pub fn check(&self, choice: &Choice<'_>, now: Now) -> Result<Hashed, Rejection> {
-        let wanted = if matches!(self.root, Root::Fixed(_)) { 0 } else { ROLLABLE_SIZE };
+        let wanted = if matches!(self.root, Root::Fixed(_)) { 0 } else { self.space.rollable() };
         if choice.extranonce.len() != wanted {
             return Err(Rejection::BadExtranonceSize);
         }
@@ -79,21 +77,28 @@ impl Assigned {
     }
 
     /// The block, if [`Self::check`] found one.
-    pub(crate) fn block(&self, choice: &Choice<'_>, hashed: &Hashed, user_identity: Arc<str>) -> FoundBlock {
-        let rolled = if choice.extranonce.is_empty() { &NOT_ROLLED } else { choice.extranonce };
+    pub(crate) fn block(&self, solution: &Solution, hashed: &Hashed, user_identity: Arc<str>) -> FoundBlock {
         FoundBlock {
             template: self.job.template(),
             header: hashed.header,
-            coinbase: self.job.coinbase().whole(&[&self.prefix, rolled]),
+            coinbase: self.job.coinbase().whole(&[solution.extranonce()]),
             hash: hashed.hash,
             height: self.job.height(),
             coinbase_value: self.job.coinbase_value(),
-            version: choice.version,
-            ntime: choice.ntime,
-            nonce: choice.nonce,
+            version: solution.version,
+            ntime: solution.ntime,
+            nonce: solution.nonce,
             user_identity,
             worker: None,
+            job_id: self.job.id(),
+            solution: *solution,
+            is_share: hashed.is_share,
         }
+    }
+
+    /// What a choice that was [checked](Self::check) comes to.
+    pub(crate) fn solution(&self, choice: &Choice<'_>) -> Solution {
+        Solution::new(choice, &self.space)
     }
 
     /// Merkle root of a standard channel's job.
@@ -120,15 +125,12 @@ impl Assigned {
 }
 
 /// Merkle root of `job` for a standard channel.
-pub(crate) fn root_for_standard(job: &Job, prefix: &[u8; PREFIX_SIZE]) -> [u8; 32] {
-    standard_root(&CoinbaseStart::new(job.coinbase().prefix(), prefix), job)
-}
-
-fn standard_root(start: &CoinbaseStart, job: &Job) -> [u8; 32] {
-    start.merkle_root(&NOT_ROLLED, job.coinbase().suffix(), job.merkle_path())
+pub(crate) fn root_for_standard(job: &Job, space: &Space) -> [u8; 32] {
+    let start = CoinbaseStart::new(job.coinbase().prefix(), space.prefix());
+    start.merkle_root(space.not_rolled(), job.coinbase().suffix(), job.merkle_path())
 }
 
 /// A standard channel's whole extranonce, which it is told as its prefix.
-pub(crate) fn standard_extranonce(prefix: &[u8; PREFIX_SIZE]) -> Vec<u8> {
-    [&prefix[..], &NOT_ROLLED].concat()
+pub(crate) fn standard_extranonce(space: &Space) -> Vec<u8> {
+    [space.prefix(), space.not_rolled()].concat()
 }

@@ -4,7 +4,7 @@ use super::assigned::{Assigned, Hashed};
 use super::config::Config;
 use super::event::ChannelKind;
 use super::unacknowledged::Unacknowledged;
-use crate::PREFIX_SIZE;
+use crate::extranonce::{Lease, Space};
 use crate::job::Job;
 use crate::seen::Seen;
 use crate::share::Rejection;
@@ -16,6 +16,7 @@ use crate::work::Work;
 use bitcoin::Target;
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
+use std::time::Instant;
 
 /// Ids of past jobs that are told from ids that never were.
 const MAX_RETIRED: usize = 64;
@@ -29,7 +30,8 @@ pub(crate) struct Channel {
     pub(crate) id: u32,
     pub(crate) kind: ChannelKind,
     pub(crate) user_identity: Arc<str>,
-    pub(crate) prefix: [u8; PREFIX_SIZE],
+    /// Its part of the extranonce.
+    pub(crate) lease: Lease,
     /// Easiest target that the miner said it takes.
     pub(crate) max_target: Target,
     /// For jobs handed out from now on.
@@ -40,9 +42,12 @@ pub(crate) struct Channel {
     pub(crate) unacknowledged: Unacknowledged,
     /// Jobs of the current tip, oldest first.
     jobs: VecDeque<Assigned>,
+    max_jobs: usize,
     retired: VecDeque<u32>,
-    /// Future jobs and the prefix they were sent with (SV2 spec §5.3.10: a new prefix is for later jobs).
-    future: VecDeque<(u32, [u8; PREFIX_SIZE])>,
+    /// Future jobs and what they were sent with (SV2 spec §5.3.10: a new prefix is for later jobs).
+    future: VecDeque<(u32, Space)>,
+    /// Where the newest job begins in time, and since when the channel has it.
+    begins: Option<(u32, Instant)>,
     seen: Seen,
     workers: HashSet<Arc<str>>,
 }
@@ -52,7 +57,7 @@ impl Channel {
         id: u32,
         kind: ChannelKind,
         user_identity: Arc<str>,
-        prefix: [u8; PREFIX_SIZE],
+        lease: Lease,
         (target, max_target): (Target, Target),
         config: &Config,
         now: Now,
@@ -61,15 +66,17 @@ impl Channel {
             id,
             kind,
             user_identity,
-            prefix,
+            lease,
             max_target,
             target,
             wanted: None,
-            vardiff: Vardiff::new(config.share_interval, now.instant),
+            vardiff: Vardiff::new(config.share_interval, Work::from_target(target), now.instant),
             unacknowledged: Unacknowledged::default(),
             jobs: VecDeque::new(),
+            max_jobs: config.max_jobs.max(1),
             retired: VecDeque::new(),
             future: VecDeque::new(),
+            begins: None,
             seen: Seen::new(config.max_seen),
             workers: HashSet::new(),
         }
@@ -80,20 +87,30 @@ impl Channel {
         if self.future.len() == MAX_FUTURE {
             self.future.pop_front();
         }
-        self.future.push_back((job_id, self.prefix));
+        self.future.push_back((job_id, *self.lease.space()));
     }
 
-    /// Has the channel work on `job` from now on, at its current target.
-    pub(crate) fn assign(&mut self, id: u32, job: &Arc<Job>, tip: &Arc<Tip>, max_jobs: usize) {
-        if self.jobs.len() >= max_jobs.max(1)
+    /// Has the channel work on `job` from now on, at its current target; it begins at `min_ntime`.
+    pub(crate) fn assign(&mut self, now: Now, id: u32, (job, tip): (&Arc<Job>, &Arc<Tip>), min_ntime: u32) {
+        self.begins = Some((min_ntime, now.instant));
+        if self.jobs.len() >= self.max_jobs
             && let Some(oldest) = self.jobs.pop_front()
         {
             self.retire(oldest.id);
         }
-        let prefix =
-            self.future.iter().find(|(sent, _)| *sent == id).map_or(self.prefix, |(_, prefix)| *prefix);
+        let sent = self.future.iter().find(|(sent, _)| *sent == id);
+        let space = sent.map_or(*self.lease.space(), |(_, space)| *space);
         let (job, tip) = (Arc::clone(job), Arc::clone(tip));
-        self.jobs.push_back(Assigned::new(id, job, tip, self.kind, prefix, self.target));
+        self.jobs.push_back(Assigned::new(id, job, tip, self.kind, space, self.target));
+    }
+
+    /// `min_ntime`, or later: behind where a miner is that has let time pass since it got the newest job.
+    pub(crate) fn later(&self, now: Now, min_ntime: u32) -> u32 {
+        self.begins.map_or(min_ntime, |(begin, since)| {
+            let passed = now.instant.saturating_duration_since(since).as_secs();
+            let passed = u32::try_from(passed).unwrap_or(u32::MAX);
+            begin.saturating_add(passed).saturating_add(1).max(min_ntime)
+        })
     }
 
     /// Ends all jobs: their block is found, or the prefix changed because shares would be forgotten.
@@ -101,6 +118,7 @@ impl Channel {
         while let Some(job) = self.jobs.pop_front() {
             self.retire(job.id);
         }
+        self.begins = None;
         self.seen.clear();
     }
 
@@ -147,10 +165,10 @@ impl Channel {
         self.seen.is_full()
     }
 
-    /// Counts a credited share for the answer and for vardiff.
-    pub(crate) fn credit(&mut self, ticket: u64, sequence_number: u32, work: Work) {
+    /// Counts a credited share for the answer and for vardiff; true if vardiff should be asked now.
+    pub(crate) fn credit(&mut self, now: Now, ticket: u64, sequence_number: u32, work: Work) -> bool {
         self.unacknowledged.push(ticket, sequence_number, work);
-        self.vardiff.count(work);
+        self.vardiff.count(now.instant, work)
     }
 
     /// A worker's name, shared by all its shares.

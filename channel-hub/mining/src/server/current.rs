@@ -46,6 +46,11 @@ impl CurrentWork {
         self.change(update);
     }
 
+    /// There is nothing to work on.
+    pub(crate) fn lose(&mut self) {
+        self.active = None;
+    }
+
     pub(crate) fn change(&mut self, update: &WorkUpdate) -> Change {
         match update {
             WorkUpdate::Job(job) => match job.tip() {
@@ -83,11 +88,11 @@ impl CurrentWork {
     }
 
     fn is_new_block(&self, tip: &Tip) -> bool {
-        self.active.as_ref().is_none_or(|(_, old)| old.prev_hash() != tip.prev_hash())
+        self.active.as_ref().is_none_or(|(_, old)| !old.is_same_block(tip))
     }
 }
 
 /// Whether miners need not hear of `new`: a later `min_ntime` comes with the job itself.
 fn same_tip(old: &Tip, new: &Tip) -> bool {
-    old.prev_hash() == new.prev_hash() && old.nbits() == new.nbits() && old.min_ntime() <= new.min_ntime()
+    old.is_same_block(new) && old.nbits() == new.nbits() && old.min_ntime() <= new.min_ntime()
 }

@@ -2,7 +2,7 @@
 
 use crate::header::{self, Header};
 use crate::job::TemplateId;
-use crate::share::Rejection;
+use crate::share::{Rejection, Solution};
 use crate::work::Work;
 use bitcoin::{BlockHash, Target};
 use std::sync::Arc;
@@ -97,6 +97,10 @@ pub struct AcceptedShare {
     pub height: u32,
     /// Its hash.
     pub hash: BlockHash,
+    /// Id of the [`Job`](crate::Job) that it is a share of, whatever the miner calls it.
+    pub job_id: u32,
+    /// What it was made from.
+    pub solution: Solution,
 }
 
 impl AcceptedShare {
@@ -131,4 +135,10 @@ pub struct FoundBlock {
     pub user_identity: Arc<str>,
     /// Worker name given with the share.
     pub worker: Option<Arc<str>>,
+    /// Id of the [`Job`](crate::Job) that it is a block of.
+    pub job_id: u32,
+    /// What it was made from.
+    pub solution: Solution,
+    /// Whether it meets the channel's target, too: then an [`Event::Share`] follows.
+    pub is_share: bool,
 }

@@ -27,9 +27,11 @@ pub use config::{Config, ConfigError, IdentityCheck, IdentityRefusal};
 pub use current::CurrentWork;
 pub use event::{AcceptedShare, ChannelKind, Event, FoundBlock, OpenedChannel, Ticket};
 
-use crate::extranonce::ExtranoncePrefixes;
+use crate::extranonce::Extranonces;
 use crate::job::{FIRST_CHANNEL_ID, FIRST_SESSION_JOB_ID, GROUP_CHANNEL_ID, frame};
 use crate::time::Now;
+use crate::tip::Tip;
+use bitcoin::Target;
 use channel::Channel;
 use link::{Frame, Received};
 use std::collections::{BTreeMap, VecDeque};
@@ -62,10 +64,12 @@ pub enum Fatal {
 pub struct Session {
     config: Arc<Config>,
     flags: u32,
-    prefixes: Arc<ExtranoncePrefixes>,
+    extranonces: Arc<dyn Extranonces>,
     current: CurrentWork,
-    /// Blocks that were built on lately, the present one included.
-    recent: VecDeque<[u8; 32]>,
+    /// Tips that were built on lately, the present one included.
+    recent: VecDeque<Arc<Tip>>,
+    /// No channel's target is harder, see [`Session::limit`].
+    hardest: Target,
     channels: BTreeMap<u32, Channel>,
     next_channel_id: u32,
     next_session_job_id: u32,
@@ -84,16 +88,17 @@ impl Session {
     pub fn new(
         config: Arc<Config>,
         flags: u32,
-        prefixes: Arc<ExtranoncePrefixes>,
+        extranonces: Arc<impl Extranonces + 'static>,
         current: CurrentWork,
     ) -> Self {
-        let recent = current.active().map(|(_, tip)| *tip.prev_hash()).into_iter().collect();
+        let recent = current.active().map(|(_, tip)| Arc::clone(tip)).into_iter().collect();
         Self {
             config,
             flags,
-            prefixes,
+            extranonces,
             current,
             recent,
+            hardest: Target::ZERO,
             channels: BTreeMap::new(),
             next_channel_id: FIRST_CHANNEL_ID,
             next_session_job_id: FIRST_SESSION_JOB_ID,
@@ -178,6 +183,18 @@ impl Session {
         if channel.unacknowledged.commit(ticket.number) && !self.answers.contains(&ticket.channel_id) {
             self.answers.push_back(ticket.channel_id);
         }
+    }
+
+    /// The share is not credited after all, as an upstream says with this error code; the miner is told so.
+    pub fn refuse(&mut self, ticket: Ticket, code: &str) {
+        let channel_id = ticket.channel_id;
+        let Some(channel) = self.channels.get_mut(&channel_id) else { return };
+        let Some(sequence_number) = channel.unacknowledged.take_back(ticket.number) else { return };
+        self.unacknowledged -= 1;
+        if channel.unacknowledged.is_due() && !self.answers.contains(&channel_id) {
+            self.answers.push_back(channel_id);
+        }
+        self.out.push_back(shares::error(channel_id, sequence_number, code));
     }
 
     /// Whether the shell should read on: `false` while too many shares wait for [`Self::acknowledge`].

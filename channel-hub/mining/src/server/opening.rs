@@ -7,7 +7,7 @@ use super::{Session, text};
 use crate::job::{GROUP_CHANNEL_ID, frame};
 use crate::time::Now;
 use crate::work::Work;
-use crate::{REQUIRES_STANDARD_JOBS, REQUIRES_WORK_SELECTION, ROLLABLE_SIZE, target};
+use crate::{REQUIRES_STANDARD_JOBS, REQUIRES_WORK_SELECTION, target};
 use bitcoin::Target;
 use std::sync::Arc;
 use stratum_core::mining_sv2 as codes;
@@ -20,9 +20,19 @@ use stratum_core::parsers_sv2::MiningOwned;
 /// No target harder than this makes sense: the network is at about 2^79 hashes a block.
 const MOST_WORK: Work = Work::new(1 << 100);
 
-/// [`ROLLABLE_SIZE`] as the protocol carries it.
-#[allow(clippy::cast_possible_truncation)] // 16
-const EXTRANONCE_SIZE_FIELD: u16 = ROLLABLE_SIZE as u16;
+/// What targets may be.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bounds {
+    hardest: Target,
+    easiest: Target,
+}
+
+impl Bounds {
+    /// The target nearest to `wanted`. What the miner takes at most comes first, then the easiest.
+    pub(super) fn within(self, wanted: Target, max_target: Target) -> Target {
+        wanted.max(self.hardest).min(self.easiest).min(max_target)
+    }
+}
 
 /// What both kinds of channel are asked for with.
 struct Request<'a> {
@@ -77,7 +87,7 @@ impl Session {
         let identity = std::str::from_utf8(request.user_identity)
             .map_err(|_| codes::ERROR_CODE_OPEN_MINING_CHANNEL_INVALID_USER_IDENTITY)?;
         (self.config.identity)(identity).map_err(|refusal| refusal.code())?;
-        if usize::from(request.min_extranonce_size) > ROLLABLE_SIZE {
+        if usize::from(request.min_extranonce_size) > self.extranonces.rollable() {
             return Err(codes::ERROR_CODE_OPEN_MINING_CHANNEL_MIN_EXTRANONCE_SIZE_TOO_LARGE);
         }
         if !is_possible(request.max_target) {
@@ -92,15 +102,19 @@ impl Session {
         }
         let id = self.next_channel_id;
         self.next_channel_id = id.checked_add(1).ok_or(exhausted)?;
-        let prefix = self.prefixes.take().ok_or(exhausted)?;
+        let lease = self.extranonces.lease().ok_or(exhausted)?;
         let targets = (target, request.max_target);
-        Ok(Channel::new(id, request.kind, Arc::from(identity), prefix, targets, &self.config, now))
+        Ok(Channel::new(id, request.kind, Arc::from(identity), lease, targets, &self.config, now))
     }
 
     /// The target of a miner that says how fast it is; `None` if that is no hash rate.
     pub(super) fn target_for(&self, nominal_hash_rate: f32, max_target: Target) -> Option<Target> {
         let target = target::from_hash_rate(f64::from(nominal_hash_rate), self.config.share_interval)?;
-        Some(target.min(self.config.easiest_target).min(max_target))
+        Some(self.bounds().within(target, max_target))
+    }
+
+    pub(super) fn bounds(&self) -> Bounds {
+        Bounds { hardest: self.hardest, easiest: self.config.easiest_target }
     }
 
     fn opened(&mut self, now: Now, request: &Request<'_>, channel: Channel) {
@@ -114,7 +128,7 @@ impl Session {
             target: channel.target,
         }));
         self.channels.insert(channel_id, channel);
-        self.start(channel_id);
+        self.start(now, channel_id);
         self.next_check = self.next_check.or_else(|| self.check_due(now));
     }
 }
@@ -136,7 +150,9 @@ pub(super) fn is_possible(max_target: Target) -> bool {
     Work::from_target(max_target) <= MOST_WORK
 }
 
+#[allow(clippy::cast_possible_truncation)] // at most ROLLABLE_SIZE bytes may be rolled
 fn success(request_id: u32, channel: &Channel) -> link::Frame {
+    let space = channel.lease.space();
     let target = channel.target.to_le_bytes().into();
     let bytes = |bytes: Vec<u8>| match bytes.try_into() {
         Ok(bytes) => bytes,
@@ -148,7 +164,7 @@ fn success(request_id: u32, channel: &Channel) -> link::Frame {
                 request_id,
                 channel_id: channel.id,
                 target,
-                extranonce_prefix: bytes(standard_extranonce(&channel.prefix)),
+                extranonce_prefix: bytes(standard_extranonce(space)),
                 group_channel_id: GROUP_CHANNEL_ID,
             })
         }
@@ -157,8 +173,8 @@ fn success(request_id: u32, channel: &Channel) -> link::Frame {
                 request_id,
                 channel_id: channel.id,
                 target,
-                extranonce_size: EXTRANONCE_SIZE_FIELD,
-                extranonce_prefix: bytes(channel.prefix.to_vec()),
+                extranonce_size: space.rollable() as u16,
+                extranonce_prefix: bytes(space.prefix().to_vec()),
                 group_channel_id: GROUP_CHANNEL_ID,
             })
         }

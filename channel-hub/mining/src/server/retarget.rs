@@ -20,6 +20,9 @@ impl Session {
     /// Asks every channel's vardiff. What it wants waits for the next job, but no longer than until the next
     /// check.
     pub(super) fn check_targets(&mut self, now: Now) {
+        if self.current.active().is_none() {
+            return; // that there are no shares says nothing
+        }
         let ids: Vec<u32> = self.channels.keys().copied().collect();
         for id in ids {
             if self.channels.get(&id).is_some_and(|channel| channel.wanted.is_some()) {
@@ -32,17 +35,41 @@ impl Session {
 
     /// Asks one channel's vardiff.
     pub(super) fn assess(&mut self, now: Now, channel_id: u32) {
+        let bounds = self.bounds();
         let Some(channel) = self.channels.get_mut(&channel_id) else { return };
-        let current = Work::from_target(channel.target);
-        let Some(work) = channel.vardiff.assess(now.instant, current) else { return };
-        let target = work.to_target().min(self.config.easiest_target).min(channel.max_target);
-        if target == channel.target {
-            return;
-        }
-        channel.wanted = Some(target);
-        if !is_within(current, Work::from_target(target), URGENT) {
+        channel.vardiff.assess(now.instant);
+        let target = bounds.within(channel.vardiff.estimate().to_target(), channel.max_target);
+        let (current, wanted) = (Work::from_target(channel.target), Work::from_target(target));
+        channel.wanted = (wanted != current).then_some(target);
+        if !is_within(current, wanted, URGENT) {
             self.retarget_now(now, channel_id);
         }
+    }
+
+    /// From now on no channel's target is harder than `hardest`, unless the miner or the configuration allows no easier
+    /// one. Targets change with the next job; [`Self::ease`] does not wait for it.
+    pub fn limit(&mut self, hardest: Target) {
+        self.hardest = hardest;
+        let bounds = self.bounds();
+        for channel in self.channels.values_mut() {
+            let target = bounds.within(channel.vardiff.estimate().to_target(), channel.max_target);
+            let is_other = Work::from_target(target) != Work::from_target(channel.target);
+            channel.wanted = is_other.then_some(target);
+        }
+    }
+
+    /// Hands the present job out again to channels whose target is harder than the [limit](Self::limit).
+    pub fn ease(&mut self, now: Now) {
+        let harder = self.channels.values().filter(|channel| channel.target < self.hardest);
+        let ids: Vec<u32> = harder.map(|channel| channel.id).collect();
+        ids.into_iter().for_each(|channel_id| self.retarget_now(now, channel_id));
+    }
+
+    /// What the miners of all channels make, in hashes a second, as far as is known. For display.
+    #[allow(clippy::cast_precision_loss)]
+    pub fn hash_rate(&self) -> f64 {
+        let hashes: Work = self.channels.values().map(|channel| channel.vardiff.estimate()).sum();
+        hashes.hashes() as f64 / self.config.share_interval.as_secs_f64()
     }
 
     /// Changes the targets that wait for a job; the caller sends one.
@@ -50,7 +77,7 @@ impl Session {
         for channel in self.channels.values_mut() {
             if let Some(target) = channel.wanted.take() {
                 channel.target = target;
-                channel.vardiff.restart(now.instant);
+                channel.vardiff.retargeted(now.instant, Work::from_target(target));
                 self.out.push_back(set_target(channel.id, target));
                 self.events.push_back(Event::Target { channel_id: channel.id, target });
             }
@@ -61,11 +88,12 @@ impl Session {
         let Some(channel) = self.channels.get_mut(&channel_id) else { return };
         let Some(target) = channel.wanted.take() else { return };
         channel.target = target;
-        channel.vardiff.restart(now.instant);
+        channel.vardiff.retargeted(now.instant, Work::from_target(target));
         self.out.push_back(set_target(channel_id, target));
         self.events.push_back(Event::Target { channel_id, target });
         if let Some((_, tip)) = self.current.active() {
-            self.hand_out_again(channel_id, tip.ntime_at(now.instant));
+            let min_ntime = channel.later(now, tip.next_ntime(now.instant));
+            self.hand_out_again(now, channel_id, min_ntime);
         }
     }
 
@@ -73,7 +101,7 @@ impl Session {
     pub(super) fn update(&mut self, now: Now, update: &UpdateChannel<'_>) {
         let channel_id = update.channel_id;
         let max_target = Target::from_le_bytes(*update.maximum_target.as_array());
-        match self.updated(channel_id, update.nominal_hash_rate, max_target) {
+        match self.updated(now, channel_id, update.nominal_hash_rate, max_target) {
             Ok(()) => {
                 let nominal_hash_rate = update.nominal_hash_rate;
                 self.events.push_back(Event::Updated { channel_id, nominal_hash_rate });
@@ -89,7 +117,13 @@ impl Session {
     }
 
     /// Notes what the miner says, and a target if the present one does not suit that.
-    fn updated(&mut self, channel_id: u32, hash_rate: f32, max_target: Target) -> Result<(), &'static str> {
+    fn updated(
+        &mut self,
+        now: Now,
+        channel_id: u32,
+        hash_rate: f32,
+        max_target: Target,
+    ) -> Result<(), &'static str> {
         if !is_possible(max_target) {
             return Err(codes::ERROR_CODE_UPDATE_CHANNEL_MAX_TARGET_OUT_OF_RANGE);
         }
@@ -104,6 +138,7 @@ impl Session {
         let nobody_mines = hash_rate == 0.0; // says nothing of those who come next
         if channel.target > max_target || (!is_near && !nobody_mines) {
             channel.wanted = Some(target);
+            channel.vardiff.assume(now.instant, Work::from_target(target));
         }
         Ok(())
     }

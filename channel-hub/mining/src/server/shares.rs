@@ -6,14 +6,13 @@ use crate::job::frame;
 use crate::share::Rejection;
 use crate::submission::Submission;
 use crate::time::Now;
+use link::Frame;
 use std::sync::Arc;
 use stratum_core::extensions_sv2::EXTENSION_TYPE_WORKER_HASHRATE_TRACKING;
 use stratum_core::mining_sv2 as sv2;
 use stratum_core::mining_sv2::{SetCustomMiningJobErrorOwned, SubmitSharesErrorOwned};
 use stratum_core::parsers_sv2::MiningOwned;
 
-/// Shares of a channel between two looks of vardiff, besides those on the clock.
-const LOOK_EVERY: u64 = 8;
 /// How many times more than it should a client may have in flight before it is cut off.
 const PATIENCE: usize = 4;
 
@@ -56,9 +55,9 @@ impl Session {
             .ok_or(Rejection::InvalidChannelId)?;
         let user_identity = Arc::clone(&channel.user_identity);
         let (job, hashed) = channel.check(submission, now)?;
-        let (work, height) = (job.work, job.job.height());
-        let block =
-            hashed.is_block.then(|| job.block(&submission.choice, &hashed, Arc::clone(&user_identity)));
+        let (work, height, job_id) = (job.work, job.job.height(), job.job.id());
+        let solution = job.solution(&submission.choice);
+        let block = hashed.is_block.then(|| job.block(&solution, &hashed, Arc::clone(&user_identity)));
         let worker = submission.worker.map(|name| channel.worker(name));
         if let Some(mut block) = block {
             block.worker.clone_from(&worker);
@@ -70,23 +69,28 @@ impl Session {
         let number = self.next_ticket;
         self.next_ticket += 1;
         self.unacknowledged += 1;
-        channel.credit(number, submission.sequence_number, work);
+        let tells = channel.credit(now, number, submission.sequence_number, work);
         let is_full = channel.is_full();
         let ticket = Ticket { channel_id, number };
         let hash = hashed.hash;
-        let share = AcceptedShare { ticket, channel_id, user_identity, worker, work, height, hash };
-        self.events.push_back(Event::Share(share));
-        self.after_share(now, channel_id, is_full);
-        Ok(())
-    }
-
-    fn after_share(&mut self, now: Now, channel_id: u32, is_full: bool) {
+        self.events.push_back(Event::Share(AcceptedShare {
+            ticket,
+            channel_id,
+            user_identity,
+            worker,
+            work,
+            height,
+            hash,
+            job_id,
+            solution,
+        }));
         if is_full {
-            self.renew_or_close(channel_id);
+            self.renew_or_close(now, channel_id);
         }
-        if self.next_ticket.is_multiple_of(LOOK_EVERY) {
+        if tells {
             self.assess(now, channel_id);
         }
+        Ok(())
     }
 
     fn reject(&mut self, submission: &Submission<'_>, reason: Rejection) {
@@ -96,11 +100,7 @@ impl Session {
             None => None,
         };
         self.events.push_back(Event::Rejected { channel_id, worker, reason });
-        self.out.push_back(frame(MiningOwned::SubmitSharesError(SubmitSharesErrorOwned {
-            channel_id,
-            sequence_number: submission.sequence_number,
-            error_code: text(reason.code()),
-        })));
+        self.out.push_back(error(channel_id, submission.sequence_number, reason.code()));
     }
 
     pub(super) fn refuse_custom(&mut self, channel_id: u32, request_id: u32) {
@@ -110,4 +110,9 @@ impl Session {
             error_code: text(sv2::ERROR_CODE_SET_CUSTOM_MINING_JOB_JD_NOT_SUPPORTED),
         })));
     }
+}
+
+pub(super) fn error(channel_id: u32, sequence_number: u32, code: &str) -> Frame {
+    let error_code = text(code);
+    frame(MiningOwned::SubmitSharesError(SubmitSharesErrorOwned { channel_id, sequence_number, error_code }))
 }

@@ -37,6 +37,17 @@ impl Unacknowledged {
         if let Ok(index) = self.shares.binary_search_by_key(&ticket, |share| share.ticket) {
             self.shares[index].committed = true;
         }
+        self.is_due()
+    }
+
+    /// It will not be credited after all: its sequence number, if it was waiting.
+    pub(crate) fn take_back(&mut self, ticket: u64) -> Option<u32> {
+        let index = self.shares.binary_search_by_key(&ticket, |share| share.ticket).ok()?;
+        self.shares.remove(index).map(|share| share.sequence_number)
+    }
+
+    /// Whether an answer is due.
+    pub(crate) fn is_due(&self) -> bool {
         self.shares.front().is_some_and(|share| share.committed)
     }
 
@@ -93,6 +104,17 @@ mod tests {
             (2, 2, 2)
         );
         assert_eq!(waiting.len(), 1);
+    }
+
+    #[test]
+    fn a_share_that_is_taken_back_is_in_no_answer_and_holds_none_up() {
+        let mut waiting = three();
+        assert!(!waiting.commit(11));
+        assert_eq!(waiting.take_back(10), Some(1));
+        assert!(waiting.is_due());
+        let success = waiting.release(2).unwrap();
+        assert_eq!((success.last_sequence_number, success.new_submits_accepted_count), (2, 1));
+        assert_eq!((waiting.take_back(10), waiting.take_back(11), waiting.len()), (None, None, 1));
     }
 
     #[test]

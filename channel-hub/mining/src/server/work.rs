@@ -21,6 +21,9 @@ const MAX_RECENT: usize = 16;
 impl Session {
     /// Passes new work on to the connection's channels.
     pub fn apply(&mut self, now: Now, update: &WorkUpdate) {
+        if self.current.active().is_none() {
+            self.channels.values_mut().for_each(|channel| channel.vardiff.skip(now.instant));
+        }
         match self.current.change(update) {
             Change::Future(job) => {
                 self.channels.values_mut().for_each(|channel| channel.expect(job.id()));
@@ -28,35 +31,41 @@ impl Session {
             }
             Change::Job { job, tip, new_tip: false, .. } => {
                 self.retarget_all(now);
-                self.assign_all(&job, &tip);
+                self.assign_all(now, &job, &tip);
                 self.send_job(&job, Some(tip.min_ntime()));
             }
             Change::Job { job, tip, new_block, .. } => {
                 self.retarget_all(now);
                 self.send_job(&job, None);
-                self.move_to(&job, &tip, new_block);
+                self.move_to(now, &job, &tip, new_block);
             }
             Change::Activated { job, tip, new_block } => {
                 self.retarget_all(now);
-                self.move_to(&job, &tip, new_block);
+                self.move_to(now, &job, &tip, new_block);
                 self.channels.values_mut().for_each(Channel::forget_future);
             }
             Change::Lost => self.channels.values_mut().for_each(Channel::retire_all),
         }
     }
 
+    /// There is nothing to work on until [`Self::apply`] brings something: shares of what there was are stale.
+    pub fn lose_work(&mut self) {
+        self.current.lose();
+        self.channels.values_mut().for_each(Channel::retire_all);
+    }
+
     /// Gives a channel another extranonce prefix, for the jobs from now on, the current one under a new id
     /// included. Shares of the jobs it had are stale from now on. `false` if there is no prefix left, or no
     /// such channel.
-    pub fn renew_extranonce_prefix(&mut self, channel_id: u32) -> bool {
+    pub fn renew_extranonce_prefix(&mut self, now: Now, channel_id: u32) -> bool {
         let Some(channel) = self.channels.get_mut(&channel_id) else { return false };
-        let Some(prefix) = self.prefixes.take() else { return false };
-        channel.prefix = prefix;
-        channel.retire_all();
+        let Some(lease) = self.extranonces.lease() else { return false };
         let whole = match channel.kind {
-            ChannelKind::Standard => standard_extranonce(&prefix),
-            ChannelKind::Extended => prefix.to_vec(),
+            ChannelKind::Standard => standard_extranonce(lease.space()),
+            ChannelKind::Extended => lease.space().prefix().to_vec(),
         };
+        channel.lease = lease;
+        channel.retire_all();
         let Ok(extranonce_prefix) = whole.try_into() else {
             unreachable!("an extranonce has at most 32 bytes")
         };
@@ -65,17 +74,17 @@ impl Session {
             extranonce_prefix,
         })));
         if let Some((_, tip)) = self.current.active() {
-            self.hand_out_again(channel_id, tip.min_ntime());
+            self.hand_out_again(now, channel_id, tip.min_ntime());
         }
         true
     }
 
     /// Gives a new channel what there is to work on.
-    pub(super) fn start(&mut self, channel_id: u32) {
+    pub(super) fn start(&mut self, now: Now, channel_id: u32) {
         let to = Address::Channel(channel_id);
         let Some(channel) = self.channels.get_mut(&channel_id) else { return };
         if let Some((job, tip)) = self.current.active() {
-            channel.assign(job.id(), job, tip, self.config.max_jobs);
+            channel.assign(now, job.id(), (job, tip), tip.min_ntime());
             self.out.push_back(job_frame(channel, job, None));
             self.out.push_back(tip.frame(to, job.id()));
         }
@@ -87,12 +96,12 @@ impl Session {
 
     /// Hands the current job out to one channel under an id of this session, so that what changed for the
     /// channel holds at once. Where the extranonce prefix is the same as before, `min_ntime` should not be.
-    pub(super) fn hand_out_again(&mut self, channel_id: u32, min_ntime: u32) {
+    pub(super) fn hand_out_again(&mut self, now: Now, channel_id: u32, min_ntime: u32) {
         let Some((job, tip)) = self.current.active() else { return };
         let Some(channel) = self.channels.get_mut(&channel_id) else { return };
         let id = self.next_session_job_id;
         self.next_session_job_id = id.checked_add(1).unwrap_or(FIRST_SESSION_JOB_ID);
-        channel.assign(id, job, tip, self.config.max_jobs);
+        channel.assign(now, id, (job, tip), min_ntime);
         let min_ntime = Some(min_ntime);
         self.out.push_back(match channel.newest_root() {
             Some(root) => standard_frame(channel_id, id, job, min_ntime, root),
@@ -100,44 +109,44 @@ impl Session {
         });
     }
 
-    fn assign_all(&mut self, job: &Arc<Job>, tip: &Arc<Tip>) {
+    fn assign_all(&mut self, now: Now, job: &Arc<Job>, tip: &Arc<Tip>) {
         for channel in self.channels.values_mut() {
-            channel.assign(job.id(), job, tip, self.config.max_jobs);
+            channel.assign(now, job.id(), (job, tip), tip.min_ntime());
         }
     }
 
-    fn move_to(&mut self, job: &Arc<Job>, tip: &Arc<Tip>, new_block: bool) {
+    fn move_to(&mut self, now: Now, job: &Arc<Job>, tip: &Arc<Tip>, new_block: bool) {
         if new_block {
             self.channels.values_mut().for_each(Channel::retire_all);
         }
         self.send_tip(tip, job.id());
-        self.assign_all(job, tip);
+        self.assign_all(now, job, tip);
         if new_block && self.is_back_on(tip) {
-            self.renew_all();
+            self.renew_all(now);
         }
     }
 
     /// Whether this block was built on before, and another since: shares of then are forgotten by now, and a
     /// job of now may have the same ones.
-    fn is_back_on(&mut self, tip: &Tip) -> bool {
-        let is_back = self.recent.contains(tip.prev_hash());
+    fn is_back_on(&mut self, tip: &Arc<Tip>) -> bool {
+        let is_back = self.recent.iter().any(|recent| recent.is_same_block(tip));
         if !is_back {
             if self.recent.len() == MAX_RECENT {
                 self.recent.pop_front();
             }
-            self.recent.push_back(*tip.prev_hash());
+            self.recent.push_back(Arc::clone(tip));
         }
         is_back
     }
 
-    fn renew_all(&mut self) {
+    fn renew_all(&mut self, now: Now) {
         let ids: Vec<u32> = self.channels.keys().copied().collect();
-        ids.into_iter().for_each(|channel_id| self.renew_or_close(channel_id));
+        ids.into_iter().for_each(|channel_id| self.renew_or_close(now, channel_id));
     }
 
     /// A new extranonce prefix, or none and the end of the channel: never a share that may count twice.
-    pub(super) fn renew_or_close(&mut self, channel_id: u32) {
-        if !self.renew_extranonce_prefix(channel_id) {
+    pub(super) fn renew_or_close(&mut self, now: Now, channel_id: u32) {
+        if !self.renew_extranonce_prefix(now, channel_id) {
             self.close(channel_id, "extranonce-space-exhausted");
         }
     }
@@ -168,9 +177,13 @@ impl Session {
 fn job_frame(channel: &Channel, job: &Job, min_ntime: Option<u32>) -> Frame {
     match channel.kind {
         ChannelKind::Extended => job.frame(Address::Channel(channel.id), min_ntime),
-        ChannelKind::Standard => {
-            standard_frame(channel.id, job.id(), job, min_ntime, root_for_standard(job, &channel.prefix))
-        }
+        ChannelKind::Standard => standard_frame(
+            channel.id,
+            job.id(),
+            job,
+            min_ntime,
+            root_for_standard(job, channel.lease.space()),
+        ),
     }
 }
 

@@ -46,7 +46,7 @@ fn dialogue() -> (Vec<Frame>, Vec<Frame>) {
     pair.commits = true;
     pair.apply(&WorkUpdate::Job(job(2, None)));
     pair.apply(&WorkUpdate::Tip { tip: tip(2, HARD, pair.now), job_id: 2 });
-    pair.server.renew_extranonce_prefix(3);
+    pair.server.renew_extranonce_prefix(pair.now, 3);
     pair.server.reconnect("elsewhere", 1);
     pair.settle();
     (asked, pair.sent)

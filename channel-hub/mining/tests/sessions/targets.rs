@@ -43,13 +43,14 @@ fn a_fast_miner_gets_a_harder_target_together_with_a_job_and_old_shares_keep_the
     pair.now = pair.now.after(Duration::from_secs(2));
     for seed in 0..8 {
         pair.submit(2, &grind(&old, seed));
+        pair.now = pair.now.after(Duration::from_millis(150));
     }
     let hard = pair.job(2).target();
     assert!(hard < easy);
     assert_ne!(pair.job(2).id(), old.id());
     assert!(!pair.job(2).is_new_block());
     let begins = pair.job(2).tip().min_ntime();
-    assert_eq!(begins, old.tip().min_ntime() + 2, "who starts over does not find the same shares again");
+    assert!(begins >= old.tip().min_ntime() + 3, "who starts over does not find the same shares again");
     let late = (100..).map(|seed| grind(&old, seed)).find(|found| hash_of(&old, found) > hard).unwrap();
     assert_eq!(accepted(&pair.submit(2, &late)), 1);
     assert_eq!(pair.credited().last().unwrap().work, Work::from_target(easy));
@@ -72,6 +73,7 @@ fn a_share_cannot_be_credited_again_under_a_second_id_of_its_job() {
     let lucky = grind_to(&old, work_of(5_000), 77);
     pair.submit(2, &lucky);
     for seed in 0..7 {
+        pair.now = pair.now.after(Duration::from_millis(150));
         pair.submit(2, &grind(&old, seed));
     }
     let again = Found { job_id: pair.job(2).id(), ..lucky };
@@ -90,7 +92,7 @@ fn a_slow_miner_gets_easier_shares_but_none_easier_than_it_takes() {
     assert_eq!(channel(1e6, any_target()).job(2).target(), work_of(10_000_000));
 }
 
-/// A miner twice as fast as its target suits, after four minutes: a change is wanted, but not urgent.
+/// A miner twice as fast as its target suits, after a minute: a change is wanted, but not urgent.
 fn a_bit_too_fast() -> Pair {
     let now = start();
     let mut pair = Pair::new(now, config(), 0, work_on(1, 1, HARD, now));
@@ -98,13 +100,20 @@ fn a_bit_too_fast() -> Pair {
     pair.client.open_extended(&OpenRequest { nominal_hash_rate: 1e3, ..request("farm") }).unwrap();
     pair.settle();
     let job = pair.job(2);
-    for seed in 0..48 {
+    for seed in 0..13 {
         assert_eq!(accepted(&pair.submit(2, &grind(&job, seed))), 1);
         pair.pass(Duration::from_secs(5));
     }
+    assert_eq!(accepted(&pair.submit(2, &grind(&job, 13))), 1);
     assert!(!pair.message_types().contains(&sv2::MESSAGE_TYPE_SET_TARGET));
     pair.sent.clear();
     pair
+}
+
+fn is_twice_as_hard(job: &client::Job, before: &client::Job) -> bool {
+    let (work, before) =
+        (Work::from_target(job.target()).hashes(), Work::from_target(before.target()).hashes());
+    work * 10 > before * 18 && work * 10 < before * 22
 }
 
 #[test]
@@ -117,7 +126,8 @@ fn a_small_change_waits_for_the_next_job_and_stands_before_it() {
         pair.message_types(),
         [sv2::MESSAGE_TYPE_SET_TARGET, sv2::MESSAGE_TYPE_NEW_EXTENDED_MINING_JOB]
     );
-    assert_eq!((pair.job(2).id(), pair.job(2).target()), (2, work_of(20_000)));
+    assert_eq!(pair.job(2).id(), 2);
+    assert!(is_twice_as_hard(&pair.job(2), &old));
 }
 
 #[test]
@@ -129,7 +139,8 @@ fn a_small_change_that_no_job_comes_for_is_made_with_the_job_at_hand_under_anoth
         pair.message_types(),
         [sv2::MESSAGE_TYPE_SET_TARGET, sv2::MESSAGE_TYPE_NEW_EXTENDED_MINING_JOB]
     );
-    assert_eq!((pair.job(2).body(), pair.job(2).target()), (old.body(), work_of(20_000)));
+    assert_eq!(pair.job(2).body(), old.body());
+    assert!(is_twice_as_hard(&pair.job(2), &old));
     assert_ne!(pair.job(2).id(), old.id());
 }
 
@@ -221,19 +232,19 @@ fn a_standard_channel_can_move_to_a_new_extranonce_prefix_too() {
     pair.client.open_standard(&request("device")).unwrap();
     pair.settle();
     let old = pair.job(2);
-    assert!(pair.server.renew_extranonce_prefix(2));
+    assert!(pair.server.renew_extranonce_prefix(pair.now, 2));
     pair.settle();
     assert_ne!(pair.job(2).merkle_root(&[]), old.merkle_root(&[]));
     let share = grind(&pair.job(2), 1);
     assert_eq!(accepted(&pair.submit(2, &share)), 1);
-    assert!(!pair.server.renew_extranonce_prefix(3));
+    assert!(!pair.server.renew_extranonce_prefix(pair.now, 3));
 }
 
 #[test]
 fn a_future_job_sent_before_a_new_prefix_is_worked_on_with_the_old_one() {
     let mut pair = channel(0.0, any_target());
     pair.apply(&WorkUpdate::Job(job(2, None)));
-    pair.server.renew_extranonce_prefix(2);
+    pair.server.renew_extranonce_prefix(pair.now, 2);
     pair.settle();
     let now = pair.now;
     pair.apply(&WorkUpdate::Tip { tip: tip(2, HARD, now), job_id: 2 });
