@@ -5,6 +5,7 @@ mod differential;
 mod garbage;
 mod known_block;
 mod opening;
+mod relayed;
 mod shares;
 mod storm;
 mod targets;

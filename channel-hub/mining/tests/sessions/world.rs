@@ -8,7 +8,7 @@ use mining::coinbase::CoinbaseTag;
 use mining::job::Recipe;
 use mining::server::{self, CurrentWork, Ticket};
 use mining::share::Choice;
-use mining::{ExtranoncePrefixes, Job, Now, Target, Tip, WorkUpdate};
+use mining::{ExtranoncePrefixes, Extranonces, Job, Now, Target, Tip, WorkUpdate};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -196,10 +196,20 @@ impl Pair {
         current: CurrentWork,
         prefixes: Arc<ExtranoncePrefixes>,
     ) -> Self {
+        Self::with_extranonces(now, config, flags, current, prefixes)
+    }
+
+    pub fn with_extranonces(
+        now: Now,
+        config: server::Config,
+        flags: u32,
+        current: CurrentWork,
+        extranonces: Arc<impl Extranonces + 'static>,
+    ) -> Self {
         let extensions = vec![2];
         Self {
             now,
-            server: server::Session::new(Arc::new(config), flags, prefixes, current),
+            server: server::Session::new(Arc::new(config), flags, extranonces, current),
             client: client::Session::new(&extensions),
             latency: Duration::from_millis(20),
             commits: true,
