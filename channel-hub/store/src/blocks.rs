@@ -119,6 +119,12 @@ pub(crate) fn newest(connection: &Connection, limit: u32) -> rusqlite::Result<Ve
     connection.prepare_cached(sql)?.query_map([limit], from_row)?.collect()
 }
 
+pub(crate) fn count(connection: &Connection) -> rusqlite::Result<u64> {
+    let sql = "SELECT count(*) FROM found_block";
+    let count: i64 = connection.prepare_cached(sql)?.query_row([], |row| row.get(0))?;
+    Ok(u64::try_from(count).unwrap_or(0))
+}
+
 pub(crate) fn open(connection: &Connection) -> rusqlite::Result<Vec<StoredBlock>> {
     let sql = "SELECT hash, height, found, hasher, worker, provider, template_id, value_sat, transactions,
             header, coinbase, state, reason, block FROM found_block

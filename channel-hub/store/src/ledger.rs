@@ -253,7 +253,7 @@ fn read(connection: &Connection, sql: &str, key: impl Params) -> rusqlite::Resul
 }
 
 /// A sum from four columns, the first of them at `at`.
-fn sum_at(row: &Row<'_>, at: usize) -> rusqlite::Result<Sum> {
+pub(crate) fn sum_at(row: &Row<'_>, at: usize) -> rusqlite::Result<Sum> {
     Ok(Sum {
         shares: u64::try_from(row.get::<_, i64>(at)?).unwrap_or(0),
         work: number(row, at + 1)?,
@@ -262,7 +262,7 @@ fn sum_at(row: &Row<'_>, at: usize) -> rusqlite::Result<Sum> {
     })
 }
 
-fn number(row: &Row<'_>, at: usize) -> rusqlite::Result<u128> {
+pub(crate) fn number(row: &Row<'_>, at: usize) -> rusqlite::Result<u128> {
     let text = row.get_ref(at)?.as_str()?;
     text.parse().map_err(|e| {
         rusqlite::Error::FromSqlConversionFailure(

@@ -7,6 +7,7 @@
 //! | [`store`](mod@store) | what the hub asks of a store, whatever database is behind it |
 //! | [`sqlite`] | the hub's store on a [`writer::Writer`] |
 //! | [`ledger`] | rows that grow: shares and work by hasher, worker, height and minute |
+//! | [`reports`] | what pages ask of the ledger |
 //! | [`blocks`] | found blocks, whole |
 //!
 //! `file` and `writer` know nothing of the hub: any program brings its own [`writer::Schema`].
@@ -17,6 +18,7 @@ mod journal;
 pub mod ledger;
 mod migrations;
 mod ranges;
+pub mod reports;
 pub mod sqlite;
 pub mod store;
 pub mod writer;
@@ -24,6 +26,7 @@ pub mod writer;
 pub use blocks::{BlockState, StoredBlock};
 pub use file::OpenError;
 pub use ledger::{HeightTotal, LedgerRow, Share, Sum, Total};
+pub use reports::Recent;
 pub use sqlite::{Options, SqliteStore};
 pub use store::{ReadError, Reservation, Store};
 pub use writer::{Committed, Refused, Sequence};

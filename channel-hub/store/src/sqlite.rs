@@ -10,7 +10,8 @@ use rusqlite::Transaction;
 use crate::blocks::{self, BlockState, StoredBlock};
 use crate::file::OpenError;
 use crate::journal::Journal;
-use crate::ledger::{self, HeightTotal, Ledger, LedgerRow, Share, Total};
+use crate::ledger::{self, HeightTotal, Ledger, LedgerRow, Share, Sum, Total};
+use crate::reports::{self, Recent};
 use crate::store::{Committed, ReadError, Refused, Reservation, Store};
 use crate::writer::{Pace, Schema, Sequence, Writer};
 use crate::{migrations, ranges};
@@ -80,6 +81,22 @@ impl Store for SqliteStore {
         Ok(self.writer.read(ledger::all_totals)?)
     }
 
+    fn whole(&self) -> Result<Sum, ReadError> {
+        Ok(self.writer.read(reports::whole)?)
+    }
+
+    fn workers(&self) -> Result<u64, ReadError> {
+        Ok(self.writer.read(reports::workers)?)
+    }
+
+    fn some_totals(&self, skip: u32, limit: u32) -> Result<Vec<Total>, ReadError> {
+        Ok(self.writer.read(|connection| reports::some_totals(connection, skip, limit))?)
+    }
+
+    fn recent(&self, first: u32, last: u32) -> Result<Vec<Recent>, ReadError> {
+        Ok(self.writer.read(|connection| reports::recent(connection, first, last))?)
+    }
+
     fn total(&self, hasher: &str, worker: &str) -> Result<Total, ReadError> {
         Ok(self.writer.read(|connection| ledger::one_total(connection, hasher, worker))?)
     }
@@ -94,6 +111,10 @@ impl Store for SqliteStore {
 
     fn blocks(&self, limit: u32) -> Result<Vec<StoredBlock>, ReadError> {
         Ok(self.writer.read(|connection| blocks::newest(connection, limit))?)
+    }
+
+    fn block_count(&self) -> Result<u64, ReadError> {
+        Ok(self.writer.read(blocks::count)?)
     }
 
     fn open_blocks(&self) -> Result<Vec<StoredBlock>, ReadError> {

@@ -6,7 +6,8 @@
 use std::fmt::Debug;
 
 use crate::blocks::{BlockState, StoredBlock};
-use crate::ledger::{HeightTotal, LedgerRow, Share, Total};
+use crate::ledger::{HeightTotal, LedgerRow, Share, Sum, Total};
+use crate::reports::Recent;
 use crate::writer::Sequence;
 pub use crate::writer::{Committed, Refused};
 
@@ -48,6 +49,30 @@ pub trait Store: Debug + Send + Sync + 'static {
     /// If the database cannot be read.
     fn totals(&self) -> Result<Vec<Total>, ReadError>;
 
+    /// All totals together.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    fn whole(&self) -> Result<Sum, ReadError>;
+
+    /// How many workers there are totals of.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    fn workers(&self) -> Result<u64, ReadError>;
+
+    /// Totals by hasher and worker, ordered so: those after the first `skip`, at most `limit`.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    fn some_totals(&self, skip: u32, limit: u32) -> Result<Vec<Total>, ReadError>;
+
+    /// What each worker brought in the minutes (unix time / 60) from `first` to `last`, in no order.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    fn recent(&self, first: u32, last: u32) -> Result<Vec<Recent>, ReadError>;
+
     /// The total of one hasher's worker; all zero if nothing was ever credited to it.
     ///
     /// # Errors
@@ -72,6 +97,12 @@ pub trait Store: Debug + Send + Sync + 'static {
     /// # Errors
     /// If the database cannot be read.
     fn blocks(&self, limit: u32) -> Result<Vec<StoredBlock>, ReadError>;
+
+    /// How many blocks were ever found.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    fn block_count(&self) -> Result<u64, ReadError>;
 
     /// Blocks whose fate is open: pending or accepted, not yet confirmed, oldest first, with their bytes.
     ///

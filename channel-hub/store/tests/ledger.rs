@@ -46,6 +46,25 @@ async fn shares_grow_the_row_of_their_worker_height_and_minute() {
 }
 
 #[tokio::test]
+async fn pages_get_sums_and_parts_that_agree_with_the_rows() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path(), Options::default());
+    let shares = (0..300).map(|n: u32| share(&format!("rig{:03}", n % 50), 9 + n / 100, 60 * (n / 30), 5));
+    credit_all(&store, shares).await;
+    assert_eq!(store.whole().unwrap(), Sum { shares: 300, work: 1500, best: 10, last_share: 540 });
+    assert_eq!(store.workers().unwrap(), 50);
+    let all = store.totals().unwrap();
+    let paged: Vec<_> = (0..5).flat_map(|page| store.some_totals(page * 12, 12).unwrap()).collect();
+    assert_eq!(paged, all);
+    let mut recent = store.recent(3, 5).unwrap();
+    recent.sort_by(|one, other| one.worker.cmp(&other.worker));
+    assert_eq!(recent.iter().map(|r| r.work).sum::<u128>(), 90 * 5, "shares 90 to 179");
+    assert_eq!((recent.len(), recent[0].first_minute, recent[0].work), (50, 3, 10), "shares 100 and 150");
+    assert_eq!(recent[40].first_minute, 3, "90");
+    assert!(store.recent(10, 20).unwrap().is_empty());
+}
+
+#[tokio::test]
 async fn rows_by_minute_go_after_their_time_and_totals_stay() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path(), Options { ledger: Some(Duration::from_secs(600)), ..Options::default() });
