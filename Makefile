@@ -36,6 +36,7 @@ demo: build ## a private signet, all programs, CPU miners, live status until Ctr
 	@BITCOIND="$$(integration/bitcoind/ensure.sh)" exec $(programs)/demo $(if $(filter-out 0,$(ONCE)),--once)
 
 test: build peers ## all tests: a real node, SRI's programs, the previous generation
+	@integration/setup/test-packages.sh
 	BITCOIND="$$(integration/bitcoind/ensure.sh)" cargo test --workspace --locked
 
 lint: setup ## formatting, clippy and docs, warnings being errors

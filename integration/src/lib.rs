@@ -5,12 +5,14 @@
 //! | [`cpu`] | mining on the CPU: jobs, threads, counts |
 //! | [`demo`] | what `make demo` shows |
 //! | [`load`] | the load generator |
+//! | [`faults`] | lines, disks and clocks that fail on purpose |
 //! | [`sv1`] | an SV1 miner, and a bare SV1 connection for tests |
 //! | [`sv2`] | an SV2 miner |
 //! | [`world`] | the programs as child processes |
 
 pub mod cpu;
 pub mod demo;
+pub mod faults;
 pub mod load;
 pub mod sv1;
 pub mod sv2;

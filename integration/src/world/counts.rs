@@ -102,6 +102,19 @@ impl Part {
         Ok(credits)
     }
 
+    /// Peers that it refused, dropped or slowed down for this reason, since it was first started.
+    ///
+    /// # Errors
+    /// No answer.
+    pub async fn peers_dropped(&self, reason: &str) -> anyhow::Result<u64> {
+        let metrics = self.metrics().await?;
+        let named = |name: &&str| name.ends_with("_peers_dropped_total");
+        let name = metrics.names().into_iter().find(named).map(str::to_owned);
+        let dropped = name.and_then(|name| metrics.sum(&name, &[("reason", reason)])).unwrap_or(0.0);
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // a count
+        Ok(dropped as u64)
+    }
+
     /// The counts of forwarded shares, if this is a proxy.
     ///
     /// # Errors

@@ -78,6 +78,11 @@ impl Pool {
         Ok(Self { hub, template_provider, chain, directory })
     }
 
+    /// Parts that run already, in a directory that goes with them.
+    pub fn of(directory: TempDir, chain: Chain, template_provider: Part, hub: Part) -> Self {
+        Self { hub, template_provider, chain, directory: Directory::Ours(directory) }
+    }
+
     /// Logs, configs, data.
     pub fn directory(&self) -> &Path {
         self.directory.path()

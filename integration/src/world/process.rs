@@ -45,6 +45,19 @@ impl Process {
         self
     }
 
+    /// Sets an environment variable for its next start.
+    pub fn set_environment(&mut self, name: &str, value: &str) {
+        self.environment.retain(|(known, _)| known != name);
+        self.environment.push((name.to_owned(), value.to_owned()));
+    }
+
+    /// Binds it to one core, from its next start on.
+    pub fn pin(&mut self, core: usize) {
+        let program = std::mem::replace(&mut self.program, "taskset".into());
+        let pinned = ["-c".into(), core.to_string().into(), program.into_os_string()];
+        self.arguments.splice(0..0, pinned);
+    }
+
     /// Starts it; its output is added to the log.
     ///
     /// In a process group of its own, so that Ctrl-C reaches only us, who end the children in order. It is killed
@@ -92,6 +105,28 @@ impl Process {
             drop(child.kill()); // it may have ended by itself
             drop(child.wait());
         }
+    }
+
+    /// SIGSTOP: it stands still, and its connections stay.
+    ///
+    /// # Errors
+    /// It does not run.
+    pub fn pause(&self) -> anyhow::Result<()> {
+        self.signal(Signal::STOP)
+    }
+
+    /// SIGCONT, after [`Self::pause`].
+    ///
+    /// # Errors
+    /// It does not run.
+    pub fn resume(&self) -> anyhow::Result<()> {
+        self.signal(Signal::CONT)
+    }
+
+    fn signal(&self, signal: Signal) -> anyhow::Result<()> {
+        let pid = self.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
+        let pid = pid.with_context(|| format!("{} does not run", self.name))?;
+        Ok(kill_process(pid, signal)?)
     }
 
     /// SIGTERM, and waits for its end; kills it after `patience`.
