@@ -48,9 +48,12 @@ impl Asked {
         self.request(EXTRANONCE, "mining.extranonce.subscribe", &json!([]));
     }
 
-    /// Says at which difficulty shares would come as often as is good.
+    /// Says at which difficulty shares would come as often as is good. Whole numbers have no fraction: ckpool takes no other.
     pub fn suggest_difficulty(&mut self, difficulty: Difficulty) {
-        self.request(SUGGEST, "mining.suggest_difficulty", &json!([difficulty.value()]));
+        let params = format!("[{difficulty}]");
+        self.line(&format!(
+            "{{\"id\":{SUGGEST},\"method\":\"mining.suggest_difficulty\",\"params\":{params}}}"
+        ));
     }
 
     /// Hands in a share. `bits` are the version bits that were rolled, where rolling was agreed on.

@@ -264,15 +264,15 @@ impl PoolTrunk {
         };
         self.extranonce = Some(extranonce);
         self.out.authorize(&self.user, &self.password);
+    }
+
+    /// Jobs may have come before. What follows is ignored by ckpool, or worse, before the user is authorised.
+    fn logged_in(&mut self) {
+        self.authorized = true;
         self.out.extranonce_subscribe();
         if let Some(target) = mining::target::from_hash_rate(self.hash_rate, INTERVAL) {
             self.out.suggest_difficulty(Difficulty::at_most(target));
         }
-    }
-
-    /// Jobs may have come before.
-    fn logged_in(&mut self) {
-        self.authorized = true;
         if let Some(sent) = &self.last {
             let work = Some(sent.work.clone());
             self.events.push_back(Event::Work { slot: self.slot, work, is_new: true });
@@ -404,3 +404,6 @@ fn same_work(a: &Job, b: &Job) -> bool {
     let tip = |job: &Job| (*job.tip().prev_hash(), job.tip().nbits());
     tip(a) == tip(b) && (a.version(), a.channel_id()) == (b.version(), b.channel_id()) && a.body() == b.body()
 }
+
+#[cfg(test)]
+mod tests;
