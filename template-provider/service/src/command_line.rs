@@ -9,6 +9,9 @@ use crate::config::Keys;
 use crate::key::{Key, Rule};
 use crate::program::Program;
 
+/// The flag of a program that takes over.
+pub(crate) const TAKE_OVER: &str = "take-over";
+
 /// What the user asked for.
 pub(crate) enum Request {
     /// Run, with this file or the usual ones and these flags.
@@ -24,6 +27,8 @@ pub(crate) enum Request {
 /// The part of the command line that is configuration.
 pub(crate) struct Flags {
     pub(crate) config: Option<PathBuf>,
+    /// Replace the program that runs with this data directory.
+    pub(crate) take_over: bool,
     /// Key path and value.
     pub(crate) keys: Vec<(String, String)>,
 }
@@ -52,7 +57,8 @@ fn flags(keys: &Keys, matches: &mut ArgMatches) -> Flags {
     let value = |matches: &mut ArgMatches, path: &str| matches.remove_one::<String>(path);
     let set = keys.all.iter().filter_map(|key| Some((key.path().to_owned(), value(matches, key.path())?)));
     let set = set.collect();
-    Flags { config: matches.remove_one("config"), keys: set }
+    let take_over = matches.get_flag(TAKE_OVER);
+    Flags { config: matches.remove_one("config"), take_over, keys: set }
 }
 
 fn command<P: Program>(keys: &Keys) -> Command {
@@ -76,6 +82,9 @@ fn command<P: Program>(keys: &Keys) -> Command {
                 .action(ArgAction::SetTrue)
                 .help("Check the config, try what it names, say what was found, and end"),
         )
+        .arg(Arg::new(TAKE_OVER).long(TAKE_OVER).action(ArgAction::SetTrue).conflicts_with("check").help(
+            "Replace the program that runs with this data directory while its peers stay connected; start if none runs",
+        ))
         .arg(
             Arg::new("print-keys")
                 .long("print-keys")

@@ -1,21 +1,23 @@
-//! Totals that never fall: kept across restarts and across SIGKILL.
+//! Totals that never fall: kept across restarts, across SIGKILL, and when another process takes over.
 //!
 //! Invariant: a value that anybody was shown is on disk (in the kernel's hands, that is: a kill cannot take it
 //! back, a power cut may). The page server saves after it has made a snapshot and before it sends it, so the file
 //! holds at least what was shown. Beside that everything is saved every second.
 
 mod journal;
+mod succession;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::status::{Kind, Metric, Value};
 use journal::{Journal, Series};
 pub use journal::{JournalError, SaveError};
+pub(crate) use succession::Change;
 
 /// More label sets than this under one name are counted together, each label being `(other)`: names come from
 /// peers, and peers can invent them.
@@ -33,15 +35,29 @@ pub struct Counter(Arc<Cell>);
 struct Inner {
     cells: Mutex<BTreeMap<String, BTreeMap<Labels, Arc<Cell>>>>,
     help: Mutex<HashMap<String, &'static str>>,
-    journal: Mutex<Journal>,
-    /// Held as long as the process lives; the kernel lets go of it however the process ends.
-    _lock: File,
+    /// Where they are kept.
+    home: Mutex<Home>,
+}
+
+/// Where totals are kept.
+enum Home {
+    /// Not here yet: a predecessor keeps them.
+    Predecessor,
+    Here {
+        journal: Journal,
+        /// Held as long as the process lives; the kernel lets go of it however the process ends.
+        _lock: File,
+    },
+    /// Not here any more: what is counted goes to a successor.
+    Successor,
 }
 
 #[derive(Debug, Default)]
 struct Cell {
     value: AtomicU64,
     saved: AtomicU64,
+    /// It is a record, which is raised, and no sum.
+    record: AtomicBool,
 }
 
 type Labels = BTreeMap<String, String>;
@@ -77,27 +93,9 @@ impl Counters {
     /// # Errors
     /// A directory that cannot be used, that another process holds, or totals that cannot be read.
     pub fn open(name: &str, dir: &Path) -> Result<Self, OpenError> {
-        let unusable = |reason| OpenError::Directory { dir: dir.to_owned(), reason };
-        std::fs::create_dir_all(dir).map_err(unusable)?;
-        let lock = File::create(dir.join("lock")).map_err(unusable)?;
-        lock.try_lock().map_err(|error| match error {
-            std::fs::TryLockError::WouldBlock => {
-                OpenError::InUse { dir: dir.to_owned(), name: name.to_owned() }
-            }
-            std::fs::TryLockError::Error(reason) => unusable(reason),
-        })?;
-        let (journal, totals) = Journal::open(&dir.join("counters.jsonl"))?;
-        let mut cells = BTreeMap::<_, BTreeMap<_, _>>::new();
-        for ((name, labels), value) in totals {
-            let cell = Cell { value: value.into(), saved: value.into() };
-            cells.entry(name).or_default().insert(labels, Arc::new(cell));
-        }
-        Ok(Self(Arc::new(Inner {
-            cells: Mutex::new(cells),
-            help: Mutex::default(),
-            journal: Mutex::new(journal),
-            _lock: lock,
-        })))
+        let counters = Self::away();
+        counters.come_home(name, dir)?;
+        Ok(counters)
     }
 
     /// The total with this name and these labels; it begins at what it was when the program last ran. Names are snake
@@ -105,10 +103,16 @@ impl Counters {
     #[must_use]
     pub fn counter(&self, name: &'static str, labels: &[(&str, &str)]) -> Counter {
         let labels = labels.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        self.cell(name, labels.collect(), MAX_SERIES)
+    }
+
+    fn cell(&self, name: &str, mut labels: Labels, most: usize) -> Counter {
         let mut cells = locked(&self.0.cells);
-        let series = cells.entry(name.to_owned()).or_default();
-        let mut labels: Labels = labels.collect();
-        if series.len() >= MAX_SERIES && !series.contains_key(&labels) {
+        if !cells.contains_key(name) {
+            cells.insert(name.to_owned(), BTreeMap::new());
+        }
+        let Some(series) = cells.get_mut(name) else { unreachable!("it was put there") };
+        if series.len() >= most && !series.contains_key(&labels) {
             labels.values_mut().for_each(|value| OTHER.clone_into(value));
         }
         Counter(Arc::clone(series.entry(labels).or_default()))
@@ -137,7 +141,8 @@ impl Counters {
     /// # Errors
     /// What the system says, as a full disk. Nothing is lost: the next call tries again.
     pub fn save(&self) -> Result<(), SaveError> {
-        let mut journal = locked(&self.0.journal);
+        let mut home = locked(&self.0.home);
+        let Home::Here { journal, .. } = &mut *home else { return Ok(()) };
         let changed = self.changed();
         journal.append(changed.iter().map(|(series, value, _)| (series, *value)))?;
         for (_, value, cell) in changed {
@@ -215,6 +220,12 @@ impl Counter {
     /// Adds to the total.
     pub fn add(&self, count: u64) {
         self.0.value.fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// Raises it to `value`, if it is less: for a record, as the best share's. True if it was less.
+    pub fn raise(&self, value: u64) -> bool {
+        self.0.record.store(true, Ordering::Relaxed);
+        self.0.value.fetch_max(value, Ordering::Relaxed) < value
     }
 
     /// The total now. Goes to people by way of [`crate::Status`] only, which saves it before it is shown.

@@ -2,13 +2,14 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use socket2::{Domain, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
-use tokio_util::sync::CancellationToken;
+use tokio::sync::watch;
 
 /// Connections that wait for us in the kernel, before it takes no more. The kernel lowers it to net.core.somaxconn.
 const BACKLOG: i32 = 4096;
@@ -26,8 +27,8 @@ struct Inner {
     name: &'static str,
     socket: TcpListener,
     address: SocketAddr,
-    /// Cancelled: a successor accepts now.
-    halted: CancellationToken,
+    /// A successor takes over: nothing is accepted here.
+    halted: watch::Sender<bool>,
     said: Mutex<Option<Instant>>,
 }
 
@@ -56,18 +57,21 @@ impl Listener {
         socket.set_nonblocking(true)?;
         let address = socket.local_addr()?;
         let socket = TcpListener::from_std(socket)?;
-        let halted = CancellationToken::new();
+        let halted = watch::Sender::new(false);
         Ok(Self(Arc::new(Inner { name, socket, address, halted, said: Mutex::default() })))
     }
 
     /// The next connection, without delay for small writes (`TCP_NODELAY`). Never fails: without file descriptors it
     /// says so, and waits until some come free; connections wait in the kernel meanwhile. Cancel-safe.
     pub async fn accept(&self) -> (TcpStream, SocketAddr) {
+        let mut halted = self.0.halted.subscribe();
         loop {
+            let stopped = *halted.borrow_and_update();
             let accepted = tokio::select! {
                 biased;
-                () = self.0.halted.cancelled() => std::future::pending().await,
-                accepted = self.0.socket.accept() => accepted,
+                // A hand-over begins, or came to nothing.
+                Ok(()) = halted.changed() => continue,
+                accepted = self.0.socket.accept(), if !stopped => accepted,
             };
             match accepted {
                 Ok((stream, address)) => {
@@ -94,6 +98,16 @@ impl Listener {
     #[must_use]
     pub fn name(&self) -> &'static str {
         self.0.name
+    }
+
+    /// Stops accepting, or goes on; connections wait in the kernel meanwhile.
+    pub(crate) fn halt(&self, halted: bool) {
+        self.0.halted.send_replace(halted);
+    }
+
+    /// The socket, to be passed on.
+    pub(crate) fn socket(&self) -> BorrowedFd<'_> {
+        self.0.socket.as_fd()
     }
 
     fn say(&self, error: &io::Error) {
@@ -129,6 +143,19 @@ mod tests {
         let (stream, address) = listener.accept().await;
         assert_eq!(address, client.local_addr().unwrap());
         assert!(stream.nodelay().unwrap());
+    }
+
+    #[tokio::test]
+    async fn connections_wait_while_a_listener_is_halted_and_none_is_refused() {
+        let listener = Listener::bind("test", "127.0.0.1:0".parse().unwrap()).unwrap();
+        listener.halt(true);
+        let client = TcpStream::connect(listener.local_addr()).await.unwrap();
+        let accepting = listener.accept();
+        tokio::pin!(accepting);
+        let early = tokio::time::timeout(Duration::from_millis(50), &mut accepting).await;
+        assert!(early.is_err(), "accepted while it was halted");
+        listener.halt(false);
+        assert_eq!(accepting.await.1, client.local_addr().unwrap());
     }
 
     #[tokio::test]

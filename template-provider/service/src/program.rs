@@ -1,17 +1,10 @@
-//! What a program is to this crate: a name, keys, a check, a start. And what a running program is given.
+//! What a program is to this crate: a name, keys, a check, a start.
 
-use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
-
-use tokio_util::sync::CancellationToken;
+use std::path::Path;
 
 use crate::config::Problem;
-use crate::counters::Counters;
+use crate::context::Context;
 use crate::key::Key;
-use crate::listener::Listener;
-use crate::operation::Operation;
-use crate::status::PageServer;
 
 /// One program; [`crate::run`] does everything around it.
 pub trait Program: Sized + Send + Sync + 'static {
@@ -23,7 +16,7 @@ pub trait Program: Sized + Send + Sync + 'static {
     const VERSION: &'static str;
     /// Default address of the status page, as `127.0.0.1:8401`.
     const PAGE: &'static str;
-    /// Every config key of this program. Those of [`Operation`] (`data_dir`, `drain_seconds`, `log.*`, `page.*`)
+    /// Every config key of this program. Those of [`crate::Operation`] (`data_dir`, `drain_seconds`, `log.*`, `page.*`)
     /// are added by the service and do not belong here.
     const KEYS: &'static [Key];
 
@@ -73,21 +66,6 @@ pub trait Program: Sized + Send + Sync + 'static {
     fn start(config: Self::Config, context: Context) -> impl Future<Output = anyhow::Result<()>> + Send;
 }
 
-/// What a running program is given. Cheap to clone.
-#[derive(Debug, Clone)]
-pub struct Context {
-    /// Cancelled by SIGTERM or SIGINT.
-    pub shutdown: CancellationToken,
-    /// Totals that never fall.
-    pub counters: Counters,
-    /// The status page; call [`PageServer::serve`] once there is something to show.
-    pub page: PageServer,
-    /// A directory of the program's own; it exists.
-    pub data_dir: PathBuf,
-    /// How long [`Program::start`] may take to return after `shutdown`.
-    pub drain: Duration,
-}
-
 /// One thing that `--check` tried.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
@@ -115,38 +93,5 @@ impl std::fmt::Display for Finding {
             Ok(seen) => write!(f, "ok      {}: {seen}", self.what),
             Err(reason) => write!(f, "FAILED  {}: {reason}", self.what),
         }
-    }
-}
-
-impl Context {
-    /// Listens on `address`: on the socket called `name` that systemd or a predecessor passed on, if there is one.
-    ///
-    /// # Errors
-    /// An address that is in use or is not this machine's.
-    pub fn listen(&self, name: &'static str, address: SocketAddr) -> anyhow::Result<Listener> {
-        Listener::bind(name, address)
-    }
-
-    /// Makes the data directory, locks it, reads the counters and binds the status page. Also the way for a test to
-    /// start a program in its own process.
-    ///
-    /// # Errors
-    /// A data directory that cannot be used or that another process uses, counters that cannot be read, an address
-    /// that is in use: each names what to do.
-    pub async fn open(
-        name: &'static str,
-        version: &'static str,
-        operation: &Operation,
-    ) -> anyhow::Result<Self> {
-        let counters = Counters::open(name, &operation.data_dir)?;
-        tokio::spawn(counters.save_every_second());
-        let page = PageServer::bind(name, version, operation.page, counters.clone()).await?;
-        Ok(Self {
-            shutdown: CancellationToken::new(),
-            counters,
-            page,
-            data_dir: operation.data_dir.clone(),
-            drain: operation.drain,
-        })
     }
 }

@@ -6,9 +6,11 @@ use std::process::ExitCode;
 
 use crate::command_line::{self, Flags, Request};
 use crate::config::{self, Fresh, Inputs, Refusal, keys_markdown};
+use crate::context::Context;
 use crate::logs::start_logs;
 use crate::operation::Operation;
-use crate::program::{Context, Finding, Program};
+use crate::program::{Finding, Program};
+use crate::replacement;
 use crate::signals::Signals;
 
 /// Everything that `main` does:
@@ -70,19 +72,29 @@ fn data_dir(operation: &Operation) -> Finding {
 }
 
 fn start<P: Program>(flags: Flags) -> anyhow::Result<ExitCode> {
+    let take_over = flags.take_over;
     let (operation, config, file) = load::<P>(flags)?;
     start_logs(&operation.log)?;
     let (before, limit) = crate::files::raise_open_files();
     tracing::info!(limit, before, "open files");
     let runtime = runtime()?;
-    let code = runtime.block_on(serve::<P>(operation, config, &file));
+    let code = runtime.block_on(serve::<P>(operation, config, &file, take_over));
     runtime.shutdown_background(); // a task that does not end must not keep the process
     code
 }
 
-async fn serve<P: Program>(operation: Operation, config: P::Config, file: &str) -> anyhow::Result<ExitCode> {
+async fn serve<P: Program>(
+    operation: Operation,
+    config: P::Config,
+    file: &str,
+    take_over: bool,
+) -> anyhow::Result<ExitCode> {
     let signals = Signals::register()?;
-    let context = Context::open(P::NAME, P::VERSION, &operation).await?;
+    let context = match take_over {
+        true => Context::take_over(P::NAME, P::VERSION, &operation).await?,
+        false => Context::open(P::NAME, P::VERSION, &operation).await?,
+    };
+    let end = context.clone();
     tracing::info!(version = P::VERSION, config = file, page = %format!("http://{}/", context.page.address()), "started");
     let shutdown = context.shutdown.clone();
     let counters = context.counters.clone();
@@ -90,6 +102,7 @@ async fn serve<P: Program>(operation: Operation, config: P::Config, file: &str) 
         shutdown.cancelled().await;
         tokio::time::sleep(operation.drain).await;
     };
+    tokio::spawn(replacement::on_signal(shutdown.clone())?);
     let ended = tokio::select! {
         ended = Box::pin(P::start(config, context)) => ended.map(|()| ExitCode::SUCCESS),
         code = signals.watch(shutdown.clone()) => Ok(ExitCode::from(code)),
@@ -98,8 +111,12 @@ async fn serve<P: Program>(operation: Operation, config: P::Config, file: &str) 
             operation.drain.as_secs(),
         )),
     };
+    end.farewell().await;
     let saved = counters.save();
-    tracing::info!("ended");
+    match end.has_successor() {
+        true => tracing::info!("ended; the successor goes on"),
+        false => tracing::info!("ended"),
+    }
     let code = ended?; // says more than a disk that is full
     saved?;
     Ok(code)

@@ -61,16 +61,7 @@ impl Journal {
     /// its write had not returned, so nobody was shown it.
     pub(super) fn open(path: &Path) -> Result<(Self, BTreeMap<Series, u64>), JournalError> {
         let io = |reason| JournalError::Io { path: path.to_owned(), reason };
-        let text = match std::fs::read(path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
-            Err(error) => return Err(io(error)),
-        };
-        let totals = replay(&text).map_err(|(line, reason)| JournalError::Damaged {
-            path: path.to_owned(),
-            line,
-            reason,
-        })?;
+        let totals = read(path)?;
         let (file, length) = write_anew(path, &totals).map_err(io)?;
         Ok((Self { path: path.to_owned(), file, length, fresh: length }, totals))
     }
@@ -113,6 +104,16 @@ impl Journal {
     fn failed(&self, reason: std::io::Error) -> SaveError {
         SaveError { path: self.path.clone(), reason }
     }
+}
+
+/// The totals in the file; none if there is no file. Reads beside a program that writes it.
+pub(super) fn read(path: &Path) -> Result<BTreeMap<Series, u64>, JournalError> {
+    let text = match std::fs::read(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+        Err(reason) => return Err(JournalError::Io { path: path.to_owned(), reason }),
+    };
+    replay(&text).map_err(|(line, reason)| JournalError::Damaged { path: path.to_owned(), line, reason })
 }
 
 fn write_anew(path: &Path, totals: &BTreeMap<Series, u64>) -> std::io::Result<(File, u64)> {

@@ -2,6 +2,7 @@
 //! Prometheus, and must never cost a program its memory.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
@@ -14,11 +15,13 @@ use axum::routing::get;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use serde_json::json;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 
 use super::{Page, Section, Status, html, metrics};
 use crate::counters::Counters;
+use crate::listener::Listener;
+use crate::sockets::Sockets;
 
 /// Connections at a time; further ones wait in the kernel's queue.
 const CONNECTIONS: usize = 64;
@@ -38,28 +41,40 @@ struct Shared {
     started: Instant,
     status: OnceLock<Arc<dyn Status>>,
     counters: Counters,
+    listener: Listener,
+    closed: AtomicBool,
 }
 
 impl PageServer {
-    /// Takes the address and serves a page that says that the program is starting.
-    pub(crate) async fn bind(
+    /// Takes the address; [`Self::open`] serves.
+    pub(crate) fn bind(
         program: &'static str,
         version: &'static str,
         address: SocketAddr,
         counters: Counters,
+        sockets: &Sockets,
     ) -> anyhow::Result<Self> {
-        let listener = TcpListener::bind(address).await.with_context(|| {
+        let listener = sockets.listen("page", address).with_context(|| {
             format!("the status page cannot listen on {address}; stop what uses that address, or set page.listen to another")
         })?;
-        let address = listener.local_addr()?;
+        let address = listener.local_addr();
         if !address.ip().is_loopback() {
             tracing::warn!(%address, "the status page has no password and other machines may reach it; page.listen sets its address");
         }
         let started = Instant::now();
         let status = OnceLock::new();
-        let shared = Arc::new(Shared { program, version, address, started, status, counters });
-        tokio::spawn(accept(listener, Arc::downgrade(&shared)));
-        Ok(Self(shared))
+        let closed = AtomicBool::new(false);
+        Ok(Self(Arc::new(Shared { program, version, address, started, status, counters, listener, closed })))
+    }
+
+    /// Answers from now on; that the program is starting, until there is something to show.
+    pub(crate) fn open(&self) {
+        tokio::spawn(accept(self.0.listener.clone(), Arc::downgrade(&self.0)));
+    }
+
+    /// Shows nothing any more: a successor does, and its totals are newer.
+    pub(crate) fn close(&self) {
+        self.0.closed.store(true, Ordering::Relaxed);
     }
 
     /// Shows this from now on. Called once; a second call changes nothing.
@@ -81,27 +96,18 @@ impl std::fmt::Debug for PageServer {
 }
 
 /// Accepts until the last [`PageServer`] is gone.
-async fn accept(listener: TcpListener, shared: Weak<Shared>) {
+async fn accept(listener: Listener, shared: Weak<Shared>) {
     const LOOK: Duration = Duration::from_secs(1);
     let permits = Arc::new(Semaphore::new(CONNECTIONS));
     while shared.strong_count() > 0 {
         let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { return };
-        match tokio::time::timeout(LOOK, listener.accept()).await {
-            Ok(Ok((stream, _))) => {
-                let shared = Weak::clone(&shared);
-                tokio::spawn(async move {
-                    let served = tokio::time::timeout(CONNECTION, connection(stream, shared)).await;
-                    tracing::trace!(?served, "a connection to the status page ended");
-                    drop(permit);
-                });
-            }
-            // As when the process has no file descriptor left: others will be freed.
-            Ok(Err(error)) => {
-                tracing::warn!(%error, "the status page cannot accept a connection");
-                tokio::time::sleep(LOOK).await;
-            }
-            Err(_) => (),
-        }
+        let Ok((stream, _)) = tokio::time::timeout(LOOK, listener.accept()).await else { continue };
+        let shared = Weak::clone(&shared);
+        tokio::spawn(async move {
+            let served = tokio::time::timeout(CONNECTION, connection(stream, shared)).await;
+            tracing::trace!(?served, "a connection to the status page ended");
+            drop(permit);
+        });
     }
 }
 
@@ -200,7 +206,7 @@ async fn api(State(site): Site, Path(path): Path<String>) -> Response {
 /// Makes a snapshot, and lets it out only after the totals in it are on disk. Both on a thread that may wait: a
 /// program's snapshot may read its store.
 async fn show(site: &Weak<Shared>, snapshot: impl FnOnce(&Shared) -> Response + Send + 'static) -> Response {
-    let Some(shared) = site.upgrade() else {
+    let Some(shared) = site.upgrade().filter(|shared| !shared.closed.load(Ordering::Relaxed)) else {
         return (StatusCode::SERVICE_UNAVAILABLE, "ending\n").into_response();
     };
     let show = move || {

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 use super::*;
-use crate::program::Context;
+use crate::context::Context;
 use crate::secret::Secret;
 
 #[derive(Debug)]

@@ -39,7 +39,9 @@ impl World {
         let dir = tempfile::tempdir().unwrap();
         let counters = Counters::open("sluice-test", dir.path()).unwrap();
         let address = "127.0.0.1:0".parse().unwrap();
-        let server = PageServer::bind("sluice-test", "1.2.3", address, counters.clone()).await.unwrap();
+        let sockets = Sockets::default();
+        let server = PageServer::bind("sluice-test", "1.2.3", address, counters.clone(), &sockets).unwrap();
+        server.open();
         Self { dir, counters, server }
     }
 
@@ -120,7 +122,8 @@ async fn a_total_is_on_disk_before_anybody_sees_it() {
 async fn an_address_in_use_is_named_with_what_to_do() {
     let world = World::new().await;
     let taken = world.server.address();
-    let error = PageServer::bind("sluice-test", "1", taken, world.counters.clone()).await.unwrap_err();
+    let error =
+        PageServer::bind("sluice-test", "1", taken, world.counters, &Sockets::default()).unwrap_err();
     let error = format!("{error:#}");
     assert!(error.contains(&taken.to_string()) && error.contains("set page.listen"), "{error}");
 }
@@ -131,7 +134,7 @@ async fn the_address_is_free_again_when_the_server_is_dropped() {
     let address = server.address();
     drop(server);
     let deadline = Instant::now() + Duration::from_secs(10);
-    while let Err(error) = TcpListener::bind(address).await {
+    while let Err(error) = tokio::net::TcpListener::bind(address).await {
         assert!(Instant::now() < deadline, "{error}");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }

@@ -1,0 +1,172 @@
+//! The predecessor's side.
+
+use std::os::fd::{AsFd as _, BorrowedFd};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use tokio::time::timeout;
+
+use super::gate::House;
+use super::line::Line;
+use super::message::{Ask, Reply};
+use super::stage::{Docket, Sealed};
+use super::{Departure, PROTOCOL, Stage};
+
+/// How long a successor may think before it says something that costs it nothing.
+const WORD: Duration = Duration::from_secs(10);
+/// How long it may prepare: it may have to wait for its upstream.
+const PREPARE: Duration = Duration::from_secs(120);
+/// How long sessions may take to stand still.
+const PACK: Duration = Duration::from_secs(10);
+/// Pause between two reports of what is still counted.
+const REPORT: Duration = Duration::from_millis(100);
+/// Totals in one report; a label is at most a few hundred bytes.
+const MAX_CHANGES: usize = 128;
+/// After so long whoever has not left is cut off.
+const LAST: Duration = Duration::from_secs(60);
+
+/// One successor, from its first word on. After an error everything is as it was before.
+pub(super) async fn give(mut line: Line, house: &House, busy: bool) -> anyhow::Result<()> {
+    let pid = welcome(&mut line, house, busy).await?;
+    tracing::info!(pid, "a successor prepares to take over");
+    match timeout(PREPARE, line.recv()).await.context("it was not ready in time")?? {
+        (Ask::Ready, _) => {}
+        (other, _) => bail!("it said {other:?} where ready was due"),
+    }
+    let spread = depart(&mut line, house).await?;
+    house.page.close();
+    house.stage.send_replace(Stage::Left(spread));
+    tracing::info!(
+        pid,
+        spread_ms = spread.as_millis(),
+        "a successor serves; this process ends when all have left"
+    );
+    if let Err(error) = report(&line, house).await {
+        tracing::error!("what was counted last did not reach the successor: {error}");
+    }
+    house.told.cancel();
+    Ok(())
+}
+
+/// Its process id, once it may take over.
+async fn welcome(line: &mut Line, house: &House, busy: bool) -> anyhow::Result<u32> {
+    let (ask, _) = timeout(WORD, line.recv()).await.context("it said nothing")??;
+    let refused = match ask {
+        Ask::Hello { protocol, program, version, pid } => {
+            let user = line.user()?;
+            match refusal(house, busy, user, protocol, &program) {
+                None => {
+                    let sockets = house.sockets.open();
+                    let names = sockets.iter().map(|listener| listener.name().to_owned()).collect();
+                    let files: Vec<BorrowedFd<'_>> =
+                        sockets.iter().map(|listener| listener.socket()).collect();
+                    let (own, version) = (std::process::id(), house.version.to_owned());
+                    let welcome = Reply::Welcome { version, pid: own, sockets: names };
+                    line.send(&welcome, &files).await?;
+                    return Ok(pid);
+                }
+                Some(reason) => format!("{reason} (it is {program} {version}, process {pid})"),
+            }
+        }
+        other => format!("said {other:?} where hello was due"),
+    };
+    line.send(&Reply::Refused { reason: refused.clone() }, &[]).await?;
+    bail!("refused: {refused}");
+}
+
+/// Why it may not take over.
+fn refusal(house: &House, busy: bool, user: u32, protocol: u32, program: &str) -> Option<String> {
+    Some(match () {
+        () if user != house.user => {
+            format!("it runs as user {user}, and only user {} may take over", house.user)
+        }
+        () if protocol != PROTOCOL => format!(
+            "it speaks version {protocol} of the hand-over, this program version {PROTOCOL}: stop this one, then start the other"
+        ),
+        () if program != house.program => format!("{program} is another program than {}", house.program),
+        () if !house.hands_over.load(Ordering::Relaxed) => {
+            format!("{program} cannot be replaced while it runs: restart it")
+        }
+        () if busy => "another one is taking over".to_owned(),
+        () if house.shutdown.is_cancelled() => "this one is ending".to_owned(),
+        () => return None,
+    })
+}
+
+/// Gives everything away, and says how long those that stay may take to leave.
+async fn depart(line: &mut Line, house: &House) -> anyhow::Result<Duration> {
+    house.sockets.halt(true);
+    let id = house.departures.fetch_add(1, Ordering::Relaxed) + 1;
+    let (departure, mut docket) = Departure::new(id);
+    house.stage.send_replace(Stage::Departing(departure));
+    let mut sent = Vec::new();
+    let given = hand(line, &mut docket, &mut sent, house).await;
+    docket.send_back().await;
+    if let Err(error) = given {
+        house.sockets.halt(false);
+        house.stage.send_replace(Stage::Serving);
+        docket.settled.send_replace(Some(false));
+        sent.into_iter().for_each(|Sealed { parcel, back }| drop(back.send(parcel)));
+        return Err(error);
+    }
+    house.counters.leave_home(); // what the disk does not take is told later
+    docket.settled.send_replace(Some(true));
+    drop(sent); // the successor has them: closing ours says nothing to the peers
+    docket.released().await;
+    // If it is gone by now, nothing here can serve either: it is as after a crash of the new program.
+    if let Err(error) = line.send(&Reply::Released, &[]).await {
+        tracing::error!("the successor is gone though it had taken over: {error}");
+    }
+    Ok(docket.spread())
+}
+
+/// Sends what the program gives, and waits until the successor has taken it.
+async fn hand(
+    line: &mut Line,
+    docket: &mut Docket,
+    sent: &mut Vec<Sealed>,
+    house: &House,
+) -> anyhow::Result<()> {
+    let deadline = tokio::time::Instant::now() + PACK;
+    loop {
+        let batch =
+            tokio::time::timeout_at(deadline, docket.batch()).await.context("sessions do not stand still")?;
+        if batch.is_empty() {
+            break;
+        }
+        let states = batch.iter().map(|sealed| sealed.parcel.state.clone()).collect();
+        let begin = sent.len();
+        sent.extend(batch);
+        let files: Vec<_> = sent[begin..].iter().map(|sealed| sealed.parcel.socket.as_fd()).collect();
+        timeout(WORD, line.send(&Reply::Parcels { states }, &files)).await.context("it does not read")??;
+    }
+    house.counters.save()?; // a full disk shows before it is too late
+    timeout(WORD, line.send(&Reply::End { parcels: sent.len() }, &[]))
+        .await
+        .context("it does not read")??;
+    match timeout(WORD, line.recv()).await.context("it did not say that it took what it got")?? {
+        (Ask::Took, _) => Ok(()),
+        (other, _) => bail!("it said {other:?} where took was due"),
+    }
+}
+
+/// Passes on what is counted until all have left.
+async fn report(line: &Line, house: &House) -> anyhow::Result<()> {
+    let last = tokio::time::Instant::now() + LAST;
+    loop {
+        let done = tokio::select! {
+            () = house.empty.cancelled() => true,
+            () = tokio::time::sleep(REPORT) => false,
+        };
+        for changes in house.counters.told(MAX_CHANGES) {
+            timeout(WORD, line.send(&Reply::Totals { changes }, &[])).await.context("it does not read")??;
+        }
+        if done {
+            return Ok(());
+        }
+        if tokio::time::Instant::now() >= last {
+            house.shutdown.cancel();
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! The successor's side.
+
+use std::net::TcpListener;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail, ensure};
+use tokio::time::timeout;
+
+use super::line::Line;
+use super::message::{Ask, Reply};
+use super::{PROTOCOL, Parcel, SOCKET};
+use crate::counters::Counters;
+
+/// How long the predecessor may take for a word.
+const WORD: Duration = Duration::from_secs(15);
+/// How long it may take to close what it has open.
+const RELEASE: Duration = Duration::from_secs(60);
+
+/// A predecessor that has let us in.
+#[derive(Debug)]
+pub(crate) struct Inheritance {
+    line: Line,
+    /// Its listening sockets, by name.
+    pub(crate) sockets: Vec<(String, TcpListener)>,
+    /// Its version and process.
+    pub(crate) predecessor: (String, u32),
+}
+
+/// Asks the program that runs with the data directory `dir`.
+///
+/// # Errors
+/// It does not take part, or refused; the error says what to do.
+pub(crate) async fn ask(
+    dir: &Path,
+    program: &'static str,
+    version: &'static str,
+) -> anyhow::Result<Inheritance> {
+    let mut line = Line::connect(&dir.join(SOCKET)).with_context(|| {
+        format!(
+            "another {program} is running with the data directory {}, and cannot be asked to hand over: stop it, then start this one",
+            dir.display()
+        )
+    })?;
+    let hello = Ask::Hello {
+        protocol: PROTOCOL,
+        program: program.to_owned(),
+        version: version.to_owned(),
+        pid: std::process::id(),
+    };
+    line.send(&hello, &[]).await?;
+    match timeout(WORD, line.recv()).await.context("the running program does not answer")?? {
+        (Reply::Welcome { version, pid, sockets }, files) => {
+            ensure!(sockets.len() == files.len(), "some of the running program's sockets did not come");
+            let sockets = sockets.into_iter().zip(files.into_iter().map(TcpListener::from)).collect();
+            Ok(Inheritance { line, sockets, predecessor: (version, pid) })
+        }
+        (Reply::Refused { reason }, _) => bail!("the running program does not hand over: {reason}"),
+        (other, _) => bail!("the running program said {other:?} where welcome was due"),
+    }
+}
+
+impl Inheritance {
+    /// Says that this program could serve, takes the sessions, and waits until the data directory is free.
+    ///
+    /// # Errors
+    /// The predecessor gave up or is gone; it may serve on.
+    pub(crate) async fn take(mut self) -> anyhow::Result<(Vec<Parcel>, Leftover)> {
+        self.line.send(&Ask::Ready, &[]).await?;
+        let mut parcels = Vec::new();
+        loop {
+            match timeout(WORD, self.line.recv()).await.context("the predecessor says nothing any more")?? {
+                (Reply::Parcels { states }, files) => {
+                    ensure!(states.len() == files.len(), "some sessions came without their connection");
+                    parcels.extend(states.into_iter().zip(files).map(parcel));
+                }
+                (Reply::End { parcels: count }, _) => {
+                    ensure!(count == parcels.len(), "{} of {count} sessions came", parcels.len());
+                    break;
+                }
+                (other, _) => bail!("the predecessor said {other:?} where parcels were due"),
+            }
+        }
+        self.line.send(&Ask::Took, &[]).await?;
+        match timeout(RELEASE, self.line.recv()).await {
+            Ok(Ok((Reply::Released, _))) => {}
+            // It cannot serve any more: go on, the data directory is free as soon as it is gone.
+            other => tracing::error!(?other, "the predecessor did not say that it has let go"),
+        }
+        Ok((parcels, Leftover(self.line)))
+    }
+}
+
+fn parcel((state, socket): (serde_json::Value, OwnedFd)) -> Parcel {
+    Parcel { state, socket }
+}
+
+/// What the predecessor still has to tell.
+#[derive(Debug)]
+pub(crate) struct Leftover(Line);
+
+impl Leftover {
+    /// Adds what the predecessor still counts, until it is gone.
+    pub(crate) async fn follow(mut self, counters: Counters) {
+        loop {
+            match self.0.recv().await {
+                Ok((Reply::Totals { changes }, _)) => counters.hear(changes),
+                Ok((other, _)) => tracing::warn!(?other, "the predecessor says what it should not"),
+                Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
+                    return tracing::info!("the predecessor is gone");
+                }
+                Err(error) => return tracing::error!("the predecessor's last totals are lost: {error}"),
+            }
+        }
+    }
+}

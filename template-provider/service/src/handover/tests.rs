@@ -1,0 +1,212 @@
+//! Both sides in one process: two contexts on one data directory, as two programs have them.
+#![allow(clippy::unwrap_used)]
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use super::line::Line;
+use super::message::{Ask, Reply};
+use super::{Call, Departure, PROTOCOL, Parcel, SOCKET};
+use crate::context::Context;
+use crate::listener::Listener;
+use crate::operation::{Log, LogFormat, Operation};
+
+fn operation(dir: &Path) -> Operation {
+    Operation {
+        data_dir: dir.to_owned(),
+        drain: Duration::from_secs(1),
+        log: Log { level: "info".into(), format: LogFormat::Text },
+        page: "127.0.0.1:0".parse().unwrap(),
+    }
+}
+
+async fn open(dir: &Path) -> (Context, Listener) {
+    let context = Context::open("sluice-test", "1", &operation(dir)).await.unwrap();
+    let listener = context.listen("miners", "127.0.0.1:0".parse().unwrap()).unwrap();
+    (context, listener)
+}
+
+async fn successor(dir: &Path) -> anyhow::Result<(Context, Listener)> {
+    let context = Context::take_over("sluice-test", "2", &operation(dir)).await?;
+    let listener = context.listen("miners", "127.0.0.1:0".parse().unwrap())?;
+    Ok((context, listener))
+}
+
+/// A peer's socket and ours.
+async fn connect(listener: &Listener) -> (TcpStream, TcpStream) {
+    let (peer, accepted) = tokio::join!(TcpStream::connect(listener.local_addr()), listener.accept());
+    (peer.unwrap(), accepted.0)
+}
+
+/// The departure that the program is told of.
+async fn departing(context: &Context) -> Departure {
+    match context.succession().call().await {
+        Call::Depart(departure) => departure,
+        Call::Leave => panic!("told to leave"),
+    }
+}
+
+async fn say_hello(dir: &Path, protocol: u32) -> (Line, Reply) {
+    let mut line = Line::connect(&dir.join(SOCKET)).unwrap();
+    let hello = Ask::Hello { protocol, program: "sluice-test".into(), version: "3".into(), pid: 7 };
+    line.send(&hello, &[]).await.unwrap();
+    let (reply, _) = line.recv().await.unwrap();
+    (line, reply)
+}
+
+fn refused(reply: Reply) -> String {
+    match reply {
+        Reply::Refused { reason } => reason,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_successor_has_the_sockets_the_sessions_and_the_totals_and_no_peer_notices() {
+    let dir = tempfile::tempdir().unwrap();
+    let (old, miners) = open(dir.path()).await;
+    old.counters.counter("shares", &[]).add(41);
+    let (mut peer, ours) = connect(&miners).await;
+    let succession = old.succession();
+
+    let (new, inherited) = successor(dir.path()).await.unwrap();
+    assert_eq!(inherited.local_addr(), miners.local_addr(), "the same socket, though the port was any");
+    assert_eq!(new.page.address(), old.page.address());
+    let gives = async {
+        let mut departure = departing(&old).await;
+        let given = departure.carry(Parcel::new(json!({"worker": "ann"}), ours).unwrap()).await;
+        // A connection that comes in between waits in the kernel.
+        let waiting = TcpStream::connect(miners.local_addr()).await.unwrap();
+        departure.finish(3);
+        assert!(departure.settled().await);
+        old.counters.counter("shares", &[]).add(1);
+        departure.released();
+        given.taken().await.unwrap();
+        waiting
+    };
+    let (parcels, waiting) = tokio::join!(new.ready(), gives);
+    let mut parcels = parcels.unwrap();
+    assert_eq!(inherited.accept().await.1, waiting.local_addr().unwrap());
+    let (state, mut carried) = parcels.pop().unwrap().open().unwrap();
+    assert_eq!((state["worker"].as_str(), parcels.len()), (Some("ann"), 0));
+    carried.write_all(b"x").await.unwrap();
+    assert_eq!(peer.read_u8().await.unwrap(), b'x');
+    assert_eq!(carried.peer_addr().unwrap(), peer.local_addr().unwrap());
+
+    assert!(matches!(succession.clone().call().await, Call::Leave));
+    old.counters.counter("shares", &[]).add(5);
+    old.farewell().await;
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
+    while new.counters.total("shares") < 47 {
+        assert!(tokio::time::Instant::now() < deadline, "{}", new.counters.total("shares"));
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(new.counters.total("shares"), 47);
+
+    // And the successor can be replaced itself.
+    drop((old, succession));
+    drop(new.succession());
+    let (third, _) = successor(dir.path()).await.unwrap();
+    assert_eq!(third.page.address(), new.page.address());
+}
+
+#[tokio::test]
+async fn a_successor_that_dies_before_it_has_taken_costs_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let (old, miners) = open(dir.path()).await;
+    let (mut peer, ours) = connect(&miners).await;
+    drop(old.succession());
+
+    // Before it was ready.
+    drop(successor(dir.path()).await.unwrap());
+    let (_client, _ours) = connect(&miners).await;
+
+    // While it takes over: it has everything but did not say that it took it.
+    let (line, reply) = say_hello_when_free(dir.path()).await;
+    assert!(matches!(reply, Reply::Welcome { .. }));
+    line.send(&Ask::Ready, &[]).await.unwrap();
+    let mut departure = departing(&old).await;
+    let given = departure.carry(Parcel::new(json!({}), ours).unwrap()).await;
+    departure.finish(0);
+    drop(line);
+    assert!(!departure.settled().await);
+    let (_, mut ours) = given.taken().await.unwrap_err().open().unwrap();
+    ours.write_all(b"y").await.unwrap();
+    assert_eq!(peer.read_u8().await.unwrap(), b'y');
+    let (_client, _ours) = connect(&miners).await;
+    old.counters.counter("shares", &[]).add(1);
+    old.counters.save().unwrap();
+    assert!(std::fs::read_to_string(dir.path().join("counters.jsonl")).unwrap().contains("shares"));
+}
+
+/// The predecessor may still be busy with one that has just died.
+async fn say_hello_when_free(dir: &Path) -> (Line, Reply) {
+    loop {
+        let (line, reply) = say_hello(dir, PROTOCOL).await;
+        match reply {
+            Reply::Refused { reason } if reason.starts_with("another one") => {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            reply => return (line, reply),
+        }
+    }
+}
+
+#[tokio::test]
+async fn who_may_not_take_over_is_told_why() {
+    let dir = tempfile::tempdir().unwrap();
+    let (old, _miners) = open(dir.path()).await;
+    let (_, reply) = say_hello(dir.path(), PROTOCOL).await;
+    assert!(refused(reply).starts_with("sluice-test cannot be replaced while it runs: restart it"));
+    drop(old.succession());
+
+    let (_, reply) = say_hello(dir.path(), 99).await;
+    let said = refused(reply);
+    assert!(said.contains("version 99 of the hand-over, this program version 1: stop this one"), "{said}");
+
+    let (_first, reply) = say_hello_when_free(dir.path()).await;
+    assert!(matches!(reply, Reply::Welcome { .. }));
+    let (_, reply) = say_hello(dir.path(), PROTOCOL).await;
+    assert!(refused(reply).starts_with("another one is taking over"));
+    let refused_context = Context::take_over("sluice-test", "2", &operation(dir.path())).await.unwrap_err();
+    assert!(format!("{refused_context:#}").contains("does not hand over: another one is taking over"));
+}
+
+#[tokio::test]
+async fn another_user_may_not_take_over_and_the_socket_is_its_users_alone() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let dir = tempfile::tempdir().unwrap();
+    let (old, _miners) = open(dir.path()).await;
+    drop(old.succession());
+    let mode = std::fs::metadata(dir.path().join(SOCKET)).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    // The other end of every line here is this process: a house of another user sees a stranger.
+    let other = Arc::new(old.house().of_user(rustix::process::geteuid().as_raw() + 1));
+    let elsewhere = tempfile::tempdir().unwrap();
+    let _gate = super::Gate::open(elsewhere.path(), &other).unwrap();
+    let (_, reply) = say_hello(elsewhere.path(), PROTOCOL).await;
+    let said = refused(reply);
+    assert!(said.contains(&format!("only user {} may take over", other.user)), "{said}");
+}
+
+#[tokio::test]
+async fn without_a_running_program_taking_over_is_a_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let context = Context::take_over("sluice-test", "2", &operation(dir.path())).await.unwrap();
+    assert!(!context.is_taking_over());
+    assert!(context.ready().await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_program_without_a_gate_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_old, _miners) = open(dir.path()).await;
+    std::fs::remove_file(dir.path().join(SOCKET)).unwrap();
+    let error = Context::take_over("sluice-test", "2", &operation(dir.path())).await.unwrap_err();
+    assert!(format!("{error:#}").contains("cannot be asked to hand over: stop it, then start this one"));
+}
