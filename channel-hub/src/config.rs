@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use bitcoin::Network;
 use link::{AuthorityKey, AuthorityPublicKey, Rate};
-use mining::CoinbaseTag;
 use mining::server::{ConfigError, IdentityRefusal};
+use mining::{CoinbaseTag, Target};
 use node::NodeConfig;
 use node::section::RawNode;
 use serde::Deserialize;
@@ -35,6 +35,11 @@ pub const KEYS: &[Key] = &[
     Key::new("server_id", "1", "Tells hubs with the same coinbase apart (0 to 65535): each needs its own."),
     Key::new("shares_per_minute", "10.0", "How many shares each mining channel should send; sets its difficulty."),
     Key::new("minimum_difficulty", "1024.0", "No share is easier than this, whatever the hash rate."),
+    Key::optional(
+        "maximum_difficulty",
+        "1e6",
+        "No share is harder than this. The same as minimum_difficulty gives every channel this difficulty for ever.",
+    ),
     Key::new("accounts", "true", "Whether user names that are no addresses are credited, as accounts."),
     Key::new(
         "ledger_days",
@@ -73,6 +78,7 @@ pub struct Raw {
     server_id: u16,
     shares_per_minute: f64,
     minimum_difficulty: f64,
+    maximum_difficulty: Option<f64>,
     accounts: bool,
     ledger_days: u64,
     journal_hours: u64,
@@ -177,7 +183,8 @@ pub fn check(raw: Raw) -> Result<Config, Vec<Problem>> {
     let tag = CoinbaseTag::new(raw.coinbase.tag.as_bytes());
     let tag = p.keep(tag.map_err(|e| Problem::new("coinbase.tag", e.to_string(), "write a shorter text")));
     let identities = network.map(|network| IdentityPolicy { network, accounts: raw.accounts });
-    let mining = identities.and_then(|identities| mining(p, mining_numbers, identities));
+    let mining =
+        identities.and_then(|identities| mining(p, mining_numbers, raw.maximum_difficulty, identities));
     let providers = providers(p, &raw.template_provider);
     let ledger = (raw.ledger_days > 0).then(|| Duration::from_secs(raw.ledger_days.saturating_mul(86_400)));
     let journal =
@@ -214,6 +221,7 @@ fn reward(problems: &mut Problems, text: &str, network: Network) -> Option<Rewar
 fn mining(
     problems: &mut Problems,
     numbers: (f64, f64, usize),
+    maximum_difficulty: Option<f64>,
     identities: IdentityPolicy,
 ) -> Option<mining::server::Config> {
     let channels = problems.number("max_channels_per_connection", numbers.2, 1..=65_536);
@@ -227,8 +235,21 @@ fn mining(
         };
         Problem::new(key, format!("is not accepted: {error}"), "write a number in that range")
     }))?;
+    if let Some(maximum) = maximum_difficulty {
+        config.hardest_target = hardest(problems, maximum, config.easiest_target)?;
+    }
     config.max_channels = channels?;
     Some(config)
+}
+
+/// The target of the maximum difficulty, which must not be easier than `easiest`.
+fn hardest(problems: &mut Problems, maximum: f64, easiest: Target) -> Option<Target> {
+    let target = mining::target::from_difficulty(maximum).filter(|target| *target <= easiest);
+    if target.is_none() {
+        let reason = format!("is {maximum}, below minimum_difficulty");
+        problems.add::<()>("maximum_difficulty", reason, "write minimum_difficulty's number or a larger one");
+    }
+    target
 }
 
 fn limits(problems: &mut Problems, raw: &Raw) -> Option<Limits> {

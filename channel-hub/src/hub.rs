@@ -103,7 +103,7 @@ pub async fn run(config: Config, context: Context, listener: Listener) -> anyhow
 
     let (tasks, shutdown) = (TaskTracker::new(), context.shutdown.clone());
     let feed = Arc::new(Feed::default());
-    let supply = Supply::start(&config, Arc::clone(&feed), &tasks, &shutdown);
+    let supply = Supply::start(&config, node.clone(), Arc::clone(&feed), &tasks, &shutdown);
     let finds = Arc::new(Finds::new(
         Arc::clone(&store),
         Arc::clone(&supply),

@@ -80,3 +80,14 @@ fn init_makes_a_key_and_tells_its_public_half() {
     let told = Hub::introduce(&fresh);
     assert!(told[0].ends_with(&config.authority.public().to_string()), "{told:?}");
 }
+
+#[test]
+fn a_maximum_difficulty_equal_to_the_minimum_fixes_it_and_one_below_is_refused() {
+    let config = |maximum: &str| {
+        let rest = format!("minimum_difficulty = 0.5\nmaximum_difficulty = {maximum}\n{PROVIDER}");
+        text(&key(), ADDRESS, &rest)
+    };
+    let (_, fixed) = config_from_text::<Hub>(&config("0.5")).unwrap();
+    assert_eq!(fixed.mining.hardest_target, fixed.mining.easiest_target);
+    assert_eq!(refused(&config("0.4")), ["maximum_difficulty"]);
+}

@@ -4,7 +4,7 @@
 //! gives way to one that may want to mine: first those who have said nothing, then those without a mining channel, last
 //! those whose channels never brought a share.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -147,6 +147,15 @@ impl Connections {
     /// Everybody, oldest first.
     pub fn all(&self) -> Vec<Arc<Connection>> {
         self.some(0, usize::MAX)
+    }
+
+    /// Hashers who have a mining channel.
+    pub fn hashers(&self) -> HashSet<Arc<str>> {
+        let mut hashers = HashSet::new();
+        for connection in self.all() {
+            hashers.extend(connection.lock().channels.values().map(|channel| Arc::clone(&channel.hasher)));
+        }
+        hashers
     }
 
     /// How many.

@@ -6,11 +6,11 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use link::{Frame, Link, LinkError, Received};
 use mining::header::as_number;
-use mining::server::{AcceptedShare, Event, FoundBlock, OpenedChannel, Session};
+use mining::server::{AcceptedShare, Event, FoundBlock, OpenedChannel, Session, Ticket};
 use mining::{Now, Rejection, Work, WorkUpdate};
 use service::Counter;
 use store::Share;
@@ -31,13 +31,16 @@ const MAX_AT_ONCE: usize = 512;
 /// While more bytes than that wait for the miner to read them, it is read no further.
 const MAX_UNREAD: usize = 64 * 1024;
 
+/// How long a miner may take to read its last answers when the hub closes.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
 /// One session with everything it touches.
 #[derive(Debug)]
 pub(super) struct Driver {
     link: Link,
     session: Session,
     updates: broadcast::Receiver<WorkUpdate>,
-    pending: Pending,
+    pending: Pending<Ticket>,
     patience: Patience,
     seats: HashMap<u32, Seat>,
     rejected: HashMap<Rejection, Counter>,
@@ -139,7 +142,9 @@ impl Driver {
         self.pending.commit_all().await.map_err(End::Store)?;
         self.acknowledge();
         self.send()?;
-        Ok(self.link.flush().await?)
+        // Whoever does not read keeps nobody waiting.
+        tokio::time::timeout(LAST_WORDS, self.link.flush()).await.unwrap_or(Ok(()))?;
+        Ok(())
     }
 
     fn take_events(&mut self) -> Result<(), End> {

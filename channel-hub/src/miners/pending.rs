@@ -6,23 +6,22 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use mining::server::Ticket;
 use store::{Committed, Refused, Sequence, Share, Store};
 
-/// The shares of one connection that have no answer yet.
+/// The shares of one connection that have no answer yet, each with the ticket of type `T` that its answer needs.
 #[derive(Debug)]
-pub struct Pending {
+pub struct Pending<T> {
     store: Arc<dyn Store>,
     committed: Committed,
     /// Not taken by the store yet, oldest first.
-    held: VecDeque<(Share, Ticket)>,
+    held: VecDeque<(Share, T)>,
     /// On their way to the disk, oldest first.
-    queued: VecDeque<(Sequence, Ticket)>,
+    queued: VecDeque<(Sequence, T)>,
     /// The last commit that we heard of.
     reached: Sequence,
 }
 
-impl Pending {
+impl<T> Pending<T> {
     /// None yet.
     pub fn new(store: Arc<dyn Store>) -> Self {
         let committed = store.committed();
@@ -33,7 +32,7 @@ impl Pending {
     ///
     /// # Errors
     /// [`Refused::Closed`].
-    pub fn credit(&mut self, share: Share, ticket: Ticket) -> Result<(), Refused> {
+    pub fn credit(&mut self, share: Share, ticket: T) -> Result<(), Refused> {
         self.held.push_back((share, ticket));
         self.queue()
     }
@@ -77,7 +76,7 @@ impl Pending {
     }
 
     /// The next share that is committed.
-    pub fn poll(&mut self) -> Option<Ticket> {
+    pub fn poll(&mut self) -> Option<T> {
         let reached = self.reached;
         self.queued.pop_front_if(|(sequence, _)| *sequence <= reached).map(|(_, ticket)| ticket)
     }
@@ -94,5 +93,52 @@ impl Pending {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+    use store::writer::Pace;
+    use store::{Options, SqliteStore};
+    use tokio::time::timeout;
+
+    fn share() -> Share {
+        let (hasher, worker) = ("alice".into(), "".into());
+        Share { hasher, worker, height: 1, time: 60, work: 1, best: 1, hash: [0; 32] }
+    }
+
+    #[tokio::test]
+    async fn shares_that_the_store_has_no_room_for_wait_and_none_is_lost() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("hub.sqlite");
+        let pace = Pace { max_queued: 2, ..Pace::default() };
+        let store = Arc::new(SqliteStore::open(&path, Options { pace, ..Options::default() }).unwrap());
+        let mut pending = Pending::new(Arc::clone(&store) as Arc<dyn Store>);
+        // Somebody else holds the file: the store takes no more than its queue and the batch that it tries.
+        let other = rusqlite::Connection::open(&path).unwrap();
+        other.execute_batch("BEGIN IMMEDIATE").unwrap();
+        let mut credited = 0;
+        while pending.has_room() {
+            pending.credit(share(), credited).unwrap();
+            credited += 1;
+        }
+        (0..10).for_each(|more| pending.credit(share(), credited + more).unwrap());
+        assert!(timeout(Duration::from_millis(300), pending.commit()).await.is_err());
+        assert_eq!(pending.poll(), None, "nothing is answered that is not committed");
+        other.execute_batch("ROLLBACK").unwrap();
+        let mut answered = Vec::new();
+        while answered.len() < credited + 10 {
+            timeout(Duration::from_secs(20), pending.commit()).await.unwrap().unwrap();
+            answered.extend(std::iter::from_fn(|| pending.poll()));
+        }
+        assert_eq!(answered, (0..credited + 10).collect::<Vec<_>>());
+        assert_eq!(store.total("alice", "").unwrap().sum.shares, credited as u64 + 10);
+        assert!(
+            timeout(Duration::from_millis(50), pending.commit()).await.is_err(),
+            "nothing waits any more"
+        );
     }
 }

@@ -1,13 +1,16 @@
 //! The snapshot as JSON. Work is decimal text: it passes what a JSON number holds.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 
 use serde_json::{Value, json};
-use store::{BlockState, HeightTotal, Store, StoredBlock, Sum};
+use store::{BlockState, HeightTotal, ReadError, Store, StoredBlock, Sum};
 
-use super::snapshot::{JobView, MAX_LISTED, Snapshot, Worker, difficulty, unix_now};
+use super::Shown;
+use super::snapshot::{self, JobView, MAX_LISTED, Snapshot, Worker, described, difficulty, unix_now};
 use crate::miners::channel::Channel;
 use crate::miners::connections::{Connection, Details};
+use crate::supply::choice::Standing;
 use crate::supply::task::Health;
 
 /// Below `/api/v1/`.
@@ -27,20 +30,38 @@ pub(super) const PATHS: &[&str] = &[
 const LEDGER_MINUTES: u32 = 60;
 
 /// What stands at `path`; `None` if nothing does.
-pub(super) fn answer(snapshot: &Snapshot, path: &str) -> Option<Value> {
+pub(super) fn answer(shown: &Shown, snapshot: &Snapshot, path: &str) -> Option<Value> {
     Some(match path {
         "status" => status(snapshot),
         "totals" => totals(snapshot),
-        "workers" => snapshot.workers.iter().map(|w| worker(snapshot, w)).collect(),
+        "workers" => workers(&snapshot.workers, &shown.connections.hashers()),
         "heights" => snapshot.heights.iter().map(height).collect(),
         "blocks" => snapshot.blocks.iter().map(block).collect(),
         "job" => snapshot.job.as_ref().map_or(Value::Null, job),
         "template-providers" => {
             snapshot.providers.iter().map(|(address, health)| provider(address, health)).collect()
         }
-        "connections" => snapshot.connections.iter().map(|(c, details)| connection(c, details)).collect(),
+        "connections" => connections(&snapshot.connections),
         _ => return None,
     })
+}
+
+/// What stands at `workers/<page>` and `connections/<page>`: as many at a time as without a page, which is the first.
+/// The outer `None`: another path.
+pub(super) fn page(shown: &Shown, snapshot: &Snapshot, path: &str) -> Option<Result<Value, ReadError>> {
+    let (path, page) = path.split_once('/')?;
+    let skip = page.parse::<u32>().ok()?.checked_sub(1)?.checked_mul(MAX_LISTED)?;
+    match path {
+        "workers" => {
+            let some = snapshot::workers(shown, &snapshot.rates, skip);
+            Some(some.map(|some| workers(&some, &shown.connections.hashers())))
+        }
+        "connections" => {
+            let some = shown.connections.some(skip as usize, MAX_LISTED as usize);
+            Some(Ok(connections(&described(some.into_iter()))))
+        }
+        _ => None,
+    }
 }
 
 /// `ledger` shows the last hour's rows, `ledger/<height>` those of a height among them. The outer `None`: another
@@ -78,8 +99,8 @@ fn status(snapshot: &Snapshot) -> Value {
         "uptime_seconds": snapshot.uptime_seconds,
         "hash_rate": snapshot.hash_rate,
         "totals": totals(snapshot),
-        "connections": snapshot.connections.len(),
-        "channels": snapshot.connections.iter().map(|(_, d)| d.channels.len()).sum::<usize>(),
+        "connections": snapshot.connection_count,
+        "channels": snapshot.channel_count,
         "job": snapshot.job.as_ref().map(job),
         "node": match &snapshot.node {
             Ok(info) => json!({
@@ -97,7 +118,8 @@ fn status(snapshot: &Snapshot) -> Value {
 fn totals(snapshot: &Snapshot) -> Value {
     let mut value = sum(&snapshot.total);
     value["rejected"] = json!(snapshot.rejected.iter().copied().collect::<BTreeMap<_, _>>());
-    value["blocks"] = json!(snapshot.blocks.len());
+    value["blocks"] = json!(snapshot.block_count);
+    value["workers"] = json!(snapshot.worker_count);
     value
 }
 
@@ -110,14 +132,18 @@ fn sum(sum: &Sum) -> Value {
     })
 }
 
-fn worker(snapshot: &Snapshot, worker: &Worker) -> Value {
+/// `connected`: hashers who have a mining channel now.
+fn workers(workers: &[Worker], connected: &HashSet<Arc<str>>) -> Value {
+    workers.iter().map(|one| worker(one, connected)).collect()
+}
+
+fn worker(worker: &Worker, connected: &HashSet<Arc<str>>) -> Value {
     let mut value = sum(&worker.sum);
-    let channels = snapshot.connections.iter().flat_map(|(_, details)| details.channels.values());
     value["hasher"] = json!(worker.hasher);
     value["worker"] = json!(worker.worker);
     value["rejected"] = json!(worker.rejected);
     value["hash_rate"] = json!(worker.hash_rate);
-    value["hasher_connected"] = json!(channels.into_iter().any(|c| *c.hasher == *worker.hasher));
+    value["hasher_connected"] = json!(connected.contains(&*worker.hasher));
     value
 }
 
@@ -170,7 +196,17 @@ fn provider(address: &str, health: &Health) -> Value {
         "templates": health.templates,
         "last_template_seconds": health.last_template.map(|at| at.elapsed().as_secs()),
         "last_error": health.last_error,
+        "trouble": health.trouble,
+        "known_to_node": match health.standing {
+            Standing::Known => Some(true),
+            Standing::Unjudged => None,
+            Standing::Foreign => Some(false),
+        },
     })
+}
+
+fn connections(connections: &[(Arc<Connection>, Details)]) -> Value {
+    connections.iter().map(|(one, details)| connection(one, details)).collect()
 }
 
 fn connection(connection: &Connection, details: &Details) -> Value {

@@ -8,7 +8,6 @@ use super::snapshot::{Snapshot, difficulty};
 const MAX_WORKERS: usize = 2000;
 
 pub(super) fn metrics(snapshot: &Snapshot) -> Vec<Metric> {
-    let channels: usize = snapshot.connections.iter().map(|(_, details)| details.channels.len()).sum();
     let job_height = snapshot.job.as_ref().map_or(0, |job| job.height);
     let mut metrics = vec![
         Metric::counter("shares_accepted", "Shares in the ledger").sample(&[], snapshot.total.shares),
@@ -19,8 +18,8 @@ pub(super) fn metrics(snapshot: &Snapshot) -> Vec<Metric> {
         Metric::gauge("best_share_difficulty", "Difficulty of the best share ever")
             .sample(&[], difficulty(snapshot.total.best)),
         Metric::gauge("connections", "Connections of miners and proxies")
-            .sample(&[], snapshot.connections.len()),
-        Metric::gauge("mining_channels", "Open mining channels").sample(&[], channels),
+            .sample(&[], snapshot.connection_count),
+        Metric::gauge("mining_channels", "Open mining channels").sample(&[], snapshot.channel_count),
         Metric::gauge("job_height", "Height of the block being mined, 0 without work")
             .sample(&[], job_height),
         Metric::gauge("node_up", "Whether the hub's node can be worked with")

@@ -1,4 +1,5 @@
-//! What the pages show. A snapshot is made when somebody looks, at most once a second.
+//! What the pages show. A snapshot is made when somebody looks, at most once a second, and less
+//! often where there is so much that it takes long.
 //!
 //! Totals come from the ledger, so they are what is committed; rejections from the persisted counters.
 //!
@@ -28,8 +29,10 @@ use crate::miners::connections::Connections;
 use crate::supply::task::Supply;
 use snapshot::Snapshot;
 
-/// How long a snapshot is good for.
+/// How long a snapshot is good for, at least.
 const FRESH: Duration = Duration::from_secs(1);
+/// And so many times as long as it took: whoever looks again and again costs no more than a tenth of a core.
+const REST: u32 = 10;
 /// How often the node is looked at.
 const LOOK: Duration = Duration::from_secs(10);
 
@@ -45,6 +48,7 @@ pub struct Shown {
     counters: Counters,
     started: Instant,
     node: Mutex<Result<NodeInfo, String>>,
+    /// Until when it is good, and what it is.
     last: Mutex<Option<(Instant, Arc<Snapshot>)>>,
 }
 
@@ -92,16 +96,18 @@ impl Shown {
         }
     }
 
-    /// Everything, at most [`FRESH`] old.
+    /// Everything, as of a moment ago.
     fn snapshot(&self) -> Result<Arc<Snapshot>, String> {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((at, snapshot)) = &*last
-            && at.elapsed() < FRESH
+        let begun = Instant::now();
+        if let Some((until, snapshot)) = &*last
+            && begun < *until
         {
             return Ok(Arc::clone(snapshot));
         }
         let snapshot = Arc::new(Snapshot::take(self).map_err(|error| error.to_string())?);
-        *last = Some((Instant::now(), Arc::clone(&snapshot)));
+        let until = Instant::now() + FRESH.max(begun.elapsed() * REST);
+        *last = Some((until, Arc::clone(&snapshot)));
         Ok(snapshot)
     }
 }
@@ -122,9 +128,14 @@ impl Status for Shown {
         if let Some(rows) = api::ledger(&*self.store, path) {
             return rows;
         }
-        match self.snapshot() {
-            Ok(snapshot) => api::answer(&snapshot, path),
-            Err(error) => Some(serde_json::json!({ "error": error })),
+        let broken = |error: String| serde_json::json!({ "error": error });
+        let snapshot = match self.snapshot() {
+            Ok(snapshot) => snapshot,
+            Err(error) => return Some(broken(error)),
+        };
+        match api::page(self, &snapshot, path) {
+            Some(page) => Some(page.unwrap_or_else(|error| broken(error.to_string()))),
+            None => api::answer(self, &snapshot, path),
         }
     }
 
@@ -139,6 +150,6 @@ impl Status for Shown {
         if self.feed.current().active().is_none() {
             return Err("no template provider has sent work yet".into());
         }
-        Ok(())
+        self.supply.trouble().map_or(Ok(()), Err)
     }
 }

@@ -3,9 +3,11 @@
 use service::{Cell, Page, Section};
 use store::{BlockState, StoredBlock};
 
-use super::snapshot::{RATE_MINUTES, Snapshot, difficulty, unix_now};
+use super::snapshot::{MAX_LISTED, RATE_MINUTES, Snapshot, difficulty, unix_now};
 use crate::miners::channel::Channel;
 use crate::miners::connections::Connection;
+use crate::supply::choice::Standing;
+use crate::supply::task::FOREIGN;
 
 /// Rows of each table; the API has more.
 const MAX_ROWS: usize = 200;
@@ -38,8 +40,9 @@ fn now(snapshot: &Snapshot) -> Section {
         .pair("shares accepted", snapshot.total.shares)
         .pair("work, in hashes", snapshot.total.work.to_string())
         .pair("best share, difficulty", number(difficulty(snapshot.total.best)))
-        .pair("blocks found", snapshot.blocks.len())
-        .pair("connections", snapshot.connections.len())
+        .pair("blocks found", snapshot.block_count)
+        .pair("connections", snapshot.connection_count)
+        .pair("mining channels", snapshot.channel_count)
         .pair("running for", duration(snapshot.uptime_seconds))
         .pair("authority public key", snapshot.authority.as_str())
         .pair("blocks pay", snapshot.reward.as_str())
@@ -68,9 +71,14 @@ fn job(snapshot: &Snapshot) -> Section {
 fn providers(snapshot: &Snapshot) -> Section {
     let rows = snapshot.providers.iter().map(|(address, health)| {
         let state = match (health.connected, health.in_use) {
+            (false, _) => Cell::bad(format!("away: {}", health.last_error)),
+            (true, true) if health.standing == Standing::Foreign => {
+                Cell::bad(format!("in use, but {FOREIGN}"))
+            }
+            (true, false) if health.standing == Standing::Foreign => Cell::bad(FOREIGN),
+            (true, _) if !health.trouble.is_empty() => Cell::bad(health.trouble.as_str()),
             (true, true) => Cell::good("in use"),
             (true, false) => Cell::from("connected"),
-            (false, _) => Cell::bad(format!("away: {}", health.last_error)),
         };
         let last = health
             .last_template
@@ -102,7 +110,7 @@ fn workers(snapshot: &Snapshot) -> Section {
         ]
     });
     let header = ["hasher", "worker", "hash rate", "shares", "work", "rejected", "best share", "last share"];
-    Section::table("Workers", header).rows(rows)
+    Section::table("Workers", header).note(part_of(snapshot.worker_count, "workers")).rows(rows)
 }
 
 fn connections(snapshot: &Snapshot) -> Section {
@@ -125,7 +133,8 @@ fn connections(snapshot: &Snapshot) -> Section {
         let channels = details.channels.iter().map(|(id, channel)| (*id, channel));
         channels.map(|(id, channel)| row(connection, &client, id, channel)).collect::<Vec<_>>()
     });
-    Section::table("Mining channels", header).rows(rows.take(MAX_ROWS))
+    let note = part_of(snapshot.channel_count as u64, "connections");
+    Section::table("Mining channels", header).note(note).rows(rows.take(MAX_ROWS))
 }
 
 fn row(connection: &Connection, client: &str, id: u32, channel: &Channel) -> [String; 9] {
@@ -170,6 +179,16 @@ fn state(block: &StoredBlock) -> Cell {
 fn rejections(snapshot: &Snapshot) -> Section {
     let rows = snapshot.rejected.iter().map(|(reason, count)| [(*reason).to_owned(), count.to_string()]);
     Section::table("Rejected shares", ["reason", "shares"]).rows(rows)
+}
+
+/// Where not all `count` rows are shown, and where all are.
+fn part_of(count: u64, path: &str) -> String {
+    if count <= MAX_ROWS as u64 {
+        return String::new();
+    }
+    format!(
+        "{MAX_ROWS} of {count}; /api/v1/{path} has all, {MAX_LISTED} at a time: /api/v1/{path}/2 and so on."
+    )
 }
 
 /// As `12.3 TH/s`.

@@ -1,12 +1,12 @@
 //! Everything that the pages show, at one moment.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::{Arc, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use mining::{Rejection, Work};
 use node::NodeInfo;
-use store::{HeightTotal, LedgerRow, ReadError, StoredBlock, Sum};
+use store::{HeightTotal, ReadError, Recent, StoredBlock, Sum, Total};
 
 use super::Shown;
 use crate::miners::connections::{Connection, Details};
@@ -15,9 +15,7 @@ use crate::supply::task::Health;
 
 /// Hash rates are means over so many minutes.
 pub const RATE_MINUTES: u32 = 10;
-/// Most ledger rows read for hash rates.
-const MAX_ROWS: u32 = 500_000;
-/// Most workers, blocks and heights that are listed.
+/// Most rows of anything that are listed at once; the API has pages of as many.
 pub const MAX_LISTED: u32 = 5000;
 
 /// Every reason for which a share is rejected.
@@ -43,15 +41,28 @@ pub struct Snapshot {
     pub(super) hash_rate: f64,
     /// Reason and count, only those that occurred.
     pub(super) rejected: Vec<(&'static str, u64)>,
+    /// The first of them.
     pub(super) workers: Vec<Worker>,
+    /// How many there are.
+    pub(super) worker_count: u64,
     pub(super) heights: Vec<HeightTotal>,
+    /// The newest of them.
     pub(super) blocks: Vec<StoredBlock>,
+    /// How many there are.
+    pub(super) block_count: u64,
     pub(super) job: Option<JobView>,
     pub(super) providers: Vec<(String, Health)>,
     pub(super) node_url: String,
     pub(super) node: Result<NodeInfo, String>,
     pub(super) store_failing: Option<String>,
+    /// The first of them.
     pub(super) connections: Vec<(Arc<Connection>, Details)>,
+    /// How many there are.
+    pub(super) connection_count: usize,
+    /// How many mining channels there are on all of them.
+    pub(super) channel_count: usize,
+    /// Hashes per second of each (hasher, worker) that brought something in lately.
+    pub(super) rates: HashMap<(String, String), f64>,
 }
 
 /// One worker.
@@ -81,40 +92,59 @@ pub(super) struct JobView {
 
 impl Snapshot {
     pub(super) fn take(shown: &Shown) -> Result<Self, ReadError> {
-        let totals = shown.store.totals()?;
+        let store = &shown.store;
         let now = unix_now();
-        let rows = shown.store.ledger((now / 60).saturating_sub(RATE_MINUTES), None, MAX_ROWS)?;
-        let rates = rates(&rows, now);
-        let total = totals.iter().map(|t| t.sum).fold(Sum::default(), add);
-        let workers: Vec<Worker> = totals
-            .into_iter()
-            .take(MAX_LISTED as usize)
-            .map(|total| {
-                let labels = [("hasher", total.hasher.as_str()), ("worker", total.worker.as_str())];
-                let rejected = shown.counters.counter("worker_shares_rejected", &labels).value();
-                let key = (total.hasher.as_str(), total.worker.as_str());
-                let hash_rate = rates.get(&key).copied().unwrap_or(0.0);
-                Worker { sum: total.sum, hash_rate, rejected, hasher: total.hasher, worker: total.worker }
-            })
-            .collect();
+        let minute = now / 60;
+        let rates = rates(store.recent(minute.saturating_sub(RATE_MINUTES), minute)?, now);
+        let connections = shown.connections.all();
+        let (connection_count, channel_count) =
+            (connections.len(), connections.iter().map(|connection| connection.channels()).sum());
         Ok(Self {
             authority: shown.authority.to_string(),
             reward: shown.supply.reward(),
             uptime_seconds: shown.started.elapsed().as_secs(),
-            total,
+            total: store.whole()?,
             hash_rate: rates.values().sum(),
             rejected: rejected(shown),
-            workers,
-            heights: shown.store.heights(MAX_LISTED)?,
-            blocks: shown.store.blocks(MAX_LISTED)?,
+            workers: workers(shown, &rates, 0)?,
+            worker_count: store.workers()?,
+            heights: store.heights(MAX_LISTED)?,
+            blocks: store.blocks(MAX_LISTED)?,
+            block_count: store.block_count()?,
             job: JobView::of(shown),
             providers: shown.supply.providers(),
             node_url: shown.node_url.clone(),
             node: shown.node.lock().unwrap_or_else(PoisonError::into_inner).clone(),
-            store_failing: shown.store.committed().failing(),
-            connections: shown.connections.all().into_iter().map(|c| (Arc::clone(&c), c.details())).collect(),
+            store_failing: store.committed().failing(),
+            connections: described(connections.into_iter().take(MAX_LISTED as usize)),
+            connection_count,
+            channel_count,
+            rates,
         })
     }
+}
+
+/// The workers after the first `skip`, as many as are listed at once.
+pub(super) fn workers(
+    shown: &Shown,
+    rates: &HashMap<(String, String), f64>,
+    skip: u32,
+) -> Result<Vec<Worker>, ReadError> {
+    let listed = |total: Total| {
+        let labels = [("hasher", total.hasher.as_str()), ("worker", total.worker.as_str())];
+        let rejected = shown.counters.counter("worker_shares_rejected", &labels).value();
+        let (sum, key) = (total.sum, (total.hasher, total.worker));
+        let hash_rate = rates.get(&key).copied().unwrap_or(0.0);
+        Worker { sum, hash_rate, rejected, hasher: key.0, worker: key.1 }
+    };
+    Ok(shown.store.some_totals(skip, MAX_LISTED)?.into_iter().map(listed).collect())
+}
+
+/// Connections with what is known of them now.
+pub(super) fn described(
+    connections: impl Iterator<Item = Arc<Connection>>,
+) -> Vec<(Arc<Connection>, Details)> {
+    connections.map(|connection| (Arc::clone(&connection), connection.details())).collect()
 }
 
 impl JobView {
@@ -148,28 +178,14 @@ fn rejected(shown: &Shown) -> Vec<(&'static str, u64)> {
 }
 
 /// Hashes per second of each worker, over the time since the first of its rows at most [`RATE_MINUTES`] ago.
-fn rates(rows: &[LedgerRow], now: u32) -> HashMap<(&str, &str), f64> {
-    let mut works: BTreeMap<(&str, &str), (u32, u128)> = BTreeMap::new();
-    for row in rows {
-        let entry = works.entry((&row.hasher, &row.worker)).or_insert((row.minute, 0));
-        entry.1 = entry.1.saturating_add(row.sum.work);
-    }
-    works.into_iter().map(|(key, (first, work))| (key, rate(first, work, now))).collect()
+fn rates(recent: Vec<Recent>, now: u32) -> HashMap<(String, String), f64> {
+    recent.into_iter().map(|r| ((r.hasher, r.worker), rate(r.first_minute, r.work, now))).collect()
 }
 
 #[allow(clippy::cast_precision_loss)] // an estimate, for display
 fn rate(first_minute: u32, work: u128, now: u32) -> f64 {
     let seconds = now.saturating_sub(first_minute.saturating_mul(60)).max(1);
     work as f64 / f64::from(seconds)
-}
-
-fn add(one: Sum, other: Sum) -> Sum {
-    Sum {
-        shares: one.shares.saturating_add(other.shares),
-        work: one.work.saturating_add(other.work),
-        best: one.best.max(other.best),
-        last_share: one.last_share.max(other.last_share),
-    }
 }
 
 /// Difficulty of so much work, for display.
@@ -186,21 +202,20 @@ pub(super) fn unix_now() -> u32 {
 mod tests {
     use super::*;
 
-    fn row(minute: u32, worker: &str, work: u128) -> LedgerRow {
-        let sum = Sum { shares: 1, work, ..Sum::default() };
-        LedgerRow { minute, height: 1, hasher: "h".into(), worker: worker.into(), sum }
+    fn recent(first_minute: u32, worker: &str, work: u128) -> Recent {
+        Recent { hasher: "h".into(), worker: worker.into(), first_minute, work }
     }
 
     #[test]
     fn a_rate_is_a_mean_since_the_workers_first_row() {
-        let rows = [row(100, "a", 6000), row(101, "b", 600), row(102, "a", 6000)];
-        let rates = rates(&rows, 102 * 60);
-        assert!((rates[&("h", "a")] - 100.0).abs() < 1e-9);
-        assert!((rates[&("h", "b")] - 10.0).abs() < 1e-9);
+        let rates = rates(vec![recent(100, "a", 12_000), recent(101, "b", 600)], 102 * 60);
+        let rate = |worker: &str| rates[&("h".to_owned(), worker.to_owned())];
+        assert!((rate("a") - 100.0).abs() < 1e-9);
+        assert!((rate("b") - 10.0).abs() < 1e-9);
     }
 
     #[test]
     fn a_first_share_in_this_very_second_is_no_division_by_zero() {
-        assert!(rates(&[row(100, "a", 60)], 6000)[&("h", "a")].is_finite());
+        assert!(rate(100, 60, 6000).is_finite());
     }
 }

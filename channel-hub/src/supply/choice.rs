@@ -1,5 +1,8 @@
 //! Which template provider is used: the first in the operator's order that works and is not behind.
 //!
+//! Heights compare on one chain only, and the protocol does not say which chain a template is for. So a provider on whose
+//! blocks the hub's own node can tell something comes before one of which it cannot, whatever the heights.
+//!
 //! Nothing that miners do waits for this: until another provider is chosen they keep their jobs.
 
 use std::time::{Duration, Instant};
@@ -9,9 +12,23 @@ pub const GRACE: Duration = Duration::from_secs(3);
 /// How long an earlier provider must have worked before it is returned to.
 pub const STEADY: Duration = Duration::from_secs(10);
 
+/// What the hub's own node thinks of a provider, best first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Standing {
+    /// It has a block that the provider built on.
+    Known,
+    /// It did not say yet, or is away.
+    #[default]
+    Unjudged,
+    /// It is up to date, and has none.
+    Foreign,
+}
+
 /// What a choice is made from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Candidate {
+    /// What the hub's node thinks of it.
+    pub standing: Standing,
     /// Height of the block its newest template in force is for.
     pub height: u32,
     /// Since when it has a template in force without a break.
@@ -22,8 +39,10 @@ pub struct Candidate {
 #[derive(Debug, Default)]
 pub struct Choice {
     in_use: Option<usize>,
-    /// Greatest height that any provider ever had a template for, and when that was first seen.
+    /// Greatest height that any provider of the best standing had a template for, and when that was first seen.
     highest: Option<(u32, Instant)>,
+    /// The best standing.
+    standing: Option<Standing>,
 }
 
 impl Choice {
@@ -35,6 +54,11 @@ impl Choice {
     /// Decides anew; `candidates` in the operator's order, `None` for one that does not work. True: another one
     /// is in use than before.
     pub fn decide(&mut self, now: Instant, candidates: &[Option<Candidate>]) -> bool {
+        let best = best_standing(candidates);
+        if self.standing != best {
+            (self.standing, self.highest) = (best, None);
+        }
+        let candidates = &of_standing(candidates, best);
         self.see(now, candidates);
         let chosen = self.choose(now, candidates);
         let changed = chosen.is_some() && chosen != self.in_use;
@@ -44,6 +68,7 @@ impl Choice {
 
     /// When time alone may change the decision.
     pub fn poll_timeout(&self, now: Instant, candidates: &[Option<Candidate>]) -> Option<Instant> {
+        let candidates = of_standing(candidates, self.standing);
         let grace = self.highest.map(|(_, since)| since + GRACE);
         let steady = candidates.iter().flatten().map(|c| c.since + STEADY);
         steady.chain(grace).filter(|at| *at > now).min()
@@ -75,78 +100,14 @@ impl Choice {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn after(start: Instant, seconds: u64) -> Instant {
-        start + Duration::from_secs(seconds)
-    }
-
-    fn at(height: u32, since: Instant) -> Option<Candidate> {
-        Some(Candidate { height, since })
-    }
-
-    #[test]
-    fn the_first_that_works_is_used() {
-        let start = Instant::now();
-        let mut choice = Choice::default();
-        assert!(!choice.decide(start, &[None, None]));
-        assert!(choice.decide(start, &[None, at(5, start)]));
-        assert_eq!(choice.in_use(), Some(1));
-    }
-
-    #[test]
-    fn the_first_is_returned_to_once_it_is_steady() {
-        let start = Instant::now();
-        let mut choice = Choice::default();
-        choice.decide(start, &[None, at(5, start)]);
-        let both = [at(5, after(start, 60)), at(5, start)];
-        assert!(!choice.decide(after(start, 61), &both));
-        assert_eq!(choice.poll_timeout(after(start, 61), &both), Some(after(start, 70)));
-        assert!(choice.decide(after(start, 70), &both));
-        assert_eq!(choice.in_use(), Some(0));
-    }
-
-    #[test]
-    fn a_provider_that_stays_behind_is_left_and_one_that_is_a_moment_late_is_not() {
-        let start = Instant::now();
-        let mut choice = Choice::default();
-        choice.decide(start, &[at(5, start), at(5, start)]);
-        let behind = [at(5, start), at(6, start)];
-        assert!(!choice.decide(after(start, 100), &behind));
-        assert_eq!(choice.in_use(), Some(0));
-        assert!(choice.decide(after(start, 103), &behind));
-        assert_eq!(choice.in_use(), Some(1));
-    }
-
-    #[test]
-    fn when_the_one_in_use_goes_the_next_level_one_takes_over_at_once() {
-        let start = Instant::now();
-        let mut choice = Choice::default();
-        choice.decide(start, &[at(5, start), at(4, start), at(5, start)]);
-        assert!(choice.decide(after(start, 50), &[None, at(4, start), at(5, start)]));
-        assert_eq!(choice.in_use(), Some(2));
-    }
-
-    #[test]
-    fn miners_are_not_taken_back_to_an_older_block_unless_nobody_else_is_left() {
-        let start = Instant::now();
-        let mut choice = Choice::default();
-        choice.decide(start, &[at(5, start), at(4, start)]);
-        let left = [None, at(4, start)];
-        assert!(!choice.decide(after(start, 1), &left));
-        assert_eq!(choice.in_use(), None);
-        assert!(choice.decide(after(start, 3), &left));
-        assert_eq!(choice.in_use(), Some(1));
-    }
-
-    #[test]
-    fn a_provider_that_comes_back_is_a_change_even_if_it_is_the_same() {
-        let start = Instant::now();
-        let mut choice = Choice::default();
-        choice.decide(start, &[at(5, start)]);
-        choice.decide(after(start, 1), &[None]);
-        assert!(choice.decide(after(start, 2), &[at(5, after(start, 2))]));
-    }
+fn best_standing(candidates: &[Option<Candidate>]) -> Option<Standing> {
+    candidates.iter().flatten().map(|candidate| candidate.standing).min()
 }
+
+/// Those of this standing; in the others' places none.
+fn of_standing(candidates: &[Option<Candidate>], standing: Option<Standing>) -> Vec<Option<Candidate>> {
+    candidates.iter().map(|one| one.filter(|candidate| Some(candidate.standing) == standing)).collect()
+}
+
+#[cfg(test)]
+mod tests;

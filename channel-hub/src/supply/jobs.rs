@@ -12,7 +12,7 @@ use mining::job::{FIRST_SESSION_JOB_ID, JobError, Recipe};
 use mining::{CoinbaseTag, Job, Tip, WorkUpdate};
 use stratum_core::template_distribution_sv2::{NewTemplateOwned, SetNewPrevHashOwned};
 
-use super::choice::{Candidate, Choice};
+use super::choice::{Candidate, Choice, Standing};
 use crate::reward::Reward;
 
 /// Most future jobs of one provider.
@@ -37,6 +37,8 @@ pub struct Jobs {
     next_id: u32,
     sources: Vec<Source>,
     choice: Choice,
+    /// Whether miners ever had work: then the next provider's may be what they had.
+    published: bool,
 }
 
 /// One provider's work.
@@ -45,15 +47,19 @@ struct Source {
     /// Number of its present connection; templates of an earlier one are not its own.
     connection: Option<u16>,
     future: VecDeque<Arc<Job>>,
-    active: Option<(Arc<Job>, Arc<Tip>)>,
+    /// The block that it builds on.
+    tip: Option<Arc<Tip>>,
+    /// Its newest job on that block; none if no template of it made one.
+    active: Option<Arc<Job>>,
     since: Option<Instant>,
+    standing: Standing,
 }
 
 impl Jobs {
     /// Nothing known yet of `providers` providers.
     pub fn new(providers: usize, reward: Reward, tag: CoinbaseTag) -> Self {
         let sources = (0..providers).map(|_| Source::default()).collect();
-        Self { reward, tag, next_id: 1, sources, choice: Choice::default() }
+        Self { reward, tag, next_id: 1, sources, choice: Choice::default(), published: false }
     }
 
     /// Index of the provider in use.
@@ -63,18 +69,37 @@ impl Jobs {
 
     /// Height of the block that a provider's templates in force are for.
     pub fn height(&self, provider: usize) -> Option<u32> {
-        self.sources.get(provider)?.active.as_ref().map(|(job, _)| job.height())
+        self.sources.get(provider)?.active.as_ref().map(|job| job.height())
     }
 
     /// A provider is connected; `connection` numbers its connections.
     pub fn up(&mut self, provider: usize, connection: u16) {
-        self.sources[provider] = Source { connection: Some(connection), ..Source::default() };
+        self.reset(provider, Some(connection));
     }
 
     /// A provider's connection is gone.
     pub fn down(&mut self, now: Instant, provider: usize) -> Vec<Outcome> {
-        self.sources[provider] = Source::default();
+        self.reset(provider, None);
         self.decide(now)
+    }
+
+    /// What the hub's node thinks of a provider. Once known it stays known: it does not change its network.
+    pub fn judged(&mut self, now: Instant, provider: usize, standing: Standing) -> Vec<Outcome> {
+        let source = &mut self.sources[provider];
+        if source.standing != Standing::Known {
+            source.standing = standing;
+        }
+        self.decide(now)
+    }
+
+    /// What the hub's node thinks of a provider, as far as is known.
+    pub fn standing(&self, provider: usize) -> Standing {
+        self.sources[provider].standing
+    }
+
+    fn reset(&mut self, provider: usize, connection: Option<u16>) {
+        let source = &mut self.sources[provider];
+        *source = Source { connection, standing: source.standing, ..Source::default() };
     }
 
     /// A provider said something.
@@ -83,7 +108,7 @@ impl Jobs {
     /// The template makes no job; all else stays as it was.
     pub fn handle(&mut self, now: Instant, provider: usize, event: &Event) -> Result<Vec<Outcome>, JobError> {
         match event {
-            Event::Template(template) => self.template(provider, template),
+            Event::Template(template) => self.template(now, provider, template),
             Event::PrevHash(prev_hash) => Ok(self.prev_hash(now, provider, prev_hash)),
             Event::TransactionData { .. } | Event::TransactionDataRefused { .. } => Ok(Vec::new()),
         }
@@ -99,18 +124,26 @@ impl Jobs {
         self.choice.poll_timeout(now, &self.candidates())
     }
 
-    fn template(&mut self, provider: usize, template: &NewTemplateOwned) -> Result<Vec<Outcome>, JobError> {
+    fn template(
+        &mut self,
+        now: Instant,
+        provider: usize,
+        template: &NewTemplateOwned,
+    ) -> Result<Vec<Outcome>, JobError> {
         let Some(connection) = self.sources[provider].connection else { return Ok(Vec::new()) };
-        let active = self.sources[provider].active.as_ref();
-        let tip = active.filter(|_| !template.future_template).map(|(_, tip)| Arc::clone(tip));
+        let tip = self.sources[provider].tip.clone().filter(|_| !template.future_template);
         let outputs = self.reward.outputs(template.coinbase_tx_value_remaining);
         let recipe = Recipe { outputs: &outputs, tag: &self.tag, version_rolling: true };
         let job = Arc::new(Job::new(self.next_id, connection, template, &recipe, tip.clone())?);
         self.count_id();
         let source = &mut self.sources[provider];
+        let was_idle = tip.is_some() && source.active.is_none();
         match tip {
-            Some(tip) => source.active = Some((Arc::clone(&job), tip)),
+            Some(_) => source.activate(now, Arc::clone(&job)),
             None => source.keep_future(Arc::clone(&job)),
+        }
+        if was_idle {
+            return Ok(self.decide(now));
         }
         if self.choice.in_use() != Some(provider) {
             return Ok(Vec::new());
@@ -118,18 +151,21 @@ impl Jobs {
         Ok(vec![Outcome::Publish(WorkUpdate::Job(Arc::clone(&job))), Outcome::Fetch(job)])
     }
 
+    /// A block that no template came for, or none that makes a job, ends this provider's use until one does: what it had
+    /// is worth nothing any more, and another provider may have better.
     fn prev_hash(&mut self, now: Instant, provider: usize, message: &SetNewPrevHashOwned) -> Vec<Outcome> {
         let in_use = self.choice.in_use() == Some(provider);
         let source = &mut self.sources[provider];
-        let Some(job) = source.future.iter().find(|job| job.template().id == message.template_id).cloned()
-        else {
-            return Vec::new();
-        };
         let Ok(prev_hash) = message.prev_hash.as_bytes().try_into() else { return Vec::new() };
         let tip = Arc::new(Tip::new(prev_hash, message.n_bits, message.header_timestamp, now));
+        let job = source.future.iter().find(|job| job.template().id == message.template_id).cloned();
         source.future.clear();
-        source.active = Some((Arc::clone(&job), Arc::clone(&tip)));
-        source.since.get_or_insert(now);
+        source.tip = Some(Arc::clone(&tip));
+        let Some(job) = job else {
+            (source.active, source.since) = (None, None);
+            return self.decide(now);
+        };
+        source.activate(now, Arc::clone(&job));
         let mut outcomes = Vec::new();
         if in_use {
             outcomes.push(Outcome::Publish(WorkUpdate::Tip { tip, job_id: job.id() }));
@@ -145,22 +181,21 @@ impl Jobs {
             return Vec::new();
         }
         let Some(provider) = self.choice.in_use() else { return Vec::new() };
-        self.refresh(now, provider);
+        if std::mem::replace(&mut self.published, true) {
+            self.refresh(now, provider);
+        }
         let mut outcomes = vec![Outcome::Switched(provider)];
         outcomes.extend(self.sources[provider].publish_all());
         outcomes
     }
 
     /// Two providers at one node have the same templates. So that miners do not search again what they have searched
-    /// on the other one's job, a job that is not new begins at a later time, and under an id of its own.
+    /// on the other one's job, a job that is taken over begins at a later time, and under an id of its own.
     fn refresh(&mut self, now: Instant, provider: usize) {
-        let Some((job, tip)) = &self.sources[provider].active else { return };
-        if tip.ntime_at(now) == tip.min_ntime() {
-            return;
-        }
+        let Source { active: Some(job), tip: Some(tip), .. } = &self.sources[provider] else { return };
         let tip = Arc::new(tip.moved_on(now));
         let job = Arc::new(job.again(self.next_id, Arc::clone(&tip)));
-        self.sources[provider].active = Some((job, tip));
+        (self.sources[provider].active, self.sources[provider].tip) = (Some(job), Some(tip));
         self.count_id();
     }
 
@@ -181,13 +216,18 @@ impl Source {
         self.future.push_back(job);
     }
 
+    fn activate(&mut self, now: Instant, job: Arc<Job>) {
+        self.active = Some(job);
+        self.since.get_or_insert(now);
+    }
+
     fn candidate(&self) -> Option<Candidate> {
-        let (job, _) = self.active.as_ref()?;
-        Some(Candidate { height: job.height(), since: self.since? })
+        let job = self.active.as_ref()?;
+        Some(Candidate { standing: self.standing, height: job.height(), since: self.since? })
     }
 
     fn publish_all(&self) -> Vec<Outcome> {
-        let Some((job, tip)) = &self.active else { return Vec::new() };
+        let Self { active: Some(job), tip: Some(tip), .. } = self else { return Vec::new() };
         let mut outcomes = vec![Outcome::Publish(WorkUpdate::Job(Arc::clone(job)))];
         if job.tip().is_none() {
             let tip = Arc::clone(tip);
@@ -203,171 +243,4 @@ impl Source {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests {
-    use super::super::choice::STEADY;
-    use super::*;
-    use bitcoin::hashes::Hash as _;
-    use bitcoin::{Amount, BlockHash, CompactTarget, Network};
-    use distribution::{BlockTemplate, Client, Coinbase, Constraints, Parts, Retention, Server};
-
-    const ADDRESS: &str = "tb1qcpmga8eqxzwz4nmnew6v6xkapggs3sqzt6w66u";
-
-    /// A template provider without sockets: both ends of its protocol.
-    struct Pair {
-        server: Server,
-        client: Client,
-        next_id: u64,
-    }
-
-    impl Pair {
-        fn new() -> Self {
-            let mut pair =
-                Self { server: Server::new(Retention::default(), None), client: Client::new(), next_id: 0 };
-            pair.client.constraints(Constraints::default()).unwrap();
-            let mut frame = pair.client.poll_send().unwrap().received();
-            pair.server.handle(Instant::now(), &mut frame).unwrap();
-            pair
-        }
-
-        /// What the hub hears when a template for `height` is published.
-        fn publish(&mut self, height: u32) -> Vec<Event> {
-            self.next_id += 1 << 16;
-            let template = Arc::new(BlockTemplate::new(self.next_id, parts(height)));
-            self.server.publish(Instant::now(), template).unwrap();
-            while let Some(frame) = self.server.poll_send().unwrap() {
-                self.client.handle(&mut frame.received()).unwrap();
-            }
-            std::iter::from_fn(|| self.client.poll_event()).collect()
-        }
-    }
-
-    fn parts(height: u32) -> Parts {
-        Parts {
-            version: bitcoin::block::Version::TWO,
-            prev_hash: BlockHash::from_byte_array([u8::try_from(height).unwrap(); 32]),
-            height,
-            bits: CompactTarget::from_consensus(0x207f_ffff),
-            time: 1_700_000_000,
-            coinbase: Coinbase::at(height, Amount::from_sat(5_000_000_000), None),
-            transactions: vec![],
-            weight_limit: 4_000_000,
-            sigop_limit: 80_000,
-        }
-    }
-
-    struct World {
-        jobs: Jobs,
-        pairs: [Pair; 2],
-        now: Instant,
-    }
-
-    impl World {
-        fn new() -> Self {
-            let reward = Reward::parse(ADDRESS, Network::Signet).unwrap();
-            let mut jobs = Jobs::new(2, reward, CoinbaseTag::default());
-            jobs.up(0, 0);
-            jobs.up(1, 1);
-            Self { jobs, pairs: [Pair::new(), Pair::new()], now: Instant::now() }
-        }
-
-        /// What sessions get when this provider publishes a template: `J<height>`, `F<height>` for a future job,
-        /// `T<height>` for a tip.
-        fn publish(&mut self, provider: usize, height: u32) -> Vec<String> {
-            let events = self.pairs[provider].publish(height);
-            let mut seen = Vec::new();
-            for event in events {
-                seen.extend(shown(self.jobs.handle(self.now, provider, &event).unwrap()));
-            }
-            seen
-        }
-    }
-
-    fn shown(outcomes: Vec<Outcome>) -> Vec<String> {
-        let shown = |outcome| match outcome {
-            Outcome::Publish(WorkUpdate::Job(job)) if job.tip().is_none() => {
-                Some(format!("F{}", job.height()))
-            }
-            Outcome::Publish(WorkUpdate::Job(job)) => Some(format!("J{}", job.height())),
-            Outcome::Publish(WorkUpdate::Tip { tip, .. }) => Some(format!("T{}", tip.prev_hash()[0])),
-            Outcome::Switched(provider) => Some(format!("use {provider}")),
-            Outcome::Fetch(_) => None,
-        };
-        outcomes.into_iter().filter_map(shown).collect()
-    }
-
-    #[test]
-    fn the_first_template_is_published_with_its_tip_and_the_next_one_under_it_as_a_job() {
-        let mut world = World::new();
-        assert_eq!(world.publish(0, 5), ["use 0", "F5", "T5"]);
-        assert_eq!(world.publish(0, 5), ["J5"]);
-        assert_eq!(world.publish(0, 6), ["F6", "T6"]);
-    }
-
-    #[test]
-    fn what_a_provider_says_that_is_not_in_use_reaches_no_session() {
-        let mut world = World::new();
-        world.publish(0, 5);
-        assert!(world.publish(1, 5).is_empty());
-        assert!(world.publish(1, 5).is_empty());
-        assert_eq!(world.jobs.height(1), Some(5));
-    }
-
-    #[test]
-    fn the_next_provider_takes_over_with_what_it_sent_before() {
-        let mut world = World::new();
-        world.publish(0, 5);
-        world.publish(1, 5);
-        world.publish(1, 5);
-        let outcomes = world.jobs.down(world.now, 0);
-        assert!(outcomes.iter().any(|outcome| matches!(outcome, Outcome::Fetch(_))));
-        assert_eq!(shown(outcomes), ["use 1", "J5"]);
-        assert_eq!(world.publish(1, 6), ["F6", "T6"]);
-    }
-
-    #[test]
-    fn a_job_that_is_taken_over_begins_at_a_later_time_under_an_id_of_its_own() {
-        let mut world = World::new();
-        world.publish(0, 5);
-        world.publish(1, 5);
-        world.now += std::time::Duration::from_secs(7);
-        let outcomes = world.jobs.down(world.now, 0);
-        let job = outcomes.iter().find_map(|outcome| match outcome {
-            Outcome::Publish(WorkUpdate::Job(job)) => Some(Arc::clone(job)),
-            _ => None,
-        });
-        let job = job.unwrap();
-        assert_eq!(job.id(), 3);
-        assert!(job.tip().unwrap().min_ntime() >= 1_700_000_007);
-    }
-
-    #[test]
-    fn the_first_provider_is_returned_to_when_it_has_been_back_for_a_while() {
-        let mut world = World::new();
-        world.publish(0, 5);
-        world.publish(1, 5);
-        world.jobs.down(world.now, 0);
-        world.pairs[0] = Pair::new();
-        world.jobs.up(0, 16);
-        assert!(world.publish(0, 5).is_empty());
-        world.now = world.jobs.poll_timeout(world.now).unwrap();
-        while world.jobs.in_use() == Some(1) {
-            world.now += STEADY;
-            let outcomes = world.jobs.handle_timeout(world.now);
-            if !outcomes.is_empty() {
-                assert_eq!(shown(outcomes), ["use 0", "J5"]);
-            }
-        }
-        assert_eq!(world.jobs.in_use(), Some(0));
-    }
-
-    #[test]
-    fn job_ids_are_never_zero_and_never_a_sessions_own() {
-        let mut world = World::new();
-        world.publish(0, 5);
-        world.jobs.next_id = FIRST_SESSION_JOB_ID - 1;
-        assert_eq!(world.publish(0, 5), ["J5"]);
-        assert_eq!(world.jobs.next_id, 1);
-        assert_eq!(world.publish(0, 5), ["J5"]);
-    }
-}
+mod tests;

@@ -3,16 +3,21 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use bitcoin::Network;
+use bitcoin::hashes::Hash as _;
+use bitcoin::{BlockHash, Network};
 use distribution::Constraints;
 use distribution::client::Event;
 use mining::{Job, TemplateId};
+use node::Node;
 use stratum_core::template_distribution_sv2::SubmitSolutionOwned;
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::choice::Standing;
 use super::jobs::{Jobs, Outcome};
+use super::judge::judge;
 use super::provider::{Command, MAX_COMMANDS, Provider, Report};
 use super::shelf::Shelf;
 use crate::config::Config;
@@ -20,6 +25,9 @@ use crate::feed::Feed;
 
 /// Reports that may wait for the centre; a provider that says more has to wait.
 const MAX_REPORTS: usize = 256;
+
+/// What it means that the node knows nothing of a provider's blocks.
+pub const FOREIGN: &str = "builds on a block that the hub's node does not know: it is on another network, or the hub's node is cut off";
 
 /// What others see of the supply and ask of it.
 #[derive(Debug)]
@@ -55,12 +63,17 @@ pub struct Health {
     pub templates: u64,
     /// Why the last connection ended or none came about.
     pub last_error: String,
+    /// Why its newest block or template is of no use; empty if it is.
+    pub trouble: String,
+    /// What the hub's node thinks of it.
+    pub standing: Standing,
 }
 
 impl Supply {
-    /// Starts the providers' tasks and the centre's.
+    /// Starts the providers' tasks and the centre's. `node` is asked whether it knows the providers' blocks.
     pub fn start(
         config: &Config,
+        node: Node,
         feed: Arc<Feed>,
         tasks: &TaskTracker,
         shutdown: &CancellationToken,
@@ -90,7 +103,8 @@ impl Supply {
             reward: config.reward.clone(),
         });
         let jobs = Jobs::new(config.providers.len(), config.reward.clone(), config.tag.clone());
-        let centre = Centre { supply: Arc::clone(&supply), jobs, feed };
+        let judges = (0..config.providers.len()).map(|_| None).collect();
+        let centre = Centre { supply: Arc::clone(&supply), jobs, feed, node, judges };
         let shutdown = shutdown.clone();
         tasks.spawn(async move {
             tokio::select! {
@@ -123,6 +137,22 @@ impl Supply {
         known.lock().connected && known.commands.try_send(command).is_ok()
     }
 
+    /// Why the provider in use should not be, if it should not; or why there is none.
+    pub fn trouble(&self) -> Option<String> {
+        let mut idle = None;
+        for known in &self.providers {
+            let health = known.lock();
+            if health.in_use {
+                let foreign = health.standing == Standing::Foreign;
+                return foreign.then(|| format!("template provider {}: {FOREIGN}", known.address));
+            }
+            if !health.trouble.is_empty() {
+                idle = Some(format!("template provider {}: {}", known.address, health.trouble));
+            }
+        }
+        idle
+    }
+
     fn fetch(&self, provider: usize, job: &Job) {
         let template = job.template();
         if !self.shelf.put(template, provider) {
@@ -146,21 +176,61 @@ struct Centre {
     supply: Arc<Supply>,
     jobs: Jobs,
     feed: Arc<Feed>,
+    node: Node,
+    /// For each provider, whoever asks the node about it.
+    judges: Vec<Option<AbortOnDrop>>,
+}
+
+/// A task that ends with its owner.
+struct AbortOnDrop(JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 impl Centre {
     async fn run(mut self, mut reports: mpsc::Receiver<(usize, u16, Report)>) {
+        let (verdict_sender, mut verdicts) = mpsc::channel(MAX_REPORTS);
         loop {
             let due = self.jobs.poll_timeout(Instant::now());
             let outcomes = tokio::select! {
                 report = reports.recv() => match report {
-                    Some((provider, connection, report)) => self.take(provider, connection, report),
+                    Some((provider, connection, report)) => {
+                        self.look_into(provider, &report, &verdict_sender);
+                        self.take(provider, connection, report)
+                    }
                     None => return,
                 },
+                Some((provider, standing)) = verdicts.recv() => self.judged(provider, standing),
                 () = sleep_until(due) => self.jobs.handle_timeout(Instant::now()),
             };
             self.carry_out(outcomes);
+            self.show_in_use();
         }
+    }
+
+    /// Has the node asked about the block that a provider builds on now, unless it has known one of it.
+    fn look_into(&mut self, provider: usize, report: &Report, verdicts: &mpsc::Sender<(usize, Standing)>) {
+        let Report::Said(Event::PrevHash(message)) = report else { return };
+        if self.jobs.standing(provider) == Standing::Known {
+            return;
+        }
+        let Ok(prev_hash) = BlockHash::from_slice(message.prev_hash.as_bytes()) else { return };
+        let judge = judge(self.node.clone(), provider, prev_hash, verdicts.clone());
+        self.judges[provider] = Some(AbortOnDrop(tokio::spawn(judge)));
+    }
+
+    fn judged(&mut self, provider: usize, standing: Standing) -> Vec<Outcome> {
+        let outcomes = self.jobs.judged(Instant::now(), provider, standing);
+        let standing = self.jobs.standing(provider);
+        let before = std::mem::replace(&mut self.health(provider).standing, standing);
+        if standing != before && standing == Standing::Foreign {
+            let provider = self.supply.address(provider);
+            tracing::error!(provider, "{FOREIGN}; any other template provider comes before it");
+        }
+        outcomes
     }
 
     fn take(&mut self, provider: usize, connection: u16, report: Report) -> Vec<Outcome> {
@@ -183,8 +253,8 @@ impl Centre {
             tracing::warn!(provider = self.supply.address(provider), %reason, "template provider is away; trying again");
         }
         health.connected = false;
-        health.in_use = false;
         health.height = None;
+        health.trouble.clear();
         health.last_error = reason;
         drop(health);
         self.jobs.down(Instant::now(), provider)
@@ -193,6 +263,7 @@ impl Centre {
     fn said(&mut self, provider: usize, connection: u16, event: Event) -> Vec<Outcome> {
         let outcomes = self.jobs.handle(Instant::now(), provider, &event).unwrap_or_else(|error| {
             tracing::error!(provider = self.supply.address(provider), %error, "a template makes no job");
+            self.health(provider).trouble = format!("a template makes no job: {error}");
             Vec::new()
         });
         let template = |id| TemplateId { provider: connection, id };
@@ -202,8 +273,10 @@ impl Centre {
                 health.last_template = Some(Instant::now());
                 health.template_id = Some(t.template_id);
                 health.templates += 1;
+                drop(health);
+                self.show_height(provider);
             }
-            Event::PrevHash(_) => self.health(provider).height = self.jobs.height(provider),
+            Event::PrevHash(_) => self.show_height(provider),
             Event::TransactionData { template_id, transactions } => {
                 self.supply.shelf.fill(template(template_id), Some(transactions));
             }
@@ -215,6 +288,15 @@ impl Centre {
         outcomes
     }
 
+    fn show_height(&self, provider: usize) {
+        let height = self.jobs.height(provider);
+        let mut health = self.health(provider);
+        health.height = height;
+        if height.is_some() {
+            health.trouble.clear();
+        }
+    }
+
     fn carry_out(&self, outcomes: Vec<Outcome>) {
         for outcome in outcomes {
             match outcome {
@@ -224,15 +306,18 @@ impl Centre {
                         self.supply.fetch(provider, &job);
                     }
                 }
-                Outcome::Switched(provider) => self.switched(provider),
+                Outcome::Switched(provider) => {
+                    let provider = self.supply.address(provider);
+                    tracing::info!(provider, "mining on this template provider's templates");
+                }
             }
         }
     }
 
-    fn switched(&self, to: usize) {
-        tracing::info!(provider = self.supply.address(to), "mining on this template provider's templates");
+    fn show_in_use(&self) {
+        let in_use = self.jobs.in_use();
         for (index, known) in self.supply.providers.iter().enumerate() {
-            known.lock().in_use = index == to;
+            known.lock().in_use = Some(index) == in_use;
         }
     }
 

@@ -22,15 +22,7 @@ pub(crate) struct Miner {
 
 impl Miner {
     pub(crate) async fn connect(hub: &RunningHub) -> Result<Self, LinkError> {
-        let client = Client {
-            authority: Some(hub.authority),
-            protocol: Protocol::MiningProtocol,
-            flags: 0,
-            device: Device { vendor: "test".into(), firmware: "1.0".into(), ..Device::default() },
-            extensions: vec![2],
-            limits: Limits::default(),
-        };
-        let link = Link::connect(&hub.address, &client).await?;
+        let link = connect(hub).await?;
         let session = Session::new(link.extensions());
         Ok(Self { link, session, nonce: 0, behind: None })
     }
@@ -79,6 +71,16 @@ impl Miner {
         }
     }
 
+    /// Submits the last share once more.
+    pub(crate) async fn submit_again(&mut self, job: &Job) -> u32 {
+        let extranonce = vec![7; job.extranonce_size()];
+        let ntime = job.tip().min_ntime();
+        let choice = Choice { nonce: self.nonce, ntime, version: job.version(), extranonce: &extranonce };
+        let sequence = self.session.submit(job.channel_id(), job.id(), &choice, None).unwrap();
+        self.send().await;
+        sequence
+    }
+
     /// The hub's answer to a share.
     pub(crate) async fn answer(&mut self, sequence: u32) -> Result<(), String> {
         self.wait(|event| match event {
@@ -115,6 +117,19 @@ impl Miner {
         };
         timeout(DEADLINE, waiting).await.unwrap()
     }
+}
+
+/// A connection that is set up, and nothing more.
+pub(crate) async fn connect(hub: &RunningHub) -> Result<Link, LinkError> {
+    let client = Client {
+        authority: Some(hub.authority),
+        protocol: Protocol::MiningProtocol,
+        flags: 0,
+        device: Device { vendor: "test".into(), firmware: "1.0".into(), ..Device::default() },
+        extensions: vec![2],
+        limits: Limits::default(),
+    };
+    Link::connect(&hub.address, &client).await
 }
 
 fn now() -> Now {

@@ -29,13 +29,18 @@ pub(crate) struct RunningHub {
 impl RunningHub {
     /// Starts one on `dir`, with these template providers and this node.
     pub(crate) async fn start(dir: &Path, providers: &[&str], node: &str) -> Self {
+        Self::start_with(dir, providers, node, "").await
+    }
+
+    /// The same, with more settings (TOML).
+    pub(crate) async fn start_with(dir: &Path, providers: &[&str], node: &str, settings: &str) -> Self {
         let key = link::AuthorityKey::generate(&mut rand::thread_rng());
         let providers: String =
             providers.iter().map(|p| format!("[[template_provider]]\naddress = \"{p}\"\n")).collect();
         let text = format!(
             "authority_secret_key = \"{key}\"\nminimum_difficulty = 1e-9\nshares_per_minute = 600.0\n\
              coinbase.descriptor = \"mipcBbFg9gMiCh81Kj8tqqdgoZub1ZJRfn\"\n\
-             node.network = \"regtest\"\nnode.url = \"{node}\"\nnode.user = \"u\"\nnode.password = \"p\"\n{providers}"
+             node.network = \"regtest\"\nnode.url = \"{node}\"\nnode.user = \"u\"\nnode.password = \"p\"\n{settings}\n{providers}"
         );
         let (_, config) = service::config_from_text::<Hub>(&text).map_err(|r| format!("{r:?}")).unwrap();
         let operation = Operation {

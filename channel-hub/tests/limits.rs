@@ -1,0 +1,229 @@
+//! Peers that mean no good, or cannot do better: each loses its message or its connection, for a reason with a name, and
+//! the honest miner beside them nothing.
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use std::time::Duration;
+
+use link::{Frame, Link};
+use stratum_core::common_messages_sv2::SetupConnectionSuccess;
+use stratum_core::mining_sv2::{OpenExtendedMiningChannelOwned, SubmitSharesStandard};
+use stratum_core::parsers_sv2::{CommonMessages, MiningOwned};
+use support::miner::{self, Miner};
+use support::provider::Provider;
+use support::{DEADLINE, RunningHub, until};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+/// Nobody listens there.
+const NO_NODE: &str = "http://127.0.0.1:1";
+
+/// A hub, the template provider that it needs, and an honest miner.
+struct World {
+    _dir: tempfile::TempDir,
+    _provider: Provider,
+    hub: RunningHub,
+    honest: Miner,
+}
+
+impl World {
+    async fn start(settings: &str) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let mut provider = Provider::start().await;
+        provider.publish(100);
+        let hub = RunningHub::start_with(dir.path(), &[&provider.address], NO_NODE, settings).await;
+        let mut honest = Miner::connect(&hub).await.unwrap();
+        honest.open("honest").await.unwrap();
+        Self { _dir: dir, _provider: provider, hub, honest }
+    }
+
+    /// The honest miner's shares are accepted, still.
+    async fn end(mut self) {
+        let job = self.honest.job().await;
+        for _ in 0..3 {
+            let (sequence, _) = self.honest.submit(&job, None, |_| true).await;
+            assert_eq!(self.honest.answer(sequence).await, Ok(()));
+        }
+        self.hub.stop().await;
+    }
+
+    /// Peers dropped for this reason, as the metrics show them.
+    async fn dropped(&self, reason: &str) -> u64 {
+        let line = format!("peers_dropped_total{{reason=\"{reason}\"}} ");
+        let metrics = self.hub.text("/metrics").await;
+        metrics.lines().find_map(|found| found.split_once(&line)?.1.parse().ok()).unwrap_or(0)
+    }
+
+    async fn until_dropped(&self, reason: &str) {
+        until(reason, async || (self.dropped(reason).await > 0).then_some(())).await;
+    }
+
+    async fn socket(&self) -> TcpStream {
+        TcpStream::connect(&self.hub.address).await.unwrap()
+    }
+}
+
+/// Waits until the hub has closed the connection.
+async fn is_closed(mut socket: TcpStream) {
+    let mut rest = Vec::new();
+    // Reset, or ended: closed.
+    let _ = timeout(DEADLINE, socket.read_to_end(&mut rest)).await.unwrap();
+}
+
+async fn send(link: &mut Link, frame: &Frame) {
+    link.queue(frame).unwrap();
+    link.flush().await.unwrap();
+}
+
+#[tokio::test]
+async fn garbage_and_half_a_handshake_are_dropped() {
+    let world = World::start("").await;
+    let (mut garbage, mut half) = (world.socket().await, world.socket().await);
+    half.write_all(&[7; 40]).await.unwrap();
+    garbage.write_all(&[7; 4096]).await.unwrap();
+    is_closed(garbage).await;
+    world.until_dropped("tampered-frame").await;
+    is_closed(half).await;
+    world.until_dropped("handshake-timeout").await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn an_oversized_frame_and_a_message_out_of_place_are_dropped() {
+    let world = World::start("").await;
+    let mut link = miner::connect(&world.hub).await.unwrap();
+    let mut frame = vec![0, 0, 0x1b, 0xff, 0xff, 0xff];
+    frame.resize(6 + 0xff_ffff, 0);
+    link.queue(&Frame::from_bytes(frame.into()).unwrap()).unwrap();
+    // It is refused at its header: what follows has nowhere to go.
+    let _ = timeout(DEADLINE, link.flush()).await.unwrap();
+    world.until_dropped("frame-too-long").await;
+    let mut link = miner::connect(&world.hub).await.unwrap();
+    let servers = SetupConnectionSuccess { used_version: 2, flags: 0 };
+    send(&mut link, &Frame::message(CommonMessages::SetupConnectionSuccess(servers)).unwrap()).await;
+    world.until_dropped("unexpected-message").await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn shares_of_unknown_channels_are_answered_and_too_many_of_them_end_the_connection() {
+    let world = World::start("").await;
+    let mut link = miner::connect(&world.hub).await.unwrap();
+    let wrong = |sequence_number| {
+        let share = SubmitSharesStandard {
+            channel_id: 77,
+            sequence_number,
+            job_id: 1,
+            nonce: 0,
+            ntime: 0,
+            version: 0,
+        };
+        Frame::message(MiningOwned::SubmitSharesStandard(share)).unwrap()
+    };
+    let mut answers = 0;
+    for sequence_number in 0..100 {
+        send(&mut link, &wrong(sequence_number)).await;
+        link.recv().await.unwrap();
+        answers += 1;
+    }
+    assert_eq!(answers, 100, "a hundred are no reason to end it");
+    (100..3000).for_each(|n| link.queue(&wrong(n)).unwrap());
+    let _ = link.flush().await;
+    world.until_dropped("too-much-nonsense").await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn whoever_asks_and_reads_no_answer_is_read_no_further() {
+    let world = World::start("max_channels_per_connection = 65536").await;
+    let mut link = miner::connect(&world.hub).await.unwrap();
+    let open = |request_id| {
+        let request = OpenExtendedMiningChannelOwned {
+            request_id,
+            user_identity: "greedy".to_owned().try_into().unwrap(),
+            nominal_hash_rate: 1.0,
+            max_target: [0xff; 32].into(),
+            min_extranonce_size: 4,
+        };
+        Frame::message(MiningOwned::OpenExtendedMiningChannel(request)).unwrap()
+    };
+    let ask = async {
+        for request_id in 0..u32::MAX {
+            link.queue(&open(request_id)).unwrap();
+            link.flush().await.unwrap();
+        }
+    };
+    // It would ask for ever if it were read.
+    assert!(timeout(Duration::from_secs(4), ask).await.is_err());
+    let before = channels(&world.hub).await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(channels(&world.hub).await, before, "nothing more of it was taken");
+    world.end().await;
+}
+
+async fn channels(hub: &RunningHub) -> u64 {
+    tokio::time::sleep(Duration::from_secs(1)).await; // the page's snapshot is at most so old
+    hub.api("status").await["channels"].as_u64().unwrap()
+}
+
+#[tokio::test]
+async fn connections_of_one_address_are_bounded_and_silent_ones_give_way() {
+    let world = World::start("max_connections_per_address = 3").await;
+    let (first, _second) = (world.socket().await, world.socket().await);
+    let refused = world.socket().await;
+    is_closed(refused).await;
+    world.until_dropped("max-connections-per-address").await;
+    // After a second of silence the oldest one's place is free for whoever wants it.
+    let link = until("a place", async || miner::connect(&world.hub).await.ok()).await;
+    is_closed(first).await;
+    world.until_dropped("displaced").await;
+    drop(link);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_duplicate_share_and_one_of_a_job_that_never_was_cost_nobody_anything() {
+    let mut world = World::start("").await;
+    let mut replaying = Miner::connect(&world.hub).await.unwrap();
+    replaying.open("mallory").await.unwrap();
+    let job = replaying.job().await;
+    let (first, _) = replaying.submit(&job, None, |share| !share.is_block).await;
+    assert_eq!(replaying.answer(first).await, Ok(()));
+    for _ in 0..5 {
+        let again = replaying.submit_again(&job).await;
+        assert_eq!(replaying.answer(again).await, Err("duplicate-share".into()));
+    }
+    let totals = until("rejections", async || {
+        let totals = world.hub.api("totals").await;
+        (totals["rejected"]["duplicate-share"] == 5).then_some(totals)
+    })
+    .await;
+    assert_eq!(totals["shares"], 1);
+    // The same work on another channel is other work: its extranonce prefix differs.
+    let honest = world.honest.job().await;
+    let (sequence, _) = world.honest.submit(&honest, None, |_| true).await;
+    assert_eq!(world.honest.answer(sequence).await, Ok(()));
+    world.hub.stop().await;
+}
+
+#[tokio::test]
+async fn while_the_store_takes_nothing_miners_keep_their_connection_and_jobs_and_are_answered_later() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut provider = Provider::start().await;
+    provider.publish(100);
+    let hub = RunningHub::start(dir.path(), &[&provider.address], NO_NODE).await;
+    let mut miner = Miner::connect(&hub).await.unwrap();
+    miner.open("alice").await.unwrap();
+    let job = miner.job().await;
+    let other = rusqlite::Connection::open(dir.path().join("hub.sqlite")).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let (sequence, _) = miner.submit(&job, None, |share| !share.is_block).await;
+    assert!(timeout(Duration::from_secs(1), miner.answer(sequence)).await.is_err(), "it is not on the disk");
+    provider.publish(101);
+    assert!(miner.job().await.is_new_block(), "work goes on");
+    other.execute_batch("ROLLBACK").unwrap();
+    assert_eq!(miner.answer(sequence).await, Ok(()));
+    hub.stop().await;
+}
