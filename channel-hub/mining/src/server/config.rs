@@ -36,6 +36,8 @@ pub struct Config {
     pub share_interval: Duration,
     /// The easiest target a share may have: minimum difficulty.
     pub easiest_target: Target,
+    /// The hardest target a share may have; zero sets no bound. Equal to the easiest, it fixes the difficulty.
+    pub hardest_target: Target,
     /// Most mining channels on one connection.
     pub max_channels: usize,
     /// Most shares of one channel that are remembered under one tip, see [`crate::seen`].
@@ -75,6 +77,7 @@ impl Config {
         Ok(Self {
             share_interval: Duration::from_secs_f64(60.0 / shares_per_minute),
             easiest_target,
+            hardest_target: Target::ZERO,
             max_channels: 4096,
             max_seen: 1 << 20,
             max_unacknowledged: 4096,

@@ -114,7 +114,8 @@ impl Session {
     }
 
     pub(super) fn bounds(&self) -> Bounds {
-        Bounds { hardest: self.hardest, easiest: self.config.easiest_target }
+        let hardest = self.hardest.max(self.config.hardest_target);
+        Bounds { hardest, easiest: self.config.easiest_target }
     }
 
     fn opened(&mut self, now: Now, request: &Request<'_>, channel: Channel) {
