@@ -2,6 +2,7 @@
 //!
 //! | module | what for |
 //! |---|---|
+//! | [`mod@bench`] | what `make bench` measures |
 //! | [`cpu`] | mining on the CPU: jobs, threads, counts |
 //! | [`demo`] | what `make demo` shows |
 //! | [`load`] | the load generator |
@@ -10,6 +11,7 @@
 //! | [`sv2`] | an SV2 miner |
 //! | [`world`] | the programs as child processes |
 
+pub mod bench;
 pub mod cpu;
 pub mod demo;
 pub mod faults;

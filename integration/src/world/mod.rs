@@ -36,5 +36,7 @@ pub use line::{Plan, Pool, World};
 pub use metrics::Metrics;
 pub use part::Part;
 pub use parts::{Settings, Upstream};
+pub use ports::Port;
 pub use process::Process;
+pub use sri::{POOL, POOL_KEY, POOL_SECRET, TRANSLATOR};
 pub use wait::{bounded, holds, until};

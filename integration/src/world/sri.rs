@@ -19,7 +19,8 @@ pub const POOL: &str = "0.7.0";
 pub const TRANSLATOR: &str = "0.6.0";
 /// Authority key of the pool: the public example pair of SRI's own configs.
 pub const POOL_KEY: &str = "9auqWEzQDVyd2oe1JVGFLMLHZtCo2FFqZwtKA5gd9xbuEu7PH72";
-const POOL_SECRET: &str = "mkDLTBBRxdBv998612qipDYoTK3YUrqLe8uWw7gu3iXbSrn2n";
+/// And its secret half.
+pub const POOL_SECRET: &str = "mkDLTBBRxdBv998612qipDYoTK3YUrqLe8uWw7gu3iXbSrn2n";
 
 const START: Duration = Duration::from_secs(60);
 

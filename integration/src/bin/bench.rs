@@ -1,0 +1,127 @@
+//! `make bench`: ratios against SRI's pool and translator, in the same run on the same machine.
+#![allow(clippy::print_stdout, clippy::print_stderr)] // a program for a terminal
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::Parser;
+use integration::bench::bed::Bed;
+use integration::bench::experiment::{ALL, Experiment, GENERATOR, Values};
+use integration::bench::results::{Runs, table};
+use integration::bench::stand::Side;
+use integration::world::programs;
+use rustix::process::{Resource, getrlimit, setrlimit};
+
+/// Runs our programs and SRI's in turn, and writes integration/benches/results.jsonl.
+///
+/// Servers have core 0 to themselves, generator and node share core 1; run nothing else meanwhile.
+#[derive(Parser)]
+struct Arguments {
+    /// Only the runs that give a value whose name contains this; nothing is written.
+    #[arg(long)]
+    only: Option<String>,
+    /// Only this side: ours or theirs; nothing is written.
+    #[arg(long)]
+    side: Option<String>,
+    /// Runs of each kind and side; the median counts.
+    #[arg(long, default_value_t = 3)]
+    runs: usize,
+    /// Measured seconds of each run.
+    #[arg(long, default_value_t = 8.0)]
+    seconds: f64,
+    /// One run of three seconds each; nothing is written.
+    #[arg(long)]
+    quick: bool,
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    match bench(Arguments::parse()).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn bench(arguments: Arguments) -> anyhow::Result<()> {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    setrlimit(Resource::Nofile, limit)?;
+    let Arguments { only, side, runs, seconds, quick } = arguments;
+    let (runs, seconds) = if quick { (1, 3.0) } else { (runs, seconds) };
+    let wanted =
+        |e: &&Experiment| e.names().iter().any(|name| only.as_deref().is_none_or(|only| name.contains(only)));
+    let experiments: Vec<Experiment> = ALL.iter().filter(wanted).copied().collect();
+    let sides: Vec<Side> = [Side::Ours, Side::Theirs]
+        .into_iter()
+        .filter(|s| side.as_deref().is_none_or(|side| format!("{s:?}").eq_ignore_ascii_case(side)))
+        .collect();
+    let all = measure(&experiments, &sides, runs, seconds).await?;
+    let rows = all.rows(&machine());
+    print!("{}", table(&rows));
+    if only.is_none() && side.is_none() && !quick {
+        let lines: Vec<String> = rows.iter().map(serde_json::to_string).collect::<Result<_, _>>()?;
+        let file = programs::repository().join("integration/benches/results.jsonl");
+        std::fs::write(&file, lines.join("\n") + "\n").with_context(|| file.display().to_string())?;
+    }
+    Ok(())
+}
+
+async fn measure(
+    experiments: &[Experiment],
+    sides: &[Side],
+    runs: usize,
+    seconds: f64,
+) -> anyhow::Result<Runs> {
+    let directory = tempfile::Builder::new().prefix("sluice-bench-").tempdir()?;
+    let mut all = Runs::default();
+    for experiment in experiments {
+        for run in 0..runs {
+            for side in sides {
+                // A node of its own for each run: none has more to remember than another.
+                let place = directory.path().join(format!("{}-{run}-{side:?}", experiment.names()[0]));
+                let bed = Bed::start(experiment.chain(), &place, GENERATOR).await?;
+                match Box::pin(experiment.run(*side, &bed, &place, seconds)).await {
+                    Ok(values) => {
+                        eprintln!("{side:?}: {}", text(&values));
+                        all.add(*side == Side::Ours, &values);
+                    }
+                    Err(error) => eprintln!("{side:?}: {error:#}\n{}", logs(&place)),
+                }
+            }
+        }
+    }
+    Ok(all)
+}
+
+fn text(values: &Values) -> String {
+    let values: Vec<String> = values.iter().map(|(name, value)| format!("{name} {value:.2}")).collect();
+    values.join(", ")
+}
+
+/// The ends of the logs of a run that failed.
+fn logs(place: &PathBuf) -> String {
+    let mut text = String::new();
+    for entry in std::fs::read_dir(place).into_iter().flatten().flatten() {
+        if entry.path().extension().is_some_and(|extension| extension == "log") {
+            let log = std::fs::read_to_string(entry.path()).unwrap_or_default();
+            let lines: Vec<&str> = log.lines().rev().take(10).collect();
+            text.push_str(&format!("---- {}\n", entry.path().display()));
+            lines.iter().rev().for_each(|line| text.push_str(&format!("{line}\n")));
+        }
+    }
+    text
+}
+
+/// Processor and system, for the results.
+fn machine() -> String {
+    let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = cpu.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or_default();
+    let model = model.trim_start_matches([' ', '\t', ':']).to_owned();
+    let cores = cpu.lines().filter(|line| line.starts_with("processor")).count();
+    let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    format!("{cores} × {model}, Linux {}", kernel.trim())
+}
