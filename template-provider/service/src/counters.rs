@@ -1,8 +1,8 @@
 //! Totals that never fall: kept across restarts, across SIGKILL, and when another process takes over.
 //!
 //! Invariant: a value that anybody was shown is on disk (in the kernel's hands, that is: a kill cannot take it
-//! back, a power cut may). The page server saves after it has made a snapshot and before it sends it, so the file
-//! holds at least what was shown. Beside that everything is saved every second.
+//! back, a power cut may). The page server saves, and then shows what is saved and nothing else; so on a full disk
+//! pages stay readable, and stand still. Beside that everything is saved every second.
 
 mod journal;
 mod succession;
@@ -37,6 +37,13 @@ struct Inner {
     help: Mutex<HashMap<String, &'static str>>,
     /// Where they are kept.
     home: Mutex<Home>,
+    /// Why the last save failed, if it did.
+    failing: Mutex<Option<String>>,
+}
+
+thread_local! {
+    /// Whether totals read on this thread are for people: then they are those that are saved.
+    static FOR_PEOPLE: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
 }
 
 /// Where totals are kept.
@@ -130,6 +137,14 @@ impl Counters {
         cells.get(name).into_iter().flatten().fold(0, |sum, (_, cell)| sum.saturating_add(cell.load()))
     }
 
+    /// The total with this name and these labels, if there is one; unlike [`Self::counter`] this makes none.
+    #[must_use]
+    pub fn find(&self, name: &str, labels: &[(&str, &str)]) -> Option<Counter> {
+        let labels: Labels =
+            labels.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        locked(&self.0.cells).get(name)?.get(&labels).cloned().map(Counter)
+    }
+
     /// The label sets that a name has totals for, those of earlier runs included.
     #[must_use]
     pub fn series(&self, name: &str) -> Vec<BTreeMap<String, String>> {
@@ -141,6 +156,12 @@ impl Counters {
     /// # Errors
     /// What the system says, as a full disk. Nothing is lost: the next call tries again.
     pub fn save(&self) -> Result<(), SaveError> {
+        let saved = self.write();
+        *locked(&self.0.failing) = saved.as_ref().err().map(ToString::to_string);
+        saved
+    }
+
+    fn write(&self) -> Result<(), SaveError> {
         let mut home = locked(&self.0.home);
         let Home::Here { journal, .. } = &mut *home else { return Ok(()) };
         let changed = self.changed();
@@ -154,6 +175,28 @@ impl Counters {
         Ok(())
     }
 
+    /// Has every later save fail, as on a full disk.
+    #[cfg(test)]
+    pub(crate) fn break_for_test(&self, broken: bool) {
+        if let Home::Here { journal, .. } = &mut *locked(&self.0.home) {
+            journal.break_for_test(broken);
+        }
+    }
+
+    /// Why totals cannot be saved at present, if they cannot.
+    pub(crate) fn failing(&self) -> Option<String> {
+        locked(&self.0.failing).clone()
+    }
+
+    /// Has `show` read totals for people: those that are saved. (Where they are kept elsewhere, those of now.)
+    pub(crate) fn for_people<T>(&self, show: impl FnOnce() -> T) -> T {
+        let kept_here = matches!(*locked(&self.0.home), Home::Here { .. });
+        FOR_PEOPLE.set(kept_here);
+        let shown = show();
+        FOR_PEOPLE.set(false);
+        shown
+    }
+
     /// Saves until the last other clone is gone. Complains of a failure when it begins, not each second.
     pub(crate) fn save_every_second(&self) -> impl Future<Output = ()> + Send + use<> {
         let inner = Arc::downgrade(&self.0);
@@ -164,7 +207,9 @@ impl Counters {
                 let Some(counters) = inner.upgrade().map(Counters) else { return };
                 match tokio::task::spawn_blocking(move || counters.save()).await {
                     Ok(Err(error)) if !failing => {
-                        tracing::error!("{error}; /metrics and the page are not shown until it works again");
+                        tracing::error!(
+                            "{error}; the page and /metrics show what was saved last until it works again"
+                        );
                         failing = true;
                     }
                     Ok(Ok(())) => failing = false,
@@ -194,7 +239,7 @@ impl Counters {
         let mut changed = Vec::new();
         for (name, series) in cells.iter() {
             for (labels, cell) in series {
-                let value = cell.load();
+                let value = cell.value.load(Ordering::Relaxed);
                 if value != cell.saved.load(Ordering::Relaxed) {
                     changed.push(((name.clone(), labels.clone()), value, Arc::clone(cell)));
                 }
@@ -228,7 +273,7 @@ impl Counter {
         self.0.value.fetch_max(value, Ordering::Relaxed) < value
     }
 
-    /// The total now. Goes to people by way of [`crate::Status`] only, which saves it before it is shown.
+    /// The total now. Goes to people by way of [`crate::Status`] only: there it is the total that is saved.
     #[must_use]
     pub fn value(&self) -> u64 {
         self.0.load()
@@ -237,7 +282,8 @@ impl Counter {
 
 impl Cell {
     fn load(&self) -> u64 {
-        self.value.load(Ordering::Relaxed)
+        let total = if FOR_PEOPLE.get() { &self.saved } else { &self.value };
+        total.load(Ordering::Relaxed)
     }
 }
 

@@ -92,6 +92,15 @@ impl Journal {
         Ok(())
     }
 
+    /// Has writes go to a device that is always full, and back.
+    #[cfg(test)]
+    pub(super) fn break_for_test(&mut self, broken: bool) {
+        let path = if broken { Path::new("/dev/full") } else { &self.path };
+        let opened = OpenOptions::new().write(true).open(path);
+        self.file = opened.unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        drop(self.file.seek(SeekFrom::Start(self.length)));
+    }
+
     /// After a write that failed half-way: a later line must not be glued to a broken one. If this fails too, the
     /// next [`Journal::open`] names the damaged line.
     fn cut_back(&mut self) {

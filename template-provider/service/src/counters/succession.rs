@@ -36,6 +36,7 @@ impl Counters {
             cells: Mutex::default(),
             help: Mutex::default(),
             home: Mutex::new(Home::Predecessor),
+            failing: Mutex::default(),
         }))
     }
 

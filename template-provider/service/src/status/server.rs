@@ -203,22 +203,21 @@ async fn api(State(site): Site, Path(path): Path<String>) -> Response {
     .await
 }
 
-/// Makes a snapshot, and lets it out only after the totals in it are on disk. Both on a thread that may wait: a
-/// program's snapshot may read its store.
+/// Saves the totals, and makes a snapshot of what is saved. Both on a thread that may wait: a program's snapshot may read
+/// its store. Where saving fails the totals stand still, and [`Shared::health`] says why.
 async fn show(site: &Weak<Shared>, snapshot: impl FnOnce(&Shared) -> Response + Send + 'static) -> Response {
     let Some(shared) = site.upgrade().filter(|shared| !shared.closed.load(Ordering::Relaxed)) else {
         return (StatusCode::SERVICE_UNAVAILABLE, "ending\n").into_response();
     };
     let show = move || {
-        let response = snapshot(&shared);
-        shared.counters.save().map(|()| response)
+        drop(shared.counters.save()); // its failure is kept and shown
+        shared.counters.for_people(|| snapshot(&shared))
     };
     match tokio::task::spawn_blocking(show).await {
-        Ok(Ok(mut response)) => {
+        Ok(mut response) => {
             response.headers_mut().entry(NO_STORE.0).or_insert(NO_STORE.1);
             response
         }
-        Ok(Err(error)) => (StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
     }
 }
@@ -227,7 +226,11 @@ const NO_STORE: (HeaderName, HeaderValue) = (header::CACHE_CONTROL, HeaderValue:
 
 impl Shared {
     fn health(&self) -> Result<(), String> {
-        self.status.get().map_or_else(|| Err("starting".to_owned()), |status| status.health())
+        self.status.get().map_or_else(|| Err("starting".to_owned()), |status| status.health())?;
+        match self.counters.failing() {
+            Some(failing) => Err(format!("{failing}; totals are shown as they were saved last")),
+            None => Ok(()),
+        }
     }
 }
 

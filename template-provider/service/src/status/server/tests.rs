@@ -119,11 +119,30 @@ async fn a_total_is_on_disk_before_anybody_sees_it() {
 }
 
 #[tokio::test]
+async fn where_totals_cannot_be_saved_the_page_stays_readable_says_so_and_shows_what_is_saved() {
+    let world = World::new().await;
+    world.show(Ok(()));
+    let shares = world.counters.counter("shares", &[]);
+    shares.add(5);
+    assert!(world.fetch("/api/v1/workers").await.contains("\"shares\":5"));
+    world.counters.break_for_test(true);
+    shares.add(2);
+    assert!(world.fetch("/api/v1/workers").await.contains("\"shares\":5"), "7 is on no disk");
+    let page = world.fetch("/").await;
+    assert!(page.starts_with("HTTP/1.1 200") && page.contains("cannot be written"), "{page}");
+    assert!(world.fetch("/metrics").await.starts_with("HTTP/1.1 200"));
+    let health = world.fetch("/api/v1/health").await;
+    assert!(health.starts_with("HTTP/1.1 503") && health.contains("cannot be written"), "{health}");
+    world.counters.break_for_test(false);
+    assert!(world.fetch("/api/v1/workers").await.contains("\"shares\":7"));
+    assert!(world.fetch("/api/v1/health").await.starts_with("HTTP/1.1 200"));
+}
+
+#[tokio::test]
 async fn an_address_in_use_is_named_with_what_to_do() {
     let world = World::new().await;
     let taken = world.server.address();
-    let error =
-        PageServer::bind("sluice-test", "1", taken, world.counters, &Sockets::default()).unwrap_err();
+    let error = PageServer::bind("sluice-test", "1", taken, world.counters, &Sockets::default()).unwrap_err();
     let error = format!("{error:#}");
     assert!(error.contains(&taken.to_string()) && error.contains("set page.listen"), "{error}");
 }
