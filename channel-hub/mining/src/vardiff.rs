@@ -3,7 +3,7 @@
 //! Shares are a Poisson process. One estimate of the miner's speed stands; every share and every silence is
 //! weighed against it in two ways:
 //! - a watch asks whether the speed has changed (`watch`, Page's CUSUM). An alarm throws away what is older
-//!   than the change. It takes a share of five or six at ten times the speed, ten intervals without any share, and is
+//!   than the change. It takes five or six shares at ten times the speed, or ten intervals without any share, and is
 //!   false once in several hours;
 //! - between alarms everything since the last change counts, and the estimate is corrected when it is off by
 //!   more than chance: after 6, 9, 14 ... shares, and with old evidence fading beyond 512.
@@ -48,9 +48,9 @@ const PULSE: Duration = Duration::from_secs(1);
 
 /// Most that one step makes shares easier: how far silence goes is not known.
 const DOWN: u64 = 16;
-/// Most that a further silence does. It must also be twice as long as the one before it, so that a farm that comes back
-/// after an hour does not flood us.
-const LATER_DOWN: u64 = 4;
+/// Most that a further silence does. It must also be twice as long as the one before it: so the estimate falls as the time
+/// without a share grows, and a farm that comes back after an hour does not flood us.
+const LATER_DOWN: u64 = 2;
 /// No more doublings than these.
 const MOST_SILENCES: u32 = 10;
 /// A look at least this often, in microseconds: one hour.

@@ -91,9 +91,9 @@ fn every_silence_takes_longer_so_that_a_miner_that_comes_back_does_not_flood() {
     miner.mine(1_000_000, seconds(3600));
     miner.mine(0, seconds(600));
     let after_ten_minutes = miner.target;
-    assert!((100_000..300_000).contains(&after_ten_minutes), "{after_ten_minutes}");
+    assert!((300_000..600_000).contains(&after_ten_minutes), "{after_ten_minutes}");
     miner.mine(0, seconds(3000));
-    assert!((2_000..10_000).contains(&miner.target), "{}", miner.target);
+    assert!((20_000..100_000).contains(&miner.target), "{}", miner.target);
     miner.mine(0, seconds(400 * 24 * 3600) / 100);
     assert!(miner.target >= 1);
 }
