@@ -93,14 +93,14 @@ async fn garbage_and_half_a_handshake_are_dropped() {
 #[tokio::test]
 async fn an_oversized_frame_and_a_message_out_of_place_are_dropped() {
     let world = World::start("").await;
-    let mut link = miner::connect(&world.hub).await.unwrap();
+    let mut link = miner::connect(&world.hub.place()).await.unwrap();
     let mut frame = vec![0, 0, 0x1b, 0xff, 0xff, 0xff];
     frame.resize(6 + 0xff_ffff, 0);
     link.queue(&Frame::from_bytes(frame.into()).unwrap()).unwrap();
     // It is refused at its header: what follows has nowhere to go.
     let _ = timeout(DEADLINE, link.flush()).await.unwrap();
     world.until_dropped("frame-too-long").await;
-    let mut link = miner::connect(&world.hub).await.unwrap();
+    let mut link = miner::connect(&world.hub.place()).await.unwrap();
     let servers = SetupConnectionSuccess { used_version: 2, flags: 0 };
     send(&mut link, &Frame::message(CommonMessages::SetupConnectionSuccess(servers)).unwrap()).await;
     world.until_dropped("unexpected-message").await;
@@ -110,7 +110,7 @@ async fn an_oversized_frame_and_a_message_out_of_place_are_dropped() {
 #[tokio::test]
 async fn shares_of_unknown_channels_are_answered_and_too_many_of_them_end_the_connection() {
     let world = World::start("").await;
-    let mut link = miner::connect(&world.hub).await.unwrap();
+    let mut link = miner::connect(&world.hub.place()).await.unwrap();
     let wrong = |sequence_number| {
         let share = SubmitSharesStandard {
             channel_id: 77,
@@ -138,7 +138,7 @@ async fn shares_of_unknown_channels_are_answered_and_too_many_of_them_end_the_co
 #[tokio::test]
 async fn whoever_asks_and_reads_no_answer_is_read_no_further() {
     let world = World::start("max_channels_per_connection = 65536").await;
-    let mut link = miner::connect(&world.hub).await.unwrap();
+    let mut link = miner::connect(&world.hub.place()).await.unwrap();
     let open = |request_id| {
         let request = OpenExtendedMiningChannelOwned {
             request_id,
@@ -176,7 +176,7 @@ async fn connections_of_one_address_are_bounded_and_silent_ones_give_way() {
     is_closed(refused).await;
     world.until_dropped("max-connections-per-address").await;
     // After a second of silence the oldest one's place is free for whoever wants it.
-    let link = until("a place", async || miner::connect(&world.hub).await.ok()).await;
+    let link = until("a place", async || miner::connect(&world.hub.place()).await.ok()).await;
     is_closed(first).await;
     world.until_dropped("displaced").await;
     drop(link);

@@ -17,7 +17,7 @@ use super::channel::Channel;
 use crate::config::Limits;
 
 /// How long a connection that has said nothing keeps its place when somebody else wants it.
-const SILENT: Duration = Duration::from_secs(1);
+const SILENT: Duration = Duration::from_millis(500);
 /// How long one without a mining channel does.
 const UNUSED: Duration = Duration::from_secs(60);
 /// How long one does whose mining channels never brought a share.

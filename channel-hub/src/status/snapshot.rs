@@ -132,7 +132,8 @@ pub(super) fn workers(
 ) -> Result<Vec<Worker>, ReadError> {
     let listed = |total: Total| {
         let labels = [("hasher", total.hasher.as_str()), ("worker", total.worker.as_str())];
-        let rejected = shown.counters.counter("worker_shares_rejected", &labels).value();
+        let rejected =
+            shown.counters.find("worker_shares_rejected", &labels).map_or(0, |counter| counter.value());
         let (sum, key) = (total.sum, (total.hasher, total.worker));
         let hash_rate = rates.get(&key).copied().unwrap_or(0.0);
         Worker { sum, hash_rate, rejected, hasher: key.0, worker: key.1 }
@@ -171,8 +172,8 @@ impl JobView {
 
 fn rejected(shown: &Shown) -> Vec<(&'static str, u64)> {
     let count = |reason: Rejection| {
-        let counter = shown.counters.counter("shares_rejected", &[("reason", reason.code())]);
-        (reason.code(), counter.value())
+        let counter = shown.counters.find("shares_rejected", &[("reason", reason.code())]);
+        (reason.code(), counter.map_or(0, |counter| counter.value()))
     };
     REASONS.into_iter().map(count).filter(|(_, count)| *count > 0).collect()
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use link::{Client, Device, Frame, Limits, Link, LinkError};
+use link::{AuthorityPublicKey, Client, Device, Frame, Limits, Link, LinkError};
 use mining::client::{Checked, Event, Job, OpenRequest, OpenedChannel, Session};
 use mining::share::Choice;
 use mining::{Now, Target};
@@ -22,7 +22,11 @@ pub(crate) struct Miner {
 
 impl Miner {
     pub(crate) async fn connect(hub: &RunningHub) -> Result<Self, LinkError> {
-        let link = connect(hub).await?;
+        Self::connect_to(&hub.place()).await
+    }
+
+    pub(crate) async fn connect_to(place: &Place) -> Result<Self, LinkError> {
+        let link = connect(place).await?;
         let session = Session::new(link.extensions());
         Ok(Self { link, session, nonce: 0, behind: None })
     }
@@ -119,8 +123,14 @@ impl Miner {
     }
 }
 
+/// Where a hub listens, and the key that it has to prove.
+pub(crate) struct Place {
+    pub(crate) address: String,
+    pub(crate) authority: AuthorityPublicKey,
+}
+
 /// A connection that is set up, and nothing more.
-pub(crate) async fn connect(hub: &RunningHub) -> Result<Link, LinkError> {
+pub(crate) async fn connect(hub: &Place) -> Result<Link, LinkError> {
     let client = Client {
         authority: Some(hub.authority),
         protocol: Protocol::MiningProtocol,

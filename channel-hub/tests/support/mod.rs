@@ -58,6 +58,10 @@ impl RunningHub {
         Self { address, authority: key.public(), page, shutdown, task }
     }
 
+    pub(crate) fn place(&self) -> miner::Place {
+        miner::Place { address: self.address.clone(), authority: self.authority }
+    }
+
     /// JSON at `/api/v1/<path>`.
     pub(crate) async fn api(&self, path: &str) -> Value {
         let url = format!("{}/api/v1/{path}", self.page);

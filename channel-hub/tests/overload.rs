@@ -1,0 +1,127 @@
+//! The program itself under ten thousand strangers: its memory, and the honest miner beside them.
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use support::miner::{Miner, Place};
+use support::provider::Provider;
+use support::until;
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+
+/// As many as the hub lets in by default.
+const STRANGERS: u32 = 10_000;
+/// What one of them may cost the hub, in KiB. It is a task and a socket; about 3 in the release build.
+const KIB_EACH: u64 = 8;
+
+/// A hub in a process of its own; it ends with this.
+struct Program {
+    child: Child,
+    miners: SocketAddr,
+    page: SocketAddr,
+    authority: link::AuthorityPublicKey,
+    _dir: tempfile::TempDir,
+}
+
+impl Program {
+    async fn start(provider: &str) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let key = link::AuthorityKey::generate(&mut rand::thread_rng());
+        let (miners, page) = (free_address().await, free_address().await);
+        let data = dir.path().join("data");
+        let config = dir.path().join("hub.toml");
+        let text = format!(
+            "listen = \"{miners}\"\npage.listen = \"{page}\"\ndata_dir = \"{}\"\nlog.level = \"warn\"\n\
+             authority_secret_key = \"{key}\"\nminimum_difficulty = 1e-9\n\
+             coinbase.descriptor = \"mipcBbFg9gMiCh81Kj8tqqdgoZub1ZJRfn\"\n\
+             node.network = \"regtest\"\nnode.url = \"http://127.0.0.1:1\"\nnode.user = \"u\"\nnode.password = \"p\"\n\
+             [[template_provider]]\naddress = \"{provider}\"\n",
+            data.display()
+        );
+        std::fs::write(&config, text).unwrap();
+        let child = Command::new(env!("CARGO_BIN_EXE_sluice-hub"))
+            .arg("--config")
+            .arg(&config)
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let program = Self { child, miners, page, authority: key.public(), _dir: dir };
+        until("the hub listens", async || TcpStream::connect(miners).await.ok()).await;
+        program
+    }
+
+    fn place(&self) -> Place {
+        Place { address: self.miners.to_string(), authority: self.authority }
+    }
+
+    /// Memory in use, in KiB.
+    fn memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
+    }
+
+    async fn metric(&self, name: &str) -> u64 {
+        let metrics =
+            reqwest::get(format!("http://{}/metrics", self.page)).await.unwrap().text().await.unwrap();
+        let value = metrics.lines().find_map(|line| line.split_once(name)?.1.trim().parse().ok());
+        value.unwrap_or(0)
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+async fn free_address() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
+}
+
+/// A connection from an address of its own in 127.0.0.0/8.
+async fn stranger(number: u32, to: SocketAddr) -> std::io::Result<TcpStream> {
+    let [_, high, middle, low] = (number + 2).to_be_bytes();
+    let socket = TcpSocket::new_v4()?;
+    socket.bind(SocketAddr::from((Ipv4Addr::new(127, 1 + high, middle, low), 0)))?;
+    socket.connect(to).await
+}
+
+#[tokio::test]
+async fn ten_thousand_that_are_silent_or_half_shaken_cost_little_and_the_honest_miner_nothing() {
+    let mut provider = Provider::start().await;
+    provider.publish(100);
+    let program = Program::start(&provider.address).await;
+    let mut honest = Miner::connect_to(&program.place()).await.unwrap();
+    honest.open("honest").await.unwrap();
+    let job = honest.job().await;
+    let before = program.memory();
+    let mut strangers = Vec::new();
+    for number in 0..STRANGERS {
+        let mut socket = stranger(number, program.miners).await.unwrap();
+        if number % 2 == 0 {
+            socket.write_all(&[7; 40]).await.unwrap();
+        }
+        strangers.push(socket);
+    }
+    let (sequence, _) = honest.submit(&job, None, |_| true).await;
+    assert_eq!(honest.answer(sequence).await, Ok(()));
+    let after = program.memory();
+    eprintln!("{before} KiB before, {after} KiB with {STRANGERS} strangers");
+    assert!(after < before + u64::from(STRANGERS) * KIB_EACH, "{before} KiB became {after}");
+    // Whoever comes now finds a place, and those who said nothing lose theirs.
+    let mut newcomer = until("a place", async || Miner::connect_to(&program.place()).await.ok()).await;
+    newcomer.open("newcomer").await.unwrap();
+    until("all strangers are gone", async || {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        (program.metric("sluice_hub_connections ").await == 2).then_some(())
+    })
+    .await;
+    let (sequence, _) = honest.submit(&job, None, |_| true).await;
+    assert_eq!(honest.answer(sequence).await, Ok(()));
+}
