@@ -112,7 +112,6 @@ async fn ten_thousand_that_are_silent_or_half_shaken_cost_little_and_the_honest_
     let (sequence, _) = honest.submit(&job, None, |_| true).await;
     assert_eq!(honest.answer(sequence).await, Ok(()));
     let after = program.memory();
-    eprintln!("{before} KiB before, {after} KiB with {STRANGERS} strangers");
     assert!(after < before + u64::from(STRANGERS) * KIB_EACH, "{before} KiB became {after}");
     // Whoever comes now finds a place, and those who said nothing lose theirs.
     let mut newcomer = until("a place", async || Miner::connect_to(&program.place()).await.ok()).await;
