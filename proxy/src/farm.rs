@@ -9,11 +9,12 @@ use crate::totals::Totals;
 use bitcoin::BlockHash;
 use mining::Work;
 use service::Counters;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime};
+use tokio::sync::Notify;
 
 /// Blocks that are shown.
 const MAX_BLOCKS: usize = 50;
@@ -23,7 +24,7 @@ const MAX_BLOCKS: usize = 50;
 pub struct Farm {
     admission: Admission,
     miners: Mutex<Miners>,
-    slices: Mutex<Slices>,
+    slices: Arc<Mutex<Slices>>,
     /// The upstream connection that miners work for; 0 is none.
     active: AtomicU64,
     blocks: Mutex<VecDeque<FoundBlock>>,
@@ -36,6 +37,10 @@ struct Miners {
     next: u64,
     connected: HashMap<u64, Arc<Miner>>,
     addresses: HashMap<IpAddr, usize>,
+    /// Those that have not authorised, oldest first.
+    strangers: BTreeSet<u64>,
+    /// The same by address.
+    strangers_from: BTreeSet<(IpAddr, u64)>,
 }
 
 /// One connection of a miner; gone from the farm when the [`Seat`] is dropped.
@@ -49,12 +54,38 @@ pub struct Miner {
     pub connected: Instant,
     /// Shares that the upstream acknowledged.
     pub credited: AtomicU64,
+    /// Woken when its place is needed for another.
+    crowded: Notify,
     view: Mutex<MinerView>,
+}
+
+/// What a miner speaks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Protocol {
+    /// Stratum V1.
+    #[default]
+    Sv1,
+    /// Stratum V2.
+    Sv2,
+}
+
+impl Protocol {
+    /// As people write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Sv1 => "SV1",
+            Self::Sv2 => "SV2",
+        }
+    }
 }
 
 /// What is shown of a miner.
 #[derive(Clone, Debug, Default)]
 pub struct MinerView {
+    /// What it speaks.
+    pub protocol: Protocol,
+    /// SV2 channels that it has open.
+    pub channels: usize,
     /// Its user agent.
     pub firmware: Option<Arc<str>>,
     /// The first worker it authorised.
@@ -123,23 +154,27 @@ impl Farm {
         Self {
             admission,
             miners: Mutex::default(),
-            slices: Mutex::default(),
+            slices: Arc::default(),
             active: AtomicU64::new(0),
             blocks: Mutex::default(),
             totals: Totals::new(counters),
         }
     }
 
-    /// Lets a connection in.
+    /// Lets a connection in. Where all places are taken, it gets the one of the oldest connection that has not authorised, if
+    /// there is such: idle strangers cannot keep miners out.
     pub fn admit(self: &Arc<Self>, address: SocketAddr) -> Result<Seat, Refused> {
         let mut miners = locked(&self.miners);
-        if miners.connected.len() >= self.admission.max_connections {
-            return Err(Refused::TooMany);
-        }
         let from_address = miners.addresses.get(&address.ip()).copied().unwrap_or(0);
         if from_address >= self.admission.max_per_address {
-            return Err(Refused::TooManyFromAddress);
+            // A flood from one address pays with its own.
+            let stranger = miners.stranger_from(address.ip()).ok_or(Refused::TooManyFromAddress)?;
+            miners.make_place(stranger);
+        } else if miners.connected.len() >= self.admission.max_connections {
+            let stranger = miners.strangers.first().copied().ok_or(Refused::TooMany)?;
+            miners.make_place(stranger);
         }
+        let from_address = miners.addresses.get(&address.ip()).copied().unwrap_or(0);
         let slice = locked(&self.slices).take().ok_or(Refused::TooMany)?;
         miners.next += 1;
         let miner = Arc::new(Miner {
@@ -147,12 +182,25 @@ impl Farm {
             address,
             connected: Instant::now(),
             credited: AtomicU64::new(0),
+            crowded: Notify::new(),
             view: Mutex::default(),
         });
+        miners.strangers.insert(miner.id);
+        miners.strangers_from.insert((address.ip(), miner.id));
         miners.addresses.insert(address.ip(), from_address + 1);
         miners.connected.insert(miner.id, miner.clone());
         self.totals.connections.add(1);
         Ok(Seat { farm: self.clone(), miner, slice })
+    }
+
+    /// This miner has authorised: its place is its own.
+    pub fn authorized(&self, miner: &Miner) {
+        locked(&self.miners).know(miner.id, miner.address.ip());
+    }
+
+    /// Where SV2 channels get their slices.
+    pub fn slices(&self) -> Arc<Mutex<Slices>> {
+        Arc::clone(&self.slices)
     }
 
     /// All miners, oldest first.
@@ -203,19 +251,50 @@ impl Farm {
     }
 
     fn leave(&self, miner: &Miner, slice: u32) {
-        let mut miners = locked(&self.miners);
-        miners.connected.remove(&miner.id);
-        if let Some(count) = miners.addresses.get_mut(&miner.address.ip()) {
-            *count -= 1;
-            if *count == 0 {
-                miners.addresses.remove(&miner.address.ip());
-            }
-        }
+        locked(&self.miners).forget(miner.id);
         locked(&self.slices).give_back(slice);
     }
 }
 
+impl Miners {
+    /// The oldest connection from this address that has not authorised.
+    fn stranger_from(&self, address: IpAddr) -> Option<u64> {
+        let first = self.strangers_from.range((address, 0)..=(address, u64::MAX)).next();
+        first.map(|(_, id)| *id)
+    }
+
+    /// It is no stranger any more.
+    fn know(&mut self, id: u64, address: IpAddr) {
+        self.strangers.remove(&id);
+        self.strangers_from.remove(&(address, id));
+    }
+
+    /// Sends this one away; its place is free at once, its socket in a moment.
+    fn make_place(&mut self, id: u64) {
+        if let Some(miner) = self.forget(id) {
+            miner.crowded.notify_one();
+        }
+    }
+
+    fn forget(&mut self, id: u64) -> Option<Arc<Miner>> {
+        let miner = self.connected.remove(&id)?;
+        self.know(id, miner.address.ip());
+        if let Some(count) = self.addresses.get_mut(&miner.address.ip()) {
+            *count -= 1;
+            if *count == 0 {
+                self.addresses.remove(&miner.address.ip());
+            }
+        }
+        Some(miner)
+    }
+}
+
 impl Miner {
+    /// Returns when the place of this miner is needed for another.
+    pub async fn asked_to_leave(&self) {
+        self.crowded.notified().await;
+    }
+
     /// What is shown of it.
     pub fn view(&self) -> MutexGuard<'_, MinerView> {
         locked(&self.view)
@@ -247,14 +326,40 @@ mod tests {
     fn connections_are_bounded_in_all_and_by_address_and_places_come_free() {
         let (_dir, farm) = farm(3, 2);
         let address = |host: u8| SocketAddr::from(([10, 0, 0, host], 5000));
-        let first = farm.admit(address(1)).unwrap();
-        let _second = farm.admit(address(1)).unwrap();
+        let known = |host| {
+            let seat = farm.admit(address(host)).unwrap();
+            farm.authorized(&seat.miner);
+            seat
+        };
+        let first = known(1);
+        let _second = known(1);
         assert_eq!(farm.admit(address(1)).unwrap_err(), Refused::TooManyFromAddress);
-        let _third = farm.admit(address(2)).unwrap();
+        let _third = known(2);
         assert_eq!(farm.admit(address(3)).unwrap_err(), Refused::TooMany);
         drop(first);
         let fourth = farm.admit(address(1)).unwrap();
         assert_eq!(farm.miners().len(), 3);
         assert_eq!(fourth.slice, 3, "a freed slice rests until there is a newer job");
+    }
+
+    #[tokio::test]
+    async fn who_has_not_authorised_makes_place_the_oldest_first_and_of_its_own_address_if_that_is_full() {
+        let (_dir, farm) = farm(3, 2);
+        let address = |host: u8| SocketAddr::from(([10, 0, 0, host], 5000));
+        let (idle, flood, more) = (
+            farm.admit(address(1)).unwrap(),
+            farm.admit(address(2)).unwrap(),
+            farm.admit(address(2)).unwrap(),
+        );
+        let _again = farm.admit(address(2)).unwrap();
+        flood.miner.asked_to_leave().await;
+        let _miner = farm.admit(address(3)).unwrap();
+        idle.miner.asked_to_leave().await;
+        assert_eq!(farm.miners().len(), 3);
+        drop(idle);
+        assert_eq!(farm.miners().len(), 3, "a place is given back once");
+        farm.authorized(&more.miner);
+        let _other = farm.admit(address(3)).unwrap();
+        assert!(farm.miners().iter().any(|miner| miner.id == more.miner.id));
     }
 }

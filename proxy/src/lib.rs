@@ -1,4 +1,4 @@
-//! sluice-proxy: SV1 miners in, one SV2 upstream out.
+//! sluice-proxy: SV1 and SV2 miners in, one SV2 upstream out.
 //!
 //! | module | what for |
 //! |---|---|
@@ -6,6 +6,7 @@
 //! | [`sv1`] | Stratum V1 on the wire |
 //! | [`session`] | one SV1 miner's session, without IO |
 //! | [`work`] | a job as SV1 miners see it |
+//! | [`sv2`] | native SV2 miners |
 //! | [`slices`] | which part of the extranonce is whose |
 //! | [`upstream`] | connections to mining servers, and which of them is used |
 //! | [`tls`] | TLS around SV1 |
@@ -25,6 +26,7 @@ pub mod session;
 pub mod slices;
 pub mod status;
 pub mod sv1;
+pub mod sv2;
 pub mod tls;
 pub mod totals;
 pub mod upstream;

@@ -1,55 +1,87 @@
 //! Lets miners in, one task each.
 
-use crate::miner::{Surroundings, serve};
+use crate::farm::Seat;
+use crate::miner::{Surroundings, Wire, serve};
+use service::Listener;
+use socket2::{SockRef, TcpKeepalive};
+use std::io;
 use std::time::Duration;
-use tokio::net::TcpListener;
+use tokio::net::TcpStream;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
-/// Pause after the system gave no connection, as when it has no file descriptors left.
-const PAUSE: Duration = Duration::from_millis(200);
-
-/// Accepts until the program ends, then waits for the miners' tasks.
-pub async fn run(listener: TcpListener, surroundings: Surroundings) {
+/// Accepts until the program ends, then waits for the miners' tasks. `open` makes a miner's wire of a socket, as by a TLS
+/// handshake; it runs in the miner's task, must end by itself, and its error is a reason as `no-tls`.
+pub async fn run<W, O, F>(listener: Listener, surroundings: Surroundings, open: O)
+where
+    W: Wire,
+    O: Fn(TcpStream) -> F + Clone + Send + Sync + 'static,
+    F: Future<Output = Result<W, (&'static str, io::Error)>> + Send,
+{
     let tasks = TaskTracker::new();
-    let mut failing = false;
     loop {
-        let accepted = tokio::select! {
+        let (socket, address) = tokio::select! {
             accepted = listener.accept() => accepted,
             () = surroundings.shutdown.cancelled() => break,
         };
-        let (stream, address) = match accepted {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                if !std::mem::replace(&mut failing, true) {
-                    tracing::error!(
-                        "cannot accept miners: {error}; is the limit of open files high enough (ulimit -n)?"
-                    );
-                }
-                tokio::time::sleep(PAUSE).await;
-                continue;
-            }
-        };
-        failing = false;
         let seat = match surroundings.farm.admit(address) {
             Ok(seat) => seat,
             Err(refused) => {
                 surroundings.farm.totals.let_go(refused.name());
-                tracing::debug!(%address, "not let in: {refused}");
+                surroundings.complaints.say(refused.name(), address, refused);
                 continue;
             }
         };
-        // Without it small answers wait for the miner's delayed acknowledgement.
-        let _ = stream.set_nodelay(true);
+        tune(&socket, surroundings.bounds.dead);
         let span = tracing::info_span!("miner", %address);
-        let surroundings = surroundings.clone();
-        let task = async move {
-            let end = serve(stream, seat, surroundings).await;
-            tracing::debug!("{end}");
-        };
+        let (surroundings, open) = (surroundings.clone(), open.clone());
+        let task = async move { admitted(socket, seat, surroundings, open).await };
         tasks.spawn(task.instrument(span));
     }
     drop(listener);
     tasks.close();
     tasks.wait().await;
+}
+
+/// A wire that is the socket itself.
+///
+/// # Errors
+/// Never.
+pub async fn plain(socket: TcpStream) -> Result<TcpStream, (&'static str, io::Error)> {
+    Ok(socket)
+}
+
+async fn admitted<W, O, F>(socket: TcpStream, seat: Seat, surroundings: Surroundings, open: O)
+where
+    W: Wire,
+    O: Fn(TcpStream) -> F,
+    F: Future<Output = Result<W, (&'static str, io::Error)>>,
+{
+    let address = seat.miner.address;
+    let opened = tokio::select! {
+        opened = open(socket) => opened,
+        () = seat.miner.asked_to_leave() => return,
+        () = surroundings.shutdown.cancelled() => return,
+    };
+    match opened {
+        Ok(wire) => {
+            let end = serve(wire, seat, surroundings).await; // not in the macro: it may not be evaluated
+            tracing::debug!("{end}");
+        }
+        Err((reason, error)) => {
+            surroundings.farm.totals.let_go(reason);
+            surroundings.complaints.say(reason, address, error);
+        }
+    }
+}
+
+/// A peer that lost its power says nothing: probes find it while it is idle, and the bound on unacknowledged bytes while it is
+/// not (Linux sends no probe then). What cannot be set stays as the system has it.
+fn tune(socket: &TcpStream, dead: Duration) {
+    let socket = SockRef::from(socket);
+    let probes = TcpKeepalive::new().with_time(dead / 2).with_interval(dead / 8).with_retries(4);
+    let set = socket.set_tcp_keepalive(&probes).and_then(|()| socket.set_tcp_user_timeout(Some(dead)));
+    if let Err(error) = set {
+        tracing::debug!("a dead miner will be noticed late: {error}");
+    }
 }

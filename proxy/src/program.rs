@@ -5,9 +5,13 @@ use crate::farm::Farm;
 use crate::listen;
 use crate::miner::Surroundings;
 use crate::status::Shown;
+use crate::sv2;
+use crate::tls;
 use crate::upstream::{self, Common, Health, selector};
 use anyhow::Context as _;
-use service::{Context, Finding, Key, Problem, Program};
+use service::{Complaints, Context, Finding, Key, Listener, Problem, Program};
+use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
@@ -18,7 +22,7 @@ pub struct Proxy;
 
 impl Program for Proxy {
     const NAME: &'static str = "sluice-proxy";
-    const ABOUT: &'static str = "Lets SV1 miners mine at an SV2 hub or pool.";
+    const ABOUT: &'static str = "Lets SV1 and SV2 miners mine at an SV2 hub or pool.";
     const VERSION: &'static str = env!("CARGO_PKG_VERSION");
     const PAGE: &'static str = "127.0.0.1:8403";
     const KEYS: &'static [Key] = config::KEYS;
@@ -30,11 +34,24 @@ impl Program for Proxy {
         config::check(raw)
     }
 
+    fn init(_dir: &Path) -> anyhow::Result<Vec<(&'static str, String)>> {
+        Ok(vec![link::fresh::secret_key(&mut rand::thread_rng())])
+    }
+
+    fn introduce(fresh: &[(&'static str, String)]) -> Vec<String> {
+        link::fresh::introduction(fresh, "SV2 miners").into_iter().collect()
+    }
+
     async fn probe(config: Config) -> Vec<Finding> {
-        let mut findings = vec![match TcpListener::bind(config.listen).await {
-            Ok(_) => Finding::good(format!("miners.listen {}", config.listen), "free"),
-            Err(error) => Finding::bad(format!("miners.listen {}", config.listen), error),
-        }];
+        let mut findings = vec![probe_port("miners.listen", config.listen).await];
+        if let Some(tls) = &config.tls {
+            findings.push(probe_port("tls.listen", tls.listen).await);
+            findings.extend(tls.files.as_ref().map(tls::probe));
+        }
+        if let Some(sv2) = &config.sv2 {
+            findings.push(probe_port("sv2.listen", sv2.listen).await);
+            findings.push(Finding::good("authority_public_key", sv2.authority.public().to_string()));
+        }
         for upstream in &config.upstreams {
             findings.push(upstream::keeper::probe(upstream).await);
         }
@@ -42,24 +59,77 @@ impl Program for Proxy {
     }
 
     async fn start(config: Config, context: Context) -> anyhow::Result<()> {
-        let listener = TcpListener::bind(config.listen).await;
-        let listener = listener.with_context(|| {
-            format!("cannot listen for miners on {}; set miners.listen to another address", config.listen)
-        })?;
-        tracing::info!(address = %listener.local_addr()?, "listening for SV1 miners");
-        run(config, context, listener).await;
+        let listeners = Listeners::open(&config, &context)?;
+        run(config, context, listeners).await;
         Ok(())
     }
 }
 
-/// Runs on a socket that listens already, until `context.shutdown`.
-pub async fn run(config: Config, context: Context, listener: TcpListener) {
+async fn probe_port(key: &str, address: SocketAddr) -> Finding {
+    match TcpListener::bind(address).await {
+        Ok(_) => Finding::good(format!("{key} {address}"), "free"),
+        Err(error) => Finding::bad(format!("{key} {address}"), error),
+    }
+}
+
+/// Where miners come in.
+#[derive(Debug)]
+pub struct Listeners {
+    /// SV1.
+    pub miners: Listener,
+    /// SV1 over TLS.
+    pub tls: Option<tls::Port>,
+    /// SV2; not used without `config.sv2`.
+    pub sv2: Option<Listener>,
+}
+
+impl Listeners {
+    fn open(config: &Config, context: &Context) -> anyhow::Result<Self> {
+        let miners = context
+            .listen("miners", config.listen)
+            .context("set miners.listen to another address, or end what uses this one")?;
+        tracing::info!(address = %miners.local_addr(), "listening for SV1 miners");
+        let tls = match &config.tls {
+            Some(tls) => {
+                let listener = context
+                    .listen("miners_tls", tls.listen)
+                    .context("set tls.listen to another address, or end what uses this one")?;
+                let port = tls::Port::open(tls.files.clone(), &context.data_dir, listener)?;
+                tracing::info!(address = %tls.listen, fingerprint = %port.fingerprint(), "listening for SV1 miners over TLS");
+                Some(port)
+            }
+            None => None,
+        };
+        let sv2 = match &config.sv2 {
+            Some(sv2) => {
+                let listener = context
+                    .listen("sv2", sv2.listen)
+                    .context("set sv2.listen to another address, or end what uses this one")?;
+                let authority = sv2.authority.public();
+                tracing::info!(address = %listener.local_addr(), %authority, "listening for SV2 miners");
+                Some(listener)
+            }
+            None => {
+                tracing::info!(
+                    "no SV2 miners: there is no authority_secret_key, which `sluice-proxy init` makes"
+                );
+                None
+            }
+        };
+        Ok(Self { miners, tls, sv2 })
+    }
+}
+
+/// Runs on sockets that listen already, until `context.shutdown`.
+pub async fn run(config: Config, context: Context, listeners: Listeners) {
     let farm = Arc::new(Farm::new(config.admission, &context.counters));
     let health: Vec<_> =
         config.upstreams.iter().map(|upstream| Arc::new(Health::new(&upstream.address))).collect();
     let (active, route) = watch::channel(None);
     let (reports, reported) = mpsc::channel(64);
-    context.page.serve(Arc::new(Shown::new(farm.clone(), health.clone(), route.clone(), config.mode)));
+    let shown = Shown::new(farm.clone(), health.clone(), route.clone(), config.mode);
+    let certificate = listeners.tls.as_ref().map(tls::Port::acceptor);
+    context.page.serve(Arc::new(shown.with_certificate(certificate)));
     let common = Common {
         farm: farm.clone(),
         mode: config.mode,
@@ -74,7 +144,23 @@ pub async fn run(config: Config, context: Context, listener: TcpListener) {
     };
     let return_after = config.failover.return_after;
     let upstreams = selector::run(config.upstreams, health, common, reported, return_after, active);
-    let surroundings =
-        Surroundings { farm, settings: config.session, active: route, shutdown: context.shutdown.clone() };
-    tokio::join!(upstreams, listen::run(listener, surroundings));
+    let surroundings = Surroundings {
+        farm,
+        settings: config.session,
+        bounds: config.bounds,
+        active: route,
+        complaints: Complaints::new(&context.counters),
+        shutdown: context.shutdown.clone(),
+    };
+    let sv2 = async {
+        if let (Some(listener), Some(sv2)) = (listeners.sv2, config.sv2) {
+            sv2::listen::run(listener, sv2, surroundings.clone()).await;
+        }
+    };
+    let tls = async {
+        if let Some(port) = listeners.tls {
+            port.run(surroundings.clone()).await;
+        }
+    };
+    tokio::join!(upstreams, sv2, tls, listen::run(listeners.miners, surroundings.clone(), listen::plain));
 }

@@ -1,9 +1,14 @@
-//! Numbers that keep the miners of one upstream channel apart: each is one live connection's extranonce1.
+//! Numbers that keep the miners of one upstream channel apart: each is one live SV1 connection's extranonce1, or part of
+//! one SV2 channel's prefix.
 //!
-//! Invariant: two connections that had the same slice never worked on the same job. A slice that was given back rests
+//! Invariant: two of them that had the same slice never worked on the same job. A slice that was given back rests
 //! until two newer jobs were made: the first may have reached its owner before it was counted here.
 
 use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Most slices that are out at a time: what an SV2 connection's channels take is bounded, too.
+const MAX_OUT: usize = 1 << 20;
 
 /// Hands out slices; small numbers first, so that they fit an upstream that leaves few bytes.
 #[derive(Debug, Default)]
@@ -16,8 +21,11 @@ pub struct Slices {
 }
 
 impl Slices {
-    /// A slice for a new connection; `None` when all 2^32 are taken.
+    /// A slice for a new connection or channel; `None` when 2^20 are out.
     pub fn take(&mut self) -> Option<u32> {
+        if (self.next as usize).saturating_sub(self.resting.len()) >= MAX_OUT {
+            return None;
+        }
         match self.resting.front() {
             Some(&(slice, jobs)) if jobs + 2 <= self.jobs => {
                 self.resting.pop_front();
@@ -39,6 +47,32 @@ impl Slices {
     /// A newer job is out, and new connections get no older one.
     pub fn job_made(&mut self) {
         self.jobs += 1;
+    }
+}
+
+/// A slice that is given back when it is dropped.
+#[derive(Debug)]
+pub struct Claim {
+    slices: Arc<Mutex<Slices>>,
+    slice: u32,
+}
+
+impl Claim {
+    /// Takes a slice; `None` if none is left.
+    pub fn new(slices: &Arc<Mutex<Slices>>) -> Option<Self> {
+        let slice = slices.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+        Some(Self { slices: Arc::clone(slices), slice })
+    }
+
+    /// The number.
+    pub fn slice(&self) -> u32 {
+        self.slice
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        self.slices.lock().unwrap_or_else(PoisonError::into_inner).give_back(self.slice);
     }
 }
 

@@ -234,7 +234,8 @@ impl Talk {
 
     pub(crate) fn heard(&mut self) -> Vec<Value> {
         let text = String::from_utf8(self.session.output().as_bytes().to_vec()).unwrap();
-        self.session.output().sent();
+        let output = self.session.output();
+        output.sent(output.as_bytes().len());
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 

@@ -3,11 +3,14 @@
 use crate::sv1::VERSION_ROLLING_MASK;
 use crate::sv1::notify::{Notify, NotifyFields, push_hex};
 use crate::sv1::output::Output;
+use crate::sv2::space::Shape;
+use mining::Tip;
 use mining::client::Job;
 use mining::share::Choice;
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 /// Bytes of extranonce1: enough for every connection there will be.
 const SLICE: usize = 4;
@@ -51,6 +54,11 @@ impl Layout {
         rest.iter().all(|&byte| byte == 0).then(|| kept.to_vec())
     }
 
+    /// Bytes that the upstream lets us choose.
+    pub fn rollable(&self) -> usize {
+        self.padding + self.slice + self.extranonce2
+    }
+
     /// Whether a miner can go on without being told anything.
     pub fn same_for_miners(&self, other: &Self) -> bool {
         (self.slice, self.extranonce2) == (other.slice, other.extranonce2)
@@ -84,7 +92,12 @@ pub struct Work {
     notify: Notify,
     /// Hex of the upstream's extranonce prefix and the padding: what stands at the end of coinb1.
     insert: String,
+    /// The job for SV2 miners, by whether their channels are wide; made when the first asks for it.
+    relayed: [OnceLock<Option<Arc<Relayed>>>; 2],
 }
+
+/// A job as native SV2 miners get it, the same for all of them: its messages are encoded once.
+pub type Relayed = mining::Job;
 
 /// Hands out ids for jobs.
 #[derive(Debug)]
@@ -155,7 +168,7 @@ impl Work {
         let channel = ChannelKey { connection, channel_id: job.channel_id() };
         let version_mask = if job.version_rolling() { VERSION_ROLLING_MASK } else { 0 };
         let (id, ntime, notify) = (line.id, line.ntime, line.notify.clone());
-        Self { id, channel, layout, job, ntime, version_mask, notify, insert }
+        Self { id, channel, layout, job, ntime, version_mask, notify, insert, relayed: Default::default() }
     }
 
     /// The same for an upstream that takes only these bits of the version, as an SV1 pool may.
@@ -168,8 +181,8 @@ impl Work {
     /// The same for miners, of a job that differs in nothing that they see.
     pub fn with_job(&self, job: Arc<Job>) -> Self {
         let Self { id, channel, layout, ntime, version_mask, .. } = *self;
-        let (notify, insert) = (self.notify.clone(), self.insert.clone());
-        Self { id, channel, layout, job, ntime, version_mask, notify, insert }
+        let (notify, insert, relayed) = (self.notify.clone(), self.insert.clone(), self.relayed.clone());
+        Self { id, channel, layout, job, ntime, version_mask, notify, insert, relayed }
     }
 
     /// Sends the job to a miner.
@@ -177,13 +190,45 @@ impl Work {
         out.notify(&self.notify, &self.insert, clean);
     }
 
-    /// Everything behind the upstream's prefix, for a miner's two parts.
+    /// Everything behind the upstream's prefix, for an SV1 miner's two parts.
     pub fn extranonce(&self, extranonce1: &[u8], extranonce2: &[u8]) -> Extranonce {
         let mut extranonce = Extranonce::default();
         extranonce.push(&[0; MAX_ROLLABLE][..self.layout.padding.min(MAX_ROLLABLE)]);
         extranonce.push(extranonce1);
         extranonce.push(extranonce2);
         extranonce
+    }
+
+    /// The last bytes behind the upstream's prefix are these, the others zero.
+    pub fn padded(&self, end: &[u8]) -> Extranonce {
+        let mut extranonce = Extranonce::default();
+        let padding = self.layout.rollable().saturating_sub(end.len());
+        extranonce.push(&[0; MAX_ROLLABLE][..padding.min(MAX_ROLLABLE)]);
+        extranonce.push(end);
+        extranonce
+    }
+
+    /// The job for SV2 miners whose channels have this shape; built once for all of them. `None` if it cannot be handed
+    /// out: the upstream's coinbase is too long, or it leaves too few bytes.
+    pub fn relayed(&self, shape: Shape) -> Option<&Arc<Relayed>> {
+        let place = &self.relayed[usize::from(shape == Shape::Wide)];
+        place.get_or_init(|| self.relay(shape.size()).map(Arc::new)).as_ref()
+    }
+
+    fn relay(&self, size: usize) -> Option<Relayed> {
+        let (body, tip) = (self.job.body()?, self.job.tip());
+        let padding = vec![0; self.layout.rollable().checked_sub(size)?];
+        let relayed = mining::job::Relayed {
+            version: self.job.version(),
+            version_rolling: self.version_mask == VERSION_ROLLING_MASK,
+            coinbase_prefix: [&body.coinbase_prefix, self.job.extranonce_prefix(), &padding].concat(),
+            coinbase_suffix: body.coinbase_suffix.clone(),
+            merkle_path: body.merkle_path.clone(),
+        };
+        let ahead = Duration::from_secs(self.ntime.saturating_sub(tip.min_ntime()).into());
+        let tip = Tip::new(*tip.prev_hash(), tip.nbits(), self.ntime, tip.received() + ahead);
+        let tip = tip.from_source(self.channel.connection << 32 | u64::from(self.channel.channel_id));
+        Relayed::relayed(self.id, relayed, Arc::new(tip)).ok()
     }
 
     /// Whether both are on the same chain tip of the same upstream channel.

@@ -1,16 +1,22 @@
 //! Configuration, checked.
 
+mod bounds;
 mod raw;
+mod sv2;
+mod tls;
 mod upstream;
 
 use crate::session::{PaceSettings, Settings};
 use crate::sv1::Difficulty;
+pub use bounds::Bounds;
 pub use raw::{KEYS, Raw};
 use raw::{RawFailover, RawMiners};
 use service::{Problem, Problems};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
+pub use sv2::Sv2;
+pub use tls::Tls;
 pub use upstream::{Pool, Protocol, Transport, Trust, Upstream};
 
 const DAY: u64 = 86_400;
@@ -53,8 +59,14 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Who may.
     pub admission: Admission,
+    /// What each of them may take.
+    pub bounds: Bounds,
     /// What every session needs.
     pub session: Arc<Settings>,
+    /// Where SV2 miners connect, if they may.
+    pub sv2: Option<Sv2>,
+    /// SV1 miners over TLS, if they are served.
+    pub tls: Option<Tls>,
     /// At least one, best first.
     pub upstreams: Vec<Upstream>,
     /// When they are changed.
@@ -73,7 +85,11 @@ pub fn check(raw: Raw) -> Result<Config, Vec<Problem>> {
     };
     let listen = problems.parse("miners.listen", &raw.miners.listen, "write address:port, as 0.0.0.0:3333");
     let admission = admission(&raw.miners, &mut problems);
+    let bounds = bounds::check(&raw.miners, &mut problems);
     let session = settings(&raw.miners, &mut problems);
+    let pace = session.as_ref().map(|session| session.pace);
+    let tls = tls::check(&raw.tls, &mut problems);
+    let sv2 = sv2::check(&raw.sv2, raw.authority_secret_key.as_ref(), pace, &mut problems);
     let failover = failover(&raw.failover, &mut problems);
     let repeat_jobs = problems.seconds("jobs.repeat_seconds", raw.jobs.repeat_seconds, 1..=600);
     if raw.upstream.is_empty() {
@@ -85,7 +101,10 @@ pub fn check(raw: Raw) -> Result<Config, Vec<Problem>> {
             mode: mode?,
             listen: listen?,
             admission: admission?,
+            bounds: bounds?,
             session: session?.into(),
+            sv2: sv2?,
+            tls: tls?,
             upstreams: upstreams?,
             failover: failover?,
             repeat_jobs: repeat_jobs?,
@@ -152,13 +171,17 @@ mod tests {
     #[test]
     fn everything_that_is_wrong_is_named_at_once() {
         let text = keys(
-            "mode = \"both\"\n[miners]\nlisten = \"here\"\nextranonce2_bytes = 9\nhash_rate = -1.0\n\
+            "mode = \"both\"\nauthority_secret_key = \"x\"\nsv2.listen = \"x\"\n\
+             sv2.max_channels_per_connection = 0\n[miners]\nlisten = \"here\"\nextranonce2_bytes = 9\nhash_rate = -1.0\n\
              minimum_difficulty = 0\nidle_seconds = 0\nmax_connections = 0\n\
              [[upstream]]\naddress = \"nowhere\"\nauthority_public_key = \"x\"\nuser_identity = \"\"\n",
         );
         for key in [
             "mode",
             "miners.listen",
+            "authority_secret_key",
+            "sv2.listen",
+            "sv2.max_channels_per_connection",
             "miners.extranonce2_bytes",
             "miners.hash_rate",
             "miners.minimum_difficulty",

@@ -23,7 +23,54 @@ pub const KEYS: &[Key] = &[
     ),
     Key::new("miners.authorize_seconds", "60", "A miner that has not authorised by then is let go"),
     Key::new("miners.idle_seconds", "900", "A miner that sends nothing for so long is let go"),
+    Key::new("miners.line_seconds", "30", "A miner whose line is begun and does not end by then is let go"),
+    Key::new(
+        "miners.dead_seconds",
+        "60",
+        "A miner whose machine acknowledges nothing for so long is let go: it lost power or its cable",
+    ),
+    Key::new(
+        "miners.max_lines_per_second",
+        "200.0",
+        "Lines a second from one miner that are no valid shares, and five seconds' worth at once; beyond that it is not read \
+         for a while",
+    ),
+    Key::new(
+        "miners.max_bytes_per_second",
+        "4e6",
+        "Bytes a second from one miner, and five seconds' worth at once; beyond that it is not read for a while",
+    ),
     Key::new("miners.hold_seconds", "120", "How long miners are kept while no upstream is there"),
+    Key::optional(
+        "authority_secret_key",
+        "\"<made by init>\"",
+        "Signs the certificate that SV2 miners check; its public half goes into their configuration. `init` makes one. \
+         Without it only SV1 miners are served",
+    )
+    .secret(),
+    Key::new("sv2.listen", "\"0.0.0.0:3336\"", "Where SV2 miners connect, if there is an authority_secret_key"),
+    Key::new(
+        "sv2.certificate_validity_seconds",
+        "3600",
+        "How long a certificate is valid; each connection gets a fresh one",
+    ),
+    Key::new("sv2.max_channels_per_connection", "4096", "Most mining channels that one connection may open"),
+    Key::optional(
+        "tls.listen",
+        "\"0.0.0.0:3443\"",
+        "Where SV1 miners connect over TLS (`stratum+ssl://`); without it there is no such port",
+    ),
+    Key::optional(
+        "tls.certificate",
+        "\"/etc/letsencrypt/live/proxy.example/fullchain.pem\"",
+        "The certificate that they are shown, PEM; read again when it changes. Without it the proxy makes one and keeps it in \
+         data_dir",
+    ),
+    Key::optional(
+        "tls.key",
+        "\"/etc/letsencrypt/live/proxy.example/privkey.pem\"",
+        "The certificate's secret key, PEM",
+    ),
     Key::list(
         "upstream",
         &[
@@ -71,7 +118,11 @@ pub const KEYS: &[Key] = &[
 #[serde(deny_unknown_fields)]
 pub struct Raw {
     pub(super) mode: String,
+    pub(super) authority_secret_key: Option<Secret>,
     pub(super) miners: RawMiners,
+    pub(super) sv2: RawSv2,
+    #[serde(default)]
+    pub(super) tls: RawTls,
     pub(super) upstream: Vec<RawUpstream>,
     pub(super) failover: RawFailover,
     pub(super) jobs: RawJobs,
@@ -90,6 +141,26 @@ pub(super) struct RawMiners {
     pub(super) authorize_seconds: u64,
     pub(super) idle_seconds: u64,
     pub(super) hold_seconds: u64,
+    pub(super) line_seconds: u64,
+    pub(super) dead_seconds: u64,
+    pub(super) max_lines_per_second: f64,
+    pub(super) max_bytes_per_second: f64,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawTls {
+    pub(super) listen: Option<String>,
+    pub(super) certificate: Option<String>,
+    pub(super) key: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawSv2 {
+    pub(super) listen: String,
+    pub(super) certificate_validity_seconds: u64,
+    pub(super) max_channels_per_connection: usize,
 }
 
 #[derive(Debug, Deserialize)]

@@ -44,6 +44,12 @@ pub enum Disconnect {
     /// The miner does not read what it is sent.
     #[error("does not read")]
     NotReading,
+    /// A line was begun and did not end in time.
+    #[error("a line that does not end")]
+    SlowLine,
+    /// There is no place left, and this miner has not authorised.
+    #[error("its place is needed, and it has not authorised")]
+    Crowded,
 }
 
 impl Disconnect {
@@ -57,6 +63,8 @@ impl Disconnect {
             Self::NoUpstream => "no-upstream",
             Self::ExtranonceChanged => "extranonce-changed",
             Self::NotReading => "not-reading",
+            Self::SlowLine => "slow-line",
+            Self::Crowded => "crowded",
         }
     }
 }

@@ -77,6 +77,16 @@ impl Session {
         self.reject(&answer.id, Some(answer.worker), &why);
     }
 
+    /// No share of the miner waits for the upstream.
+    pub fn is_quiet(&self) -> bool {
+        self.waiting.answers.is_empty()
+    }
+
+    /// As many of the miner's shares wait for the upstream as may: it should not be read until some have their answer.
+    pub fn is_full(&self) -> bool {
+        self.waiting.answers.len() >= MAX_WAITING
+    }
+
     pub(super) fn submit(&mut self, now: Now, id: &Id, params: &str) {
         let (worker, checked) = self.check(now, params);
         match (worker, checked) {

@@ -33,6 +33,7 @@ impl Shown {
             "miners": self.farm.miners().len(),
             "hash_rate": self.farm.hash_rate(),
             "upstream": self.active_address().as_deref(),
+            "tls_fingerprint": self.fingerprint(),
             "totals": self.totals_json(),
         })
     }
@@ -108,6 +109,8 @@ fn miner_json(miner: &Miner) -> Value {
         "id": miner.id,
         "user": view.worker.as_ref().map(|worker| &*worker.user),
         "worker": view.worker.as_ref().map(|worker| &*worker.name),
+        "protocol": view.protocol.name(),
+        "channels": view.channels,
         "agent": view.firmware.as_deref(),
         "address": miner.address.to_string(),
         "connected_seconds": miner.connected.elapsed().as_secs(),

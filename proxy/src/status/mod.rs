@@ -9,7 +9,8 @@ mod api;
 mod page;
 
 use crate::config::Mode;
-use crate::farm::Farm;
+use crate::farm::{Farm, Protocol};
+use crate::tls::server::Acceptor;
 use crate::upstream::Route;
 use crate::upstream::health::{Health, Seen, State};
 use mining::{Work, target};
@@ -29,6 +30,7 @@ pub struct Shown {
     active: watch::Receiver<Option<Route>>,
     mode: Mode,
     started: Instant,
+    certificate: Option<Acceptor>,
 }
 
 impl Shown {
@@ -39,7 +41,17 @@ impl Shown {
         active: watch::Receiver<Option<Route>>,
         mode: Mode,
     ) -> Self {
-        Self { farm, health, active, mode, started: Instant::now() }
+        Self { farm, health, active, mode, started: Instant::now(), certificate: None }
+    }
+
+    /// With the certificate that miners are shown over TLS, if any are.
+    #[must_use]
+    pub fn with_certificate(self, certificate: Option<Acceptor>) -> Self {
+        Self { certificate, ..self }
+    }
+
+    fn fingerprint(&self) -> Option<String> {
+        self.certificate.as_ref().map(|certificate| certificate.fingerprint().to_string())
     }
 
     fn active_address(&self) -> Option<Arc<str>> {
@@ -71,6 +83,15 @@ impl Shown {
             *hash_rate += view.hash_rate;
         }
         live
+    }
+
+    /// Miners that are connected, by what they speak.
+    fn by_protocol(&self) -> BTreeMap<Protocol, usize> {
+        let mut all = BTreeMap::from([(Protocol::Sv1, 0), (Protocol::Sv2, 0)]);
+        for miner in self.farm.miners() {
+            *all.entry(miner.view().protocol).or_default() += 1;
+        }
+        all
     }
 }
 
@@ -114,9 +135,14 @@ impl Status for Shown {
             rates = rates.sample(&[("worker", &worker)], hash_rate);
             miners = miners.sample(&[("worker", &worker)], connected);
         }
+        let mut protocols = Metric::gauge("miners_by_protocol", "As miners, by protocol");
+        for (protocol, connected) in self.by_protocol() {
+            protocols = protocols.sample(&[("protocol", protocol.name())], connected);
+        }
         vec![
             rates,
             miners,
+            protocols,
             Metric::gauge("miners", "Miners that are connected").sample(&[], self.farm.miners().len()),
             Metric::gauge("hash_rate", "Hashes a second of all miners, estimated from their shares")
                 .sample(&[], self.farm.hash_rate()),

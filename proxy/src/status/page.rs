@@ -17,7 +17,7 @@ impl Shown {
         };
         let rejected: Vec<_> =
             totals.rejected().iter().map(|(reason, count)| format!("{reason}: {count}")).collect();
-        Section::pairs("Now")
+        let section = Section::pairs("Now")
             .note("Credited is what the upstream acknowledged; accepted shares below its difficulty earn nothing.")
             .pair("Upstream", upstream)
             .pair("Miners", self.farm.miners().len())
@@ -29,7 +29,11 @@ impl Shown {
             .pair("Shares refused by upstreams", totals.sum("shares_refused"))
             .pair("Shares without an answer", totals.sum("shares_unanswered"))
             .pair("Best share (difficulty)", number(difficulty(totals.best())))
-            .pair("Blocks found", totals.blocks.value())
+            .pair("Blocks found", totals.blocks.value());
+        match self.fingerprint() {
+            Some(fingerprint) => section.pair("TLS certificate (SHA-256)", fingerprint),
+            None => section,
+        }
     }
 
     pub(super) fn upstreams_section(&self) -> Section {
@@ -67,6 +71,7 @@ impl Shown {
             let view = miner.view();
             [
                 view.worker.as_ref().map_or("(not authorised)", |worker| &*worker.user).to_owned(),
+                view.protocol.name().to_owned(),
                 view.firmware.as_deref().unwrap_or("unknown").to_owned(),
                 miner.address.to_string(),
                 ago(miner.connected),
@@ -80,6 +85,7 @@ impl Shown {
         });
         let head = [
             "user",
+            "protocol",
             "firmware",
             "address",
             "connected",

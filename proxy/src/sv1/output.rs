@@ -4,6 +4,9 @@ use super::{Difficulty, Id, Notify, Rejection};
 use serde_json::{Value, json};
 use std::fmt::{self, Write};
 
+/// Room that is kept while nothing waits, in bytes: an answer. A job takes more, but there is one in half a minute.
+const KEPT: usize = 512;
+
 /// Bytes on their way to one miner.
 #[derive(Debug, Default)]
 pub struct Output(Vec<u8>);
@@ -55,15 +58,17 @@ impl Output {
         job.write(&mut self.0, insert, clean);
     }
 
-    /// What has been written, to be sent and then [cleared](Self::sent).
+    /// What has been written, to be sent and then [taken off](Self::sent).
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
 
-    /// Forgets what has been written, and gives back memory that a burst has taken.
-    pub fn sent(&mut self) {
-        self.0.clear();
-        self.0.shrink_to(4096);
+    /// So many bytes have left. When all have, memory that a burst has taken is given back.
+    pub fn sent(&mut self, bytes: usize) {
+        self.0.drain(..bytes.min(self.0.len()));
+        if self.0.is_empty() {
+            self.0.shrink_to(KEPT);
+        }
     }
 
     fn notification(&mut self, method: &str, params: fmt::Arguments<'_>) {
@@ -122,7 +127,9 @@ mod tests {
             lines[7],
             json!({"id": null, "method": "client.show_message", "params": ["a \"quoted\" word"]})
         );
-        out.sent();
+        out.sent(1);
+        assert_eq!(&out.as_bytes()[..5], b"\"id\":");
+        out.sent(out.as_bytes().len());
         assert!(out.as_bytes().is_empty());
     }
 }

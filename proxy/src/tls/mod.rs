@@ -2,12 +2,19 @@
 //!
 //! | module | what for |
 //! |---|---|
+//! | [`certificate`] | the certificate that miners are shown |
+//! | [`server`] | lets miners in |
+//! | [`wire`] | a miner's bytes |
 //! | [`client`] | which certificate of a pool is believed |
 //! | [`fingerprint`] | a certificate's SHA-256, as people compare it |
 
+pub mod certificate;
 pub mod client;
 pub mod fingerprint;
+pub mod server;
+pub mod wire;
 
+pub use server::{Port, probe};
 use std::sync::Arc;
 use tokio_rustls::rustls::crypto::{CryptoProvider, ring};
 

@@ -27,7 +27,7 @@ const TEND: Duration = Duration::from_secs(5);
 const NOTICE: Duration = Duration::from_secs(10);
 /// Commands taken before what they brought about is sent.
 const MAX_AT_ONCE: usize = 512;
-/// The channel that all miners share, in aggregated mode.
+/// The channel that all miners share, in aggregated mode; in the other, one that is opened only to see whether it can be.
 const SHARED: u64 = 0;
 
 /// A connection that is set up, with all that is done on it.
@@ -85,17 +85,23 @@ impl<'a> Connection<'a> {
         }
     }
 
-    /// Opens the shared channel, or says at once that miners may open theirs.
-    pub(super) async fn begin(&mut self) -> anyhow::Result<()> {
-        if !self.is_shared {
-            return self.ready().await;
+    /// Opens the shared channel, or one to see whether miners can have theirs.
+    pub(super) fn begin(&mut self) -> anyhow::Result<()> {
+        if self.is_shared {
+            let (feed, shared) = watch::channel(None);
+            self.feeds.insert(SHARED, feed);
+            self.route.shared = Some(shared);
+            self.told_hash_rate = self.hash_rate();
+            self.wire.open(SHARED, &self.upstream.user_identity, self.told_hash_rate);
+        } else {
+            self.probe();
         }
-        let (feed, shared) = watch::channel(None);
-        self.feeds.insert(SHARED, feed);
-        self.route.shared = Some(shared);
-        self.told_hash_rate = self.hash_rate();
-        self.wire.open(SHARED, &self.upstream.user_identity, self.told_hash_rate);
         self.wire.send()
+    }
+
+    /// Opens a channel that no miner uses.
+    fn probe(&mut self) {
+        self.wire.open(SHARED, &self.upstream.user_identity, self.common.hash_rate);
     }
 
     pub(super) async fn run(&mut self, wanted: &mut watch::Receiver<bool>) -> anyhow::Result<()> {
@@ -172,8 +178,10 @@ impl<'a> Connection<'a> {
         if let Some(work) = &work {
             self.health.work(work);
         }
-        if let Some(feed) = self.feeds.get(&slot) {
-            feed.send_replace(work);
+        match self.feeds.get(&slot) {
+            Some(feed) => drop(feed.send_replace(work)),
+            None if slot == SHARED => self.wire.close(SHARED),
+            None => {}
         }
         if is_new {
             self.common.farm.job_made(self.number);
@@ -196,6 +204,10 @@ impl<'a> Connection<'a> {
         // As often as miners ask: the page shows the last, the log need not have them all.
         tracing::debug!(upstream = %self.upstream.address, "no channel for a miner: {reason}");
         self.health.refused(reason);
+        // Either this miner cannot have a channel here or nobody can: then the next upstream is better.
+        if self.wire.is_unused() {
+            self.probe();
+        }
         Ok(())
     }
 

@@ -135,7 +135,7 @@ async fn attempt(
     common.farm.totals.upstream_up(&upstream.address);
     tracing::info!(upstream = %upstream.address, extensions = ?wire.extensions(), "connected");
     let mut connection = Connection::new(index, upstream, common, health, number, wire);
-    connection.begin().await?;
+    connection.begin()?;
     let end = connection.run(wanted).await;
     connection.end();
     end

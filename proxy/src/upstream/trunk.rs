@@ -233,6 +233,11 @@ impl Trunk {
         self.channels.len()
     }
 
+    /// Whether no channel is open, nor asked for.
+    pub fn is_unused(&self) -> bool {
+        self.channels.is_empty() && self.opening.is_empty()
+    }
+
     /// The connection has ended: all that waits is lost.
     pub fn end(&mut self) {
         self.lose(|_| true);

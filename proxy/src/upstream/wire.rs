@@ -200,6 +200,14 @@ impl Wire {
         }
     }
 
+    /// As [`Trunk::is_unused`].
+    pub(super) fn is_unused(&self) -> bool {
+        match self {
+            Self::Sv2 { trunk, .. } => trunk.is_unused(),
+            Self::Sv1 { .. } => false,
+        }
+    }
+
     /// As [`Trunk::end`].
     pub(super) fn end(&mut self) {
         match self {

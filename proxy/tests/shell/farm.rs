@@ -1,17 +1,27 @@
 //! The proxy, as its binary runs it but in this process.
 
+use link::key::{AuthorityKey, AuthorityPublicKey};
 use proxy::Proxy;
+use proxy::program::Listeners;
+use proxy::tls::Port;
 use serde_json::Value;
 use service::{Context, Program};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
 pub struct Farm {
+    /// For SV1 miners.
     pub miners: SocketAddr,
+    /// For SV1 miners over TLS, if the configuration has `tls.listen`.
+    pub tls: Option<SocketAddr>,
+    /// For SV2 miners.
+    pub sv2: SocketAddr,
+    /// What SV2 miners must be shown.
+    pub key: AuthorityPublicKey,
     page: SocketAddr,
     context: Context,
     task: JoinHandle<()>,
@@ -22,8 +32,9 @@ pub fn toml(mode: &str, data: &Path, more: &str) -> String {
     format!(
         "mode = \"{mode}\"\ndata_dir = \"{}\"\npage.listen = \"127.0.0.1:0\"\n\
          failover.return_seconds = 1\nfailover.retry_seconds = 1\n\
-         miners.hash_rate = 1.0\nminers.minimum_difficulty = 1e-12\n{more}\n",
-        data.display()
+         miners.hash_rate = 1.0\nminers.minimum_difficulty = 1e-12\nauthority_secret_key = \"{}\"\n{more}\n",
+        data.display(),
+        AuthorityKey::generate(&mut rand::thread_rng()),
     )
 }
 
@@ -31,10 +42,16 @@ impl Farm {
     pub async fn start(toml: &str) -> Self {
         let (operation, config) = service::config_from_text::<Proxy>(toml).unwrap();
         let context = Context::open(Proxy::NAME, Proxy::VERSION, &operation).await.unwrap();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let (miners, page) = (listener.local_addr().unwrap(), context.page.address());
-        let task = tokio::spawn(proxy::program::run(config, context.clone(), listener));
-        Self { miners, page, context, task }
+        let listen = |name| context.listen(name, "127.0.0.1:0".parse().unwrap()).unwrap();
+        let files = config.tls.as_ref().map(|tls| tls.files.clone());
+        let port = |files| Port::open(files, &operation.data_dir, listen("miners_tls")).unwrap();
+        let listeners =
+            Listeners { miners: listen("miners"), tls: files.map(port), sv2: Some(listen("sv2")) };
+        let tls = listeners.tls.as_ref().map(Port::address);
+        let (miners, sv2) = (listeners.miners.local_addr(), listeners.sv2.as_ref().unwrap().local_addr());
+        let (page, key) = (context.page.address(), config.sv2.as_ref().unwrap().authority.public());
+        let task = tokio::spawn(proxy::program::run(config, context.clone(), listeners));
+        Self { miners, tls, sv2, key, page, context, task }
     }
 
     /// Ends it, and waits until it has.

@@ -2,9 +2,12 @@
 #![allow(unreachable_pub, clippy::unwrap_used, missing_docs)]
 
 mod abuse;
+mod device;
 mod farm;
 mod hub;
 mod miner;
 mod mining_through;
 mod outages;
 mod sv1_pool;
+mod sv2;
+mod tls;

@@ -9,15 +9,14 @@ use serde_json::{Value, json};
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader, Lines};
 use tokio::net::TcpStream;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
 pub struct Miner {
-    lines: Lines<BufReader<OwnedReadHalf>>,
-    write: OwnedWriteHalf,
+    lines: Lines<BufReader<Box<dyn AsyncRead + Send + Unpin>>>,
+    write: Box<dyn AsyncWrite + Send + Unpin>,
     next_id: u64,
     worker: String,
     extranonce1: Vec<u8>,
@@ -30,10 +29,15 @@ pub struct Miner {
 
 impl Miner {
     pub async fn connect(address: SocketAddr) -> Self {
-        let (read, write) = TcpStream::connect(address).await.unwrap().into_split();
+        Self::over(TcpStream::connect(address).await.unwrap())
+    }
+
+    /// Over a connection of any kind.
+    pub fn over(stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) -> Self {
+        let (read, write) = tokio::io::split(stream);
         Self {
-            lines: BufReader::new(read).lines(),
-            write,
+            lines: BufReader::new(Box::new(read) as _).lines(),
+            write: Box::new(write),
             next_id: 1,
             worker: String::new(),
             extranonce1: Vec::new(),
@@ -64,6 +68,7 @@ impl Miner {
 
     pub async fn say(&mut self, line: &str) {
         self.write.write_all(line.as_bytes()).await.unwrap();
+        self.write.flush().await.unwrap();
     }
 
     /// The next line; `None` when the proxy has closed.

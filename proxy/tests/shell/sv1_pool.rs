@@ -37,6 +37,7 @@ async fn shares_of_all_miners_reach_the_hub_behind_a_pool_in_either_mode() {
             ann.mine_one().await;
             bob.mine_one().await;
         }
+        ann.mine_credited(&hub).await;
         farm.until("totals", |totals| totals["in_flight"] == 0).await;
         let totals = farm.api("totals").await;
         assert!(totals["credited"].as_u64().unwrap() > 0, "{totals}");

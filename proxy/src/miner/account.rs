@@ -1,0 +1,160 @@
+//! What a miner's task does for it, whatever protocol it speaks: finds it work, hands its shares on, counts.
+
+use super::Surroundings;
+use super::now;
+use super::source::{Came, Source};
+use crate::farm::Seat;
+use crate::session::{Event, Outcome, UpstreamShare, Worker};
+use crate::totals::WorkerTotals;
+use crate::upstream::{Command, ShareOut};
+use crate::work::Work;
+use bitcoin::BlockHash;
+use mining::header::as_number;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::{mpsc, watch};
+
+/// Pause before a refused upstream channel is asked for again.
+const REOPEN: Duration = Duration::from_secs(5);
+/// Answers from the upstream that wait for a miner's task.
+const MAX_ANSWERS: usize = 2048;
+/// Workers whose totals are at hand; others are looked up for each share.
+const MAX_WORKERS: usize = 4096;
+
+/// Whose shares are counted that nobody has authorised.
+const NOBODY: &str = "(not authorised)";
+
+/// One miner's.
+pub(crate) struct Account {
+    /// Its place in the farm.
+    pub(crate) seat: Seat,
+    /// What all miners share.
+    pub(crate) surroundings: Surroundings,
+    /// Where its work comes from.
+    pub(crate) source: Source,
+    answers: mpsc::Sender<(u32, Outcome)>,
+    /// What the upstream said to its shares, by tag.
+    pub(crate) answered: mpsc::Receiver<(u32, Outcome)>,
+    /// By worker, in order.
+    totals: Vec<(Arc<str>, Arc<WorkerTotals>)>,
+}
+
+/// What [`Account::attach`] and [`Account::came`] found for the miner to work on.
+pub(crate) enum Found {
+    /// This, or nothing.
+    Work(Option<Arc<Work>>),
+    /// What it has.
+    NothingNew,
+}
+
+impl Account {
+    pub(crate) fn new(seat: Seat, mut surroundings: Surroundings) -> Self {
+        let (answers, answered) = mpsc::channel(MAX_ANSWERS);
+        surroundings.active.mark_changed();
+        Self { seat, surroundings, source: Source::None, answers, answered, totals: Vec::new() }
+    }
+
+    /// Gets work from the active upstream: its shared channel, or one for this miner, who says who it is and how fast
+    /// (hashes a second).
+    pub(crate) fn attach(&mut self, miner: Option<(&Worker, f64)>) -> Found {
+        let Some(route) = self.surroundings.active.borrow_and_update().clone() else {
+            self.source = Source::None;
+            return Found::Work(None);
+        };
+        let mut feed = match (&route.shared, miner) {
+            (Some(shared), _) => shared.clone(),
+            (None, Some((worker, hash_rate))) => {
+                let (work, feed) = watch::channel(None);
+                let worker = worker.name.clone();
+                if route.commands.try_send(Command::Open { worker, hash_rate, work }).is_err() {
+                    self.source = Source::Refused(Instant::now() + REOPEN);
+                    return Found::Work(None);
+                }
+                feed
+            }
+            // Asked for when the miner has authorised.
+            (None, None) => return Found::NothingNew,
+        };
+        let work = feed.borrow_and_update().clone();
+        self.source = Source::Feed(route, feed);
+        // A channel that is only being opened has no work yet, and what the miner has is of no use there.
+        Found::Work(work)
+    }
+
+    /// Takes in what the source brought.
+    pub(crate) fn came(&mut self, came: Came, miner: Option<(&Worker, f64)>) -> Found {
+        match came {
+            Came::Work(work) => Found::Work(work),
+            Came::Gone => {
+                self.source = Source::Refused(Instant::now() + REOPEN);
+                Found::Work(None)
+            }
+            Came::Retry => self.attach(miner),
+        }
+    }
+
+    /// Counts what happened in the session, and hands shares on; the tag of one that could not be.
+    pub(crate) fn take(&mut self, event: Event) -> Option<u32> {
+        match event {
+            Event::Authorized(worker) => self.authorized(worker),
+            Event::Found { worker, hash } => self.found(&worker, hash),
+            Event::Upstream(share) => return self.hand_on(share),
+            Event::Accepted { worker, by } => {
+                self.worker(&worker).accept(by);
+                self.seat.miner.view().accepted += 1;
+            }
+            Event::Rejected { worker, reason } => self.rejected(worker, reason),
+        }
+        None
+    }
+
+    fn authorized(&mut self, worker: Worker) {
+        self.worker(&worker.name);
+        self.surroundings.farm.authorized(&self.seat.miner);
+        self.seat.miner.view().worker.get_or_insert(worker);
+        if matches!(self.source, Source::None) {
+            self.surroundings.active.mark_changed();
+        }
+    }
+
+    fn found(&mut self, worker: &Arc<str>, hash: BlockHash) {
+        let work = mining::Work::from_target(as_number(hash));
+        let totals = self.worker(worker);
+        if self.surroundings.farm.totals.found(&totals, work) {
+            tracing::debug!(%worker, %hash, "best share so far");
+        }
+        let mut view = self.seat.miner.view();
+        view.best = view.best.max(work);
+        view.last_share = Some(now().instant);
+    }
+
+    fn hand_on(&mut self, share: UpstreamShare) -> Option<u32> {
+        let tag = share.tag;
+        let totals = self.worker(&share.worker);
+        let (miner, answers) = (self.seat.miner.clone(), self.answers.clone());
+        let command = Command::Share(Box::new(ShareOut { share, totals, miner, answers }));
+        match &self.source {
+            Source::Feed(route, _) if route.commands.try_send(command).is_ok() => None,
+            _ => Some(tag),
+        }
+    }
+
+    fn rejected(&mut self, worker: Option<Arc<str>>, reason: &'static str) {
+        let totals = self.worker(&worker.unwrap_or_else(|| NOBODY.into()));
+        self.surroundings.farm.totals.reject(&totals, reason);
+        self.seat.miner.view().rejected += 1;
+    }
+
+    fn worker(&mut self, name: &Arc<str>) -> Arc<WorkerTotals> {
+        match self.totals.binary_search_by(|(known, _)| known.cmp(name)) {
+            Ok(place) => self.totals[place].1.clone(),
+            Err(place) => {
+                let totals = self.surroundings.farm.totals.worker(name);
+                if self.totals.len() < MAX_WORKERS {
+                    self.totals.insert(place, (name.clone(), totals.clone()));
+                }
+                totals
+            }
+        }
+    }
+}

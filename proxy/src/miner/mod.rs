@@ -1,0 +1,84 @@
+//! One miner's connection: bytes around a [`Session`](crate::session::Session). The task that runs here checks the
+//! miner's shares.
+//!
+//! | module | what for |
+//! |---|---|
+//! | `connection` | the task |
+//! | `account` | what a task does for any miner: finds work, hands shares on, counts |
+//! | `wire` | bytes in and out |
+//! | `source` | where the miner's work comes from |
+//! | `allowance` | how much a miner may send |
+
+pub(crate) mod account;
+mod allowance;
+mod connection;
+pub(crate) mod source;
+mod wire;
+
+use crate::config::Bounds;
+use crate::farm::{Farm, Seat};
+use crate::session::{Disconnect, Settings};
+use crate::upstream::Route;
+use connection::Connection;
+use mining::Now;
+use service::Complaints;
+use std::sync::Arc;
+use std::time::Instant;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+pub use wire::Wire;
+
+/// What all miners' tasks share.
+#[derive(Clone, Debug)]
+pub struct Surroundings {
+    /// Miners and totals.
+    pub farm: Arc<Farm>,
+    /// For each session.
+    pub settings: Arc<Settings>,
+    /// What a miner may take of us.
+    pub bounds: Bounds,
+    /// The upstream connection that miners work for.
+    pub active: watch::Receiver<Option<Route>>,
+    /// What miners are let go for.
+    pub complaints: Complaints,
+    /// The program ends.
+    pub shutdown: CancellationToken,
+}
+
+/// Why a connection ended.
+#[derive(Debug, thiserror::Error)]
+pub enum End {
+    /// By the session's rules.
+    #[error(transparent)]
+    Disconnect(#[from] Disconnect),
+    /// The miner closed it.
+    #[error("closed by the miner")]
+    Closed,
+    /// The socket failed.
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+    /// The program ends.
+    #[error("the proxy stops")]
+    Shutdown,
+}
+
+/// Serves one miner until its connection ends.
+pub async fn serve(wire: impl Wire, seat: Seat, surroundings: Surroundings) -> End {
+    let address = seat.miner.address;
+    let mut connection = Connection::new(wire, seat, surroundings.clone());
+    let Err(end) = connection.run().await;
+    if !matches!(end, End::Io(_) | End::Closed | End::Disconnect(Disconnect::NotReading)) {
+        connection.last_words().await;
+    }
+    if let End::Disconnect(why) = end {
+        surroundings.farm.totals.let_go(why.name());
+        surroundings.complaints.say(why.name(), address, why);
+    }
+    end
+}
+
+/// Both clocks.
+pub fn now() -> Now {
+    let unix = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    Now { instant: Instant::now(), unix: u32::try_from(unix.as_secs()).unwrap_or(u32::MAX) }
+}

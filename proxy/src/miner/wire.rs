@@ -1,0 +1,98 @@
+//! Bytes to and from a miner, without a buffer of their own: an idle miner costs none.
+
+use crate::sv1::Lines;
+use crate::sv1::output::Output;
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+/// Bytes taken in one read; two dozen submits.
+const READ: usize = 4096;
+
+/// What a miner's bytes come through.
+pub trait Wire: AsyncRead + AsyncWrite + Send + Unpin + Sized + 'static {
+    /// The bare socket, if the miner's bytes are on it as they are: such a session can be carried to a successor. Gives
+    /// itself back otherwise.
+    ///
+    /// # Errors
+    /// The wire itself, if it is more than a socket.
+    fn into_socket(self) -> Result<TcpStream, Self>;
+
+    /// The wire on such a socket; never called if [`Self::into_socket`] always fails.
+    fn from_socket(socket: TcpStream) -> Option<Self>;
+}
+
+impl Wire for TcpStream {
+    fn into_socket(self) -> Result<TcpStream, Self> {
+        Ok(self)
+    }
+
+    fn from_socket(socket: TcpStream) -> Option<Self> {
+        Some(socket)
+    }
+}
+
+/// What moved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Moved {
+    /// So many bytes came.
+    Read(usize),
+    /// The miner has closed.
+    End,
+    /// Some of the output went.
+    Written,
+}
+
+/// Reads if `reading`, and writes what is in `output`, whichever the socket takes first. Cancel-safe.
+pub(super) async fn transfer(
+    wire: &mut impl Wire,
+    lines: &mut Lines,
+    output: &mut Output,
+    reading: bool,
+) -> io::Result<Moved> {
+    poll_fn(|context| {
+        if !output.as_bytes().is_empty()
+            && let Poll::Ready(written) = Pin::new(&mut *wire).poll_write(context, output.as_bytes())
+        {
+            output.sent(written?);
+            return Poll::Ready(Ok(Moved::Written));
+        }
+        // A socket has nothing to flush; TLS has what the socket did not take.
+        if let Poll::Ready(Err(error)) = Pin::new(&mut *wire).poll_flush(context) {
+            return Poll::Ready(Err(error));
+        }
+        if !reading {
+            return Poll::Pending;
+        }
+        let mut space = [0; READ];
+        let mut buffer = ReadBuf::new(&mut space);
+        match Pin::new(&mut *wire).poll_read(context, &mut buffer) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Ready(Ok(())) if buffer.filled().is_empty() => Poll::Ready(Ok(Moved::End)),
+            Poll::Ready(Ok(())) => {
+                lines.push(buffer.filled());
+                Poll::Ready(Ok(Moved::Read(buffer.filled().len())))
+            }
+        }
+    })
+    .await
+}
+
+/// Writes what the socket takes without waiting.
+pub(super) fn write_now(wire: &mut impl Wire, output: &mut Output) -> io::Result<()> {
+    let mut context = Context::from_waker(Waker::noop());
+    while !output.as_bytes().is_empty() {
+        match Pin::new(&mut *wire).poll_write(&mut context, output.as_bytes()) {
+            Poll::Ready(written) => output.sent(written?),
+            Poll::Pending => break,
+        }
+    }
+    if let Poll::Ready(Err(error)) = Pin::new(wire).poll_flush(&mut context) {
+        return Err(error);
+    }
+    Ok(())
+}

@@ -1,0 +1,194 @@
+//! One SV2 miner's connection: a socket around a [`Session`]. The task that runs here checks the miner's shares.
+
+use super::session::{End as Ended, Session};
+use crate::farm::{Protocol, Seat};
+use crate::miner::account::{Account, Found};
+use crate::miner::{Surroundings, now};
+use crate::session::{Disconnect, Outcome};
+use link::{Link, LinkError};
+use mining::server;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Frames taken from the socket before what they brought about is sent.
+const MAX_AT_ONCE: usize = 512;
+/// How long a last word is offered.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+/// Longest name of a firmware that is shown, in bytes.
+const MAX_FIRMWARE: usize = 64;
+
+/// Why a connection ended.
+#[derive(Debug, thiserror::Error)]
+pub enum End {
+    /// By the session's rules.
+    #[error(transparent)]
+    Session(#[from] Ended),
+    /// The miner closed it, or broke what holds for every SV2 connection.
+    #[error(transparent)]
+    Link(#[from] LinkError),
+    /// The program ends.
+    #[error("the proxy stops")]
+    Shutdown,
+}
+
+impl End {
+    /// Its name in counters and complaints, if it is the miner's fault or a rule's work.
+    fn reason(&self) -> Option<&'static str> {
+        match self {
+            Self::Session(Ended::Protocol(_)) => Some("protocol"),
+            Self::Session(Ended::Disconnect(why)) => Some(why.name()),
+            Self::Link(error) => error.fault(),
+            Self::Shutdown => None,
+        }
+    }
+}
+
+/// Serves a connection that is set up, until it ends.
+pub(super) async fn serve(
+    link: Link,
+    config: Arc<server::Config>,
+    seat: Seat,
+    surroundings: Surroundings,
+) -> End {
+    let address = seat.miner.address;
+    let mut connection = Connection::new(link, config, seat, surroundings.clone());
+    let Err(end) = connection.run().await;
+    if !matches!(end, End::Link(_)) {
+        connection.last_words().await;
+    }
+    if let Some(reason) = end.reason() {
+        surroundings.farm.totals.let_go(reason);
+        surroundings.complaints.say(reason, address, &end);
+    }
+    end
+}
+
+struct Connection {
+    link: Link,
+    session: Session,
+    account: Account,
+}
+
+impl Connection {
+    fn new(link: Link, config: Arc<server::Config>, seat: Seat, surroundings: Surroundings) -> Self {
+        let slices = surroundings.farm.slices();
+        let session = Session::new(now(), surroundings.settings.clone(), config, link.peer().flags, slices);
+        {
+            let mut view = seat.miner.view();
+            (view.protocol, view.firmware) = (Protocol::Sv2, Some(firmware(&link.peer().device).into()));
+        }
+        Self { link, session, account: Account::new(seat, surroundings) }
+    }
+
+    async fn run(&mut self) -> Result<std::convert::Infallible, End> {
+        loop {
+            let stepped = self.step().await;
+            // Also when the session ends: a share counts whatever came behind it in the same packet.
+            self.take_events();
+            self.show();
+            stepped?;
+            self.send()?;
+        }
+    }
+
+    /// Waits for one thing and gives it to the session.
+    async fn step(&mut self) -> Result<(), End> {
+        let timeout = self.session.poll_timeout();
+        tokio::select! {
+            received = receive(&mut self.link, self.session.has_room()) => self.received(received?)?,
+            Ok(()) = self.account.surroundings.active.changed() => {
+                let pace = self.session.pace();
+                let found = self.account.attach(self.session.worker().map(|worker| (worker, pace.1)));
+                self.apply(found);
+            }
+            came = self.account.source.next() => {
+                let pace = self.session.pace();
+                let found = self.account.came(came, self.session.worker().map(|worker| (worker, pace.1)));
+                self.apply(found);
+            }
+            Some((tag, outcome)) = self.account.answered.recv() => {
+                self.session.answer(tag, &outcome);
+                while let Ok((tag, outcome)) = self.account.answered.try_recv() {
+                    self.session.answer(tag, &outcome);
+                }
+            }
+            () = tokio::time::sleep_until(timeout.into()) => self.session.handle_timeout(now())?,
+            () = self.account.seat.miner.asked_to_leave() => {
+                return Err(Ended::Disconnect(Disconnect::Crowded).into());
+            }
+            () = self.account.surroundings.shutdown.cancelled() => {
+                self.session.say_goodbye();
+                return Err(End::Shutdown);
+            }
+        }
+        Ok(())
+    }
+
+    fn received(&mut self, first: link::Received) -> Result<(), End> {
+        let (now, mut next) = (now(), Some(first));
+        for _ in 0..MAX_AT_ONCE {
+            let Some(mut received) = next.take() else { break };
+            self.session.handle(now, &mut received, self.link.extensions())?;
+            if self.session.has_room() {
+                next = self.link.try_recv()?;
+            }
+        }
+        if let Some(mut received) = next {
+            self.session.handle(now, &mut received, self.link.extensions())?;
+        }
+        Ok(())
+    }
+
+    fn apply(&mut self, found: Found) {
+        if let Found::Work(work) = found {
+            self.session.apply(now(), work);
+        }
+    }
+
+    fn take_events(&mut self) {
+        while let Some(event) = self.session.poll_event() {
+            if let Some(tag) = self.account.take(event) {
+                self.session.answer(tag, &Outcome::Lost);
+            }
+        }
+    }
+
+    /// What people see of this miner.
+    fn show(&self) {
+        let mut view = self.account.seat.miner.view();
+        (view.difficulty, view.hash_rate) = self.session.pace();
+        view.channels = self.session.channels();
+    }
+
+    /// Sends what the socket takes now; [`Link::recv`] sends the rest.
+    fn send(&mut self) -> Result<(), LinkError> {
+        while let Some(frame) = self.session.poll_send() {
+            self.link.queue(&frame)?;
+        }
+        self.link.try_flush()
+    }
+
+    /// What was said last, if the miner still takes it.
+    async fn last_words(&mut self) {
+        if self.send().is_ok() {
+            let _ = tokio::time::timeout(LAST_WORDS, self.link.flush()).await;
+        }
+    }
+}
+
+/// The next frame; whoever is not read is still written to.
+async fn receive(link: &mut Link, reads: bool) -> Result<link::Received, LinkError> {
+    if reads {
+        return link.recv().await;
+    }
+    link.flush().await?;
+    std::future::pending().await
+}
+
+/// What is shown of a device.
+fn firmware(device: &link::Device) -> String {
+    let parts = [&*device.vendor, &device.hardware_version, &device.firmware];
+    let mut text = parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ");
+    text.truncate(text.floor_char_boundary(MAX_FIRMWARE));
+    text
+}

@@ -1,0 +1,121 @@
+//! Lets SV2 miners in, one task each.
+
+use super::connection::serve;
+use crate::config::Sv2;
+use crate::farm::Seat;
+use crate::miner::Surroundings;
+use link::settings::Rate;
+use link::{Handshakes, Limits, Link, Server};
+use mining::server::Config;
+use service::Listener;
+use std::sync::Arc;
+use stratum_core::common_messages_sv2::Protocol;
+use stratum_core::extensions_sv2::EXTENSION_TYPE_WORKER_HASHRATE_TRACKING;
+use tokio::net::TcpStream;
+use tokio_util::task::TaskTracker;
+use tracing::Instrument as _;
+
+/// Longest payload that a miner may send, in bytes.
+const MAX_REQUEST: usize = 16 * 1024;
+/// Most bytes that wait for a miner to read them.
+const MAX_QUEUED: usize = 1 << 20;
+
+/// Messages a second from one miner, or from a proxy with thousands of them; beyond that it is not read for a while.
+const MAX_MESSAGES: u32 = 50_000;
+
+/// SetupConnection.Success: versions may not be rolled (SV2 spec §5.3.1).
+const REQUIRES_FIXED_VERSION: u32 = 1;
+
+/// What every task needs.
+#[derive(Clone)]
+struct Door {
+    server: Arc<Server>,
+    config: Arc<Config>,
+    handshakes: Arc<Handshakes>,
+    surroundings: Surroundings,
+}
+
+/// Accepts until the program ends, then waits for the miners' tasks.
+pub async fn run(listener: Listener, sv2: Sv2, surroundings: Surroundings) {
+    let (tasks, door) = (TaskTracker::new(), Door::new(sv2, surroundings));
+    loop {
+        let (socket, address) = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = door.surroundings.shutdown.cancelled() => break,
+        };
+        let surroundings = &door.surroundings;
+        match surroundings.farm.admit(address) {
+            Ok(seat) => {
+                let span = tracing::info_span!("miner", %address);
+                tasks.spawn(door.clone().admitted(socket, seat).instrument(span));
+            }
+            Err(refused) => {
+                surroundings.farm.totals.let_go(refused.name());
+                surroundings.complaints.say(refused.name(), address, refused);
+            }
+        }
+    }
+    drop(listener);
+    tasks.close();
+    tasks.wait().await;
+}
+
+impl Door {
+    fn new(sv2: Sv2, surroundings: Surroundings) -> Self {
+        let limits = Limits {
+            max_payload: MAX_REQUEST,
+            max_queued: MAX_QUEUED,
+            dead: surroundings.bounds.dead,
+            rate: Some(rate(surroundings.bounds.bytes_per_second)),
+            ..Limits::default()
+        };
+        let server = Server {
+            authority: sv2.authority,
+            certificate_validity: sv2.certificate_validity,
+            protocol: Protocol::MiningProtocol,
+            supported_flags: mining::REQUIRES_STANDARD_JOBS | mining::REQUIRES_VERSION_ROLLING,
+            flags: 0,
+            extensions: vec![EXTENSION_TYPE_WORKER_HASHRATE_TRACKING],
+            limits,
+        };
+        Self { server: Arc::new(server), config: sv2.mining, handshakes: Handshakes::new(), surroundings }
+    }
+
+    async fn admitted(self, socket: TcpStream, seat: Seat) {
+        let (server, surroundings) = (self.server(), self.surroundings);
+        let address = seat.miner.address;
+        let accepted = tokio::select! {
+            accepted = Link::accept_in_turn(socket, &server, &self.handshakes) => accepted,
+            () = seat.miner.asked_to_leave() => return,
+            () = surroundings.shutdown.cancelled() => return,
+        };
+        match accepted {
+            Ok(link) => {
+                let end = serve(link, self.config, seat, surroundings).await; // not in the macro: it may not be evaluated
+                tracing::debug!("{end}");
+            }
+            Err(error) => {
+                let reason = error.fault().unwrap_or("handshake");
+                surroundings.farm.totals.let_go(reason);
+                surroundings.complaints.say(reason, address, error);
+            }
+        }
+    }
+
+    /// Tells a miner from the start if the present upstream lets nobody roll versions: then some had better mine elsewhere.
+    fn server(&self) -> Arc<Server> {
+        let active = self.surroundings.active.borrow();
+        let shared = active.as_ref().and_then(|route| route.shared.as_ref());
+        let is_fixed =
+            shared.is_some_and(|feed| feed.borrow().as_ref().is_some_and(|work| work.version_mask == 0));
+        match is_fixed {
+            true => Arc::new(Server { flags: REQUIRES_FIXED_VERSION, ..Server::clone(&self.server) }),
+            false => Arc::clone(&self.server),
+        }
+    }
+}
+
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // checked to be from 1,000 to 10^9
+fn rate(bytes_per_second: f64) -> Rate {
+    Rate { messages: MAX_MESSAGES, bytes: bytes_per_second as u32 }
+}

@@ -1,0 +1,328 @@
+//! One SV2 miner's session, without IO: the hub's own server session, with work that comes from an upstream and shares that
+//! go there.
+//!
+//! A driver feeds [`Session::handle`], [`Session::apply`], [`Session::answer`] and [`Session::handle_timeout`], and after
+//! each takes [`Session::poll_event`] and [`Session::poll_send`] until they are empty.
+//!
+//! A share at the upstream's target is answered by what the upstream says, or on our own word if it says nothing in time; a
+//! lighter one by the check here. So it is for SV1 miners, and the [events](Event) are theirs.
+
+use super::space::{Shape, Spaces};
+use super::waiting::{Share, Waiting};
+use crate::session::{AcceptedBy, Disconnect, Event, Outcome, Settings, UpstreamShare, Worker};
+use crate::slices::Slices;
+use crate::sv1::Rejection;
+use crate::work::{Rolled, Work};
+use bitcoin::{BlockHash, Target};
+use link::{Frame, Received};
+use mining::header::as_number;
+use mining::server::{self, AcceptedShare, CurrentWork, Fatal, FoundBlock, OpenedChannel};
+use mining::share::Solution;
+use mining::{Now, WorkUpdate, target};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+/// Work whose shares are still taken; the sessions inside keep as many jobs.
+const MAX_WORK: usize = 16;
+
+/// What a miner is told whose share could not be handed on, or whose upstream was lost.
+const NO_UPSTREAM: &str = "upstream-not-available";
+/// The share's work is of an earlier tip or upstream.
+const STALE: &str = "stale-share";
+/// Why channels end whose bytes do not fit a new upstream.
+const OTHER_SIZE: &str = "the upstream's extranonce size changed";
+
+/// Why a session ends by our will.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum End {
+    /// A message that a miner must not send.
+    #[error(transparent)]
+    Protocol(#[from] Fatal),
+    /// By the rules that hold for SV1 miners, too.
+    #[error(transparent)]
+    Disconnect(#[from] Disconnect),
+}
+
+/// One SV2 miner's session.
+#[derive(Debug)]
+pub struct Session {
+    settings: Arc<Settings>,
+    inner: server::Session,
+    spaces: Arc<Spaces>,
+    /// Of the present tip and upstream, oldest first; the last is current.
+    work: VecDeque<Arc<Work>>,
+    channels: BTreeMap<u32, Channel>,
+    waiting: Waiting,
+    connected: Instant,
+    heard: Instant,
+    without_work_since: Option<Instant>,
+    events: VecDeque<Event>,
+}
+
+#[derive(Debug)]
+struct Channel {
+    worker: Worker,
+    target: Target,
+}
+
+impl Session {
+    /// A miner has connected whose SetupConnection had these flags; its channels get slices from this pool. There is no
+    /// work until [`Self::apply`] brings some.
+    pub fn new(
+        now: Now,
+        settings: Arc<Settings>,
+        config: Arc<server::Config>,
+        flags: u32,
+        slices: Arc<Mutex<Slices>>,
+    ) -> Self {
+        let spaces = Arc::new(Spaces::new(slices));
+        Self {
+            settings,
+            inner: server::Session::new(config, flags, Arc::clone(&spaces), CurrentWork::default()),
+            spaces,
+            work: VecDeque::new(),
+            channels: BTreeMap::new(),
+            waiting: Waiting::default(),
+            connected: now.instant,
+            heard: now.instant,
+            without_work_since: Some(now.instant),
+            events: VecDeque::new(),
+        }
+    }
+
+    /// A frame came from the miner; `extensions` are those negotiated.
+    pub fn handle(&mut self, now: Now, received: &mut Received, extensions: &[u16]) -> Result<(), End> {
+        self.heard = now.instant;
+        let handled = self.inner.handle(now, received, extensions);
+        self.take_events(now);
+        Ok(handled?)
+    }
+
+    /// Whether the driver should read on: not while too many shares wait for the upstream.
+    pub fn has_room(&self) -> bool {
+        self.inner.has_room()
+    }
+
+    /// The upstream has other work, or is gone (`None`).
+    pub fn apply(&mut self, now: Now, work: Option<Arc<Work>>) {
+        match work {
+            Some(work) => self.work_on(now, work),
+            None => self.lose_work(now),
+        }
+        self.take_events(now);
+    }
+
+    /// The upstream has answered the share with this tag. Too late an answer changes nothing for the miner.
+    pub fn answer(&mut self, tag: u32, outcome: &Outcome) {
+        let Some(share) = self.waiting.take(tag) else { return };
+        let (code, why) = match outcome {
+            Outcome::Accepted => return self.accept(share, AcceptedBy::Upstream),
+            Outcome::Rejected(code) => (for_miner(code), Rejection::from_upstream(code)),
+            Outcome::Lost => (NO_UPSTREAM, Rejection::NoUpstream),
+        };
+        self.inner.refuse(share.ticket, code);
+        self.events.push_back(Event::Rejected { worker: Some(share.worker), reason: why.reason() });
+    }
+
+    /// Time passes. After an error, send what is to be sent and close.
+    pub fn handle_timeout(&mut self, now: Now) -> Result<(), End> {
+        while let Some(share) = self.waiting.expired(now.instant) {
+            self.accept(share, AcceptedBy::Unheard);
+        }
+        self.inner.handle_timeout(now);
+        self.take_events(now);
+        match self.deadline() {
+            (at, why) if at <= now.instant => Err(why.into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// When [`Self::handle_timeout`] is due next.
+    pub fn poll_timeout(&self) -> Instant {
+        let (end, _) = self.deadline();
+        let others = [self.inner.poll_timeout(), self.waiting.next_timeout()];
+        others.into_iter().flatten().fold(end, Instant::min)
+    }
+
+    /// What happened, oldest first.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// The next frame to send.
+    pub fn poll_send(&mut self) -> Option<Frame> {
+        self.inner.poll_send()
+    }
+
+    /// Asks the miner to connect again, before this program ends.
+    pub fn say_goodbye(&mut self) {
+        self.inner.reconnect("", 0);
+    }
+
+    /// Who mines: the first channel's user identity.
+    pub fn worker(&self) -> Option<&Worker> {
+        self.channels.values().next().map(|channel| &channel.worker)
+    }
+
+    /// Open channels.
+    pub fn channels(&self) -> usize {
+        self.channels.len()
+    }
+
+    /// The difficulty of the first channel, and the hash rate that all seem to have (hashes a second).
+    pub fn pace(&self) -> (f64, f64) {
+        let first = self.channels.values().next().map(|channel| channel.target);
+        (first.map_or(0.0, target::difficulty), self.inner.hash_rate())
+    }
+
+    fn work_on(&mut self, now: Now, work: Arc<Work>) {
+        if !self.spaces.shape().fits(work.layout) || self.channels.is_empty() {
+            self.reshape(Shape::of(work.layout));
+        }
+        let Some(job) = work.relayed(self.spaces.shape()).cloned() else { return self.lose_work(now) };
+        self.without_work_since = None;
+        self.inner.limit(work.job.target());
+        match self.work.back_mut() {
+            // The upstream's target changed, and nothing else: its newest job takes the shares.
+            Some(last) if (last.id, last.channel) == (work.id, work.channel) => {
+                *last = work;
+                self.inner.ease(now);
+            }
+            last => {
+                if last.is_none_or(|last| !last.same_tip(&work)) {
+                    self.work.clear();
+                }
+                if self.work.len() == MAX_WORK {
+                    self.work.pop_front();
+                }
+                self.work.push_back(work);
+                self.inner.apply(now, &WorkUpdate::Job(job));
+            }
+        }
+    }
+
+    fn lose_work(&mut self, now: Now) {
+        self.work.clear();
+        self.inner.lose_work();
+        self.without_work_since.get_or_insert(now.instant);
+    }
+
+    /// Channels of another shape end: a channel's size is fixed, so the miner opens others.
+    fn reshape(&mut self, shape: Shape) {
+        for channel_id in self.channels.keys() {
+            self.inner.close(*channel_id, OTHER_SIZE);
+        }
+        self.spaces.reshape(shape);
+    }
+
+    fn take_events(&mut self, now: Now) {
+        while let Some(event) = self.inner.poll_event() {
+            match event {
+                server::Event::Opened(opened) => self.opened(&opened),
+                server::Event::Closed { channel_id, .. } => drop(self.channels.remove(&channel_id)),
+                server::Event::Target { channel_id, target } => {
+                    if let Some(channel) = self.channels.get_mut(&channel_id) {
+                        channel.target = target;
+                    }
+                }
+                server::Event::Updated { .. } => {}
+                server::Event::Block(block) => self.block(&block),
+                server::Event::Share(share) => self.share(now, share),
+                server::Event::Rejected { channel_id, worker, reason } => {
+                    let worker = self.name(channel_id, worker);
+                    let reason = Rejection::from_upstream(reason.code()).reason();
+                    self.events.push_back(Event::Rejected { worker, reason });
+                }
+            }
+        }
+    }
+
+    fn opened(&mut self, opened: &OpenedChannel) {
+        let worker = Worker::new(&opened.user_identity);
+        self.channels.insert(opened.channel_id, Channel { worker: worker.clone(), target: opened.target });
+        self.events.push_back(Event::Authorized(worker));
+    }
+
+    /// The worker of a share: named with it, else the channel's.
+    fn name(&self, channel_id: u32, named: Option<Arc<str>>) -> Option<Arc<str>> {
+        let channel = || self.channels.get(&channel_id).map(|channel| channel.worker.name.clone());
+        named.or_else(channel)
+    }
+
+    /// A block that is none of the channel's shares, where the network's target is easy, goes to the upstream all the same.
+    fn block(&mut self, block: &FoundBlock) {
+        let Some(work) = self.find(block.job_id).filter(|_| !block.is_share) else { return };
+        let worker = block.worker.clone().unwrap_or_else(|| Worker::new(&block.user_identity).name);
+        let rolled = rolled(&work, &block.solution);
+        // No share waits under this tag, so its answer is nobody's.
+        let tag = self.waiting.next_tag().wrapping_sub(1 << 31);
+        let hash = block.hash;
+        self.events.push_back(Event::Upstream(UpstreamShare {
+            tag,
+            worker,
+            work,
+            rolled,
+            hash,
+            is_block: true,
+        }));
+    }
+
+    fn share(&mut self, now: Now, share: AcceptedShare) {
+        let Some(worker) = self.name(share.channel_id, share.worker) else { return };
+        let Some(work) = self.find(share.job_id) else {
+            self.inner.refuse(share.ticket, STALE);
+            let reason = Rejection::JobNotFound.reason();
+            return self.events.push_back(Event::Rejected { worker: Some(worker), reason });
+        };
+        let (hash, ticket) = (share.hash, share.ticket);
+        self.events.push_back(Event::Found { worker: worker.clone(), hash });
+        let until = now.instant + self.settings.answer_timeout;
+        let waiting = Share { ticket, worker: worker.clone(), until };
+        let is_block = meets(hash, work.job.tip().target());
+        if !is_block && !meets(hash, work.job.target()) {
+            return self.accept(waiting, AcceptedBy::OwnCheck);
+        }
+        let (tag, rolled) = (self.waiting.next_tag(), rolled(&work, &share.solution));
+        self.waiting.push(waiting);
+        self.events.push_back(Event::Upstream(UpstreamShare { tag, worker, work, rolled, hash, is_block }));
+    }
+
+    fn accept(&mut self, share: Share, by: AcceptedBy) {
+        self.inner.acknowledge(share.ticket);
+        self.events.push_back(Event::Accepted { worker: share.worker, by });
+    }
+
+    fn find(&self, id: u32) -> Option<Arc<Work>> {
+        self.work.iter().rev().find(|work| work.id == id).cloned()
+    }
+
+    fn deadline(&self) -> (Instant, Disconnect) {
+        let settings = &self.settings;
+        let idle = (self.heard + settings.idle_timeout, Disconnect::Idle);
+        match self.without_work_since {
+            Some(since) if since.max(self.connected) + settings.hold < idle.0 => {
+                (since + settings.hold, Disconnect::NoUpstream)
+            }
+            _ => idle,
+        }
+    }
+}
+
+fn meets(hash: BlockHash, target: Target) -> bool {
+    as_number(hash) <= target
+}
+
+/// What goes to the upstream.
+fn rolled(work: &Work, solution: &Solution) -> Rolled {
+    let Solution { nonce, ntime, version, .. } = *solution;
+    Rolled { extranonce: work.padded(solution.extranonce()), version, ntime, nonce }
+}
+
+/// The upstream's error code as the miner is told it: what the upstream says of our channel is none of the miner's.
+fn for_miner(code: &str) -> &str {
+    if code == "invalid-channel-id" { STALE } else { code }
+}
+
+#[cfg(test)]
+mod tests;

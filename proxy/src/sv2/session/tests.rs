@@ -1,0 +1,380 @@
+//! A session between a miner's client session and work that a real trunk made.
+#![allow(clippy::unwrap_used)]
+
+use super::*;
+use crate::testing::{HARDEST, Server, easiest, settings, start};
+use mining::client::{self, OpenRequest};
+use mining::share::Choice;
+use mining::{Now, Work as Hashes};
+use std::collections::BTreeMap;
+use std::time::Duration;
+use stratum_core::mining_sv2 as sv2;
+
+/// A miner on a session.
+struct Miner {
+    now: Now,
+    session: Session,
+    client: client::Session,
+    jobs: BTreeMap<u32, Arc<client::Job>>,
+    heard: Vec<client::Event>,
+    /// Message types that the miner was sent.
+    sent: Vec<u8>,
+    slices: Arc<Mutex<Slices>>,
+}
+
+fn request(user_identity: &str) -> OpenRequest<'_> {
+    OpenRequest { user_identity, nominal_hash_rate: 0.0, max_target: easiest(), min_extranonce_size: 2 }
+}
+
+/// Shares of about four hashes at the easiest.
+fn config() -> server::Config {
+    server::Config::new(20.0, 1e-9, Arc::new(|_| Ok(()))).unwrap()
+}
+
+fn target_of(hashes: u128) -> Target {
+    Hashes::new(hashes).to_target()
+}
+
+impl Miner {
+    fn connected(now: Now, flags: u32) -> Self {
+        let slices = Arc::default();
+        let session = Session::new(now, settings().into(), config().into(), flags, Arc::clone(&slices));
+        let client = client::Session::new(&[2]);
+        Self { now, session, client, jobs: BTreeMap::new(), heard: Vec::new(), sent: Vec::new(), slices }
+    }
+
+    /// With an extended channel and this work.
+    fn mining(now: Now, work: &Arc<Work>) -> Self {
+        let mut miner = Self::connected(now, 0);
+        miner.open("farm.ann");
+        miner.apply(Some(work));
+        miner.heard.clear();
+        miner
+    }
+
+    fn open(&mut self, user_identity: &str) {
+        self.client.open_extended(&request(user_identity)).unwrap();
+        self.settle();
+    }
+
+    fn apply(&mut self, work: Option<&Arc<Work>>) {
+        self.session.apply(self.now, work.cloned());
+        self.settle();
+    }
+
+    fn wait(&mut self, by: Duration) -> Result<(), End> {
+        self.now = self.now.after(by);
+        self.session.handle_timeout(self.now)?;
+        self.settle();
+        Ok(())
+    }
+
+    fn answer(&mut self, tag: u32, outcome: &Outcome) {
+        self.session.answer(tag, outcome);
+        self.settle();
+    }
+
+    fn settle(&mut self) {
+        loop {
+            let (to_miner, to_us) = (self.session.poll_send(), self.client.poll_send());
+            if to_miner.is_none() && to_us.is_none() {
+                break;
+            }
+            if let Some(frame) = to_us {
+                self.session.handle(self.now, &mut frame.received(), &[2]).unwrap();
+            }
+            if let Some(frame) = to_miner {
+                self.sent.push(frame.message_type());
+                self.client.handle(self.now, &mut frame.received()).unwrap();
+            }
+        }
+        while let Some(event) = self.client.poll_event() {
+            if let client::Event::Job(job) = &event {
+                self.jobs.insert(job.channel_id(), job.clone());
+            }
+            self.heard.push(event);
+        }
+    }
+
+    /// Submits a share of the channel's job that meets `target`, and `misses` another.
+    fn submit(&mut self, channel_id: u32, seed: u8, target: Target, misses: Target) -> Vec<client::Event> {
+        let job = self.jobs[&channel_id].clone();
+        let extranonce = vec![seed; job.extranonce_size()];
+        let ntime = job.tip().min_ntime();
+        let found = (0..u32::MAX).find(|&nonce| {
+            let choice = Choice { nonce, ntime, version: job.version(), extranonce: &extranonce };
+            let number = as_number(job.header(&choice).hash());
+            number <= target.min(job.target()) && number > misses
+        });
+        let choice = Choice { nonce: found.unwrap(), ntime, version: job.version(), extranonce: &extranonce };
+        self.client.submit(channel_id, job.id(), &choice, None).unwrap();
+        self.heard.clear();
+        self.settle();
+        std::mem::take(&mut self.heard)
+    }
+
+    fn events(&mut self) -> Vec<Event> {
+        std::iter::from_fn(|| self.session.poll_event()).collect()
+    }
+
+    /// Shares on their way to the upstream.
+    fn handed_on(&mut self) -> Vec<UpstreamShare> {
+        let share = |event| if let Event::Upstream(share) = event { Some(share) } else { None };
+        self.events().into_iter().filter_map(share).collect()
+    }
+}
+
+fn accepted(events: &[client::Event]) -> usize {
+    events.iter().filter(|event| matches!(event, client::Event::ShareAccepted { .. })).count()
+}
+
+fn refused(events: &[client::Event]) -> Vec<&str> {
+    let mut codes = Vec::new();
+    for event in events {
+        if let client::Event::ShareRejected { code, .. } = event {
+            codes.push(code.as_str());
+        }
+    }
+    codes
+}
+
+/// An upstream that leaves `rollable` bytes, with a job.
+fn upstream(now: Now, connection: u64, target: Target, rollable: u16) -> (Server, Arc<Work>) {
+    let mut server = Server::new(now, connection);
+    server.open(now, 0, target, rollable);
+    server.job(now, Some(1), true);
+    let work = server.work(0).unwrap();
+    (server, work)
+}
+
+#[test]
+fn a_share_at_the_upstreams_target_is_answered_by_the_upstream() {
+    let now = start();
+    let (_, work) = upstream(now, 1, easiest(), 16);
+    let mut miner = Miner::mining(now, &work);
+    assert!(miner.submit(2, 1, easiest(), HARDEST).is_empty());
+    let share = miner.handed_on().remove(0);
+    assert_eq!(&*share.worker, "ann");
+    miner.answer(share.tag, &Outcome::Accepted);
+    assert_eq!(accepted(&miner.heard), 1);
+    assert!(matches!(&miner.events()[..], [Event::Accepted { by: AcceptedBy::Upstream, .. }]));
+    miner.answer(share.tag, &Outcome::Lost);
+    assert!(miner.events().is_empty(), "an answer counts once");
+}
+
+#[test]
+fn a_lighter_share_is_answered_by_our_own_check_and_stays_here() {
+    let now = start();
+    let (_, work) = upstream(now, 1, target_of(1000), 16);
+    let mut miner = Miner::mining(now, &work);
+    assert_eq!(accepted(&miner.submit(2, 1, easiest(), target_of(1000))), 1);
+    let events = miner.events();
+    assert!(events.iter().any(|event| matches!(event, Event::Accepted { by: AcceptedBy::OwnCheck, .. })));
+    assert!(!events.iter().any(|event| matches!(event, Event::Upstream(_))));
+}
+
+#[test]
+fn a_share_that_the_upstream_refuses_or_that_is_lost_has_an_error() {
+    let now = start();
+    let (_, work) = upstream(now, 1, easiest(), 16);
+    let mut miner = Miner::mining(now, &work);
+    for (seed, outcome, code, reason) in [
+        (1, Outcome::Rejected("duplicate-share".into()), "duplicate-share", "22 duplicate share"),
+        (2, Outcome::Rejected("invalid-channel-id".into()), "stale-share", "20 other"),
+        (3, Outcome::Lost, "upstream-not-available", "20 no upstream"),
+    ] {
+        miner.submit(2, seed, easiest(), HARDEST);
+        let tag = miner.handed_on()[0].tag;
+        miner.heard.clear();
+        miner.answer(tag, &outcome);
+        assert_eq!(refused(&miner.heard), [code]);
+        assert!(matches!(&miner.events()[..], [Event::Rejected { reason: found, .. }] if *found == reason));
+    }
+}
+
+#[test]
+fn a_share_that_the_upstream_says_nothing_to_is_accepted_on_our_own_word_in_time() {
+    let now = start();
+    let (_, work) = upstream(now, 1, easiest(), 16);
+    let mut miner = Miner::mining(now, &work);
+    miner.submit(2, 1, easiest(), HARDEST);
+    miner.submit(2, 2, easiest(), HARDEST);
+    let second = miner.handed_on()[1].tag;
+    miner.answer(second, &Outcome::Accepted);
+    assert_eq!(accepted(&miner.heard), 0, "the answer would be for the first, too");
+    miner.wait(Duration::from_secs(2)).unwrap();
+    assert_eq!(accepted(&miner.heard), 2);
+}
+
+#[test]
+fn what_goes_to_the_upstream_is_the_miners_share_whatever_the_upstream_leaves_and_the_channel_rolls() {
+    for rollable in [6, 8, 12, 13, 16, 24] {
+        let now = start();
+        let (_, work) = upstream(now, 1, easiest(), rollable);
+        let mut miner = Miner::connected(now, 0);
+        miner.apply(Some(&work));
+        miner.open("a");
+        miner.client.open_standard(&request("b")).unwrap();
+        miner.settle();
+        for channel_id in [2, 3] {
+            miner.submit(channel_id, 1, easiest(), HARDEST);
+            let share = miner.handed_on().remove(0);
+            let checked = share.work.job.check(&share.rolled.choice(), now).unwrap();
+            assert_eq!(checked.hash, share.hash, "{rollable} bytes, channel {channel_id}");
+        }
+    }
+}
+
+#[test]
+fn another_upstream_is_only_another_job() {
+    let now = start();
+    let (_, first) = upstream(now, 1, easiest(), 16);
+    let (mut server, _) = upstream(now, 2, easiest(), 20);
+    server.job(now, Some(1), true); // ids of jobs are never the same in one program
+    let second = server.work(0).unwrap();
+    let mut miner = Miner::mining(now, &first);
+    let old = miner.jobs[&2].clone();
+    miner.sent.clear();
+    miner.apply(Some(&second));
+    assert_eq!(
+        miner.sent,
+        [sv2::MESSAGE_TYPE_NEW_EXTENDED_MINING_JOB, sv2::MESSAGE_TYPE_MINING_SET_NEW_PREV_HASH]
+    );
+    miner.submit(2, 1, easiest(), HARDEST);
+    assert_eq!(miner.handed_on()[0].work.channel.connection, 2);
+    miner.jobs.insert(2, old);
+    assert_eq!(refused(&miner.submit(2, 1, easiest(), HARDEST)), ["stale-share"]);
+}
+
+#[test]
+fn channels_end_when_a_new_upstream_leaves_too_few_bytes_and_others_can_be_opened() {
+    let now = start();
+    let (_, first) = upstream(now, 1, easiest(), 16);
+    let (_, second) = upstream(now, 2, easiest(), 8);
+    let mut miner = Miner::mining(now, &first);
+    assert_eq!(miner.jobs[&2].extranonce_size(), 12);
+    miner.apply(Some(&second));
+    assert!(matches!(&miner.heard[..], [client::Event::Closed { channel_id: 2, .. }]), "{:?}", miner.heard);
+    miner.open("farm.ann");
+    assert_eq!(miner.jobs[&3].extranonce_size(), 6);
+    miner.events();
+    miner.submit(3, 1, easiest(), HARDEST);
+    assert_eq!(miner.handed_on().len(), 1);
+}
+
+#[test]
+fn a_miner_may_come_before_the_upstream_and_is_kept_for_a_while_without_one() {
+    let now = start();
+    let (_, work) = upstream(now, 1, easiest(), 16);
+    let mut miner = Miner::connected(now, 0);
+    miner.open("farm.ann");
+    miner.wait(Duration::from_secs(100)).unwrap();
+    miner.apply(Some(&work));
+    miner.submit(2, 1, easiest(), HARDEST);
+    miner.apply(None);
+    assert_eq!(refused(&miner.submit(2, 2, easiest(), HARDEST)), ["stale-share"]);
+    miner.wait(Duration::from_secs(119)).unwrap();
+    let end = miner.wait(Duration::from_secs(1)).unwrap_err();
+    assert_eq!(end, End::Disconnect(Disconnect::NoUpstream));
+}
+
+#[test]
+fn a_miner_that_says_nothing_for_long_is_let_go() {
+    let now = start();
+    let (_, work) = upstream(now, 1, easiest(), 16);
+    let mut miner = Miner::mining(now, &work);
+    miner.wait(Duration::from_secs(899)).unwrap();
+    assert_eq!(miner.wait(Duration::from_secs(1)).unwrap_err(), End::Disconnect(Disconnect::Idle));
+}
+
+#[test]
+fn no_miner_is_harder_than_its_upstream_and_follows_at_once_when_that_gets_easier() {
+    let now = start();
+    let (mut server, work) = upstream(now, 1, target_of(1000), 16);
+    let mut miner = Miner::connected(now, 0);
+    miner.apply(Some(&work));
+    let fast = OpenRequest { nominal_hash_rate: 1e15, ..request("fast") };
+    miner.client.open_extended(&fast).unwrap();
+    miner.settle();
+    assert_eq!(miner.jobs[&2].target(), target_of(1000));
+    miner.sent.clear();
+    server.retarget(now, 2, target_of(100));
+    miner.apply(server.work(0).as_ref());
+    assert_eq!(
+        miner.sent,
+        [sv2::MESSAGE_TYPE_SET_TARGET, sv2::MESSAGE_TYPE_NEW_EXTENDED_MINING_JOB],
+        "the upstream's new target came with a job that says nothing else that is new"
+    );
+    assert_eq!(miner.jobs[&2].target(), target_of(100));
+    miner.submit(2, 1, target_of(100), HARDEST);
+    let share = miner.handed_on().remove(0);
+    assert!(share.work.job.check(&share.rolled.choice(), now).unwrap().is_share);
+}
+
+#[test]
+fn an_upstream_that_gets_harder_sends_its_miners_nothing() {
+    let now = start();
+    let (mut server, work) = upstream(now, 1, target_of(100), 16);
+    let mut miner = Miner::mining(now, &work);
+    miner.sent.clear();
+    server.retarget(now, 2, target_of(1000));
+    miner.apply(server.work(0).as_ref());
+    assert!(miner.sent.is_empty(), "{:?}", miner.sent);
+    assert_eq!(accepted(&miner.submit(2, 1, easiest(), target_of(1000))), 1);
+}
+
+#[test]
+fn channels_of_both_kinds_share_a_group_and_header_only_miners_get_no_group() {
+    let now = start();
+    let (mut server, work) = upstream(now, 1, easiest(), 16);
+    let mut miner = Miner::mining(now, &work);
+    miner.client.open_standard(&request("b")).unwrap();
+    miner.settle();
+    server.job(now, None, true);
+    let next = server.work(0).unwrap();
+    miner.sent.clear();
+    miner.apply(Some(&next));
+    assert_eq!(miner.sent, [sv2::MESSAGE_TYPE_NEW_EXTENDED_MINING_JOB], "one for both");
+
+    let mut device = Miner::connected(now, mining::REQUIRES_STANDARD_JOBS);
+    for name in ["c", "d"] {
+        device.client.open_standard(&request(name)).unwrap();
+    }
+    device.settle();
+    device.sent.clear();
+    device.apply(Some(&next));
+    let jobs = device.sent.iter().filter(|sent| **sent == sv2::MESSAGE_TYPE_NEW_MINING_JOB).count();
+    assert_eq!((jobs, device.sent.contains(&sv2::MESSAGE_TYPE_NEW_EXTENDED_MINING_JOB)), (2, false));
+    device.submit(3, 0, easiest(), HARDEST);
+    assert_eq!(&*device.handed_on()[0].worker, "d");
+}
+
+#[test]
+fn a_share_is_the_workers_that_is_named_with_it() {
+    let now = start();
+    let (_, work) = upstream(now, 1, easiest(), 16);
+    let mut miner = Miner::mining(now, &work);
+    let job = miner.jobs[&2].clone();
+    let extranonce = vec![0; job.extranonce_size()];
+    let choice =
+        Choice { nonce: 1, ntime: job.tip().min_ntime(), version: job.version(), extranonce: &extranonce };
+    let nonce =
+        (0..).find(|nonce| as_number(job.header(&Choice { nonce: *nonce, ..choice }).hash()) <= job.target());
+    let choice = Choice { nonce: nonce.unwrap(), ..choice };
+    miner.client.submit(2, job.id(), &choice, Some("rig-7")).unwrap();
+    miner.settle();
+    assert_eq!(&*miner.handed_on()[0].worker, "rig-7");
+}
+
+#[test]
+fn a_channels_part_of_the_extranonce_is_free_again_after_two_jobs() {
+    let now = start();
+    let (_, work) = upstream(now, 1, easiest(), 16);
+    let mut miner = Miner::mining(now, &work);
+    miner.client.close(2, "bye");
+    miner.settle();
+    assert_eq!(miner.session.channels(), 0);
+    miner.slices.lock().unwrap().job_made();
+    miner.slices.lock().unwrap().job_made();
+    assert_eq!(miner.slices.lock().unwrap().take(), Some(0));
+}

@@ -1,0 +1,79 @@
+//! A miner's wire over TLS.
+
+use crate::miner::Wire;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
+
+/// What is written goes out without a flush: the miner's task does not know of TLS's own buffer.
+#[derive(Debug)]
+pub struct TlsWire {
+    stream: TlsStream<TcpStream>,
+    /// TLS still holds bytes that the socket did not take.
+    unflushed: bool,
+}
+
+impl TlsWire {
+    /// Around a stream whose handshake is done.
+    pub fn new(stream: TlsStream<TcpStream>) -> Self {
+        Self { stream, unflushed: false }
+    }
+
+    fn push_out(&mut self, context: &mut Context<'_>) -> io::Result<()> {
+        if self.unflushed
+            && let Poll::Ready(flushed) = Pin::new(&mut self.stream).poll_flush(context)
+        {
+            flushed?;
+            self.unflushed = false;
+        }
+        Ok(())
+    }
+}
+
+/// A TLS session's keys and counters stay in this process: its miner is asked to connect anew.
+impl Wire for TlsWire {
+    fn into_socket(self) -> Result<TcpStream, Self> {
+        Err(self)
+    }
+
+    fn from_socket(_: TcpStream) -> Option<Self> {
+        None
+    }
+}
+
+impl AsyncRead for TlsWire {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.push_out(context)?;
+        Pin::new(&mut self.stream).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for TlsWire {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = ready!(Pin::new(&mut self.stream).poll_write(context, bytes))?;
+        self.unflushed = true;
+        self.push_out(context)?;
+        Poll::Ready(Ok(written))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(Pin::new(&mut self.stream).poll_flush(context))?;
+        self.unflushed = false;
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
