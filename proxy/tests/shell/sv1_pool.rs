@@ -1,5 +1,6 @@
 //! An SV1 pool as the last upstream: another proxy of ours is one, with a hub behind it.
 
+use crate::device::Device;
 use crate::farm::{Farm, toml};
 use crate::hub::Hub;
 use crate::miner::Miner;
@@ -47,6 +48,26 @@ async fn shares_of_all_miners_reach_the_hub_behind_a_pool_in_either_mode() {
         assert!(hub.credits().contains_key(&("account".into(), "second".into())), "{:?}", hub.credits());
         assert_eq!(farm.api("upstreams").await[0]["channels"], 1);
     }
+}
+
+#[tokio::test]
+async fn sv2_miners_mine_at_a_pool_that_never_heard_of_sv2() {
+    let (hub, first, second) = (Hub::start().await, tempdir().unwrap(), tempdir().unwrap());
+    let near = Farm::start(&toml("aggregated", first.path(), &hub.toml())).await;
+    let farm = Farm::start(&small("non-aggregated", second.path(), &pool(near.miners))).await;
+    farm.until("upstreams", |upstreams| upstreams[0]["state"] == "active").await;
+    let mut extended = Device::extended(&farm, "farm.extended").await;
+    let mut standard = Device::standard(&farm, "farm.standard", mining::REQUIRES_STANDARD_JOBS).await;
+    let mut old = login(farm.miners, "old").await;
+    for _ in 0..10 {
+        extended.mine(2, None).await.unwrap();
+        standard.mine(2, None).await.unwrap();
+        old.mine_one().await;
+    }
+    extended.mine_credited(2, &hub).await;
+    standard.mine_credited(2, &hub).await;
+    let totals = farm.until("totals", |totals| totals["in_flight"] == 0).await;
+    assert_eq!((&totals["refused"], &totals["unanswered"]), (&json!(0), &json!(0)), "{totals}");
 }
 
 #[tokio::test]
