@@ -12,4 +12,5 @@ mod pages;
 mod readme;
 mod rejections;
 mod restarts;
+mod sv1_pool;
 mod tools;
