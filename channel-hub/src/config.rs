@@ -49,7 +49,8 @@ pub const KEYS: &[Key] = &[
     Key::new("journal_hours", "0", "Keeps every single share this long beside the totals; 0 keeps none."),
     Key::new("max_connections", "10000", "Most connections at a time. One more takes the place of one that brings nothing (no word for half a second, no mining channel for a minute, no share in ten minutes), or is closed at once."),
     Key::new("max_connections_per_address", "10000", "Most connections at a time from one address of IPv4, or one /64 of IPv6."),
-    Key::new("max_channels_per_connection", "4096", "Most mining channels that one connection may open."),
+    Key::new("max_channels_per_connection", "4096", "Most mining channels that one connection may open; one more is refused (channel-capacity-exhausted)."),
+    Key::new("max_channels", "200000", "Most mining channels on all connections, each of which takes about 3 KiB; likewise."),
     Key::new("max_messages_per_second", "50000", "Messages that each connection may send in a second; who sends more is read more slowly. 50,000 devices behind one connection send about 10,000."),
     Key::new("max_bytes_per_second", "16000000", "Bytes that each connection may send in a second, likewise."),
     Key::new("dead_peer_seconds", "60", "A connection whose other end does not even acknowledge (TCP) for so long is closed."),
@@ -85,6 +86,7 @@ pub struct Raw {
     max_connections: usize,
     max_connections_per_address: usize,
     max_channels_per_connection: usize,
+    max_channels: usize,
     max_messages_per_second: u32,
     max_bytes_per_second: u32,
     dead_peer_seconds: u64,
@@ -148,8 +150,10 @@ pub struct Config {
 pub struct Limits {
     /// In all.
     pub connections: usize,
-    /// From one IP address.
+    /// From one address of IPv4, or one /64 of IPv6.
     pub connections_per_address: usize,
+    /// Mining channels on all of them.
+    pub channels: usize,
 }
 
 /// A template provider as configured.
@@ -256,7 +260,8 @@ fn limits(problems: &mut Problems, raw: &Raw) -> Option<Limits> {
     let bound = 1..=1_000_000;
     let connections = problems.number("max_connections", raw.max_connections, bound.clone());
     let here = problems.number("max_connections_per_address", raw.max_connections_per_address, bound);
-    Some(Limits { connections: connections?, connections_per_address: here? })
+    let channels = problems.number("max_channels", raw.max_channels, 1..=100_000_000);
+    Some(Limits { connections: connections?, connections_per_address: here?, channels: channels? })
 }
 
 fn rate(problems: &mut Problems, raw: &Raw) -> Option<Rate> {

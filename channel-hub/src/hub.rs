@@ -19,7 +19,7 @@ use crate::miners::connections::Connections;
 use crate::miners::listener;
 use crate::miners::news::News;
 use crate::miners::session::Floor;
-use crate::prefixes;
+use crate::prefixes::{self, Places};
 use crate::status::Shown;
 use crate::supply::task::Supply;
 
@@ -117,7 +117,7 @@ pub async fn run(config: Config, context: Context, listener: Listener) -> anyhow
         handshakes: Handshakes::new(),
         mining: Arc::clone(&config.mining),
         identities: config.identities,
-        prefixes: Arc::clone(&prefixes),
+        places: Arc::new(Places::new(Arc::clone(&prefixes), config.limits.channels)),
         feed: Arc::clone(&feed),
         store: Arc::clone(&store),
         finds: Arc::clone(&finds),

@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mining::ExtranoncePrefixes;
+use mining::extranonce::{Extranonces, Lease};
 use store::Store;
+use tokio::sync::Semaphore;
 
 /// Under this name the store keeps what is reserved.
 const NAME: &str = "extranonce";
@@ -12,6 +14,39 @@ const NAME: &str = "extranonce";
 const RANGE: u32 = 65_536;
 /// How often it is looked whether more are needed.
 const LOOK: Duration = Duration::from_millis(200);
+
+/// A prefix for each mining channel, and never more channels than there may be on all connections.
+#[derive(Debug)]
+pub struct Places {
+    prefixes: Arc<ExtranoncePrefixes>,
+    free: Arc<Semaphore>,
+}
+
+impl Places {
+    /// At most `channels` at a time.
+    pub fn new(prefixes: Arc<ExtranoncePrefixes>, channels: usize) -> Self {
+        Self { prefixes, free: Arc::new(Semaphore::new(channels)) }
+    }
+}
+
+impl Extranonces for Places {
+    fn rollable(&self) -> usize {
+        self.prefixes.rollable()
+    }
+
+    fn lease(&self) -> Option<Lease> {
+        let place = Arc::clone(&self.free).try_acquire_owned().ok()?;
+        let lease = self.prefixes.lease()?;
+        Some(Lease::until_dropped(*lease.space(), place))
+    }
+
+    fn renew(&self, lease: &mut Lease) -> bool {
+        self.prefixes.lease().is_some_and(|new| {
+            lease.move_to(&new);
+            true
+        })
+    }
+}
 
 /// Reserves the first range; returns once it is on the disk.
 ///
@@ -40,5 +75,24 @@ pub async fn keep_up(store: Arc<dyn Store>, prefixes: Arc<ExtranoncePrefixes>) {
             return;
         }
         prefixes.grant_until(range.first + u64::from(range.count));
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn channels_are_bounded_in_all_and_a_new_prefix_for_one_takes_no_place() {
+        let places = Places::new(Arc::new(ExtranoncePrefixes::new(1, 0..100)), 2);
+        let (mut first, _second) = (places.lease().unwrap(), places.lease().unwrap());
+        assert!(places.lease().is_none());
+        let before = *first.space();
+        assert!(places.renew(&mut first));
+        assert_ne!(*first.space(), before);
+        assert!(places.lease().is_none());
+        drop(first);
+        assert!(places.lease().is_some());
     }
 }

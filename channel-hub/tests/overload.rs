@@ -18,6 +18,9 @@ const STRANGERS: u32 = 10_000;
 /// What one of them may cost the hub, in KiB. It is a task and a socket; about 3 in the release build.
 const KIB_EACH: u64 = 8;
 
+/// What a mining channel may take of the hub's memory, in KiB. It is about 3.
+const KIB_PER_CHANNEL: u64 = 5;
+
 /// A hub in a process of its own; it ends with this.
 struct Program {
     child: Child,
@@ -28,7 +31,7 @@ struct Program {
 }
 
 impl Program {
-    async fn start(provider: &str) -> Self {
+    async fn start(provider: &str, settings: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let key = link::AuthorityKey::generate(&mut rand::thread_rng());
         let (miners, page) = (free_address().await, free_address().await);
@@ -38,7 +41,7 @@ impl Program {
             "listen = \"{miners}\"\npage.listen = \"{page}\"\ndata_dir = \"{}\"\nlog.level = \"warn\"\n\
              authority_secret_key = \"{key}\"\nminimum_difficulty = 1e-9\n\
              coinbase.descriptor = \"mipcBbFg9gMiCh81Kj8tqqdgoZub1ZJRfn\"\n\
-             node.network = \"regtest\"\nnode.url = \"http://127.0.0.1:1\"\nnode.user = \"u\"\nnode.password = \"p\"\n\
+             node.network = \"regtest\"\nnode.url = \"http://127.0.0.1:1\"\nnode.user = \"u\"\nnode.password = \"p\"\n{settings}\n\
              [[template_provider]]\naddress = \"{provider}\"\n",
             data.display()
         );
@@ -96,7 +99,7 @@ async fn stranger(number: u32, to: SocketAddr) -> std::io::Result<TcpStream> {
 async fn ten_thousand_that_are_silent_or_half_shaken_cost_little_and_the_honest_miner_nothing() {
     let mut provider = Provider::start().await;
     provider.publish(100);
-    let program = Program::start(&provider.address).await;
+    let program = Program::start(&provider.address, "").await;
     let mut honest = Miner::connect_to(&program.place()).await.unwrap();
     honest.open("honest").await.unwrap();
     let job = honest.job().await;
@@ -123,4 +126,27 @@ async fn ten_thousand_that_are_silent_or_half_shaken_cost_little_and_the_honest_
     .await;
     let (sequence, _) = honest.submit(&job, None, |_| true).await;
     assert_eq!(honest.answer(sequence).await, Ok(()));
+}
+
+#[tokio::test]
+async fn mining_channels_are_bounded_in_all_and_each_takes_little() {
+    let mut provider = Provider::start().await;
+    provider.publish(100);
+    let program = Program::start(&provider.address, "max_channels = 10000").await;
+    let before = program.memory();
+    let mut greedy = Vec::new();
+    let mut opened: u64 = 0;
+    let refused = 'refused: loop {
+        let mut miner = Miner::connect_to(&program.place()).await.unwrap();
+        for _ in 0..4096 {
+            match miner.open("greedy").await {
+                Ok(_) => opened += 1,
+                Err(code) => break 'refused code,
+            }
+        }
+        greedy.push(miner);
+    };
+    assert_eq!((opened, refused.as_str()), (10_000, "channel-capacity-exhausted"));
+    let after = program.memory();
+    assert!(after < before + opened * KIB_PER_CHANNEL, "{before} KiB became {after}");
 }

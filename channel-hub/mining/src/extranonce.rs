@@ -65,6 +65,11 @@ impl Lease {
         Self { space, _claim: Some(Box::new(claim)) }
     }
 
+    /// Takes the other's space and keeps its own claim.
+    pub fn move_to(&mut self, other: &Self) {
+        self.space = other.space;
+    }
+
     /// What is leased.
     pub const fn space(&self) -> &Space {
         &self.space
@@ -84,6 +89,14 @@ pub trait Extranonces: fmt::Debug + Send + Sync {
 
     /// A part that no other channel has under the same work; `None` if none is left.
     fn lease(&self) -> Option<Lease>;
+
+    /// Another part for the channel that has `lease`; `false` if none is left. Whoever counts channels by their leases
+    /// must not count this one twice.
+    fn renew(&self, lease: &mut Lease) -> bool {
+        let Some(new) = self.lease() else { return false };
+        *lease = new;
+        true
+    }
 }
 
 impl Extranonces for ExtranoncePrefixes {

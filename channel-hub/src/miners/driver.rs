@@ -53,8 +53,8 @@ pub(super) struct Driver {
 impl Driver {
     pub(super) fn new(link: Link, floor: Arc<Floor>, connection: Guard) -> Self {
         let (current, updates) = floor.feed.subscribe();
-        let prefixes = Arc::clone(&floor.prefixes);
-        let session = Session::new(Arc::clone(&floor.mining), link.peer().flags, prefixes, current);
+        let places = Arc::clone(&floor.places);
+        let session = Session::new(Arc::clone(&floor.mining), link.peer().flags, places, current);
         Self {
             link,
             session,

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use link::{Handshakes, Hello, Link, LinkError, Server};
-use mining::ExtranoncePrefixes;
 use mining::server::Fatal;
 use service::{Complaints, Counters};
 use store::{Refused, Store};
@@ -18,6 +17,7 @@ use super::news::News;
 use crate::feed::Feed;
 use crate::found::Finds;
 use crate::identity::IdentityPolicy;
+use crate::prefixes::Places;
 
 /// What all sessions work with.
 #[derive(Debug)]
@@ -30,8 +30,8 @@ pub struct Floor {
     pub mining: Arc<mining::server::Config>,
     /// Whose a user identity is.
     pub identities: IdentityPolicy,
-    /// Prefixes for new channels.
-    pub prefixes: Arc<ExtranoncePrefixes>,
+    /// Places and prefixes for new channels.
+    pub places: Arc<Places>,
     /// Where work comes from.
     pub feed: Arc<Feed>,
     /// Where shares go.

@@ -59,12 +59,13 @@ impl Session {
     /// such channel.
     pub fn renew_extranonce_prefix(&mut self, now: Now, channel_id: u32) -> bool {
         let Some(channel) = self.channels.get_mut(&channel_id) else { return false };
-        let Some(lease) = self.extranonces.lease() else { return false };
+        if !self.extranonces.renew(&mut channel.lease) {
+            return false;
+        }
         let whole = match channel.kind {
-            ChannelKind::Standard => standard_extranonce(lease.space()),
-            ChannelKind::Extended => lease.space().prefix().to_vec(),
+            ChannelKind::Standard => standard_extranonce(channel.lease.space()),
+            ChannelKind::Extended => channel.lease.space().prefix().to_vec(),
         };
-        channel.lease = lease;
         channel.retire_all();
         let Ok(extranonce_prefix) = whole.try_into() else {
             unreachable!("an extranonce has at most 32 bytes")

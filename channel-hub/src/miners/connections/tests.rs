@@ -20,7 +20,8 @@ fn peer() -> Peer {
 }
 
 fn connections(connections: usize, connections_per_address: usize) -> Arc<Connections> {
-    Connections::new(Limits { connections, connections_per_address }, CancellationToken::new())
+    let limits = Limits { connections, connections_per_address, channels: 100 };
+    Connections::new(limits, CancellationToken::new())
 }
 
 #[test]
