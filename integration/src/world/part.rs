@@ -20,6 +20,8 @@ pub struct Part {
     pub process: Process,
     config: PathBuf,
     listen: Port,
+    /// By config key.
+    others: Vec<(&'static str, Port)>,
     page: Port,
     http: reqwest::Client,
 }
@@ -50,7 +52,8 @@ impl Part {
         let arguments = [Path::new("--config"), &config];
         let process = Process::new(name, binary, arguments, directory.join(format!("{name}.log")));
         let http = reqwest::Client::builder().timeout(ANSWER).build()?;
-        let part = Self { process, config, listen: Port::take()?, page: Port::take()?, http };
+        let part =
+            Self { process, config, listen: Port::take()?, others: Vec::new(), page: Port::take()?, http };
         part.set("data_dir", own.join("data").display().to_string())?;
         part.set(listen_key, part.listen.address())?;
         part.set("page.listen", part.page.address())?;
@@ -59,6 +62,26 @@ impl Part {
             part.set(key, value)?;
         }
         Ok(part)
+    }
+
+    /// Gives it another port of its own, the one of this config key.
+    ///
+    /// # Errors
+    /// See [`Self::set`].
+    pub fn also_listen(&mut self, key: &'static str) -> anyhow::Result<()> {
+        let port = Port::take()?;
+        self.set(key, port.address())?;
+        self.others.push((key, port));
+        Ok(())
+    }
+
+    /// The port of a config key that [`Self::also_listen`] set.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn other_port(&self, key: &str) -> anyhow::Result<u16> {
+        let port = self.others.iter().find(|(known, _)| *known == key);
+        port.map(|(_, port)| port.number()).with_context(|| format!("{key} has no port of its own"))
     }
 
     /// Starts it and waits until it says that it can do its work.

@@ -98,7 +98,9 @@ pub fn proxy(
         ("failover.retry_seconds", 2.into()),
     ];
     all.extend(settings);
-    Part::prepare("sluice-proxy", name, directory, "miners.listen", all)
+    let mut proxy = Part::prepare("sluice-proxy", name, directory, "miners.listen", all)?;
+    proxy.also_listen("sv2.listen")?;
+    Ok(proxy)
 }
 
 fn node(chain: &Chain) -> Settings {
@@ -126,10 +128,22 @@ impl Part {
     /// # Errors
     /// Its config has no authority key.
     pub fn upstream(&self) -> anyhow::Result<Upstream> {
+        self.upstream_on(self.port())
+    }
+
+    /// A proxy as an upstream of SV2 miners.
+    ///
+    /// # Errors
+    /// It is no proxy.
+    pub fn sv2(&self) -> anyhow::Result<Upstream> {
+        self.upstream_on(self.other_port("sv2.listen")?)
+    }
+
+    fn upstream_on(&self, port: u16) -> anyhow::Result<Upstream> {
         let config = self.config()?;
         let secret = config.get("authority_secret_key").and_then(Value::as_str);
         let key: AuthorityKey = secret.context("the config has no authority_secret_key")?.parse()?;
         let authority_key = key.public().to_string();
-        Ok(Upstream { host: "127.0.0.1".to_owned(), port: self.port(), authority_key })
+        Ok(Upstream { host: "127.0.0.1".to_owned(), port, authority_key })
     }
 }

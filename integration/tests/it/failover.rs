@@ -11,7 +11,7 @@ const SOON: Duration = Duration::from_secs(40);
 const FEW_SECONDS: Duration = Duration::from_secs(10);
 
 /// A line whose proxy has a second hub behind the first.
-async fn with_a_second_hub() -> anyhow::Result<(World, Part)> {
+pub(crate) async fn with_a_second_hub() -> anyhow::Result<(World, Part)> {
     let mut world = World::start(Plan::default()).await?;
     let templates = [world.pool.template_provider.upstream()?];
     let settings = vec![("server_id", 2.into())];
@@ -28,7 +28,7 @@ async fn shares(hub: &Part) -> anyhow::Result<u64> {
     Ok(hub.credits().await?.shares)
 }
 
-async fn more_shares_at(hub: &Part) -> anyhow::Result<()> {
+pub(crate) async fn more_shares_at(hub: &Part) -> anyhow::Result<()> {
     let before = shares(hub).await?;
     until("more shares in that hub's ledger", SOON, async || {
         let now = shares(hub).await?;

@@ -13,4 +13,5 @@ mod readme;
 mod rejections;
 mod restarts;
 mod sv1_pool;
+mod sv2;
 mod tools;
