@@ -49,11 +49,9 @@ impl World {
         self.hub.stop().await;
     }
 
-    /// Peers dropped for this reason, as the metrics show them.
+    /// Peers dropped for this reason, as the API shows them.
     async fn dropped(&self, reason: &str) -> u64 {
-        let line = format!("peers_dropped_total{{reason=\"{reason}\"}} ");
-        let metrics = self.hub.text("/metrics").await;
-        metrics.lines().find_map(|found| found.split_once(&line)?.1.parse().ok()).unwrap_or(0)
+        self.hub.api("totals").await["dropped"][reason].as_u64().unwrap_or(0)
     }
 
     async fn until_dropped(&self, reason: &str) {

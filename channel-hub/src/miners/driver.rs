@@ -18,6 +18,7 @@ use stratum_core::mining_sv2 as sv2;
 use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 
+use super::alarm::Alarm;
 use super::channel::Channel;
 use super::connections::{Details, Guard};
 use super::patience::Patience;
@@ -42,6 +43,7 @@ pub(super) struct Driver {
     updates: broadcast::Receiver<WorkUpdate>,
     pending: Pending<Ticket>,
     patience: Patience,
+    alarm: Alarm,
     seats: HashMap<u32, Seat>,
     rejected: HashMap<Rejection, Counter>,
     /// When the last frames came in, in seconds of unix time.
@@ -61,6 +63,7 @@ impl Driver {
             updates,
             pending: Pending::new(Arc::clone(&floor.store)),
             patience: Patience::new(Instant::now()),
+            alarm: Alarm::default(),
             seats: HashMap::new(),
             rejected: HashMap::new(),
             received: 0,
@@ -84,7 +87,7 @@ impl Driver {
                 }
                 update = self.updates.recv() => self.update(update)?,
                 committed = self.pending.commit() => committed.map_err(End::Store)?,
-                () = sleep_until(self.session.poll_timeout()) => self.session.handle_timeout(now()),
+                () = self.alarm.ring(self.session.poll_timeout()) => self.session.handle_timeout(now()),
                 received = next(&mut self.link, is_read) => if let Some(received) = received? {
                     fault = self.receive(received);
                 },
@@ -261,13 +264,6 @@ fn is_error(frame: &Frame) -> bool {
             | sv2::MESSAGE_TYPE_UPDATE_CHANNEL_ERROR
             | sv2::MESSAGE_TYPE_SET_CUSTOM_MINING_JOB_ERROR
     )
-}
-
-async fn sleep_until(due: Option<Instant>) {
-    match due {
-        Some(due) => tokio::time::sleep_until(due.into()).await,
-        None => std::future::pending().await,
-    }
 }
 
 fn now() -> Now {

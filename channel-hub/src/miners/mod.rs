@@ -9,8 +9,10 @@
 //! | [`patience`] | how much nonsense is too much |
 //! | [`seat`], [`channel`] | a mining channel as the session counts it, and as the pages show it |
 //! | [`connections`] | who is connected, for the bounds and the pages |
+//! | [`alarm`] | a time to wake up at |
 //! | [`news`] | log lines about those who come and go |
 
+pub mod alarm;
 pub mod channel;
 pub mod connections;
 mod driver;

@@ -117,6 +117,7 @@ fn status(snapshot: &Snapshot) -> Value {
 
 fn totals(snapshot: &Snapshot) -> Value {
     let mut value = sum(&snapshot.total);
+    value["dropped"] = json!(snapshot.dropped.iter().cloned().collect::<BTreeMap<_, _>>());
     value["rejected"] = json!(snapshot.rejected.iter().copied().collect::<BTreeMap<_, _>>());
     value["blocks"] = json!(snapshot.block_count);
     value["workers"] = json!(snapshot.worker_count);

@@ -21,6 +21,7 @@ pub(super) fn page(snapshot: &Snapshot) -> Page {
         .with(connections(snapshot))
         .with(blocks(snapshot))
         .with(rejections(snapshot))
+        .with(drops(snapshot))
 }
 
 pub(super) fn broken(error: &str) -> Page {
@@ -179,6 +180,11 @@ fn state(block: &StoredBlock) -> Cell {
 fn rejections(snapshot: &Snapshot) -> Section {
     let rows = snapshot.rejected.iter().map(|(reason, count)| [(*reason).to_owned(), count.to_string()]);
     Section::table("Rejected shares", ["reason", "shares"]).rows(rows)
+}
+
+fn drops(snapshot: &Snapshot) -> Section {
+    let rows = snapshot.dropped.iter().map(|(reason, count)| [reason.clone(), count.to_string()]);
+    Section::table("Connections dropped", ["reason", "connections"]).rows(rows)
 }
 
 /// Where not all `count` rows are shown, and where all are.

@@ -41,6 +41,8 @@ pub struct Snapshot {
     pub(super) hash_rate: f64,
     /// Reason and count, only those that occurred.
     pub(super) rejected: Vec<(&'static str, u64)>,
+    /// Connections that were dropped or refused, by reason.
+    pub(super) dropped: Vec<(String, u64)>,
     /// The first of them.
     pub(super) workers: Vec<Worker>,
     /// How many there are.
@@ -106,6 +108,7 @@ impl Snapshot {
             total: store.whole()?,
             hash_rate: rates.values().sum(),
             rejected: rejected(shown),
+            dropped: dropped(shown),
             workers: workers(shown, &rates, 0)?,
             worker_count: store.workers()?,
             heights: store.heights(MAX_LISTED)?,
@@ -168,6 +171,16 @@ impl JobView {
             age_seconds: Instant::now().saturating_duration_since(tip.received()).as_secs(),
         })
     }
+}
+
+fn dropped(shown: &Shown) -> Vec<(String, u64)> {
+    let reasons =
+        shown.counters.series("peers_dropped").into_iter().filter_map(|mut labels| labels.remove("reason"));
+    let count = |reason: String| {
+        let counter = shown.counters.find("peers_dropped", &[("reason", &reason)])?;
+        Some((reason, counter.value()))
+    };
+    reasons.filter_map(count).collect()
 }
 
 fn rejected(shown: &Shown) -> Vec<(&'static str, u64)> {
