@@ -29,9 +29,8 @@ async fn a_block_comes_through() -> anyhow::Result<()> {
     let mut world = World::start(Plan::default()).await?;
     let far = below(&world.proxy, &world).await?;
     let paid = world.pool.chain.pay().await?;
-    let start = |name: &str| {
-        Miner::start(Options::new(far.address(), format!("{ADDRESS}.{name}")).rate(1_000_000))
-    };
+    let start =
+        |name: &str| Miner::start(Options::new(far.address(), format!("{ADDRESS}.{name}")).rate(1_000_000));
     let miners = [start("ann"), start("bob")];
     let (height, _) = world.pool.chain.until_mined(paid, BLOCK).await?;
     for miner in &miners {

@@ -2,12 +2,17 @@
 
 use super::{Event, MAX_WORKERS, Session, Worker};
 use crate::sv1::params::{self, ParamsError};
-use crate::sv1::{Id, Rejection, Request, VERSION_ROLLING_MASK};
+use crate::sv1::{Difficulty, Id, Rejection, Request, VERSION_ROLLING_MASK};
 use mining::Now;
 use serde_json::{Map, Value, json};
 
 /// What we call ourselves to a miner that asks.
 const VERSION: &str = concat!("sluice-proxy/", env!("CARGO_PKG_VERSION"));
+
+/// In the user agent of hash power that is rented at NiceHash, in lower case.
+const RENTED: &str = "nicehash";
+/// NiceHash ends an order at a pool that sets less than 500,000 for SHA-256 (docs/firmware.md).
+const RENTED_MINIMUM: Difficulty = Difficulty::whole(524_288);
 
 impl Session {
     pub(super) fn request(&mut self, now: Now, request: &Request<'_>) {
@@ -35,18 +40,38 @@ impl Session {
                 self.out.result(id, &json!(VERSION));
                 Ok(())
             }
+            // bmminer says how many versions it may roll and then wants to hear no more of it.
+            "mining.multi_version" => {
+                self.noted(id);
+                Ok(())
+            }
+            // ESP-Miner's answer to a ping, which it sends as a request.
+            "pong" => Ok(()),
             "mining.get_transactions" => {
                 Err(ParamsError("Not available: the upstream keeps the transactions".into()))
             }
             _ => Err(ParamsError("Unknown method".into())),
         };
-        if let Err(ParamsError(text)) = done {
+        if let Err(ParamsError(text)) = done
+            && !(id.is_null() && is_notice(&request.method))
+        {
             self.out.rejected(id, &Rejection::other(text));
+        }
+    }
+
+    /// True to whoever asked, and nothing to whoever only told: BFGMiner suggests a target with a null id before it
+    /// subscribes, and takes the next line, whatever it is, for the answer to its subscription.
+    fn noted(&mut self, id: &Id) {
+        if !id.is_null() {
+            self.out.accepted(id);
         }
     }
 
     fn subscribe(&mut self, now: Now, id: &Id, params: &str) {
         if let Some(firmware) = params::subscribe(params) {
+            if firmware.to_ascii_lowercase().contains(RENTED) {
+                self.pace.minimum(RENTED_MINIMUM);
+            }
             self.firmware = Some(firmware);
         }
         let session = format!("{:08x}", self.slice);
@@ -131,7 +156,7 @@ impl Session {
     fn suggest_difficulty(&mut self, now: Now, id: &Id, params: &str) -> Result<(), ParamsError> {
         let difficulty = params::suggest_difficulty(params)?;
         self.pace.suggest(now, difficulty.target());
-        self.out.accepted(id);
+        self.noted(id);
         self.settle_difficulty(now);
         Ok(())
     }
@@ -139,8 +164,15 @@ impl Session {
     fn suggest_target(&mut self, now: Now, id: &Id, params: &str) -> Result<(), ParamsError> {
         let target = params::suggest_target(params)?;
         self.pace.suggest(now, target);
-        self.out.accepted(id);
+        self.noted(id);
         self.settle_difficulty(now);
         Ok(())
     }
+}
+
+/// Whether nobody waits for an answer when this method comes with a null id. Those without which nothing is mined are always
+/// answered: firmware that sends them without an id is confused, not silent.
+fn is_notice(method: &str) -> bool {
+    let awaited = ["mining.subscribe", "mining.authorize", "mining.configure", "mining.extranonce.subscribe"];
+    !awaited.contains(&method)
 }

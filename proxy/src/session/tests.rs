@@ -117,7 +117,7 @@ fn questions_are_answered_and_unknown_methods_get_an_error_with_their_id() {
     ] {
         assert_eq!(gist(&talk.say(&json!({"id": 1, "method": method}).to_string())), [answer]);
     }
-    for method in ["mining.multi_version", "eth_submitWork", "", "mining.get_transactions"] {
+    for method in ["mining.teleport", "eth_submitWork", "", "mining.get_transactions"] {
         let lines = talk.say(&json!({"id": "x", "method": method, "params": [1]}).to_string());
         assert_eq!((&lines[0]["id"], &lines[0]["error"][0]), (&json!("x"), &json!(20)));
     }

@@ -16,6 +16,11 @@ impl Difficulty {
         (value.is_normal() && value > 0.0).then_some(Self(value))
     }
 
+    /// This many; 1 for 0.
+    pub const fn whole(value: u32) -> Self {
+        Self(if value == 0 { 1.0 } else { value as f64 })
+    }
+
     /// The largest difficulty, in steps that firmware understands, whose target is not harder than `target`:
     /// whole numbers from 1 up (some firmware cuts the fraction off), three digits below.
     pub fn at_most(target: Target) -> Self {

@@ -117,9 +117,9 @@ pub fn authorize(params: &str) -> Result<Authorize, ParamsError> {
 /// Parses `mining.submit`: five parameters, six with version bits; more are ignored.
 pub fn submit(params: &str) -> Result<Submit<'_>, ParamsError> {
     let bad = || ParamsError("mining.submit takes five or six strings".into());
-    let texts: Vec<Text<'_>> = serde_json::from_str(params).map_err(|_| bad())?;
-    let mut texts = texts.into_iter().map(|Text(text)| text);
-    let mut next = || texts.next().ok_or_else(bad);
+    let texts: Vec<Option<Text<'_>>> = serde_json::from_str(params).map_err(|_| bad())?;
+    let mut texts = texts.into_iter().map(|text| text.map(|Text(text)| text));
+    let mut next = || texts.next().flatten().ok_or_else(bad);
     let (user, job_id, extranonce2, ntime, nonce) = (next()?, next()?, next()?, next()?, next()?);
     Ok(Submit {
         user: if user.len() > MAX_NAME || user.contains(char::is_control) {
@@ -131,7 +131,7 @@ pub fn submit(params: &str) -> Result<Submit<'_>, ParamsError> {
         extranonce2: Extranonce2::parse(&extranonce2)?,
         ntime: word(&ntime)?,
         nonce: word(&nonce)?,
-        version_bits: texts.next().map(|bits| word(&bits)).transpose()?,
+        version_bits: texts.next().flatten().map(|bits| word(&bits)).transpose()?,
     })
 }
 
@@ -204,6 +204,8 @@ mod tests {
         assert_eq!((five.ntime, five.nonce, five.version_bits), (0x6553_f100, 0xdead_beef, None));
         let six = submit(r#"["w","1f","0000","6553f100","deadbeef","00c0E000"]"#).unwrap();
         assert_eq!(six.version_bits, Some(0x00c0_e000));
+        let none = submit(r#"["w","1f","0000","6553f100","deadbeef",null]"#).unwrap();
+        assert_eq!(none.version_bits, None);
     }
 
     #[test]

@@ -72,6 +72,11 @@ impl Id {
         Self("null".into())
     }
 
+    /// Whether it is null or was not there.
+    pub fn is_null(&self) -> bool {
+        &*self.0 == "null"
+    }
+
     /// As JSON text.
     pub fn json(&self) -> &str {
         &self.0

@@ -1,0 +1,54 @@
+//! Work as an upstream gives it, made without one.
+
+use bitcoin::Target;
+use mining::client::{ExtendedBody, ExtendedParts, Job};
+use mining::{Now, Tip};
+use proxy::sv1::Difficulty;
+use proxy::work::{Layout, Line, Work};
+use std::sync::Arc;
+
+/// Bytes that the upstream leaves to us, as our hub does.
+const ROLLABLE: usize = 16;
+
+#[derive(Debug, Default)]
+pub struct Pool {
+    /// Of its shares; every hash is one without it.
+    pub difficulty: Option<f64>,
+    jobs: u8,
+    tip: Option<Arc<Tip>>,
+}
+
+impl Pool {
+    /// Another job on another block.
+    pub fn tip(&mut self, now: Now) -> Arc<Work> {
+        self.tip = Some(Arc::new(Tip::new([self.jobs; 32], 0x1d00_ffff, now.unix, now.instant)));
+        self.job(now)
+    }
+
+    /// Another job on the same block.
+    pub fn job(&mut self, now: Now) -> Arc<Work> {
+        self.jobs += 1;
+        let layout = Layout::fit(ROLLABLE, 8).unwrap();
+        let target = self.difficulty.map_or(Target::from_le_bytes([0xff; 32]), |difficulty| {
+            Difficulty::new(difficulty).unwrap().target()
+        });
+        let body = ExtendedBody {
+            coinbase_prefix: vec![1; 60],
+            coinbase_suffix: vec![self.jobs; 50],
+            merkle_path: vec![[7; 32]],
+        };
+        let job = Arc::new(Job::extended(ExtendedParts {
+            channel_id: 2,
+            id: self.jobs.into(),
+            version: 0x2000_0000,
+            version_rolling: true,
+            extranonce_prefix: [0xab; 8].as_slice().into(),
+            extranonce_size: ROLLABLE,
+            body: Arc::new(body),
+            tip: self.tip.clone().unwrap(),
+            target,
+        }));
+        let line = Line::new(self.jobs.into(), &job, now.unix).unwrap();
+        Arc::new(Work::new(&line, 1, layout, job))
+    }
+}
