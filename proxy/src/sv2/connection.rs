@@ -4,16 +4,18 @@ use super::session::{End as Ended, Session};
 use crate::farm::{Protocol, Seat};
 use crate::miner::account::{Account, Found};
 use crate::miner::{Surroundings, now};
-use crate::session::{Disconnect, Outcome};
+use crate::session::{Disconnect, Outcome, Worker};
 use link::{Link, LinkError};
 use mining::server;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Frames taken from the socket before what they brought about is sent.
 const MAX_AT_ONCE: usize = 512;
 /// How long a last word is offered.
 const LAST_WORDS: Duration = Duration::from_secs(2);
+/// Pause between two looks of people at a miner.
+const SHOW: Duration = Duration::from_millis(250);
 /// Longest name of a firmware that is shown, in bytes.
 const MAX_FIRMWARE: usize = 64;
 
@@ -67,6 +69,10 @@ struct Connection {
     link: Link,
     session: Session,
     account: Account,
+    /// When people were last told of it.
+    shown: Option<Instant>,
+    /// It is not read any more: it only gets the answers that it waits for.
+    closing: bool,
 }
 
 impl Connection {
@@ -77,7 +83,7 @@ impl Connection {
             let mut view = seat.miner.view();
             (view.protocol, view.firmware) = (Protocol::Sv2, Some(firmware(&link.peer().device).into()));
         }
-        Self { link, session, account: Account::new(seat, surroundings) }
+        Self { link, session, account: Account::new(seat, surroundings), shown: None, closing: false }
     }
 
     async fn run(&mut self) -> Result<std::convert::Infallible, End> {
@@ -94,16 +100,15 @@ impl Connection {
     /// Waits for one thing and gives it to the session.
     async fn step(&mut self) -> Result<(), End> {
         let timeout = self.session.poll_timeout();
+        let reads = self.session.has_room() && !self.closing;
         tokio::select! {
-            received = receive(&mut self.link, self.session.has_room()) => self.received(received?)?,
+            received = receive(&mut self.link, reads) => self.received(received?)?,
             Ok(()) = self.account.surroundings.active.changed() => {
-                let pace = self.session.pace();
-                let found = self.account.attach(self.session.worker().map(|worker| (worker, pace.1)));
+                let found = self.account.attach(miner(&self.session));
                 self.apply(found);
             }
             came = self.account.source.next() => {
-                let pace = self.session.pace();
-                let found = self.account.came(came, self.session.worker().map(|worker| (worker, pace.1)));
+                let found = self.account.came(came, miner(&self.session));
                 self.apply(found);
             }
             Some((tag, outcome)) = self.account.answered.recv() => {
@@ -112,14 +117,15 @@ impl Connection {
                     self.session.answer(tag, &outcome);
                 }
             }
-            () = tokio::time::sleep_until(timeout.into()) => self.session.handle_timeout(now())?,
+            () = sleep_until(timeout) => self.session.handle_timeout(now())?,
             () = self.account.seat.miner.asked_to_leave() => {
                 return Err(Ended::Disconnect(Disconnect::Crowded).into());
             }
-            () = self.account.surroundings.shutdown.cancelled() => {
-                self.session.say_goodbye();
-                return Err(End::Shutdown);
-            }
+            () = self.account.surroundings.shutdown.cancelled(), if !self.closing => self.closing = true,
+        }
+        if self.closing && self.session.is_quiet() {
+            self.session.say_goodbye();
+            return Err(End::Shutdown);
         }
         Ok(())
     }
@@ -153,11 +159,17 @@ impl Connection {
         }
     }
 
-    /// What people see of this miner.
-    fn show(&self) {
+    /// What people see of this miner, if some time has passed: there may be thousands of channels.
+    fn show(&mut self) {
+        let (now, channels) = (Instant::now(), self.session.channels());
+        let is_recent = self.shown.is_some_and(|shown| now.saturating_duration_since(shown) < SHOW);
         let mut view = self.account.seat.miner.view();
-        (view.difficulty, view.hash_rate) = self.session.pace();
-        view.channels = self.session.channels();
+        if is_recent && view.channels == channels {
+            return;
+        }
+        self.shown = Some(now);
+        view.channels = channels;
+        (view.difficulty, view.hash_rate) = (self.session.difficulty(), self.session.hash_rate());
     }
 
     /// Sends what the socket takes now; [`Link::recv`] sends the rest.
@@ -173,6 +185,18 @@ impl Connection {
         if self.send().is_ok() {
             let _ = tokio::time::timeout(LAST_WORDS, self.link.flush()).await;
         }
+    }
+}
+
+/// Who mines on the session and how fast, once that is known.
+fn miner(session: &Session) -> Option<(&Worker, f64)> {
+    session.worker().map(|worker| (worker, session.claimed_hash_rate()))
+}
+
+async fn sleep_until(due: Option<Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due.into()).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -26,6 +26,11 @@ use std::time::Instant;
 /// Work whose shares are still taken; the sessions inside keep as many jobs.
 const MAX_WORK: usize = 16;
 
+/// Shares before a miner's hash rate is what they tell.
+const ENOUGH: u32 = 8;
+/// What a miner is believed that says how fast it is, in hashes a second, while there is no upstream to bound it.
+const FASTEST: f64 = 1e15;
+
 /// What a miner is told whose share could not be handed on, or whose upstream was lost.
 const NO_UPSTREAM: &str = "upstream-not-available";
 /// The share's work is of an earlier tip or upstream.
@@ -54,7 +59,6 @@ pub struct Session {
     work: VecDeque<Arc<Work>>,
     channels: BTreeMap<u32, Channel>,
     waiting: Waiting,
-    connected: Instant,
     heard: Instant,
     without_work_since: Option<Instant>,
     events: VecDeque<Event>,
@@ -64,6 +68,8 @@ pub struct Session {
 struct Channel {
     worker: Worker,
     target: Target,
+    /// Since it said how fast it is.
+    shares: u32,
 }
 
 impl Session {
@@ -77,14 +83,16 @@ impl Session {
         slices: Arc<Mutex<Slices>>,
     ) -> Self {
         let spaces = Arc::new(Spaces::new(slices));
+        let fastest = target::from_hash_rate(FASTEST, config.share_interval);
+        let mut inner = server::Session::new(config, flags, Arc::clone(&spaces), CurrentWork::default());
+        inner.limit(fastest.unwrap_or(Target::ZERO));
         Self {
             settings,
-            inner: server::Session::new(config, flags, Arc::clone(&spaces), CurrentWork::default()),
+            inner,
             spaces,
             work: VecDeque::new(),
             channels: BTreeMap::new(),
             waiting: Waiting::default(),
-            connected: now.instant,
             heard: now.instant,
             without_work_since: Some(now.instant),
             events: VecDeque::new(),
@@ -133,16 +141,15 @@ impl Session {
         self.inner.handle_timeout(now);
         self.take_events(now);
         match self.deadline() {
-            (at, why) if at <= now.instant => Err(why.into()),
+            Some((at, why)) if at <= now.instant => Err(why.into()),
             _ => Ok(()),
         }
     }
 
     /// When [`Self::handle_timeout`] is due next.
-    pub fn poll_timeout(&self) -> Instant {
-        let (end, _) = self.deadline();
-        let others = [self.inner.poll_timeout(), self.waiting.next_timeout()];
-        others.into_iter().flatten().fold(end, Instant::min)
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let end = self.deadline().map(|(at, _)| at);
+        [end, self.inner.poll_timeout(), self.waiting.next_timeout()].into_iter().flatten().min()
     }
 
     /// What happened, oldest first.
@@ -170,10 +177,29 @@ impl Session {
         self.channels.len()
     }
 
-    /// The difficulty of the first channel, and the hash rate that all seem to have (hashes a second).
-    pub fn pace(&self) -> (f64, f64) {
-        let first = self.channels.values().next().map(|channel| channel.target);
-        (first.map_or(0.0, target::difficulty), self.inner.hash_rate())
+    /// Whether no share waits for the upstream's word.
+    pub fn is_quiet(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    /// The first channel's difficulty; 0 without a channel.
+    pub fn difficulty(&self) -> f64 {
+        self.channels.values().next().map_or(0.0, |channel| target::difficulty(channel.target))
+    }
+
+    /// Hashes a second of all channels, as their shares tell. While there are few, what a miner says: but that does not make
+    /// it fast, so no more than a miner is taken to have.
+    pub fn hash_rate(&self) -> f64 {
+        let believed = |(channel_id, rate): (u32, f64)| match self.channels.get(&channel_id) {
+            Some(channel) if channel.shares >= ENOUGH => rate,
+            _ => rate.min(self.settings.pace.hash_rate),
+        };
+        self.inner.hash_rates().map(believed).sum()
+    }
+
+    /// Hashes a second of all channels, as they say.
+    pub fn claimed_hash_rate(&self) -> f64 {
+        self.inner.hash_rates().map(|(_, rate)| rate).sum()
     }
 
     fn work_on(&mut self, now: Now, work: Arc<Work>) {
@@ -226,7 +252,11 @@ impl Session {
                         channel.target = target;
                     }
                 }
-                server::Event::Updated { .. } => {}
+                server::Event::Updated { channel_id, .. } => {
+                    if let Some(channel) = self.channels.get_mut(&channel_id) {
+                        channel.shares = 0;
+                    }
+                }
                 server::Event::Block(block) => self.block(&block),
                 server::Event::Share(share) => self.share(now, share),
                 server::Event::Rejected { channel_id, worker, reason } => {
@@ -240,7 +270,8 @@ impl Session {
 
     fn opened(&mut self, opened: &OpenedChannel) {
         let worker = Worker::new(&opened.user_identity);
-        self.channels.insert(opened.channel_id, Channel { worker: worker.clone(), target: opened.target });
+        self.channels
+            .insert(opened.channel_id, Channel { worker: worker.clone(), target: opened.target, shares: 0 });
         self.events.push_back(Event::Authorized(worker));
     }
 
@@ -270,6 +301,9 @@ impl Session {
 
     fn share(&mut self, now: Now, share: AcceptedShare) {
         let Some(worker) = self.name(share.channel_id, share.worker) else { return };
+        if let Some(channel) = self.channels.get_mut(&share.channel_id) {
+            channel.shares = channel.shares.saturating_add(1);
+        }
         let Some(work) = self.find(share.job_id) else {
             self.inner.refuse(share.ticket, STALE);
             let reason = Rejection::JobNotFound.reason();
@@ -297,15 +331,14 @@ impl Session {
         self.work.iter().rev().find(|work| work.id == id).cloned()
     }
 
-    fn deadline(&self) -> (Instant, Disconnect) {
+    /// When it ends if nothing happens. A connection without a channel may stay: proxies wait so for their first miner. It
+    /// makes place for others.
+    fn deadline(&self) -> Option<(Instant, Disconnect)> {
         let settings = &self.settings;
-        let idle = (self.heard + settings.idle_timeout, Disconnect::Idle);
-        match self.without_work_since {
-            Some(since) if since.max(self.connected) + settings.hold < idle.0 => {
-                (since + settings.hold, Disconnect::NoUpstream)
-            }
-            _ => idle,
-        }
+        let idle =
+            (!self.channels.is_empty()).then_some((self.heard + settings.idle_timeout, Disconnect::Idle));
+        let lost = self.without_work_since.map(|since| (since + settings.hold, Disconnect::NoUpstream));
+        [idle, lost].into_iter().flatten().min_by_key(|(at, _)| *at)
     }
 }
 

@@ -36,6 +36,10 @@ impl Waiting {
         self.places.push_back(Some(share));
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.places.is_empty()
+    }
+
     /// The share with this tag, if it still waits.
     pub(super) fn take(&mut self, tag: u32) -> Option<Share> {
         let place = usize::try_from(tag.wrapping_sub(self.first)).ok()?;

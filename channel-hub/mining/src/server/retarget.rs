@@ -1,5 +1,6 @@
 //! Changing targets: vardiff, and UpdateChannel (SV2 spec §5.3.7, §5.3.21).
 
+use super::channel::Channel;
 use super::event::Event;
 use super::opening::is_possible;
 use super::{Session, text};
@@ -65,11 +66,12 @@ impl Session {
         ids.into_iter().for_each(|channel_id| self.retarget_now(now, channel_id));
     }
 
-    /// What the miners of all channels make, in hashes a second, as far as is known. For display.
-    #[allow(clippy::cast_precision_loss)]
-    pub fn hash_rate(&self) -> f64 {
-        let hashes: Work = self.channels.values().map(|channel| channel.vardiff.estimate()).sum();
-        hashes.hashes() as f64 / self.config.share_interval.as_secs_f64()
+    /// What the miner of each channel makes, in hashes a second, as far as is known: what it says until shares tell.
+    #[allow(clippy::cast_precision_loss)] // for display
+    pub fn hash_rates(&self) -> impl Iterator<Item = (u32, f64)> {
+        let interval = self.config.share_interval.as_secs_f64();
+        let hashes = |channel: &Channel| channel.vardiff.estimate().hashes() as f64;
+        self.channels.values().map(move |channel| (channel.id, hashes(channel) / interval))
     }
 
     /// Changes the targets that wait for a job; the caller sends one.

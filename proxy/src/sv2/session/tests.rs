@@ -378,3 +378,38 @@ fn a_channels_part_of_the_extranonce_is_free_again_after_two_jobs() {
     miner.slices.lock().unwrap().job_made();
     assert_eq!(miner.slices.lock().unwrap().take(), Some(0));
 }
+
+#[test]
+fn what_a_miner_says_of_its_hash_rate_does_not_make_it_fast() {
+    let now = start();
+    let (_, work) = upstream(now, 1, easiest(), 16);
+    for comes_first in [true, false] {
+        let mut miner = Miner::connected(now, 0);
+        if comes_first {
+            miner.apply(Some(&work));
+        }
+        let liar = OpenRequest { nominal_hash_rate: 1e30, ..request("liar") };
+        miner.client.open_extended(&liar).unwrap();
+        miner.settle();
+        assert!(miner.session.claimed_hash_rate() < 1.1e15, "{}", miner.session.claimed_hash_rate());
+        assert!(miner.session.hash_rate() <= settings().pace.hash_rate);
+        miner.apply(Some(&work));
+        for seed in 0..ENOUGH {
+            miner.submit(2, u8::try_from(seed).unwrap(), easiest(), HARDEST);
+        }
+        let claimed = miner.session.claimed_hash_rate();
+        assert!((miner.session.hash_rate() - claimed).abs() < 1e-9, "its shares say so");
+    }
+}
+
+#[test]
+fn a_connection_without_a_channel_may_stay_as_long_as_there_is_an_upstream() {
+    let now = start();
+    let (_, work) = upstream(now, 1, easiest(), 16);
+    let mut proxy = Miner::connected(now, 0);
+    proxy.apply(Some(&work));
+    proxy.wait(Duration::from_secs(100_000)).unwrap();
+    proxy.open("farm.ann");
+    proxy.submit(2, 1, easiest(), HARDEST);
+    assert_eq!(proxy.handed_on().len(), 1);
+}
