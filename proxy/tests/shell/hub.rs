@@ -33,7 +33,9 @@ struct Shared {
     next: AtomicU32,
     silent: AtomicBool,
     hangs_up: AtomicU32,
+    /// Every user identity, or this one.
     refuses: AtomicBool,
+    refused: Mutex<String>,
     connections: AtomicU64,
     credits: Mutex<BTreeMap<(String, String), u64>>,
 }
@@ -54,6 +56,7 @@ impl Hub {
             silent: AtomicBool::new(false),
             hangs_up: AtomicU32::new(0),
             refuses: AtomicBool::new(false),
+            refused: Mutex::default(),
             connections: AtomicU64::new(0),
             credits: Mutex::default(),
         });
@@ -115,9 +118,14 @@ impl Hub {
         self.shared.hangs_up.store(times, Ordering::Relaxed);
     }
 
-    /// Knows nobody from the next connection on.
-    pub fn refuse_all(&self) {
-        self.shared.refuses.store(true, Ordering::Relaxed);
+    /// Knows nobody from now on, or everybody again.
+    pub fn refuse_all(&self, refuses: bool) {
+        self.shared.refuses.store(refuses, Ordering::Relaxed);
+    }
+
+    /// Does not know this user identity.
+    pub fn refuse(&self, user_identity: &str) {
+        user_identity.clone_into(&mut self.shared.refused.lock().unwrap());
     }
 
     pub fn connections(&self) -> u64 {
@@ -179,8 +187,11 @@ async fn session(socket: TcpStream, server: Arc<Server>, shared: Arc<Shared>) ->
     shared.connections.fetch_add(1, Ordering::Relaxed);
     let (current, mut updates) = (shared.work.lock().unwrap().clone(), shared.updates.subscribe());
     // Shares of about four hashes, and so many wanted that they stay so.
-    let refuses = shared.refuses.load(Ordering::Relaxed);
-    let identities = move |_: &str| if refuses { Err(IdentityRefusal::Unknown) } else { Ok(()) };
+    let known = shared.clone();
+    let identities = move |name: &str| match known.refuses.load(Ordering::Relaxed) {
+        false if *known.refused.lock().unwrap() != name => Ok(()),
+        _ => Err(IdentityRefusal::Unknown),
+    };
     let config = Arc::new(Config::new(60_000.0, 1e-9, Arc::new(identities)).unwrap());
     let mut session = Session::new(config, link.peer().flags, shared.prefixes.clone(), current);
     loop {

@@ -128,7 +128,7 @@ async fn a_miner_is_let_go_when_no_hub_comes() {
 async fn a_hub_that_knows_nobody_is_shown_with_its_reason_in_both_modes() {
     for mode in ["aggregated", "non-aggregated"] {
         let (hub, data) = (Hub::start().await, tempdir().unwrap());
-        hub.refuse_all();
+        hub.refuse_all(true);
         let farm = Farm::start(&toml(mode, data.path(), &hub.toml())).await;
         let _miner = Miner::login(farm.miners, "ann").await;
         farm.until("upstreams", |upstreams| {
@@ -146,4 +146,36 @@ async fn a_hub_with_another_key_is_shown_with_what_to_do() {
     let upstreams = farm.until("upstreams", |upstreams| upstreams[0]["failures"].as_u64() > Some(2)).await;
     let failure = upstreams[0]["last_failure"].as_str().unwrap();
     assert!(failure.contains("authority_public_key"), "{failure}");
+}
+
+#[tokio::test]
+async fn a_hub_that_gives_no_miner_a_channel_is_left_for_the_next_and_returned_to_when_it_does() {
+    for mode in ["aggregated", "non-aggregated"] {
+        let (first, second, data) = (Hub::start().await, Hub::start().await, tempdir().unwrap());
+        first.refuse_all(true);
+        let upstreams = format!("{}{}", first.toml(), second.toml());
+        let farm = Farm::start(&toml(mode, data.path(), &upstreams)).await;
+        let mut miner = Miner::login(farm.miners, "ann").await;
+        miner.mine_credited(&second).await;
+        assert_eq!(first.credited(), 0);
+        first.refuse_all(false);
+        farm.until("upstreams", |upstreams| upstreams[0]["state"] == "active").await;
+        miner.mine_credited(&first).await;
+    }
+}
+
+#[tokio::test]
+async fn a_miner_whose_name_the_hub_does_not_take_moves_nobody() {
+    let (first, second, data) = (Hub::start().await, Hub::start().await, tempdir().unwrap());
+    first.refuse("account.bad");
+    let upstreams = format!("{}{}", first.toml(), second.toml());
+    let farm = Farm::start(&toml("non-aggregated", data.path(), &upstreams)).await;
+    let _bad = Miner::login(farm.miners, "bad").await;
+    farm.until("upstreams", |upstreams| {
+        upstreams[0]["last_failure"].as_str().is_some_and(|failure| failure.contains("unknown-user"))
+    })
+    .await;
+    let mut good = Miner::login(farm.miners, "good").await;
+    good.mine_credited(&first).await;
+    assert_eq!((first.connections(), second.connections()), (1, 0));
 }
