@@ -11,7 +11,17 @@ use node::section::{Login, RawNode, check_url};
 use serde::Deserialize;
 use service::{Key, Problem, Problems, Secret};
 
-/// Every key with its default, but those of [`node::section`].
+use ipc::RawIpc;
+
+mod ipc;
+
+pub(crate) use ipc::too_long;
+pub use ipc::{Choice, Ipc};
+
+/// The keys of the source of templates.
+pub const SOURCE_KEYS: &[Key] = ipc::KEYS;
+
+/// Every other key with its default, but those of [`node::section`].
 pub const KEYS: &[Key] = &[
     Key::new(
         "listen",
@@ -42,14 +52,29 @@ pub const KEYS: &[Key] = &[
     Key::new(
         "fees.interval_seconds",
         "30",
-        "How often the node is asked for a template with higher fees; at least 6, since bitcoind makes a new one every 5 s at most.",
+        "How often the node is asked for a template with higher fees; by JSON-RPC at least 6, since it makes a new one every 5 s at most.",
     ),
     Key::new(
         "fees.threshold_sat",
         "10000",
         "How many satoshis more a template must pay than the last one to be sent under the same tip.",
     ),
+    Key::new(
+        "stall_seconds",
+        "10",
+        "A node that has answered nothing for so long counts as stalled, which the page says; 1 to 600.",
+    ),
     Key::new("limits.clients", "1000", "Most clients at once; further ones are closed at once."),
+    Key::new(
+        "limits.clients_per_address",
+        "100",
+        "Most clients at once from one address of IPv4, or one /64 of IPv6.",
+    ),
+    Key::new(
+        "limits.dead_peer_seconds",
+        "60",
+        "A client whose machine does not even acknowledge (TCP) for so long is let go.",
+    ),
     Key::new("limits.templates", "64", "How many templates each client may still solve; at least 2."),
     Key::new(
         "limits.template_minutes",
@@ -70,8 +95,11 @@ pub struct Raw {
     listen: String,
     authority_secret_key: Secret,
     certificate_validity_seconds: u64,
+    source: String,
     node: RawNode,
+    ipc: RawIpc,
     extra_node: Vec<RawExtraNode>,
+    stall_seconds: u64,
     fees: RawFees,
     limits: RawLimits,
 }
@@ -96,6 +124,8 @@ struct RawFees {
 #[serde(deny_unknown_fields)]
 struct RawLimits {
     clients: usize,
+    clients_per_address: usize,
+    dead_peer_seconds: u64,
     templates: usize,
     template_minutes: u64,
     stale_seconds: u64,
@@ -110,14 +140,24 @@ pub struct Config {
     pub authority: AuthorityKey,
     /// How long a certificate is valid.
     pub certificate_validity: Duration,
-    /// The node that makes templates.
+    /// How templates come.
+    pub source: Choice,
+    /// The node that makes templates, by JSON-RPC; not used where [`Ipc::rpc_too`] says so.
     pub node: NodeConfig,
+    /// The same node's mining interface.
+    pub ipc: Ipc,
     /// Further nodes that take blocks.
     pub extra_nodes: Vec<NodeConfig>,
     /// When higher fees are worth a new template.
     pub fees: Fees,
+    /// A node that answers nothing for so long counts as stalled.
+    pub stall: Duration,
     /// Most clients at once.
     pub max_clients: usize,
+    /// Most clients at once from one address.
+    pub max_clients_per_address: usize,
+    /// How long a client may go without an acknowledgement of TCP.
+    pub dead: Duration,
     /// How long templates stay solvable.
     pub retention: Retention,
 }
@@ -143,20 +183,31 @@ pub fn check(raw: Raw) -> Result<Config, Vec<Problem>> {
     let month = 30 * 24 * 3600;
     let validity =
         found.seconds("certificate_validity_seconds", raw.certificate_validity_seconds, 10..=month);
+    let source = Choice::check(&raw.source, found);
     let node = raw.node.check(found);
+    let ipc = raw.ipc.check(source, node.as_ref(), found);
     let extra_nodes = check_extra_nodes(raw.extra_node, node.as_ref(), found);
-    let interval = found.seconds("fees.interval_seconds", raw.fees.interval_seconds, 6..=3600);
+    let shortest = if source == Some(Choice::Rpc) { 6 } else { 1 };
+    let interval = found.seconds("fees.interval_seconds", raw.fees.interval_seconds, shortest..=3600);
+    let stall = found.seconds("stall_seconds", raw.stall_seconds, 1..=600);
     let max_clients = found.number("limits.clients", raw.limits.clients, 1..=100_000);
+    let per_address = found.number("limits.clients_per_address", raw.limits.clients_per_address, 1..=100_000);
+    let dead = found.seconds("limits.dead_peer_seconds", raw.limits.dead_peer_seconds, 4..=3600);
     let retention = raw.limits.check(found);
     problems.finish(|| {
         Some(Config {
             listen: listen?,
             authority: authority?,
             certificate_validity: validity?,
+            source: source?,
             node: node?,
+            ipc: ipc?,
             extra_nodes,
             fees: Fees { interval: interval?, threshold: Amount::from_sat(raw.fees.threshold_sat) },
+            stall: stall?,
             max_clients: max_clients?,
+            max_clients_per_address: per_address?,
+            dead: dead?,
             retention: retention?,
         })
     })

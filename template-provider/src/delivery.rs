@@ -1,10 +1,10 @@
-//! One found block on its way to one node: submitted until the node has answered for good.
+//! One found block on one way to one node: submitted until the node has answered for good.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bitcoin::BlockHash;
-use node::{Node, NodeError, Submission};
+use node::Submission;
 use service::Backoff;
 use tracing::{error, info, warn};
 
@@ -18,13 +18,15 @@ const ATTEMPTS_WHEN_DONE: u32 = 10;
 /// Reasons of a node that may pass: it lacks the block before, or its clock is behind.
 const PASSING: [&str; 2] = ["prev-blk-not-found", "time-too-new"];
 
-/// One block on its way to one node.
+/// One block on one way.
 #[derive(Debug)]
 pub(crate) struct Delivery {
     /// All blocks.
     pub(crate) solutions: Solutions,
-    /// The node's place among the nodes.
+    /// The way's place among the ways.
     pub(crate) position: usize,
+    /// The template that it solves, if it was found by this run of the program.
+    pub(crate) template_id: Option<u64>,
     /// The block.
     pub(crate) hash: BlockHash,
     /// The same, serialised.
@@ -40,18 +42,18 @@ impl Delivery {
     }
 
     async fn submit(&self) {
-        let node = self.solutions.node(self.position);
+        let outlet = self.solutions.outlet(self.position);
         let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
         for attempt in 1.. {
-            let reason = match self.judge(node, node.submit_block(&self.block).await) {
+            let reason = match self.judge(outlet.name(), outlet.submit(self.template_id, &self.block).await) {
                 Ok(answer) => return self.answered(answer),
                 Err(reason) => reason,
             };
             if attempt == 1 {
-                warn!(hash = %self.hash, node = node.url(), "block not submitted yet, trying again: {reason}");
+                warn!(hash = %self.hash, node = outlet.name(), "block not submitted yet: {reason}");
             }
             self.answered(Answer::Waiting(Some(reason)));
-            if attempt >= ATTEMPTS_WHEN_DONE && self.solutions.is_done(self.hash) {
+            if outlet.is_second() || (attempt >= ATTEMPTS_WHEN_DONE && self.solutions.is_done(self.hash)) {
                 return;
             }
             tokio::select! {
@@ -62,20 +64,18 @@ impl Delivery {
     }
 
     /// The answer for good, or why to try again.
-    fn judge(&self, node: &Node, outcome: Result<Submission, NodeError>) -> Result<Answer, String> {
-        let (hash, node) = (self.hash, node.url());
-        match outcome {
-            Ok(submission) if submission.has_block() => {
-                info!(%hash, node, ?submission, "block is on the node");
-                Ok(Answer::Has)
-            }
-            Ok(Submission::Rejected(reason)) if PASSING.contains(&reason.as_str()) => Err(reason),
-            Ok(Submission::Rejected(reason)) => {
+    fn judge(&self, node: &str, outcome: Result<Submission, String>) -> Result<Answer, String> {
+        let hash = self.hash;
+        match outcome? {
+            Submission::Rejected(reason) if PASSING.contains(&reason.as_str()) => Err(reason),
+            Submission::Rejected(reason) => {
                 error!(%hash, node, reason, "block rejected");
                 Ok(Answer::Rejected(reason))
             }
-            Ok(_) => unreachable!("every other answer means that the node has it"),
-            Err(error) => Err(error.to_string()),
+            submission => {
+                info!(%hash, node, ?submission, "block is on the node");
+                Ok(Answer::Has)
+            }
         }
     }
 

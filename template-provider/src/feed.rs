@@ -1,140 +1,310 @@
-//! The template that all clients mine on, and how the source of templates is doing.
+//! The templates that clients mine on: one *lane* for each set of constraints that clients have named.
+//!
+//! A source that makes one template for everybody offers it to all lanes, and the session trims it; one that makes
+//! a template for each set of constraints (IPC) offers each to its lane. Only the way that delivers is listened to.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use bitcoin::Amount;
-use distribution::{BlockTemplate, Parts, TemplateIds};
-use node::NodeInfo;
+use distribution::{BlockTemplate, Constraints, Parts, TemplateIds, Tip};
 use service::{Counter, Counters};
 use tokio::sync::watch;
+use tracing::{debug, info};
 
-/// What a client's task waits on: a slow one sees the latest template and misses those between, so nothing queues.
+use crate::health::{Health, Seen};
+use crate::source::Way;
+
+/// What waits for templates: a slow one sees the latest and misses those between, so nothing queues.
 pub type Templates = watch::Receiver<Option<Arc<BlockTemplate>>>;
 
-/// Where a source puts its templates.
+/// Where sources put templates and clients take them. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Feed(Arc<Inner>);
+
 #[derive(Debug)]
-pub struct Feed {
-    ids: TemplateIds,
-    current: watch::Sender<Option<Arc<BlockTemplate>>>,
+struct Inner {
+    state: Mutex<State>,
+    /// What clients have named, the earliest first.
+    wanted: watch::Sender<Vec<Constraints>>,
     health: Arc<Health>,
     /// How often the node was reached.
     reached: watch::Sender<u64>,
     /// New templates for a new tip, and for higher fees.
     counted: [Counter; 2],
+    /// How often each way became the one that delivers.
+    changes: [Counter; 2],
 }
 
-/// How the source is doing; for the status page.
-#[derive(Debug, Default)]
-pub struct Health(Mutex<View>);
+#[derive(Debug)]
+struct State {
+    ids: TemplateIds,
+    /// What is shown, and what a new lane begins with.
+    base: Lane,
+    lanes: Vec<(Constraints, Lane)>,
+}
 
-/// What is known of the source.
-#[derive(Clone, Debug, Default)]
-pub struct View {
-    /// The node, as last seen.
-    pub node: Option<NodeInfo>,
-    /// What is wrong, and since when.
-    pub problem: Option<(String, Instant)>,
-    /// When the last template came.
-    pub published: Option<Instant>,
+/// Templates for clients of the same constraints.
+#[derive(Debug)]
+struct Lane {
+    sender: watch::Sender<Option<Arc<BlockTemplate>>>,
+    /// When the node had the current one.
+    as_of: Option<Instant>,
+    /// The set that the current one is of; see [`Offered::set`].
+    set: Option<u64>,
+    members: usize,
+}
+
+/// A template that a source offers.
+pub struct Offered<'a> {
+    /// How it came.
+    pub way: Way,
+    /// When the node had it: what it had later is not replaced by what it had earlier.
+    pub as_of: Instant,
+    /// The number of the source's set of templates for the same constraints; a source with one set says 0.
+    pub set: u64,
+    /// Which lanes this set serves.
+    pub serves: &'a dyn Fn(Constraints) -> bool,
+    /// Whether it serves those who have not named any constraints, and the status page.
+    pub is_base: bool,
+    /// How much more it must pay than the last one under the same tip.
+    pub threshold: Amount,
+}
+
+/// What became of an offered template.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Offer {
+    /// Not sent: the last one stays.
+    Kept,
+    /// Sent: it pays enough more, or leaves room where the last one had to be trimmed.
+    HigherFees,
+    /// Sent: it has another tip.
+    NewTip,
 }
 
 impl Feed {
     /// A feed without a template yet, started at this time.
     pub fn new(started: SystemTime, counters: &Counters) -> Self {
         counters.describe("templates", "Templates sent to the clients, by what was new");
+        counters.describe("source_changes", "How often templates began to come in this way");
         let counter = |new| counters.counter("templates", &[("new", new)]);
         let since = started.duration_since(UNIX_EPOCH).unwrap_or_default();
-        Self {
-            ids: TemplateIds::starting(u64::try_from(since.as_millis()).unwrap_or_default()),
-            current: watch::channel(None).0,
+        let ids = TemplateIds::starting(u64::try_from(since.as_millis()).unwrap_or_default());
+        Self(Arc::new(Inner {
+            state: Mutex::new(State { ids, base: Lane::starting(None, None), lanes: Vec::new() }),
+            wanted: watch::channel(Vec::new()).0,
             health: Arc::default(),
             reached: watch::channel(0).0,
             counted: [counter("tip"), counter("fees")],
-        }
+            changes: Way::ALL.map(|way| counters.counter("source_changes", &[("to", way.name())])),
+        }))
     }
 
-    /// The clients' end.
+    /// What the status page shows.
     pub fn templates(&self) -> Templates {
-        self.current.subscribe()
+        self.lock().base.sender.subscribe()
     }
 
-    /// The status page's end.
+    /// How the sources are doing.
     pub fn health(&self) -> Arc<Health> {
-        Arc::clone(&self.health)
+        Arc::clone(&self.0.health)
     }
 
-    /// The source's node answers, can be used, and gives templates.
-    pub fn reached(&self, node: NodeInfo) {
-        self.health.change(|view| {
-            view.node = Some(node);
-            view.problem = None;
-        });
-        self.reached.send_modify(|count| *count += 1);
+    /// The node can be used in this way and gives templates: they come in this way from now on.
+    pub fn reached(&self, way: Way, node: Seen) {
+        if self.0.health.delivers(way, node) {
+            self.0.changes[way.index()].add(1);
+            self.0.reached.send_modify(|count| *count += 1);
+        }
     }
 
     /// Changes each time that the node is reached after it was away.
     pub fn reaches(&self) -> watch::Receiver<u64> {
-        self.reached.subscribe()
+        self.0.reached.subscribe()
     }
 
-    /// The source fails; clients keep what they have. Whether this is news.
-    pub fn away(&self, reason: String) -> bool {
-        self.health.change(|view| {
-            let news = view.problem.as_ref().is_none_or(|(known, _)| *known != reason);
-            let since = view.problem.as_ref().map_or_else(Instant::now, |(_, since)| *since);
-            view.problem = Some((reason, since));
-            news
-        })
+    /// This way fails; clients keep what they have. Whether this is news.
+    pub fn away(&self, way: Way, reason: String) -> bool {
+        self.0.health.fails(way, reason)
     }
 
-    /// Sends a template to every client if it has a new tip or pays at least `threshold` more than the last one.
-    pub fn offer(&mut self, parts: Parts, threshold: Amount) -> Offer {
-        let offer = self.judge(&parts, threshold);
-        if offer != Offer::Kept {
-            self.counted[usize::from(offer == Offer::HigherFees)].add(1);
-            let template = BlockTemplate::new(self.ids.allocate(), parts);
-            self.health.change(|view| view.published = Some(Instant::now()));
-            self.current.send_replace(Some(Arc::new(template)));
-        }
-        offer
+    /// The constraints that clients have named, each once, the earliest first.
+    pub fn wanted(&self) -> watch::Receiver<Vec<Constraints>> {
+        self.0.wanted.subscribe()
     }
 
-    fn judge(&self, parts: &Parts, threshold: Amount) -> Offer {
-        let current = self.current.borrow();
-        let Some(current) = current.as_ref().map(|template| template.parts()) else {
-            return Offer::NewTip;
+    /// A client's place among those of the same constraints.
+    pub fn join(&self, constraints: Constraints) -> Membership {
+        let mut state = self.lock();
+        let known = state.lanes.iter_mut().find(|(of, _)| *of == constraints);
+        let receiver = match known {
+            Some((_, lane)) => {
+                lane.members += 1;
+                lane.sender.subscribe()
+            }
+            None => {
+                let lane = state.base.branch();
+                let receiver = lane.sender.subscribe();
+                state.lanes.push((constraints, lane));
+                self.announce(&state);
+                receiver
+            }
         };
-        if (current.prev_hash, current.bits) != (parts.prev_hash, parts.bits) {
+        drop(state);
+        Membership { feed: self.clone(), constraints, receiver }
+    }
+
+    /// Whether any lane would take a template like this: it is worth fetching whole.
+    pub fn wants(&self, offered: &Offered<'_>, tip: Tip, value: Amount) -> bool {
+        self.0.health.active() == Some(offered.way)
+            && self
+                .lock()
+                .served(offered)
+                .any(|(of, lane)| lane.judge(of, offered, tip, value) != Offer::Kept)
+    }
+
+    /// Sends a template into each lane that it serves, if it has a new tip there or pays enough more than the last
+    /// one. Its id, if it was sent to anybody.
+    pub fn offer(&self, offered: &Offered<'_>, parts: Parts) -> (Offer, Option<u64>) {
+        if self.0.health.active() != Some(offered.way) {
+            return (Offer::Kept, None);
+        }
+        let mut state = self.lock();
+        let tip = Tip { prev_hash: parts.prev_hash, bits: parts.bits };
+        let value = parts.coinbase.value;
+        let best = state.served(offered).map(|(of, lane)| lane.judge(of, offered, tip, value)).max();
+        let best = best.unwrap_or(Offer::Kept);
+        if best == Offer::Kept {
+            return (best, None);
+        }
+        let template = Arc::new(BlockTemplate::new(state.ids.allocate(), parts));
+        say(best, offered.way, &template);
+        for (of, lane) in state.served(offered) {
+            if lane.judge(of, offered, tip, value) != Offer::Kept {
+                lane.send(offered, &template);
+            }
+        }
+        self.0.counted[usize::from(best == Offer::HigherFees)].add(1);
+        self.0.health.published();
+        (best, Some(template.id()))
+    }
+
+    /// The same template with a new id, for a client that has had later ones.
+    pub fn renewed(&self, template: &BlockTemplate) -> Arc<BlockTemplate> {
+        let id = self.lock().ids.allocate();
+        Arc::new(BlockTemplate::new(id, template.parts().clone()))
+    }
+
+    fn announce(&self, state: &State) {
+        self.0.wanted.send_replace(state.lanes.iter().map(|(constraints, _)| *constraints).collect());
+    }
+
+    fn leave(&self, constraints: Constraints) {
+        let mut state = self.lock();
+        let Some(position) = state.lanes.iter().position(|(of, _)| *of == constraints) else { return };
+        let lane = &mut state.lanes[position].1;
+        lane.members -= 1;
+        if lane.members == 0 {
+            state.lanes.remove(position);
+            self.announce(&state);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+fn say(offer: Offer, way: Way, template: &BlockTemplate) {
+    let parts = template.parts();
+    let (height, transactions, value) = (parts.height, parts.transactions.len(), parts.coinbase.value);
+    match offer {
+        Offer::NewTip => info!(height, prev_hash = %parts.prev_hash, transactions, %value, %way, "new tip"),
+        Offer::HigherFees => debug!(height, transactions, %value, %way, "higher fees"),
+        Offer::Kept => {}
+    }
+}
+
+impl State {
+    fn served<'a>(
+        &'a mut self,
+        offered: &'a Offered<'_>,
+    ) -> impl Iterator<Item = (Option<Constraints>, &'a mut Lane)> {
+        let base = offered.is_base.then_some((None, &mut self.base));
+        let lanes = self.lanes.iter_mut().map(|(of, lane)| (Some(*of), lane));
+        base.into_iter().chain(lanes.filter(|(of, _)| of.is_some_and(|of| (offered.serves)(of))))
+    }
+}
+
+impl Lane {
+    fn starting(template: Option<Arc<BlockTemplate>>, as_of: Option<Instant>) -> Self {
+        Self { sender: watch::channel(template).0, as_of, set: None, members: 1 }
+    }
+
+    /// A new lane with the same template.
+    fn branch(&self) -> Self {
+        Self::starting(self.sender.borrow().clone(), self.as_of)
+    }
+
+    fn judge(&self, of: Option<Constraints>, offered: &Offered<'_>, tip: Tip, value: Amount) -> Offer {
+        let current = self.sender.borrow();
+        let Some(current) = current.as_ref() else { return Offer::NewTip };
+        if self.as_of.is_some_and(|as_of| offered.as_of < as_of) {
+            return Offer::Kept;
+        }
+        if current.tip() != tip {
             return Offer::NewTip;
         }
-        let wanted = current.coinbase.value.checked_add(threshold.max(Amount::ONE_SAT));
-        if wanted.is_some_and(|wanted| parts.coinbase.value >= wanted) {
-            Offer::HigherFees
-        } else {
-            Offer::Kept
-        }
+        let wanted = current.parts().coinbase.value.checked_add(offered.threshold.max(Amount::ONE_SAT));
+        let pays_more = wanted.is_some_and(|wanted| value >= wanted);
+        let made_to_measure = self.set != Some(offered.set) && of.is_some_and(|of| is_trimmed(of, current));
+        if pays_more || made_to_measure { Offer::HigherFees } else { Offer::Kept }
+    }
+
+    fn send(&mut self, offered: &Offered<'_>, template: &Arc<BlockTemplate>) {
+        self.as_of = Some(offered.as_of);
+        self.set = Some(offered.set);
+        self.sender.send_replace(Some(Arc::clone(template)));
     }
 }
 
-/// What became of an offered template.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Offer {
-    /// Sent: it has another tip.
-    NewTip,
-    /// Sent: it pays enough more.
-    HigherFees,
-    /// Not sent: the last one stays.
-    Kept,
+/// Whether transactions must give way to a coinbase of these constraints.
+fn is_trimmed(constraints: Constraints, template: &BlockTemplate) -> bool {
+    let parts = template.parts();
+    constraints.choose(parts).is_ok_and(|chosen| chosen.len() < parts.transactions.len())
 }
 
-impl Health {
-    /// What is known now.
-    pub fn view(&self) -> View {
-        self.change(|view| view.clone())
+/// A client's place in a lane; it leaves when this is dropped.
+#[derive(Debug)]
+pub struct Membership {
+    feed: Feed,
+    constraints: Constraints,
+    receiver: Templates,
+}
+
+impl Membership {
+    /// Whose place it is.
+    pub fn constraints(&self) -> Constraints {
+        self.constraints
     }
 
-    fn change<T>(&self, change: impl FnOnce(&mut View) -> T) -> T {
-        change(&mut self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
+    /// The lane's template.
+    pub fn current(&mut self) -> Option<Arc<BlockTemplate>> {
+        self.receiver.borrow_and_update().clone()
+    }
+
+    /// Waits for the next template.
+    pub async fn next(&mut self) -> Option<Arc<BlockTemplate>> {
+        self.receiver.changed().await.ok()?;
+        self.receiver.borrow_and_update().clone()
     }
 }
+
+impl Drop for Membership {
+    fn drop(&mut self) {
+        self.feed.leave(self.constraints);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -2,10 +2,11 @@
 //! peer had it, would otherwise lose it.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bitcoin::BlockHash;
-use node::NodeError;
+use node::Submission;
 use tokio::sync::watch;
 use tracing::warn;
 
@@ -13,8 +14,6 @@ use crate::solutions::Solutions;
 
 /// A node that is killed forgets what it took since it last wrote its index: younger blocks are looked for.
 const LOOKED_FOR: Duration = Duration::from_secs(24 * 3600);
-/// bitcoind's error for a block that it does not know (`RPC_INVALID_ADDRESS_OR_KEY`).
-const UNKNOWN_BLOCK: i32 = -5;
 
 /// Looks for lost blocks on the node that makes the templates, each time that it was reached anew; until shutdown.
 pub async fn run(solutions: Solutions, mut reaches: watch::Receiver<u64>) {
@@ -37,9 +36,12 @@ async fn restore(solutions: &Solutions) -> anyhow::Result<()> {
     while !missing.is_empty() {
         let mut still_missing = Vec::new();
         for (hash, path) in &missing {
-            let answer = solutions.node(0).submit_block(&std::fs::read(path)?).await?;
+            let block = Arc::new(std::fs::read(path)?);
+            let answer = solutions.home().submit(None, &block).await.map_err(anyhow::Error::msg)?;
             if answer.has_block() {
-                warn!(%hash, "the node had lost a block; submitted again");
+                if answer != Submission::Duplicate {
+                    warn!(%hash, "the node had lost a block; submitted again");
+                }
             } else {
                 still_missing.push((*hash, path.clone()));
             }
@@ -54,14 +56,12 @@ async fn restore(solutions: &Solutions) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Blocks that the node took lately and does not know any more.
+/// Blocks that the node took lately and does not know any more, or may not know.
 async fn lost(solutions: &Solutions) -> anyhow::Result<Vec<(BlockHash, PathBuf)>> {
     let mut lost = Vec::new();
     for (hash, path) in solutions.store().done_within(LOOKED_FOR)? {
-        match solutions.node(0).block_header(&hash).await {
-            Ok(_) => {}
-            Err(NodeError::Rpc { code: UNKNOWN_BLOCK, .. }) => lost.push((hash, path)),
-            Err(error) => return Err(error.into()),
+        if solutions.home().knows(&hash).await? != Some(true) {
+            lost.push((hash, path));
         }
     }
     Ok(lost)

@@ -6,27 +6,33 @@
 //! | module | what for |
 //! |---|---|
 //! | [`program`] | the program as [`service`] runs it |
-//! | [`config`] | its configuration |
-//! | [`source`], [`gbt`] | where templates come from: any source, and `getblocktemplate` |
-//! | [`feed`] | the template that all clients mine on |
-//! | [`listener`], [`session`], [`clients`] | clients: accepted, served, shown |
-//! | [`solutions`], `delivery` | blocks found, on their way to the nodes |
+//! | [`config`], `wiring` | its configuration, and what follows from it |
+//! | [`source`], [`ipc`], [`gbt`], [`auto`] | where templates come from: any source, Bitcoin Core's mining interface, `getblocktemplate`, the better of them |
+//! | [`feed`], [`health`] | the templates that clients mine on, and how the sources are doing |
+//! | [`listener`], [`seats`], [`session`], [`clients`] | clients: accepted within bounds, served, shown |
+//! | [`solutions`], `delivery`, [`outlet`] | blocks found, on all their ways to the nodes |
 //! | [`solution_store`], [`guard`] | on disk until a node has them, and given again to a node that lost them |
 //! | [`status`] | page, API and metrics |
 
+pub mod auto;
 pub mod clients;
 pub mod config;
 mod delivery;
 pub mod feed;
 pub mod gbt;
 pub mod guard;
+pub mod health;
+pub mod ipc;
 pub mod listener;
+pub mod outlet;
 pub mod program;
+pub mod seats;
 pub mod session;
 pub mod solution_store;
 pub mod solutions;
 pub mod source;
 pub mod status;
+mod wiring;
 
 pub use program::TemplateProvider;
 

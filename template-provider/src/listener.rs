@@ -2,39 +2,37 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
-use service::{Counter, Counters};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use service::{Complaints, Counter, Counters};
+use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{Instrument, debug, info, info_span, warn};
+use tracing::{Instrument, debug, info_span};
 
+use crate::seats::Seats;
 use crate::session::{self, Shared};
-
-/// How long accepting pauses when the system has no more sockets to give.
-const EXHAUSTED: Duration = Duration::from_millis(100);
 
 /// Everything that accepting clients needs.
 #[derive(Debug)]
 pub struct Listener {
-    socket: TcpListener,
+    socket: service::Listener,
     shared: Arc<Shared>,
-    slots: Arc<Semaphore>,
+    seats: Seats,
+    complaints: Complaints,
     accepted: Counter,
     refused: Counter,
 }
 
 impl Listener {
-    /// Serves clients on `socket`, at most `max_clients` at once.
-    pub fn new(socket: TcpListener, shared: Shared, max_clients: usize, counters: &Counters) -> Self {
+    /// Serves clients on `socket`, as many as there are `seats`.
+    pub fn new(socket: service::Listener, shared: Shared, seats: Seats, counters: &Counters) -> Self {
         counters.describe("connections", "Connections of clients, by what became of them");
         let counter = |outcome| counters.counter("connections", &[("outcome", outcome)]);
         Self {
             socket,
             shared: Arc::new(shared),
-            slots: Arc::new(Semaphore::new(max_clients)),
+            seats,
+            complaints: Complaints::new(counters),
             accepted: counter("accepted"),
             refused: counter("too many"),
         }
@@ -44,17 +42,11 @@ impl Listener {
     pub async fn run(self, shutdown: CancellationToken) {
         let tasks = TaskTracker::new();
         loop {
-            let accepted = tokio::select! {
+            let (socket, address) = tokio::select! {
                 accepted = self.socket.accept() => accepted,
                 () = shutdown.cancelled() => break,
             };
-            match accepted {
-                Ok((socket, address)) => self.admit(socket, address, &tasks, &shutdown),
-                Err(error) => {
-                    warn!("cannot accept a connection: {error}");
-                    tokio::time::sleep(EXHAUSTED).await;
-                }
-            }
+            self.admit(socket, address, &tasks, &shutdown);
         }
         tasks.close();
         tasks.wait().await;
@@ -67,19 +59,25 @@ impl Listener {
         tasks: &TaskTracker,
         shutdown: &CancellationToken,
     ) {
-        let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() else {
-            self.refused.add(1);
-            debug!(%address, "refused: limits.clients is reached");
-            return;
+        let seat = match self.seats.take(address.ip()) {
+            Ok(seat) => seat,
+            Err(refused) => {
+                self.refused.add(1);
+                return self.complaints.say(refused.name(), address, refused);
+            }
         };
         self.accepted.add(1);
-        let (shared, shutdown) = (Arc::clone(&self.shared), shutdown.clone());
+        let (shared, complaints, shutdown) =
+            (Arc::clone(&self.shared), self.complaints.clone(), shutdown.clone());
         let task = async move {
             match session::serve(socket, &shared, &shutdown).await {
                 Ok(()) => debug!("let go"),
-                Err(error) => info!("gone: {error}"),
+                Err(gone) => match gone.fault() {
+                    Some(fault) => complaints.say(fault, address, &gone),
+                    None => debug!("gone: {gone}"),
+                },
             }
-            drop(slot);
+            drop(seat);
         };
         tasks.spawn(task.instrument(info_span!("client", %address)));
     }

@@ -5,25 +5,26 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use anyhow::Context as _;
-use link::AuthorityKey;
-use node::{Node, NodeConfig};
+use link::{Handshakes, fresh};
 use service::{Context, Finding, Key, Problem, Program};
 use stratum_core::common_messages_sv2::Protocol;
-use tokio::net::TcpListener;
 
 use crate::clients::Clients;
 use crate::config::{self, Config, Raw};
 use crate::feed::Feed;
-use crate::gbt::{Gbt, needs_signature};
 use crate::guard;
 use crate::listener::Listener;
+use crate::seats::Seats;
 use crate::session::Shared;
 use crate::solutions::Solutions;
-use crate::source::Source;
 use crate::status::Shown;
+use crate::wiring::{self, Wiring};
 
 /// Longest message that a template client has to send, in bytes: a solution with its coinbase of 64 KB at most.
 const MAX_PAYLOAD: usize = 2 + 65_535 + 64;
+
+/// As fast as a client may send; it has little to say but a solution now and then.
+const RATE: link::Rate = link::Rate { messages: 200, bytes: 1_000_000 };
 
 /// sluice-tp.
 #[derive(Debug)]
@@ -35,7 +36,7 @@ impl Program for TemplateProvider {
     const VERSION: &'static str = env!("CARGO_PKG_VERSION");
     const PAGE: &'static str = "127.0.0.1:8401";
     const KEYS: &'static [Key] = config::KEYS;
-    const SECTIONS: &'static [&'static [Key]] = &[node::section::KEYS];
+    const SECTIONS: &'static [&'static [Key]] = &[config::SOURCE_KEYS, node::section::KEYS];
 
     type Raw = Raw;
     type Config = Config;
@@ -45,49 +46,41 @@ impl Program for TemplateProvider {
     }
 
     fn init(_dir: &Path) -> anyhow::Result<Vec<(&'static str, String)>> {
-        let key = AuthorityKey::generate(&mut rand::thread_rng());
-        Ok(vec![("authority_secret_key", format!("\"{key}\""))])
+        Ok(vec![fresh::secret_key(&mut rand::thread_rng())])
     }
 
     fn introduce(fresh: &[(&'static str, String)]) -> Vec<String> {
-        let keys = fresh.iter().filter(|(path, _)| *path == "authority_secret_key");
-        let public = keys.filter_map(|(_, value)| value.trim_matches('"').parse::<AuthorityKey>().ok());
-        public.map(|key| format!("authority public key, for hubs and proxies: {}", key.public())).collect()
+        fresh::introduction(fresh, "hubs and proxies").into_iter().collect()
     }
 
     async fn probe(config: Config) -> Vec<Finding> {
-        let mut findings = vec![probe_node("node", config.node).await];
-        for extra in config.extra_nodes {
-            findings.push(probe_node("extra node", extra).await);
-        }
-        findings
+        wiring::probe(config).await
     }
 
     async fn start(config: Config, context: Context) -> anyhow::Result<()> {
         let address = config.listen;
         let mend = || format!("cannot listen on {address}; stop what uses it, or change the key listen");
-        let socket = TcpListener::bind(address).await.with_context(mend)?;
+        let socket = context.listen("templates", address).with_context(mend)?;
         serve(config, context, socket).await
     }
 }
 
 /// Serves until shutdown.
-async fn serve(config: Config, context: Context, socket: TcpListener) -> anyhow::Result<()> {
-    let node = Node::new(config.node.clone())?;
-    let mut nodes = vec![node.clone()];
-    for extra in &config.extra_nodes {
-        nodes.push(Node::new(extra.clone())?);
-    }
+async fn serve(config: Config, context: Context, socket: service::Listener) -> anyhow::Result<()> {
+    let wiring = Wiring::new(&config)?;
+    context.ready().await?;
     let directory = context.data_dir.join("solutions");
     let mend = || format!("cannot use {}; give this user the right to write there", directory.display());
-    let solutions = Solutions::open(directory.clone(), nodes, &context.counters, context.shutdown.clone())
-        .with_context(mend)?;
+    let solutions =
+        Solutions::open(directory.clone(), wiring.outlets(), &context.counters, context.shutdown.clone())
+            .with_context(mend)?;
     let feed = Feed::new(SystemTime::now(), &context.counters);
     let clients = Arc::new(Clients::default());
     context.page.serve(Arc::new(Shown {
-        listen: socket.local_addr()?.to_string(),
+        listen: socket.local_addr().to_string(),
         authority_public_key: config.authority.public().to_string(),
-        node: node.url().to_owned(),
+        node: wiring.node(),
+        source: config.source,
         health: feed.health(),
         templates: feed.templates(),
         clients: Arc::clone(&clients),
@@ -95,10 +88,12 @@ async fn serve(config: Config, context: Context, socket: TcpListener) -> anyhow:
     }));
     solutions.resume();
     let shared = shared(&config, &feed, &context, &solutions, clients);
-    let listener = Listener::new(socket, shared, config.max_clients, &context.counters);
-    let source = Gbt::new(node, config.fees);
+    service::fits_open_files("limits.clients", config.max_clients);
+    let seats = Seats::new(config.max_clients, config.max_clients_per_address);
+    let listener = Listener::new(socket, shared, seats, &context.counters);
     let guard = guard::run(solutions.clone(), feed.reaches());
-    tokio::join!(listener.run(context.shutdown.clone()), source.run(feed, context.shutdown.clone()), guard);
+    let shutdown = &context.shutdown;
+    tokio::join!(listener.run(shutdown.clone()), wiring.run(feed, shutdown.clone()), guard);
     solutions.drain().await;
     Ok(())
 }
@@ -119,39 +114,18 @@ fn shared(
             supported_flags: 0,
             flags: 0,
             extensions: Vec::new(),
-            limits: link::Limits { max_payload: MAX_PAYLOAD, ..link::Limits::default() },
+            limits: link::Limits {
+                max_payload: MAX_PAYLOAD,
+                rate: Some(RATE),
+                dead: config.dead,
+                ..link::Limits::default()
+            },
         }),
+        handshakes: Handshakes::new(),
         retention: config.retention,
-        templates: feed.templates(),
+        feed: feed.clone(),
         solutions: solutions.clone(),
         clients,
         refused: context.counters.counter("solutions_refused", &[]),
-    }
-}
-
-/// Whether the node can be worked with and gives templates.
-async fn probe_node(kind: &str, config: NodeConfig) -> Finding {
-    let what = format!("{kind} {}", config.url);
-    let seen = async {
-        let node = Node::new(config)?;
-        let info = node.ready().await?;
-        let template = node.block_template().await?;
-        Ok::<_, node::NodeError>((info, template))
-    };
-    match seen.await {
-        Err(error) => Finding::bad(what, error),
-        Ok((_, template)) if needs_signature(&template) => {
-            Finding::bad(what, "blocks of this signet need its owners' signature: none mined here is valid")
-        }
-        Ok((info, template)) => Finding::good(
-            what,
-            format!(
-                "{} on {}, block {} to mine with {} transactions",
-                info.subversion,
-                info.network.to_core_arg(),
-                template.height,
-                template.transactions.len() + 1
-            ),
-        ),
     }
 }

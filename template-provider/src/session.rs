@@ -4,15 +4,15 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use distribution::server::{Event, Fatal};
-use distribution::{Retention, Server};
-use link::{Link, LinkError};
+use distribution::{BlockTemplate, Constraints, Retention, Server};
+use link::{Handshakes, Link, LinkError};
 use service::Counter;
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
 use crate::clients::{Clients, Entry};
-use crate::feed::Templates;
+use crate::feed::{Feed, Membership};
 use crate::solutions::Solutions;
 
 /// While as many bytes wait to be written, no further frame is made: large answers do not pile up.
@@ -23,10 +23,12 @@ const MAX_UNSENT: usize = 256 * 1024;
 pub struct Shared {
     /// Our end of every connection.
     pub server: Arc<link::Server>,
+    /// Whose handshake is next.
+    pub handshakes: Arc<Handshakes>,
     /// How long templates stay solvable.
     pub retention: Retention,
-    /// The template to mine on.
-    pub templates: Templates,
+    /// The templates to mine on.
+    pub feed: Feed,
     /// Where blocks go.
     pub solutions: Solutions,
     /// Who is connected.
@@ -46,27 +48,47 @@ pub enum Gone {
     Protocol(#[from] Fatal),
 }
 
+impl Gone {
+    /// Name of the client's fault, for logs and metrics; `None` if there was none.
+    pub fn fault(&self) -> Option<&'static str> {
+        match self {
+            Self::Link(error) => error.fault(),
+            Self::Protocol(Fatal::Unexpected(_)) => Some("unexpected-message"),
+            Self::Protocol(Fatal::Malformed { .. }) => Some("malformed-message"),
+            Self::Protocol(Fatal::Unfit(_)) => Some("unfit-constraints"),
+            Self::Protocol(Fatal::TooManyRequests) => Some("too-many-requests"),
+            Self::Protocol(Fatal::TooManyChanges) => Some("too-many-changes"),
+            Self::Protocol(Fatal::Encode(_)) => None,
+        }
+    }
+}
+
 /// Serves one client until it goes or until `shutdown`.
 ///
 /// # Errors
 /// Why it is gone, `shutdown` excepted.
 pub async fn serve(socket: TcpStream, shared: &Shared, shutdown: &CancellationToken) -> Result<(), Gone> {
     let link = tokio::select! {
-        link = Link::accept(socket, &shared.server) => link?,
+        link = Link::accept_in_turn(socket, &shared.server, &shared.handshakes) => link?,
         () = shutdown.cancelled() => return Ok(()),
     };
     let entry = shared.clients.enter(link.peer());
     info!(vendor = link.peer().device.vendor, "connected");
-    let mut templates = shared.templates.clone();
-    let published = templates.borrow_and_update().clone();
-    let session = Server::new(shared.retention, published);
-    Driver { link, session, templates, shared, entry }.run(shutdown).await
+    let session = Server::new(shared.retention, None);
+    let served = Driver { link, session, place: None, shared, entry }.run(shutdown).await;
+    if let Err(gone) = &served
+        && gone.fault().is_none()
+    {
+        info!("gone: {gone}");
+    }
+    served
 }
 
 struct Driver<'a> {
     link: Link,
     session: Server,
-    templates: Templates,
+    /// Among the clients of the same constraints, once it has named them.
+    place: Option<Membership>,
     shared: &'a Shared,
     entry: Entry,
 }
@@ -76,8 +98,9 @@ impl Driver<'_> {
         loop {
             let stepped = self.step(shutdown).await;
             // Also after a fault: a block that came before it counts.
-            self.drain_events();
+            let drained = self.drain_events();
             stepped?;
+            drained?;
             self.send()?;
             if shutdown.is_cancelled() {
                 return Ok(());
@@ -96,24 +119,21 @@ impl Driver<'_> {
                     received = self.link.try_recv()?;
                 }
             }
-            Ok(()) = self.templates.changed() => {
-                let template = self.templates.borrow_and_update().clone();
-                if let Some(template) = template {
-                    self.session.publish(Instant::now(), template)?;
-                }
-            }
+            Some(template) = next(&mut self.place) => self.session.publish(Instant::now(), template)?,
             () = sleep_until(due) => self.session.handle_timeout(Instant::now()),
             () = shutdown.cancelled() => {}
         }
         Ok(())
     }
 
-    fn drain_events(&mut self) {
+    fn drain_events(&mut self) -> Result<(), Gone> {
+        let mut joined = Ok(());
         while let Some(event) = self.session.poll_event() {
             match event {
                 Event::Constraints(constraints) => {
                     debug!(?constraints, "constraints");
                     self.entry.update(|view| view.constraints = Some(constraints));
+                    joined = joined.and(self.join(constraints));
                 }
                 Event::TransactionDataRequested { template_id, found } => {
                     debug!(template_id, found, "transaction data requested");
@@ -129,6 +149,23 @@ impl Driver<'_> {
                 }
             }
         }
+        joined
+    }
+
+    /// Takes the place that belongs to these constraints, and the template that is there.
+    fn join(&mut self, constraints: Constraints) -> Result<(), Gone> {
+        if self.place.as_ref().is_some_and(|place| place.constraints() == constraints) {
+            return Ok(());
+        }
+        let place = self.place.insert(self.shared.feed.join(constraints));
+        let Some(template) = place.current() else { return Ok(()) };
+        if self.session.published().is_some_and(|published| Arc::ptr_eq(published, &template)) {
+            return Ok(());
+        }
+        let last = self.session.current().map(|template| template.id());
+        let is_newer = last.is_none_or(|last| last < template.id());
+        let template = if is_newer { template } else { self.shared.feed.renewed(&template) };
+        Ok(self.session.switch(Instant::now(), template)?)
     }
 
     /// Sends what the socket takes; the rest follows while [`Self::step`] waits, and does not deafen us meanwhile.
@@ -159,6 +196,14 @@ impl Driver<'_> {
                 view.left_out = template.source().parts().transactions.len() - template.transactions().len();
             }
         });
+    }
+}
+
+/// The next template; never before the client has named its constraints.
+async fn next(place: &mut Option<Membership>) -> Option<Arc<BlockTemplate>> {
+    match place {
+        Some(place) => place.next().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -10,13 +10,13 @@ use std::time::{Duration, SystemTime};
 
 use bitcoin::BlockHash;
 use distribution::Solution;
-use node::Node;
 use service::{Counter, Counters};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
 use crate::delivery::Delivery;
+use crate::outlet::Outlet;
 use crate::solution_store::{Pending, Settled, SolutionStore};
 use crate::unix_now;
 
@@ -34,7 +34,7 @@ pub struct Solutions(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     store: SolutionStore,
-    nodes: Vec<Node>,
+    outlets: Vec<Outlet>,
     found: Mutex<VecDeque<Found>>,
     tasks: TaskTracker,
     shutdown: CancellationToken,
@@ -61,7 +61,7 @@ pub struct Found {
     pub coinbase_value: u64,
     /// When it was found, in Unix seconds.
     pub time: u32,
-    /// The answer of each node, in the order of the nodes.
+    /// The answer on each way, in the order of the ways.
     pub answers: Vec<Answer>,
     settled: Option<Settled>,
 }
@@ -85,13 +85,14 @@ impl Found {
 }
 
 impl Solutions {
-    /// Blocks go to `nodes`, the first being the one that makes the templates, and lie in `directory`.
+    /// Blocks go out on all the ways in `outlets`, the first leading to the node that makes the templates, and lie in
+    /// `directory`.
     ///
     /// # Errors
     /// The directory cannot be made.
     pub fn open(
         directory: PathBuf,
-        nodes: Vec<Node>,
+        outlets: Vec<Outlet>,
         counters: &Counters,
         shutdown: CancellationToken,
     ) -> std::io::Result<Self> {
@@ -101,7 +102,7 @@ impl Solutions {
             Counted { found: counter("found"), done: counter("on a node"), rejected: counter("rejected") };
         Ok(Self(Arc::new(Inner {
             store: SolutionStore::open(directory)?,
-            nodes,
+            outlets,
             found: Mutex::default(),
             tasks: TaskTracker::new(),
             shutdown,
@@ -131,6 +132,7 @@ impl Solutions {
                     settled: None,
                 },
                 bytes,
+                None,
             );
         }
     }
@@ -152,7 +154,7 @@ impl Solutions {
             settled: None,
         };
         info!(%hash, height = solution.height, transactions = solution.transactions, "block found");
-        if self.start(found, solution.block) {
+        if self.start(found, solution.block, Some(solution.template_id)) {
             self.0.counted.found.add(1);
         }
     }
@@ -162,9 +164,14 @@ impl Solutions {
         self.lock().iter().rev().cloned().collect()
     }
 
-    /// The nodes, the one that makes the templates first.
-    pub(crate) fn node(&self, position: usize) -> &Node {
-        &self.0.nodes[position]
+    /// The way at this place.
+    pub(crate) fn outlet(&self, position: usize) -> &Outlet {
+        &self.0.outlets[position]
+    }
+
+    /// The surest way to the node that makes the templates.
+    pub(crate) fn home(&self) -> &Outlet {
+        self.outlet(0)
     }
 
     /// Where blocks lie.
@@ -177,9 +184,9 @@ impl Solutions {
         &self.0.shutdown
     }
 
-    /// The nodes' addresses, in the order of [`Found::answers`].
-    pub fn nodes(&self) -> impl Iterator<Item = &str> {
-        self.0.nodes.iter().map(Node::url)
+    /// The ways, in the order of [`Found::answers`].
+    pub fn outlets(&self) -> impl Iterator<Item = &str> {
+        self.0.outlets.iter().map(Outlet::name)
     }
 
     /// Waits until every submission under way has been answered or has failed. Ends soon after `shutdown`.
@@ -204,9 +211,9 @@ impl Solutions {
     }
 
     /// Sends a block to every node, unless it is on its way already. Whether it is new.
-    fn start(&self, mut found: Found, block: Vec<u8>) -> bool {
+    fn start(&self, mut found: Found, block: Vec<u8>, template_id: Option<u64>) -> bool {
         let (hash, time, block) = (found.hash, found.time, Arc::new(block));
-        found.answers = vec![Answer::Waiting(None); self.0.nodes.len()];
+        found.answers = vec![Answer::Waiting(None); self.0.outlets.len()];
         {
             let mut all = self.lock();
             if all.iter().any(|known| known.hash == hash) {
@@ -224,8 +231,9 @@ impl Solutions {
             all.push_back(found);
         }
         let give_up = GIVE_UP.saturating_sub(Duration::from_secs(u64::from(unix_now().saturating_sub(time))));
-        for position in 0..self.0.nodes.len() {
-            let delivery = Delivery { solutions: self.clone(), position, hash, block: Arc::clone(&block) };
+        for position in 0..self.0.outlets.len() {
+            let block = Arc::clone(&block);
+            let delivery = Delivery { solutions: self.clone(), position, template_id, hash, block };
             self.0.tasks.spawn(delivery.run(give_up));
         }
         true
@@ -239,7 +247,12 @@ impl Solutions {
             found.answers[position] = answer;
             let settled = if found.answers.contains(&Answer::Has) {
                 Settled::Done
-            } else if found.answers.iter().all(|answer| matches!(answer, Answer::Rejected(_))) {
+            } else if found
+                .answers
+                .iter()
+                .zip(&self.0.outlets)
+                .all(|(answer, outlet)| matches!(answer, Answer::Rejected(_)) || outlet.is_second())
+            {
                 Settled::Rejected
             } else {
                 return;

@@ -3,13 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bitcoin::Amount;
+use bitcoin::{Amount, Network};
 use serde_json::{Value, json};
 use service::{Cell, Metric, Page, Section, Status};
 
 use crate::clients::{self, Clients};
-use crate::feed::{Health, Templates};
+use crate::config::Choice;
+use crate::feed::Templates;
+use crate::health::{Failure, Health, View};
 use crate::solutions::{Answer, Found, Solutions};
+use crate::source::Way;
 use crate::unix_now;
 
 /// Everything that is shown, read when somebody looks.
@@ -21,6 +24,8 @@ pub struct Shown {
     pub authority_public_key: String,
     /// The node's address.
     pub node: String,
+    /// How templates are to come.
+    pub source: Choice,
     /// How the node is doing.
     pub health: Arc<Health>,
     /// The template in force.
@@ -69,7 +74,8 @@ impl Status for Shown {
         vec![
             Metric::gauge("clients", "Clients that are connected").sample(&[], self.clients.len()),
             Metric::gauge("node_reachable", "Whether the node delivers templates")
-                .sample(&[], view.node.is_some() && view.problem.is_none()),
+                .sample(&[], view.active.is_some()),
+            self.sources_metric(&view),
             Metric::gauge("template_height", "Height of the block to mine")
                 .sample(&[], parts.map_or(0, |parts| parts.height)),
             Metric::gauge("template_transactions", "Transactions to mine, coinbase included")
@@ -111,14 +117,24 @@ impl Shown {
             "url": self.node,
             "problem": problem.map(|(text, _)| text),
             "away_seconds": problem.map(|(_, since)| since.elapsed().as_secs()),
-            "version": view.node.as_ref().map(|node| &node.subversion),
-            "network": view.node.as_ref().map(|node| node.network.to_core_arg()),
-            "peers": view.node.as_ref().map(|node| node.connections),
+            "version": view.node.as_ref().map(|node| &node.version),
+            "network": view.node.as_ref().and_then(|node| node.network).map(Network::to_core_arg),
+            "peers": view.node.as_ref().and_then(|node| node.peers),
+            "source": view.active.map(|(way, _)| way.name()),
+            "source_seconds": view.active.map(|(_, since)| since.elapsed().as_secs()),
+            "failures": Way::ALL.map(|way| failure(way, &view)),
+        })
+    }
+
+    fn sources_metric(&self, view: &View) -> Metric {
+        let metric = Metric::gauge("source", "Whether templates come in this way");
+        Way::ALL.iter().fold(metric, |metric, way| {
+            metric.sample(&[("way", way.name())], view.active.is_some_and(|(active, _)| active == *way))
         })
     }
 
     fn block(&self, found: &Found) -> Value {
-        let answers = self.solutions.nodes().zip(&found.answers);
+        let answers = self.solutions.outlets().zip(&found.answers);
         json!({
             "hash": found.hash,
             "height": found.height,
@@ -152,17 +168,30 @@ impl Shown {
 
     fn node_section(&self) -> Section {
         let view = self.health.view();
-        let state = match &view.problem {
-            Some((problem, since)) => Cell::bad(format!("{problem} (for {} s)", since.elapsed().as_secs())),
-            None if view.node.is_some() => Cell::good("delivers templates"),
-            None => Cell::warn("not reached yet"),
+        let state = match (&view.problem, view.active) {
+            (Some((problem, since)), _) => {
+                Cell::bad(format!("{problem} (for {} s)", since.elapsed().as_secs()))
+            }
+            (None, Some((way, since))) => {
+                let text = format!("delivers templates by {way}, for {} s", since.elapsed().as_secs());
+                let is_second_best = self.source == Choice::Auto && way == Way::Rpc;
+                if is_second_best { Cell::warn(text) } else { Cell::good(text) }
+            }
+            (None, None) => Cell::warn("not reached yet"),
         };
         let section = Section::pairs("Node").pair("address", self.node.as_str()).pair("state", state);
-        match view.node {
-            Some(node) => section
-                .pair("version", node.subversion)
-                .pair("network", node.network.to_core_arg())
-                .pair("peers", node.connections),
+        let section = Way::ALL.iter().fold(section, |section, way| match &view.failures[way.index()] {
+            Some(failure) => section.pair(format!("last failure of {way}"), told(failure)),
+            None => section,
+        });
+        let Some(node) = view.node else { return section };
+        let section = section.pair("version", node.version);
+        let section = match node.network {
+            Some(network) => section.pair("network", network.to_core_arg()),
+            None => section,
+        };
+        match node.peers {
+            Some(peers) => section.pair("peers", peers),
             None => section,
         }
     }
@@ -200,7 +229,7 @@ impl Shown {
             };
             let answers: Vec<_> = self
                 .solutions
-                .nodes()
+                .outlets()
                 .zip(&found.answers)
                 .map(|(url, answer)| format!("{url}: {}", said(answer)))
                 .collect();
@@ -233,6 +262,28 @@ fn client(view: &clients::View) -> Value {
         "transaction_data_requests": view.requests,
         "blocks": view.solutions,
     })
+}
+
+fn failure(way: Way, view: &View) -> Value {
+    let failure = view.failures[way.index()].as_ref();
+    json!({
+        "way": way.name(),
+        "reason": failure.map(|failure| &failure.reason),
+        "seconds": failure.map(|failure| failure.since.elapsed().as_secs()),
+        "over": failure.map(|failure| failure.over.is_some()),
+    })
+}
+
+fn told(failure: &Failure) -> String {
+    let Failure { reason, since, over } = failure;
+    match over {
+        None => format!("{reason} (for {} s)", since.elapsed().as_secs()),
+        Some(over) => format!(
+            "{reason} (for {} s, until {} s ago)",
+            (*over - *since).as_secs(),
+            over.elapsed().as_secs()
+        ),
+    }
 }
 
 fn said(answer: &Answer) -> String {

@@ -73,6 +73,11 @@ impl Chain {
         cookie(&self.directory)
     }
 
+    /// The node's socket for the mining interface, if its program has that and the path is not too long for one.
+    pub fn socket(&self) -> Option<PathBuf> {
+        has_ipc(&self.directory).then(|| socket(&self.directory))
+    }
+
     /// SIGKILL.
     pub fn kill(&mut self) {
         self.process.kill();
@@ -193,6 +198,16 @@ fn cookie(data: &Path) -> PathBuf {
     data.join("signet/.cookie")
 }
 
+fn socket(data: &Path) -> PathBuf {
+    data.join("signet/node.sock")
+}
+
+/// Whether the node gets a socket: bitcoind has none, and a unix socket's path has 107 bytes at most.
+fn has_ipc(data: &Path) -> bool {
+    let is_node = programs::node().is_ok_and(|program| program.ends_with("bitcoin-node"));
+    is_node && socket(data).as_os_str().len() <= 107
+}
+
 fn arguments(data: &Path, port: &Port) -> Vec<String> {
     let blocks = programs::repository().join("integration/bitcoind/chain/blocks.dat");
     let own = [
@@ -212,5 +227,6 @@ fn arguments(data: &Path, port: &Port) -> Vec<String> {
         "-dbcache=16",
         "-par=1",
     ];
-    fixed.map(str::to_owned).into_iter().chain(own).collect()
+    let ipc = has_ipc(data).then(|| "-ipcbind=unix".to_owned());
+    fixed.map(str::to_owned).into_iter().chain(own).chain(ipc).collect()
 }

@@ -35,6 +35,10 @@ const MAX_SCRIPT_SIG: u64 = 100;
 const COINBASE_WITNESS: u64 = 2 + 1 + 1 + 32;
 /// Smallest serialised output, in bytes: bounds how many the client can add.
 const MIN_OUTPUT: u64 = 9;
+/// Length of the script that commits to the witnesses (BIP141), in bytes.
+const COMMITMENT_SCRIPT: u64 = 38;
+/// More transactions than a block can hold; their number is serialised in as many bytes as that of any large block.
+const MOST_TRANSACTIONS: u64 = 65_535;
 
 impl Constraints {
     /// Positions of the transactions that stay, in block order.
@@ -58,20 +62,31 @@ impl Constraints {
         Ok(chosen)
     }
 
+    /// Weight that a block keeps free for its header, the number of its transactions, and the largest coinbase that
+    /// the client may make with a witness commitment.
+    pub fn reserved_weight(&self) -> u64 {
+        overhead(MOST_TRANSACTIONS) + self.max_coinbase_weight(COMMITMENT_SCRIPT)
+    }
+
+    /// Sigop cost that a block keeps free for the client's outputs.
+    pub fn reserved_sigops(&self) -> u64 {
+        SCALE * u64::from(self.max_additional_sigops)
+    }
+
     /// What a block has left for transactions beside the largest coinbase that the client may make.
     fn room(&self, parts: &Parts) -> Option<Room> {
         let most_transactions = parts.transactions.len() as u64 + 1;
-        let overhead = SCALE * (80 + var_int_size(most_transactions)) + self.max_coinbase_weight(parts);
+        let commitment = parts.coinbase.witness_commitment.as_ref().map_or(0, |script| script.len() as u64);
+        let taken = overhead(most_transactions) + self.max_coinbase_weight(commitment);
         Some(Room {
-            weight: parts.weight_limit.checked_sub(overhead)?,
-            sigops: parts.sigop_limit.checked_sub(SCALE * u64::from(self.max_additional_sigops))?,
+            weight: parts.weight_limit.checked_sub(taken)?,
+            sigops: parts.sigop_limit.checked_sub(self.reserved_sigops())?,
         })
     }
 
-    fn max_coinbase_weight(&self, parts: &Parts) -> u64 {
-        let commitment = parts.coinbase.witness_commitment.as_ref();
-        let required =
-            commitment.map_or(0, |script| 8 + var_int_size(script.len() as u64) + script.len() as u64);
+    /// `commitment`: length of the script that commits to the witnesses, 0 without one.
+    fn max_coinbase_weight(&self, commitment: u64) -> u64 {
+        let required = if commitment == 0 { 0 } else { 8 + var_int_size(commitment) + commitment };
         let additional = u64::from(self.max_additional_size);
         let most_outputs = additional / MIN_OUTPUT + 1;
         // Version, one input (outpoint, script, sequence), outputs, lock time.
@@ -97,6 +112,11 @@ impl From<Constraints> for CoinbaseOutputConstraints {
             coinbase_output_max_additional_sigops: constraints.max_additional_sigops,
         }
     }
+}
+
+/// Weight of the header and of the number of transactions.
+fn overhead(most_transactions: u64) -> u64 {
+    SCALE * (80 + var_int_size(most_transactions))
 }
 
 /// What is left of a block's limits.

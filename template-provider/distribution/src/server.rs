@@ -167,6 +167,16 @@ impl Server {
         self.send_template(now)
     }
 
+    /// The source's template for the constraints that this client has just named, where it is another one than that
+    /// of its constraints before. Unlike [`Self::publish`] it leaves the count of changes of constraints as it is.
+    ///
+    /// # Errors
+    /// As [`Self::publish`].
+    pub fn switch(&mut self, now: Instant, template: Arc<BlockTemplate>) -> Result<(), Fatal> {
+        self.published = Some(template);
+        self.send_template(now)
+    }
+
     /// Forgets templates whose time has come.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.sent.retain(|sent| sent.until.is_none_or(|until| now < until));
@@ -197,6 +207,11 @@ impl Server {
     /// The client's constraints, once it has said them.
     pub fn constraints(&self) -> Option<Constraints> {
         self.constraints
+    }
+
+    /// The source's template that it was given last.
+    pub fn published(&self) -> Option<&Arc<BlockTemplate>> {
+        self.published.as_ref()
     }
 
     /// The template it mines on.

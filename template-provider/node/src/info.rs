@@ -86,7 +86,7 @@ impl Submission {
     }
 
     /// Reads BIP22's answer: nothing, or a word.
-    pub(crate) fn from_answer(answer: Option<&str>) -> Self {
+    pub fn from_answer(answer: Option<&str>) -> Self {
         match answer {
             None => Self::Accepted,
             Some("duplicate") => Self::Duplicate,

@@ -119,6 +119,11 @@ fn usual_port(network: Network) -> u16 {
 
 /// Where bitcoind puts its cookie by default.
 fn usual_cookie(network: Network) -> String {
+    Path::new(&usual_directory(network)).join(".cookie").display().to_string()
+}
+
+/// The network's part of bitcoind's default data directory, with `~`.
+pub fn usual_directory(network: Network) -> String {
     let below = match network {
         Network::Testnet => "testnet3",
         Network::Testnet4 => "testnet4",
@@ -126,7 +131,7 @@ fn usual_cookie(network: Network) -> String {
         Network::Regtest => "regtest",
         _ => "",
     };
-    Path::new("~/.bitcoin").join(below).join(".cookie").display().to_string()
+    Path::new("~/.bitcoin").join(below).display().to_string()
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Against a real bitcoind.
 #![allow(clippy::unwrap_used)]
 
+#[allow(dead_code)] // the tests of sluice-tp use more of it
 mod support;
 
 use std::time::Duration;

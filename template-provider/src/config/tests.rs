@@ -31,6 +31,27 @@ fn the_network_brings_its_port_and_its_cookie() {
 }
 
 #[test]
+fn the_socket_stands_beside_the_cookie_unless_it_is_set() {
+    let socket = |text: &str| config(text).unwrap().ipc.socket;
+    assert!(socket("").ends_with(".bitcoin/node.sock"));
+    assert!(socket("node.network = 'signet'").ends_with(".bitcoin/signet/node.sock"));
+    let cookie = socket("node.network = 'regtest'\nnode.cookie_file = '/data/regtest/.cookie'");
+    assert_eq!(cookie.to_str(), Some("/data/regtest/node.sock"));
+    let login = socket("node.network = 'signet'\nnode.user = 'x'\nnode.password = 'y'");
+    assert!(login.ends_with(".bitcoin/signet/node.sock"));
+    assert_eq!(socket("ipc.socket = '/run/node.sock'").to_str(), Some("/run/node.sock"));
+    let long = config(&format!("ipc.socket = '/{}/node.sock'", "x".repeat(100))).unwrap_err();
+    assert!(long.contains("ipc.socket") && long.contains("107"), "{long}");
+}
+
+#[test]
+fn without_json_rpc_only_ipc_will_do_and_says_so() {
+    assert!(!config("source = 'ipc'\nipc.rpc_too = false").unwrap().ipc.rpc_too);
+    let refusal = config("source = 'rpc'\nipc.rpc_too = false").unwrap_err();
+    assert!(refusal.contains("source"), "{refusal}");
+}
+
+#[test]
 fn what_is_wrong_is_named_with_its_key() {
     for (text, key) in [
         ("listen = 'everywhere'", "listen"),
@@ -38,7 +59,11 @@ fn what_is_wrong_is_named_with_its_key() {
         ("node.url = 'https://localhost'", "node.url"),
         ("node.user = 'x'", "node.user"),
         ("node.cookie_file = '/a'\nnode.user = 'x'\nnode.password = 'y'", "node.cookie_file"),
-        ("fees.interval_seconds = 5", "fees.interval_seconds"),
+        ("source = 'rpc'\nfees.interval_seconds = 5", "fees.interval_seconds"),
+        ("source = 'zmq'", "source"),
+        ("ipc.rpc_too = false", "ipc.rpc_too"),
+        ("ipc.template_sets = 0", "ipc.template_sets"),
+        ("stall_seconds = 0", "stall_seconds"),
         ("limits.clients = 0", "limits.clients"),
         ("[[extra_node]]\nurl = 'http://10.0.0.2:8332'", "extra_node[0].cookie_file"),
     ] {

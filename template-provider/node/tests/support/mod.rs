@@ -17,20 +17,35 @@ pub(crate) struct Bitcoind {
     directory: tempfile::TempDir,
     arguments: Vec<String>,
     port: u16,
+    /// Whether it has a socket for the mining interface, from the next start on.
+    pub(crate) has_ipc: bool,
     process: Option<Child>,
 }
 
 impl Bitcoind {
     /// A node without peers, `arguments` choosing its network.
     pub(crate) fn start(arguments: &[&str]) -> Self {
-        let mut bitcoind = Self {
+        let mut bitcoind = Self::prepare(arguments);
+        bitcoind.restart();
+        bitcoind
+    }
+
+    /// The same with a socket for the mining interface.
+    pub(crate) fn with_ipc(arguments: &[&str]) -> Self {
+        let mut bitcoind = Self::prepare(arguments);
+        bitcoind.has_ipc = true;
+        bitcoind.restart();
+        bitcoind
+    }
+
+    fn prepare(arguments: &[&str]) -> Self {
+        Self {
             directory: tempfile::tempdir().unwrap(),
             arguments: arguments.iter().map(|a| (*a).to_owned()).collect(),
             port: free_port(),
+            has_ipc: false,
             process: None,
-        };
-        bitcoind.restart();
-        bitcoind
+        }
     }
 
     pub(crate) fn regtest() -> Self {
@@ -40,9 +55,10 @@ impl Bitcoind {
     /// Starts it on the same directory and port.
     pub(crate) fn restart(&mut self) {
         self.kill();
-        let process = Command::new(program())
+        let process = Command::new(program(self.has_ipc))
             .arg(format!("-datadir={}", self.directory.path().display()))
             .args(["-server", "-listen=0", "-connect=0", "-dnsseed=0", "-fallbackfee=0.0001"])
+            .args(self.has_ipc.then_some("-ipcbind=unix"))
             .arg(format!("-rpcport={}", self.port))
             .args(&self.arguments)
             .stdout(Stdio::null())
@@ -56,6 +72,21 @@ impl Bitcoind {
             process.kill().unwrap();
             process.wait().unwrap();
         }
+    }
+
+    /// SIGSTOP: it is there and does nothing.
+    pub(crate) fn freeze(&self) {
+        self.signal("STOP");
+    }
+
+    /// SIGCONT.
+    pub(crate) fn thaw(&self) {
+        self.signal("CONT");
+    }
+
+    fn signal(&self, name: &str) {
+        let id = self.process.as_ref().unwrap().id().to_string();
+        assert!(Command::new("kill").args(["-s", name, &id]).status().unwrap().success());
     }
 
     /// Stops it as its operator does and starts it again: what it has so far outlives a later kill.
@@ -72,8 +103,16 @@ impl Bitcoind {
     }
 
     pub(crate) fn cookie(&self) -> PathBuf {
+        self.data().join(".cookie")
+    }
+
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.data().join("node.sock")
+    }
+
+    fn data(&self) -> PathBuf {
         let network = ["regtest", "signet"].into_iter().find(|n| self.arguments.contains(&format!("-{n}")));
-        self.directory.path().join(network.unwrap_or_default()).join(".cookie")
+        self.directory.path().join(network.unwrap_or_default())
     }
 
     pub(crate) fn config(&self) -> NodeConfig {
@@ -109,11 +148,18 @@ pub(crate) fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
-fn program() -> PathBuf {
+fn program(with_ipc: bool) -> PathBuf {
     let above = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors();
     let script =
         above.map(|path| path.join("integration/bitcoind/ensure.sh")).find(|path| path.exists()).unwrap();
     let output = Command::new(script).stderr(Stdio::inherit()).output().unwrap();
     assert!(output.status.success(), "integration/bitcoind/ensure.sh failed");
-    PathBuf::from(String::from_utf8(output.stdout).unwrap().trim())
+    let program = PathBuf::from(String::from_utf8(output.stdout).unwrap().trim());
+    if !with_ipc || program.ends_with("bitcoin-node") {
+        return program;
+    }
+    // A release of Bitcoin Core has bitcoind in bin/, without IPC, and bitcoin-node in libexec/.
+    let beside = ["bitcoin-node", "../libexec/bitcoin-node"].map(|path| program.with_file_name(path));
+    let found = beside.into_iter().find(|path| path.exists());
+    found.unwrap_or_else(|| panic!("no bitcoin-node beside {}: bitcoind has no IPC", program.display()))
 }

@@ -1,41 +1,20 @@
-//! The whole program on a real bitcoind.
-#![allow(clippy::unwrap_used)]
-
-mod support;
+//! Templates by JSON-RPC, and all that does not depend on how they come.
 
 use std::time::{Duration, SystemTime};
 
+use crate::support::bitcoind::{Bitcoind, answers, mine};
+use crate::support::client::Work;
+use crate::support::{AT_ONCE, FEE, SUBSIDY, World, becomes_tip, eventually, prev_hash, value};
 use bitcoin::consensus::encode::{deserialize, serialize};
 use bitcoin::hashes::Hash;
 use bitcoin::{Amount, BlockHash, Transaction};
 use distribution::client::Event;
 use service::Counters;
-use support::bitcoind::{Bitcoind, answers, mine};
-use support::client::Work;
-use support::{AT_ONCE, World, eventually};
 use template_provider::config::Fees;
 use template_provider::feed::Feed;
 use template_provider::gbt::Gbt;
 use template_provider::source::Source;
 use tokio_util::sync::CancellationToken;
-
-const FEE: Amount = Amount::from_sat(1_000_000);
-const SUBSIDY: Amount = Amount::from_sat(50_0000_0000);
-
-fn prev_hash(work: &Work) -> BlockHash {
-    BlockHash::from_slice(work.prev_hash.prev_hash.as_bytes()).unwrap()
-}
-
-fn value(work: &Work) -> Amount {
-    Amount::from_sat(work.template.coinbase_tx_value_remaining)
-}
-
-async fn becomes_tip(world: &World, hash: BlockHash) {
-    eventually("the block is the node's tip", || async {
-        world.node.best_block_hash().await.is_ok_and(|tip| tip == hash)
-    })
-    .await;
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_new_tip_reaches_every_client_at_once() {
@@ -282,7 +261,8 @@ async fn a_node_that_answers_and_gives_no_template_is_away_all_the_time() {
     let (health, mut reaches) = (feed.health(), feed.reaches());
     let fees = Fees { interval: Duration::from_secs(6), threshold: Amount::ZERO };
     let shutdown = CancellationToken::new();
-    let source = tokio::spawn(Gbt::new(bitcoind.node(), fees).run(feed, shutdown.clone()));
+    let stall = Duration::from_secs(10);
+    let source = tokio::spawn(Gbt::new(bitcoind.node(), fees, stall).run(feed, shutdown.clone()));
     eventually("the node's trouble is known", || async { health.view().problem.is_some() }).await;
     let since = health.view().problem.unwrap().1;
     let reached = tokio::time::timeout(Duration::from_secs(2), reaches.changed()).await;
@@ -302,7 +282,7 @@ async fn there_are_never_more_clients_than_configured() {
     let mut second = tokio::net::TcpStream::connect(world.address()).await.unwrap();
     let mut byte = [0; 1];
     let read = tokio::io::AsyncReadExt::read(&mut second, &mut byte);
-    let read = tokio::time::timeout(support::DEADLINE, read).await.unwrap();
+    let read = tokio::time::timeout(crate::support::DEADLINE, read).await.unwrap();
     assert!(matches!(read, Ok(0) | Err(_)), "closed at once");
     mine(&world.node, 1).await.unwrap();
     first.new_tip().await;
@@ -339,23 +319,15 @@ async fn what_happens_is_shown_and_totals_last_over_a_restart() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_check_names_the_node_and_what_is_wrong_with_it() {
-    use service::Program;
-    let world = World::prepare("").await;
-    let text = |url: &str, network: &str| {
-        format!(
-            "authority_secret_key = '{}'\nnode.url = '{url}'\nnode.network = '{network}'\nnode.cookie_file = '{}'",
-            link::AuthorityKey::generate(&mut rand::thread_rng()),
-            world.bitcoind.cookie().display()
-        )
-    };
-    let probe = async |text: String| {
-        let config = service::config_from_text::<template_provider::TemplateProvider>(&text).unwrap().1;
-        template_provider::TemplateProvider::probe(config).await.remove(0).outcome
-    };
-    let seen = probe(text(&world.bitcoind.url(), "regtest")).await.unwrap();
+    let mut world = World::prepare("").await;
+    let url = world.bitcoind.url();
+    let seen = world.probe().await.remove(0).unwrap();
     assert!(seen.contains("block 102 to mine"), "{seen}");
-    let refused = probe(text("http://127.0.0.1:1", "regtest")).await.unwrap_err();
+    world.set("node.url", "http://127.0.0.1:1");
+    let refused = world.probe().await.remove(0).unwrap_err();
     assert!(refused.contains("http://127.0.0.1:1"), "{refused}");
-    let wrong = probe(text(&world.bitcoind.url(), "main")).await.unwrap_err();
+    world.set("node.url", url);
+    world.set("node.network", "main");
+    let wrong = world.probe().await.remove(0).unwrap_err();
     assert!(wrong.contains("regtest, not on main"), "{wrong}");
 }

@@ -1,18 +1,22 @@
 //! sluice-tp inside the test's process, on a real bitcoind, and clients that speak to it over TCP and Noise.
 #![allow(clippy::unwrap_used)]
 
-#[path = "../../node/tests/support/mod.rs"]
+#[path = "../../../node/tests/support/mod.rs"]
 #[allow(dead_code)]
 pub(crate) mod bitcoind;
 pub(crate) mod client;
+pub(crate) mod relay;
 
 use std::future::Future;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use bitcoin::absolute::LockTime;
 use bitcoin::consensus::encode::serialize_hex;
-use bitcoin::{Amount, OutPoint, ScriptBuf, Sequence, Transaction, TxIn, TxOut, Txid, Witness, transaction};
+use bitcoin::hashes::Hash;
+use bitcoin::{
+    Amount, BlockHash, OutPoint, ScriptBuf, Sequence, Transaction, TxIn, TxOut, Txid, Witness, transaction,
+};
 use link::AuthorityKey;
 use node::Node;
 use service::{Context, Program, config_from_text};
@@ -21,12 +25,35 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use bitcoind::{Bitcoind, answers, free_port, mine};
-use client::Client;
+use client::{Client, Work};
 
 /// Longest time that anything here may take.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 /// What "at once" means on a loaded machine.
 pub(crate) const AT_ONCE: Duration = Duration::from_secs(2);
+
+/// What a test's transaction pays.
+pub(crate) const FEE: Amount = Amount::from_sat(1_000_000);
+/// What a block pays without fees.
+pub(crate) const SUBSIDY: Amount = Amount::from_sat(50_0000_0000);
+
+/// The tip that work builds on.
+pub(crate) fn prev_hash(work: &Work) -> BlockHash {
+    BlockHash::from_slice(work.prev_hash.prev_hash.as_bytes()).unwrap()
+}
+
+/// What work's coinbase may pay.
+pub(crate) fn value(work: &Work) -> Amount {
+    Amount::from_sat(work.template.coinbase_tx_value_remaining)
+}
+
+/// Waits until the node's best block is this one.
+pub(crate) async fn becomes_tip(world: &World, hash: BlockHash) {
+    eventually("the block is the node's tip", || async {
+        world.node.best_block_hash().await.is_ok_and(|tip| tip == hash)
+    })
+    .await;
+}
 
 /// A node and the program beside it.
 pub(crate) struct World {
@@ -36,6 +63,8 @@ pub(crate) struct World {
     key: AuthorityKey,
     port: u16,
     page: u16,
+    /// Keys and their values, all text.
+    values: Vec<(&'static str, String)>,
     settings: String,
     running: Option<(CancellationToken, JoinHandle<anyhow::Result<()>>)>,
 }
@@ -50,11 +79,25 @@ impl World {
 
     /// The same, the program not yet running.
     pub(crate) async fn prepare(settings: &str) -> Self {
-        let mut bitcoind = Bitcoind::start(&["-regtest", "-acceptnonstdtxn=1"]);
+        Self::on(Bitcoind::start(&["-regtest", "-acceptnonstdtxn=1"]), "rpc", settings).await
+    }
+
+    /// The same on a node that has IPC, with templates by `source`.
+    pub(crate) async fn by(source: &'static str, settings: &str) -> Self {
+        Self::on(Bitcoind::with_ipc(&["-regtest", "-acceptnonstdtxn=1"]), source, settings).await
+    }
+
+    pub(crate) async fn on(mut bitcoind: Bitcoind, source: &'static str, settings: &str) -> Self {
         let node = bitcoind.node();
         answers(&node).await;
         mine(&node, 101).await.unwrap();
         bitcoind.settle().await;
+        let values = vec![
+            ("node.url", bitcoind.url()),
+            ("node.cookie_file", bitcoind.cookie().display().to_string()),
+            ("node.network", "regtest".to_owned()),
+            ("source", source.to_owned()),
+        ];
         Self {
             bitcoind,
             node,
@@ -62,6 +105,7 @@ impl World {
             key: AuthorityKey::generate(&mut rand::thread_rng()),
             port: free_port(),
             page: 0,
+            values,
             settings: settings.to_owned(),
             running: None,
         }
@@ -84,6 +128,10 @@ impl World {
         let (shutdown, task) = self.running.take().unwrap();
         shutdown.cancel();
         tokio::time::timeout(DEADLINE, task).await.unwrap().unwrap().unwrap();
+    }
+
+    pub(crate) fn key(&self) -> &AuthorityKey {
+        &self.key
     }
 
     pub(crate) fn address(&self) -> String {
@@ -132,16 +180,27 @@ impl World {
         self.node.call("sendrawtransaction", serde_json::json!([hex, 0, 1])).await.unwrap()
     }
 
+    /// Sets a key for the next start.
+    pub(crate) fn set(&mut self, key: &'static str, value: impl AsRef<Path>) {
+        let value = value.as_ref().display().to_string();
+        self.values.retain(|(known, _)| *known != key);
+        self.values.push((key, value));
+    }
+
+    /// What `--check` finds.
+    pub(crate) async fn probe(&self) -> Vec<Result<String, String>> {
+        let config = config_from_text::<TemplateProvider>(&self.config()).unwrap().1;
+        TemplateProvider::probe(config).await.into_iter().map(|finding| finding.outcome).collect()
+    }
+
     fn config(&self) -> String {
+        let values: String = self.values.iter().map(|(key, value)| format!("{key} = '{value}'\n")).collect();
         format!(
-            "listen = '127.0.0.1:{}'\nauthority_secret_key = '{}'\ndata_dir = '{}'\npage.listen = '127.0.0.1:{}'\n\
-             node.url = '{}'\nnode.cookie_file = '{}'\nnode.network = 'regtest'\n{}",
+            "{values}listen = '127.0.0.1:{}'\nauthority_secret_key = '{}'\ndata_dir = '{}'\npage.listen = '127.0.0.1:{}'\n{}",
             self.port,
             self.key,
             self.directory.path().join("data").display(),
             self.page,
-            self.bitcoind.url(),
-            self.bitcoind.cookie().display(),
             self.settings,
         )
     }

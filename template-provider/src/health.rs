@@ -1,0 +1,197 @@
+//! How the ways to the node are doing: which one delivers, since when, and what is wrong with the others.
+
+use std::sync::{Mutex, MutexGuard};
+use std::time::Instant;
+
+use bitcoin::Network;
+use node::NodeInfo;
+
+use crate::source::Way;
+
+/// Shared by the sources and the status page.
+#[derive(Debug)]
+pub struct Health(Mutex<State>);
+
+#[derive(Debug)]
+struct State {
+    node: Option<Seen>,
+    active: Option<(Way, Instant)>,
+    /// No way has delivered since then.
+    idle: Option<Instant>,
+    failures: [Option<Failure>; 2],
+    published: Option<Instant>,
+}
+
+/// The node, as far as its interface tells.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    /// As in `/Satoshi:31.1.0/`, or what follows from its interface.
+    pub version: String,
+    /// The node's network, where it can be told.
+    pub network: Option<Network>,
+    /// Height of the best block.
+    pub height: u32,
+    /// Peers of the node, where it can be told.
+    pub peers: Option<u32>,
+}
+
+/// Why a way failed the last time.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    /// In words.
+    pub reason: String,
+    /// Since when.
+    pub since: Instant,
+    /// When it was over; none while it lasts.
+    pub over: Option<Instant>,
+}
+
+/// What is known at one moment.
+#[derive(Clone, Debug)]
+pub struct View {
+    /// The node, as last seen.
+    pub node: Option<Seen>,
+    /// The way that delivers, and since when.
+    pub active: Option<(Way, Instant)>,
+    /// Why none delivers, and since when.
+    pub problem: Option<(String, Instant)>,
+    /// The last failure of each way, in the order of [`Way::ALL`].
+    pub failures: [Option<Failure>; 2],
+    /// When the last template came.
+    pub published: Option<Instant>,
+}
+
+impl From<NodeInfo> for Seen {
+    fn from(info: NodeInfo) -> Self {
+        Self {
+            version: info.subversion,
+            network: Some(info.network),
+            height: info.height,
+            peers: Some(info.connections),
+        }
+    }
+}
+
+impl Default for Health {
+    fn default() -> Self {
+        let state = State { node: None, active: None, idle: None, failures: [None, None], published: None };
+        Self(Mutex::new(state))
+    }
+}
+
+impl Health {
+    /// What is known now.
+    pub fn view(&self) -> View {
+        let state = self.lock();
+        View {
+            node: state.node.clone(),
+            active: state.active,
+            problem: state.problem(),
+            failures: state.failures.clone(),
+            published: state.published,
+        }
+    }
+
+    /// This way delivers from now on, unless a better one does. Whether another one did, or none.
+    pub(crate) fn delivers(&self, way: Way, node: Seen) -> bool {
+        let mut state = self.lock();
+        let now = Instant::now();
+        if let Some(failure) = &mut state.failures[way.index()] {
+            failure.over.get_or_insert(now);
+        }
+        if state.active.is_some_and(|(active, _)| active.index() < way.index()) {
+            return false;
+        }
+        state.node = Some(node);
+        state.idle = None;
+        let changed = state.active.is_none_or(|(active, _)| active != way);
+        if changed {
+            state.active = Some((way, now));
+        }
+        changed
+    }
+
+    /// This way fails. Whether that is news.
+    pub(crate) fn fails(&self, way: Way, reason: String) -> bool {
+        let mut state = self.lock();
+        let now = Instant::now();
+        if state.active.is_some_and(|(active, _)| active == way) {
+            state.active = None;
+        }
+        if state.active.is_none() {
+            state.idle.get_or_insert(now);
+        }
+        let lasting = state.failures[way.index()].take().filter(|failure| failure.over.is_none());
+        let news = lasting.as_ref().is_none_or(|known| known.reason != reason);
+        let since = lasting.map_or(now, |failure| failure.since);
+        state.failures[way.index()] = Some(Failure { reason, since, over: None });
+        news
+    }
+
+    /// The way that delivers.
+    pub(crate) fn active(&self) -> Option<Way> {
+        self.lock().active.map(|(way, _)| way)
+    }
+
+    /// A template was published.
+    pub(crate) fn published(&self) {
+        self.lock().published = Some(Instant::now());
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn problem(&self) -> Option<(String, Instant)> {
+        let since = self.idle?;
+        let lasting: Vec<_> = Way::ALL
+            .iter()
+            .filter_map(|way| Some((way, self.failures[way.index()].as_ref()?)))
+            .filter(|(_, failure)| failure.over.is_none())
+            .collect();
+        let text = match lasting.as_slice() {
+            [(_, only)] => only.reason.clone(),
+            all => all.iter().map(|(way, f)| format!("{way}: {}", f.reason)).collect::<Vec<_>>().join("; "),
+        };
+        Some((text, since))
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn seen() -> Seen {
+        Seen { version: "31".into(), network: None, height: 1, peers: None }
+    }
+
+    #[test]
+    fn a_way_that_fails_beside_one_that_delivers_is_no_problem_but_is_remembered() {
+        let health = Health::default();
+        assert!(health.fails(Way::Ipc, "no socket".into()));
+        assert!(health.view().problem.is_some());
+        assert!(health.delivers(Way::Rpc, seen()));
+        assert!(!health.fails(Way::Ipc, "no socket".into()), "no news");
+        let view = health.view();
+        assert!(view.problem.is_none());
+        assert_eq!(view.active.unwrap().0, Way::Rpc);
+        assert_eq!(view.failures[0].as_ref().unwrap().reason, "no socket");
+    }
+
+    #[test]
+    fn when_both_fail_both_reasons_are_said_since_the_time_that_nothing_came() {
+        let health = Health::default();
+        health.delivers(Way::Ipc, seen());
+        health.fails(Way::Ipc, "gone".into());
+        let since = health.view().problem.unwrap().1;
+        health.fails(Way::Rpc, "refused".into());
+        let (text, still) = health.view().problem.unwrap();
+        assert_eq!((text.as_str(), still), ("IPC: gone; JSON-RPC: refused", since));
+        health.delivers(Way::Ipc, seen());
+        let view = health.view();
+        assert!(view.problem.is_none() && view.failures[0].as_ref().unwrap().over.is_some());
+    }
+}

@@ -1,0 +1,152 @@
+//! Templates by Bitcoin Core's mining interface: Cap'n Proto over a unix socket (`bitcoin-node -ipcbind=unix`).
+//!
+//! Its client is `!Send`, so it has a thread of its own. For each kind of constraints that clients have named there is
+//! a set of templates that the node makes for it; a wait for the next one is with the node all the time, so a new
+//! tip comes at once. Why no ready-made source: `docs/decisions/0002-ipc.md`.
+//!
+//! | module | what for |
+//! |---|---|
+//! | [`answer`] | what the node says of a template, read; pure |
+//! | `connection`, `wire` | the socket and the calls, of all versions of the node |
+//! | `network` | whether it is the right node |
+//! | `set`, `routes`, `kept` | templates for each kind of constraints, and those that can still be solved |
+//! | [`desk`] | blocks handed in |
+//! | [`probe`] | `--check` |
+
+pub mod answer;
+mod connection;
+pub mod desk;
+mod error;
+mod kept;
+mod network;
+pub mod probe;
+mod routes;
+mod set;
+mod supervisor;
+mod wire;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bitcoin::Network;
+use service::Backoff;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::LocalSet;
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+pub use desk::{Desk, Order};
+pub use error::IpcError;
+
+use crate::config::Fees;
+use crate::feed::Feed;
+use crate::source::{Source, Way};
+
+/// Waits between attempts to reach a node that is away: short, since miners work for nothing meanwhile.
+const FIRST_WAIT: Duration = Duration::from_millis(100);
+const LONGEST_WAIT: Duration = Duration::from_secs(2);
+
+/// What the source needs to know.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The node's unix socket.
+    pub socket: PathBuf,
+    /// The network it must be on.
+    pub network: Network,
+    /// When higher fees are worth a new template.
+    pub fees: Fees,
+    /// How long a call may take.
+    pub timeout: Duration,
+    /// A node that answers nothing for so long counts as stalled.
+    pub stall: Duration,
+    /// Most sets of templates for different constraints; at least 1.
+    pub sets: usize,
+    /// How long a template may be solved under another tip.
+    pub stale: Duration,
+}
+
+/// The source.
+#[derive(Debug)]
+pub struct Ipc {
+    settings: Settings,
+    orders: mpsc::Receiver<Order>,
+    state: watch::Sender<State>,
+}
+
+/// How the source is doing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum State {
+    /// It has not failed yet, nor delivered.
+    #[default]
+    Trying,
+    /// It delivers.
+    Up,
+    /// It has failed, and tries again.
+    Down,
+}
+
+impl Ipc {
+    /// Templates of the node at this socket, which takes the blocks that come to the other end of `orders`.
+    pub fn new(settings: Settings, orders: mpsc::Receiver<Order>) -> Self {
+        Self { settings, orders, state: watch::Sender::default() }
+    }
+
+    /// How it is doing.
+    pub fn state(&self) -> watch::Receiver<State> {
+        self.state.subscribe()
+    }
+
+    /// Follows the node until shutdown, on the thread that has the connection.
+    async fn follow(mut self, feed: Feed, shutdown: CancellationToken) {
+        let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
+        while !shutdown.is_cancelled() {
+            let failure = supervisor::run(&mut self, &feed, &mut backoff, &shutdown).await;
+            let Err(failure) = failure else { return };
+            let reason = failure.to_string();
+            if feed.away(Way::Ipc, reason.clone()) {
+                warn!("no templates by IPC: {reason}");
+            }
+            self.state.send_replace(State::Down);
+            self.refuse_orders(&reason, backoff.wait(), &shutdown).await;
+        }
+    }
+
+    async fn refuse_orders(&mut self, reason: &str, wait: Duration, shutdown: &CancellationToken) {
+        let waiting = tokio::time::sleep(wait);
+        tokio::pin!(waiting);
+        loop {
+            tokio::select! {
+                Some(order) = self.orders.recv() => order.refuse(reason),
+                () = &mut waiting => return,
+                () = shutdown.cancelled() => return,
+            }
+        }
+    }
+}
+
+impl Source for Ipc {
+    async fn run(self, feed: Feed, shutdown: CancellationToken) {
+        let (ended, end) = oneshot::channel::<()>();
+        let body = {
+            let feed = feed.clone();
+            move || {
+                let _ended = ended;
+                on_this_thread(self, feed, shutdown)
+            }
+        };
+        if let Err(error) = std::thread::Builder::new().name("ipc".into()).spawn(body) {
+            feed.away(Way::Ipc, format!("no thread for it: {error}"));
+            return;
+        }
+        let _ = end.await;
+    }
+}
+
+fn on_this_thread(source: Ipc, feed: Feed, shutdown: CancellationToken) {
+    match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => LocalSet::new().block_on(&runtime, source.follow(feed, shutdown)),
+        Err(error) => {
+            feed.away(Way::Ipc, format!("no runtime for it: {error}"));
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! Which set of templates serves which clients. Pure.
+
+use distribution::Constraints;
+
+/// The sets that have templates.
+#[derive(Debug, Default)]
+pub(super) struct Routes(Vec<(u64, Constraints)>);
+
+impl Routes {
+    /// This set has templates now.
+    pub(super) fn open(&mut self, set: u64, constraints: Constraints) {
+        self.0.push((set, constraints));
+    }
+
+    /// This set has no more.
+    pub(super) fn close(&mut self, set: u64) {
+        self.0.retain(|(number, _)| *number != set);
+    }
+
+    /// Whether there is a set for these very constraints.
+    pub(super) fn is_open(&self, constraints: Constraints) -> bool {
+        self.0.iter().any(|(_, of)| *of == constraints)
+    }
+
+    /// The set for these constraints: their own, or the fullest one, which is trimmed for them.
+    pub(super) fn of(&self, constraints: Constraints) -> Option<u64> {
+        let own = self.0.iter().find(|(_, of)| *of == constraints);
+        own.map(|(number, _)| *number).or_else(|| self.fullest())
+    }
+
+    /// The set that leaves the least room, and so has the most transactions.
+    pub(super) fn fullest(&self) -> Option<u64> {
+        let room = |of: &Constraints| (of.reserved_weight(), of.reserved_sigops());
+        self.0.iter().min_by_key(|(_, of)| room(of)).map(|(number, _)| *number)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn of(max_additional_size: u32) -> Constraints {
+        Constraints { max_additional_size, max_additional_sigops: 0 }
+    }
+
+    #[test]
+    fn a_client_without_a_set_of_its_own_gets_the_fullest() {
+        let mut routes = Routes::default();
+        assert_eq!(routes.of(of(1)), None);
+        routes.open(7, of(1000));
+        routes.open(8, of(100));
+        routes.open(9, of(5000));
+        assert_eq!(routes.of(of(1000)), Some(7));
+        assert_eq!(routes.of(of(3)), Some(8));
+        routes.close(8);
+        assert_eq!(routes.of(of(3)), Some(7));
+    }
+}

@@ -1,0 +1,207 @@
+//! One connection's life: opened, checked, a set of templates for each kind of constraints, blocks handed in, closed.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use distribution::Constraints;
+use service::Backoff;
+use tokio::sync::Notify;
+use tokio::task::{JoinError, JoinSet};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use super::answer::Known;
+use super::connection::Connection;
+use super::error::IpcError;
+use super::kept::Kept;
+use super::network;
+use super::routes::Routes;
+use super::set::{Set, Shared};
+use super::{Ipc, Settings, State};
+use crate::feed::Feed;
+
+/// What the templates leave room for before any client has named its constraints: the least, so they are the fullest.
+const NO_CLIENT: Constraints = Constraints { max_additional_size: 0, max_additional_sigops: 0 };
+/// Shortest time between changes of the sets: clients come and go, and each set costs the node a template.
+const CHANGE: Duration = Duration::from_millis(250);
+/// How long the sets may take to end.
+const ENDING: Duration = Duration::from_secs(2);
+
+/// Follows the node over one connection until that fails (`Err`), or until shutdown.
+pub(super) async fn run(
+    source: &mut Ipc,
+    feed: &Feed,
+    backoff: &mut Backoff,
+    shutdown: &CancellationToken,
+) -> Result<(), IpcError> {
+    let settings = source.settings.clone();
+    let opening = async {
+        let connection = Connection::open(&settings.socket, settings.timeout).await?;
+        let seen = network::check(&connection, settings.network).await?;
+        Ok::<_, IpcError>((connection, seen))
+    };
+    let (connection, seen) = tokio::select! {
+        opened = opening => opened?,
+        () = shutdown.cancelled() => return Ok(()),
+    };
+    info!(socket = %settings.socket.display(), version = seen.version, height = seen.height, "node reached by IPC");
+    let shared = Rc::new(Shared {
+        connection,
+        feed: feed.clone(),
+        fees: settings.fees,
+        network: settings.network,
+        seen: RefCell::new(Some(seen)),
+        routes: RefCell::new(Routes::default()),
+        known: RefCell::new(Known::default()),
+        kept: RefCell::new(Kept::new(settings.stale)),
+        opened: Notify::new(),
+    });
+    let mut sets = Sets::new(Rc::clone(&shared));
+    let ended = tokio::select! {
+        failure = sets.run(source, &settings, backoff) => Err(failure),
+        failure = stalled(&shared, settings.stall) => Err(failure),
+        () = shutdown.cancelled() => Ok(()),
+    };
+    sets.end(ended.is_ok()).await;
+    if let Some(shared) = Rc::into_inner(shared) {
+        shared.connection.close().await;
+    }
+    ended
+}
+
+/// Ends when the node answers no more, or not in time. The waits for templates would not notice.
+async fn stalled(shared: &Shared, stall: Duration) -> IpcError {
+    loop {
+        tokio::time::sleep(stall / 2).await;
+        let tip = shared.connection.mining().tip();
+        match shared.connection.ask_within(stall, "getTip", tip).await {
+            Ok(_) => {}
+            Err(IpcError::Silent { socket, after, .. }) => return IpcError::Stalled { socket, after },
+            Err(error) => return error,
+        }
+        shared.kept.borrow_mut().tidy();
+        shared.known.borrow_mut().tidy();
+    }
+}
+
+/// The sets of one connection.
+struct Sets {
+    shared: Rc<Shared>,
+    /// Constraints that there should be sets for.
+    needed: Vec<Constraints>,
+    running: Vec<Running>,
+    /// Constraints that the node makes no templates for.
+    refused: Vec<Constraints>,
+    tasks: JoinSet<(u64, Result<(), IpcError>)>,
+    last: u64,
+}
+
+struct Running {
+    number: u64,
+    constraints: Constraints,
+    stop: CancellationToken,
+}
+
+impl Sets {
+    fn new(shared: Rc<Shared>) -> Self {
+        let (needed, running, refused) = (Vec::new(), Vec::new(), Vec::new());
+        Self { shared, needed, running, refused, tasks: JoinSet::new(), last: 0 }
+    }
+
+    async fn run(&mut self, source: &mut Ipc, settings: &Settings, backoff: &mut Backoff) -> IpcError {
+        let mut wanted = self.shared.feed.wanted();
+        let mut orders: JoinSet<()> = JoinSet::new();
+        let (mut changed, mut not_before) = (true, Instant::now());
+        loop {
+            if changed && not_before <= Instant::now() {
+                self.start_missing(&wanted.borrow_and_update().clone(), settings.sets);
+                (changed, not_before) = (false, Instant::now() + CHANGE);
+            }
+            self.stop_surplus();
+            if self.shared.seen.borrow().is_none() && *source.state.borrow() != State::Up {
+                source.state.send_replace(State::Up);
+                backoff.reset();
+            }
+            tokio::select! {
+                Ok(()) = wanted.changed() => changed = true,
+                () = tokio::time::sleep_until(not_before.into()), if changed => {}
+                () = self.shared.opened.notified() => {}
+                Some(joined) = self.tasks.join_next() => {
+                    changed = true;
+                    if let Err(failure) = self.ended(joined) {
+                        return failure;
+                    }
+                }
+                Some(order) = source.orders.recv() => {
+                    let shared = Rc::clone(&self.shared);
+                    orders.spawn_local(async move { order.carry_out(&shared).await });
+                }
+                Some(_) = orders.join_next() => {}
+            }
+        }
+    }
+
+    /// Starts the sets that are needed and not there.
+    fn start_missing(&mut self, wanted: &[Constraints], most: usize) {
+        self.refused.retain(|refused| wanted.contains(refused));
+        let possible = wanted.iter().copied().filter(|of| !self.refused.contains(of));
+        self.needed = possible.take(most).collect();
+        if self.needed.is_empty() {
+            self.needed.push(NO_CLIENT);
+        }
+        for constraints in self.needed.clone() {
+            if !self.running.iter().any(|set| set.constraints == constraints) {
+                self.start(constraints);
+            }
+        }
+    }
+
+    /// Stops the sets that are not needed, once others can take over.
+    fn stop_surplus(&self) {
+        let routes = self.shared.routes.borrow();
+        if self.needed.iter().any(|constraints| routes.is_open(*constraints)) {
+            let surplus = self.running.iter().filter(|set| !self.needed.contains(&set.constraints));
+            surplus.for_each(|set| set.stop.cancel());
+        }
+    }
+
+    fn start(&mut self, constraints: Constraints) {
+        self.last += 1;
+        let (number, stop) = (self.last, CancellationToken::new());
+        debug!(number, ?constraints, "templates of their own for clients like this");
+        let set = Set { shared: Rc::clone(&self.shared), number, constraints, stop: stop.clone() };
+        self.tasks.spawn_local(async move { (number, set.follow().await) });
+        self.running.push(Running { number, constraints, stop });
+    }
+
+    /// A set has ended. An error of one that the node refuses is its clients' own.
+    fn ended(&mut self, joined: Result<(u64, Result<(), IpcError>), JoinError>) -> Result<(), IpcError> {
+        let (number, outcome) = match joined {
+            Ok(ended) => ended,
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        };
+        let position = self.running.iter().position(|set| set.number == number);
+        let constraints = position.map(|position| self.running.swap_remove(position).constraints);
+        self.shared.routes.borrow_mut().close(number);
+        match (outcome, constraints) {
+            (Err(error @ IpcError::Refused { call: "createNewBlock", .. }), Some(of)) if of != NO_CLIENT => {
+                warn!(constraints = ?of, "no templates of their own for such clients: {error}");
+                self.refused.push(of);
+                Ok(())
+            }
+            (outcome, _) => outcome,
+        }
+    }
+
+    /// Ends all sets; in order if the node still answers.
+    async fn end(mut self, in_order: bool) {
+        if in_order {
+            self.running.iter().for_each(|set| set.stop.cancel());
+            let ended = async { while self.tasks.join_next().await.is_some() {} };
+            let _ = tokio::time::timeout(ENDING, ended).await;
+        }
+        self.tasks.shutdown().await;
+        self.shared.kept.borrow_mut().clear();
+    }
+}

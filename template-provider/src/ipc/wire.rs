@@ -1,0 +1,225 @@
+//! The calls of Bitcoin Core's mining interface that are used here, whatever the node's version.
+//!
+//! Cap'n Proto numbers its calls, and Core renumbered them between 30 and 31; [`v31`] also knows what later versions
+//! added, and falls back where a node has not got it. Everything here is `!Send`: it lives on one thread.
+
+mod v30;
+mod v31;
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use bitcoin_capnp_types::capnp::capability::{FromClientHook, Promise};
+use bitcoin_capnp_types::capnp::{self, ErrorKind};
+use bitcoin_capnp_types::init_capnp::init;
+use distribution::Constraints;
+
+use super::answer::RawCoinbase;
+
+/// An answer that is on its way. Dropping it tells the node that it is not wanted; a call under way goes on there.
+pub(super) type Answer<T> = Promise<T, capnp::Error>;
+
+/// The node's mining interface.
+pub(super) trait Mining {
+    /// What is known of the node's version.
+    fn version(&self) -> &'static str;
+    /// Whether the chain is any but the main one.
+    fn is_test_chain(&self) -> Answer<bool>;
+    /// Whether the node holds itself to be in initial block download.
+    fn is_catching_up(&self) -> Answer<bool>;
+    /// Hash (as the header has it) and height of the best block; none while the node starts.
+    fn tip(&self) -> Answer<Option<(Vec<u8>, u32)>>;
+    /// A template that leaves room for this. It and those that follow it run on two threads of the node of their own.
+    fn create_new_block(&self, room: Room) -> Answer<Rc<dyn Template>>;
+    /// Hands the node a whole block. None: the node is too old for that.
+    fn submit_block(&self, block: &[u8]) -> Answer<Option<Verdict>>;
+    /// The answer of a JSON-RPC call without parameters. None: the node is too old for that.
+    fn rpc(&self, method: &str) -> Answer<Option<String>>;
+}
+
+/// A template that the node holds for us until this is dropped.
+pub(super) trait Template {
+    /// The block's header, 80 bytes.
+    fn header(&self) -> Answer<Vec<u8>>;
+    /// What the coinbase must look like.
+    fn coinbase(&self) -> Answer<RawCoinbase>;
+    /// The whole block with a dummy for its coinbase.
+    fn block(&self) -> Answer<Vec<u8>>;
+    /// Fees of its transactions, in satoshi.
+    fn fees(&self) -> Answer<Vec<i64>>;
+    /// Sigop costs of its transactions.
+    fn sigops(&self) -> Answer<Vec<i64>>;
+    /// The next template: when the tip changes, or when one would pay `more` satoshis. None: not within `patience`,
+    /// or the node ends.
+    fn wait_next(&self, patience: Duration, more: i64) -> Answer<Option<Rc<dyn Template>>>;
+    /// Ends a [`Self::wait_next`] under way.
+    fn interrupt_wait(&self) -> Answer<()>;
+    /// Hands the node a solution of this template. `coinbase`: serialised with its witness.
+    fn submit_solution(&self, header: SolvedHeader, coinbase: &[u8]) -> Answer<Verdict>;
+}
+
+/// What a template leaves free, as `BlockCreateOptions` says it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Room {
+    weight: u64,
+    sigops: u64,
+}
+
+/// The part of a solved block's header that the miner chooses.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct SolvedHeader {
+    pub(super) version: u32,
+    pub(super) time: u32,
+    pub(super) nonce: u32,
+}
+
+/// What the node says to a block.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// It has processed it. That it is valid is certain only where the node gives reasons.
+    Taken,
+    /// It does not want it; in BIP22's words, or none.
+    Refused(String),
+}
+
+/// `MAX_MONEY`: fees never rise by so much, and the node need not look for them.
+pub(super) const NEVER: i64 = 2_100_000_000_000_000;
+/// The least and the most that Core takes for `block_reserved_weight`.
+const RESERVED_WEIGHT: std::ops::RangeInclusive<u64> = 2_000..=4_000_000;
+/// The most sigops a block can keep free.
+const MAX_SIGOPS: u64 = 80_000;
+
+impl From<Constraints> for Room {
+    fn from(constraints: Constraints) -> Self {
+        Self {
+            weight: constraints.reserved_weight().clamp(*RESERVED_WEIGHT.start(), *RESERVED_WEIGHT.end()),
+            sigops: constraints.reserved_sigops().min(MAX_SIGOPS),
+        }
+    }
+}
+
+/// The node's mining interface, in the oldest wording that it understands.
+pub(super) async fn mining(init: init::Client) -> Result<Rc<dyn Mining>, capnp::Error> {
+    match v31::mining(&init).await {
+        Err(error) if error.kind == ErrorKind::Unimplemented => {
+            v30::mining(FromClientHook::new(init.client.hook)).await
+        }
+        answer => answer,
+    }
+}
+
+/// What a call answers, or none if the node does not know the call.
+fn if_implemented<T>(answer: Result<T, capnp::Error>) -> Result<Option<T>, capnp::Error> {
+    match answer {
+        Ok(answer) => Ok(Some(answer)),
+        Err(error) if error.kind == ErrorKind::Unimplemented => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn milliseconds(time: Duration) -> f64 {
+    time.as_secs_f64() * 1000.0
+}
+
+/// The calls that both generations word alike, but for their numbers.
+macro_rules! shared_mining_calls {
+    () => {
+        fn is_test_chain(&self) -> Answer<bool> {
+            let mut request = self.client.is_test_chain_request();
+            let thread = self.thread.clone();
+            Promise::from_future(async move {
+                request.get().get_context()?.set_thread(thread);
+                Ok(request.send().promise.await?.get()?.get_result())
+            })
+        }
+
+        fn is_catching_up(&self) -> Answer<bool> {
+            let mut request = self.client.is_initial_block_download_request();
+            let thread = self.thread.clone();
+            Promise::from_future(async move {
+                request.get().get_context()?.set_thread(thread);
+                Ok(request.send().promise.await?.get()?.get_result())
+            })
+        }
+
+        fn tip(&self) -> Answer<Option<(Vec<u8>, u32)>> {
+            let mut request = self.client.get_tip_request();
+            let thread = self.thread.clone();
+            Promise::from_future(async move {
+                request.get().get_context()?.set_thread(thread);
+                let response = request.send().promise.await?;
+                let answer = response.get()?;
+                if !answer.get_has_result() {
+                    return Ok(None);
+                }
+                let tip = answer.get_result()?;
+                Ok(Some((tip.get_hash()?.to_vec(), u32::try_from(tip.get_height()).unwrap_or_default())))
+            })
+        }
+    };
+}
+
+/// As [`shared_mining_calls`], of a template.
+macro_rules! shared_template_calls {
+    () => {
+        fn header(&self) -> Answer<Vec<u8>> {
+            let mut request = self.client.get_block_header_request();
+            let thread = self.threads.asking.clone();
+            Promise::from_future(async move {
+                request.get().get_context()?.set_thread(thread);
+                Ok(request.send().promise.await?.get()?.get_result()?.to_vec())
+            })
+        }
+
+        fn block(&self) -> Answer<Vec<u8>> {
+            let mut request = self.client.get_block_request();
+            let thread = self.threads.asking.clone();
+            Promise::from_future(async move {
+                request.get().get_context()?.set_thread(thread);
+                Ok(request.send().promise.await?.get()?.get_result()?.to_vec())
+            })
+        }
+
+        fn fees(&self) -> Answer<Vec<i64>> {
+            let mut request = self.client.get_tx_fees_request();
+            let thread = self.threads.asking.clone();
+            Promise::from_future(async move {
+                request.get().get_context()?.set_thread(thread);
+                Ok(request.send().promise.await?.get()?.get_result()?.iter().collect())
+            })
+        }
+
+        fn sigops(&self) -> Answer<Vec<i64>> {
+            let mut request = self.client.get_tx_sigops_request();
+            let thread = self.threads.asking.clone();
+            Promise::from_future(async move {
+                request.get().get_context()?.set_thread(thread);
+                Ok(request.send().promise.await?.get()?.get_result()?.iter().collect())
+            })
+        }
+
+        fn wait_next(&self, patience: Duration, more: i64) -> Answer<Option<Rc<dyn Template>>> {
+            let mut request = self.client.wait_next_request();
+            let threads = self.threads.clone();
+            Promise::from_future(async move {
+                request.get().get_context()?.set_thread(threads.waiting.clone());
+                let mut options = request.get().get_options()?;
+                options.set_timeout(milliseconds(patience));
+                options.set_fee_threshold(more);
+                let response = request.send().promise.await?;
+                match response.get()?.get_result() {
+                    Ok(client) => Ok(Some(Rc::new(NodeTemplate { client, threads }) as Rc<dyn Template>)),
+                    Err(error) if error.kind == ErrorKind::MessageContainsNullCapabilityPointer => Ok(None),
+                    Err(error) => Err(error),
+                }
+            })
+        }
+
+        fn interrupt_wait(&self) -> Answer<()> {
+            let request = self.client.interrupt_wait_request();
+            Promise::from_future(async move { request.send().promise.await.map(|_| ()) })
+        }
+    };
+}
+
+use {shared_mining_calls, shared_template_calls};

@@ -1,0 +1,151 @@
+//! The mining interface of Bitcoin Core 31 and later.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use bitcoin_capnp_types::capnp::capability::Promise;
+use bitcoin_capnp_types::capnp::{self, ErrorKind};
+use bitcoin_capnp_types::init_capnp::init;
+use bitcoin_capnp_types::mining_capnp::{block_template, mining};
+use bitcoin_capnp_types::proxy_capnp::{thread, thread_map};
+
+use super::{
+    Answer, Mining, RawCoinbase, Room, SolvedHeader, Template, Verdict, if_implemented, milliseconds,
+    shared_mining_calls, shared_template_calls,
+};
+
+struct NodeMining {
+    init: init::Client,
+    client: mining::Client,
+    thread_map: thread_map::Client,
+    /// A thread of the node that carries out our short calls, one after the other.
+    thread: thread::Client,
+}
+
+struct NodeTemplate {
+    client: block_template::Client,
+    threads: Threads,
+}
+
+#[derive(Clone)]
+struct Threads {
+    asking: thread::Client,
+    waiting: thread::Client,
+}
+
+pub(super) async fn mining(init: &init::Client) -> Result<Rc<dyn Mining>, capnp::Error> {
+    let thread_map = init.construct_request().send().promise.await?.get()?.get_thread_map()?;
+    let thread = new_thread(&thread_map, "sluice").await?;
+    let mut request = init.make_mining_request();
+    request.get().get_context()?.set_thread(thread.clone());
+    let client = request.send().promise.await?.get()?.get_result()?;
+    Ok(Rc::new(NodeMining { init: init.clone(), client, thread_map, thread }))
+}
+
+async fn new_thread(map: &thread_map::Client, name: &str) -> Result<thread::Client, capnp::Error> {
+    let mut request = map.make_thread_request();
+    request.get().set_name(name);
+    request.send().promise.await?.get()?.get_result()
+}
+
+impl Mining for NodeMining {
+    shared_mining_calls!();
+
+    fn version(&self) -> &'static str {
+        "31 or later"
+    }
+
+    fn create_new_block(&self, room: Room) -> Answer<Rc<dyn Template>> {
+        let mut request = self.client.create_new_block_request();
+        let map = self.thread_map.clone();
+        Promise::from_future(async move {
+            let asking = new_thread(&map, "sluice-ask").await?;
+            let waiting = new_thread(&map, "sluice-wait").await?;
+            request.get().get_context()?.set_thread(asking.clone());
+            request.get().set_cooldown(false);
+            let mut options = request.get().get_options()?;
+            options.set_use_mempool(true);
+            options.set_block_reserved_weight(room.weight);
+            options.set_coinbase_output_max_additional_sigops(room.sigops);
+            let client = request.send().promise.await?.get()?.get_result()?;
+            Ok(Rc::new(NodeTemplate { client, threads: Threads { asking, waiting } }) as Rc<dyn Template>)
+        })
+    }
+
+    fn submit_block(&self, block: &[u8]) -> Answer<Option<Verdict>> {
+        let mut request = self.client.submit_block_request();
+        request.get().set_block(block);
+        let map = self.thread_map.clone();
+        Promise::from_future(async move {
+            // A block may take seconds to check: not on the thread that tells whether the node is alive.
+            let thread = new_thread(&map, "sluice-block").await?;
+            request.get().get_context()?.set_thread(thread);
+            let Some(response) = if_implemented(request.send().promise.await)? else { return Ok(None) };
+            let answer = response.get()?;
+            Ok(Some(verdict(answer.get_result(), answer.get_reason()?)?))
+        })
+    }
+
+    fn rpc(&self, method: &str) -> Answer<Option<String>> {
+        let mut making = self.init.make_rpc_request();
+        let thread = self.thread.clone();
+        let call = format!(r#"{{"jsonrpc":"2.0","id":0,"method":"{method}","params":[]}}"#);
+        Promise::from_future(async move {
+            making.get().get_context()?.set_thread(thread.clone());
+            let Some(made) = if_implemented(making.send().promise.await)? else { return Ok(None) };
+            let mut request = made.get()?.get_result()?.execute_rpc_request();
+            request.get().get_context()?.set_thread(thread);
+            request.get().set_request(call);
+            request.get().set_uri("/");
+            request.get().set_user("sluice");
+            let response = request.send().promise.await?;
+            Ok(Some(response.get()?.get_result()?.to_string()?))
+        })
+    }
+}
+
+impl Template for NodeTemplate {
+    shared_template_calls!();
+
+    fn coinbase(&self) -> Answer<RawCoinbase> {
+        let mut request = self.client.get_coinbase_tx_request();
+        let thread = self.threads.asking.clone();
+        Promise::from_future(async move {
+            request.get().get_context()?.set_thread(thread);
+            RawCoinbase::read(request.send().promise.await?.get()?.get_result()?)
+        })
+    }
+
+    fn submit_solution(&self, header: SolvedHeader, coinbase: &[u8]) -> Answer<Verdict> {
+        let mut request = self.client.submit_solution_request();
+        let mut older = self.client.submit_solution_old7_request();
+        let (thread, coinbase) = (self.threads.asking.clone(), coinbase.to_vec());
+        Promise::from_future(async move {
+            let mut params = request.get();
+            params.set_version(header.version);
+            params.set_timestamp(header.time);
+            params.set_nonce(header.nonce);
+            params.set_coinbase(&coinbase);
+            params.get_context()?.set_thread(thread.clone());
+            match request.send().promise.await {
+                Ok(response) => {
+                    let answer = response.get()?;
+                    return verdict(answer.get_result(), answer.get_reason()?);
+                }
+                Err(error) if error.kind == ErrorKind::Unimplemented => {}
+                Err(error) => return Err(error),
+            }
+            let mut params = older.get();
+            params.set_version(header.version);
+            params.set_timestamp(header.time);
+            params.set_nonce(header.nonce);
+            params.set_coinbase(&coinbase);
+            params.get_context()?.set_thread(thread);
+            verdict(older.send().promise.await?.get()?.get_result(), "".into())
+        })
+    }
+}
+
+fn verdict(taken: bool, reason: capnp::text::Reader<'_>) -> Result<Verdict, capnp::Error> {
+    Ok(if taken { Verdict::Taken } else { Verdict::Refused(reason.to_string()?) })
+}

@@ -1,0 +1,69 @@
+//! The ways that a found block can take to a node.
+
+use std::sync::Arc;
+
+use bitcoin::BlockHash;
+use node::{Node, NodeError, Submission};
+
+use crate::ipc::Desk;
+
+/// bitcoind's error for a block that it does not know (`RPC_INVALID_ADDRESS_OR_KEY`).
+const UNKNOWN_BLOCK: i32 = -5;
+
+/// One way to one node.
+#[derive(Clone, Debug)]
+pub enum Outlet {
+    /// `submitblock` by JSON-RPC.
+    Rpc(Node),
+    /// The mining interface.
+    Ipc {
+        /// As shown: the socket.
+        name: String,
+        /// Where blocks are handed in.
+        desk: Desk,
+        /// Whether JSON-RPC leads to the same node: then this way is tried once, as the faster one.
+        beside_rpc: bool,
+    },
+}
+
+impl Outlet {
+    /// As shown on the page.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Rpc(node) => node.url(),
+            Self::Ipc { name, .. } => name,
+        }
+    }
+
+    /// Whether another outlet leads to the same node and does not give up.
+    pub(crate) fn is_second(&self) -> bool {
+        matches!(self, Self::Ipc { beside_rpc: true, .. })
+    }
+
+    /// Hands in a serialised block. `template_id`: of the template that it solves, while that is remembered.
+    ///
+    /// # Errors
+    /// No answer that is one; in words. It may be tried again.
+    pub(crate) async fn submit(
+        &self,
+        template_id: Option<u64>,
+        block: &Arc<Vec<u8>>,
+    ) -> Result<Submission, String> {
+        match self {
+            Self::Rpc(node) => node.submit_block(block).await.map_err(|error| error.to_string()),
+            Self::Ipc { desk, .. } => desk.submit(template_id, Arc::clone(block)).await,
+        }
+    }
+
+    /// Whether the node knows a block. By IPC that cannot be asked: none, and submitting it again does no harm.
+    pub(crate) async fn knows(&self, hash: &BlockHash) -> Result<Option<bool>, NodeError> {
+        match self {
+            Self::Ipc { .. } => Ok(None),
+            Self::Rpc(node) => match node.block_header(hash).await {
+                Ok(_) => Ok(Some(true)),
+                Err(NodeError::Rpc { code: UNKNOWN_BLOCK, .. }) => Ok(Some(false)),
+                Err(error) => Err(error),
+            },
+        }
+    }
+}

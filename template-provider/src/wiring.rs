@@ -1,0 +1,151 @@
+//! From the configuration to the source of templates and the ways for blocks.
+
+use bitcoin::Network;
+use node::{Node, NodeError};
+use service::Finding;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::auto::Auto;
+use crate::config::{Choice, Config, Fees};
+use crate::feed::Feed;
+use crate::gbt::{Gbt, needs_signature};
+use crate::ipc::{self, Desk, Ipc, Order, Settings};
+use crate::outlet::Outlet;
+use crate::source::Source;
+
+/// Shortest interval of looks at the fees by JSON-RPC: bitcoind renews its template every 5 s at most.
+const SHORTEST_BY_RPC: std::time::Duration = std::time::Duration::from_secs(6);
+
+/// The node that makes the templates, and the ways to it.
+#[derive(Debug)]
+pub(crate) struct Wiring {
+    choice: Choice,
+    node: Node,
+    gbt: Gbt,
+    ipc: Settings,
+    orders: mpsc::Receiver<Order>,
+    outlets: Vec<Outlet>,
+}
+
+impl Wiring {
+    /// Nothing is sent yet.
+    pub(crate) fn new(config: &Config) -> Result<Self, NodeError> {
+        let node = Node::new(config.node.clone())?;
+        let ipc = settings(config);
+        let (desk, orders) = Desk::open();
+        let fees = Fees { interval: config.fees.interval.max(SHORTEST_BY_RPC), ..config.fees };
+        let gbt = Gbt::new(node.clone(), fees, config.stall);
+        let outlets = outlets(config, &node, &ipc, desk)?;
+        Ok(Self { choice: config.source, node, gbt, ipc, orders, outlets })
+    }
+
+    /// All ways that a block can take, the surest to the node that makes the templates first.
+    pub(crate) fn outlets(&self) -> Vec<Outlet> {
+        self.outlets.clone()
+    }
+
+    /// How the node is reached, as shown.
+    pub(crate) fn node(&self) -> String {
+        let socket = self.ipc.socket.display();
+        match self.choice {
+            Choice::Rpc => self.node.url().to_owned(),
+            Choice::Ipc => socket.to_string(),
+            Choice::Auto => format!("{socket}, else {}", self.node.url()),
+        }
+    }
+
+    /// Feeds templates until shutdown.
+    pub(crate) async fn run(self, feed: Feed, shutdown: CancellationToken) {
+        match self.choice {
+            Choice::Rpc => self.gbt.run(feed, shutdown).await,
+            Choice::Ipc => Ipc::new(self.ipc, self.orders).run(feed, shutdown).await,
+            Choice::Auto => {
+                let gbt = self.gbt;
+                Auto::new(Ipc::new(self.ipc, self.orders), move || gbt.clone()).run(feed, shutdown).await;
+            }
+        }
+    }
+}
+
+fn settings(config: &Config) -> Settings {
+    Settings {
+        socket: config.ipc.socket.clone(),
+        network: config.node.network.unwrap_or(Network::Bitcoin),
+        fees: config.fees,
+        timeout: config.node.timeout,
+        stall: config.stall,
+        sets: config.ipc.template_sets,
+        stale: config.retention.stale,
+    }
+}
+
+fn outlets(config: &Config, node: &Node, ipc: &Settings, desk: Desk) -> Result<Vec<Outlet>, NodeError> {
+    let by_ipc = config.source.has_ipc().then(|| {
+        let name = ipc.socket.display().to_string();
+        Outlet::Ipc { name, desk, beside_rpc: config.ipc.rpc_too }
+    });
+    let by_rpc = config.ipc.rpc_too.then(|| Outlet::Rpc(node.clone()));
+    let extra = config.extra_nodes.iter().cloned().map(|node| Node::new(node).map(Outlet::Rpc));
+    let extra = extra.collect::<Result<Vec<_>, _>>()?;
+    // Where there is JSON-RPC it comes first: it is the surer way, and IPC the second.
+    let (first, last) = if by_rpc.is_some() { (by_rpc, by_ipc) } else { (by_ipc, None) };
+    Ok(first.into_iter().chain(extra).chain(last).collect())
+}
+
+/// Tries everything that the configuration names.
+pub(crate) async fn probe(config: Config) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let rpc = if config.ipc.rpc_too { Some(probe_rpc("node", config.node.clone()).await) } else { None };
+    if config.source.has_ipc() {
+        findings.push(probe_ipc(&config, rpc.as_ref().is_some_and(|rpc| rpc.outcome.is_ok())).await);
+    }
+    findings.extend(rpc);
+    for extra in config.extra_nodes {
+        findings.push(probe_rpc("extra node", extra).await);
+    }
+    findings
+}
+
+/// With `source = "auto"` and a JSON-RPC that works the lack of IPC is no fault.
+async fn probe_ipc(config: &Config, has_rpc: bool) -> Finding {
+    let settings = settings(config);
+    let what = format!("node {}", settings.socket.display());
+    let socket_is_missing = !settings.socket.exists();
+    let probed = tokio::task::spawn_blocking(move || ipc::probe::probe(&settings)).await;
+    match probed.unwrap_or_else(|error| Err(error.to_string())) {
+        Ok(seen) => Finding::good(what, seen),
+        Err(_) if socket_is_missing && has_rpc && config.source == Choice::Auto => Finding::good(
+            what,
+            "is not there: templates come by JSON-RPC; for IPC start bitcoin-node with -ipcbind=unix",
+        ),
+        Err(reason) => Finding::bad(what, reason),
+    }
+}
+
+/// Whether the node can be worked with by JSON-RPC and gives templates.
+async fn probe_rpc(kind: &str, config: node::NodeConfig) -> Finding {
+    let what = format!("{kind} {}", config.url);
+    let seen = async {
+        let node = Node::new(config)?;
+        let info = node.ready().await?;
+        let template = node.block_template().await?;
+        Ok::<_, NodeError>((info, template))
+    };
+    match seen.await {
+        Err(error) => Finding::bad(what, error),
+        Ok((_, template)) if needs_signature(&template) => {
+            Finding::bad(what, "blocks of this signet need its owners' signature: none mined here is valid")
+        }
+        Ok((info, template)) => Finding::good(
+            what,
+            format!(
+                "{} on {}, block {} to mine with {} transactions",
+                info.subversion,
+                info.network.to_core_arg(),
+                template.height,
+                template.transactions.len() + 1
+            ),
+        ),
+    }
+}

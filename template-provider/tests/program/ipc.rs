@@ -1,0 +1,301 @@
+//! Templates by Bitcoin Core's mining interface, on a real bitcoin-node.
+
+use std::time::{Duration, Instant};
+
+use crate::support::bitcoind::{ANYONE, Bitcoind, answers, mine};
+use crate::support::client::Work;
+use crate::support::relay::Relay;
+use crate::support::{AT_ONCE, FEE, SUBSIDY, World, becomes_tip, eventually, prev_hash, value};
+use bitcoin::{Amount, BlockHash};
+use distribution::client::Event;
+
+/// No JSON-RPC at all.
+const ALONE: &str = "ipc.rpc_too = false\n";
+
+async fn comes_by(world: &World, source: &str) {
+    eventually(&format!("templates come by {source}"), || async {
+        world.api("node").await.1["source"] == source
+    })
+    .await;
+}
+
+async fn problem(world: &World) -> String {
+    world.api("node").await.1["problem"].as_str().unwrap_or_default().to_owned()
+}
+
+/// A new tip that leaves the mempool as it is.
+async fn mine_empty(world: &World) -> BlockHash {
+    let block: serde_json::Value =
+        world.node.call("generateblock", serde_json::json!([ANYONE, []])).await.unwrap();
+    block["hash"].as_str().unwrap().parse().unwrap()
+}
+
+/// Runs the program for one client's template and its transactions.
+async fn whole_template(world: &mut World) -> (Work, Vec<Vec<u8>>) {
+    world.run().await;
+    let mut client = world.client(100).await;
+    let work = client.new_tip().await;
+    let transactions = match client.transaction_data(work.template.template_id).await {
+        Event::TransactionData { transactions, .. } => transactions,
+        other => panic!("{other:?}"),
+    };
+    world.stop().await;
+    (work, transactions)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn both_ways_give_the_same_template() {
+    let mut world = World::by("ipc", "").await;
+    mine(&world.node, 40).await.unwrap();
+    for height in 1..40 {
+        world.spend(height, 200, Amount::from_sat(10_000 * u64::from(height))).await;
+    }
+    let (left, of_left) = whole_template(&mut world).await;
+    world.set("source", "rpc");
+    let (right, of_right) = whole_template(&mut world).await;
+    let (a, b) = (&left.template, &right.template);
+    assert_eq!(value(&left), SUBSIDY + Amount::from_sat(10_000 * 39 * 40 / 2));
+    assert_eq!(a.merkle_path, b.merkle_path);
+    assert_eq!(a.version, b.version);
+    assert_eq!(a.coinbase_prefix, b.coinbase_prefix);
+    assert_eq!(a.coinbase_tx_value_remaining, b.coinbase_tx_value_remaining);
+    assert_eq!(a.coinbase_tx_outputs, b.coinbase_tx_outputs);
+    assert_eq!(a.coinbase_tx_locktime, b.coinbase_tx_locktime);
+    assert_eq!(a.coinbase_tx_input_sequence, b.coinbase_tx_input_sequence);
+    assert_eq!(a.coinbase_tx_version, b.coinbase_tx_version);
+    assert_eq!(left.prev_hash.prev_hash, right.prev_hash.prev_hash);
+    assert_eq!(left.prev_hash.n_bits, right.prev_hash.n_bits);
+    assert_eq!(of_left, of_right);
+    assert_eq!(of_left.len(), 39);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_tip_reaches_every_client_at_once() {
+    let mut world = World::by("ipc", ALONE).await;
+    world.run().await;
+    let (mut one, mut other) = (world.client(100).await, world.client(5_000).await);
+    let first = one.new_tip().await;
+    other.new_tip().await;
+    for _ in 0..3 {
+        let tip = mine(&world.node, 1).await.unwrap()[0];
+        for client in [&mut one, &mut other] {
+            let work = client.new_tip_within(AT_ONCE).await;
+            assert_eq!(prev_hash(&work), tip);
+            assert!(work.template.template_id > first.template.template_id);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_client_adds_to_the_coinbase_reaches_the_node() {
+    // Below the limit of consensus, so that nothing but the node leaves transactions out.
+    let node = Bitcoind::with_ipc(&["-regtest", "-acceptnonstdtxn=1", "-blockmaxweight=80000"]);
+    let mut world = World::on(node, "ipc", ALONE).await;
+    mine(&world.node, 10).await.unwrap();
+    for height in 1..=10 {
+        world.spend(height, 2_400, FEE).await;
+    }
+    world.run().await;
+    let (mut small, mut large) = (world.client(100).await, world.client(8_000).await);
+    let most = FEE * 7 + SUBSIDY;
+    assert_eq!(value(&small.new_tip().await), most);
+    large.new_tip().await;
+    let tip = mine_empty(&world).await;
+    let (few, many) = (large.new_tip().await, small.new_tip().await);
+    assert_eq!((prev_hash(&few), prev_hash(&many)), (tip, tip));
+    assert_eq!(value(&few), SUBSIDY + FEE * 4);
+    assert_eq!(world.api("clients").await.1[1]["left_out"], 0, "the node left them out, not we");
+    let hash = large.solve(&few).await;
+    becomes_tip(&world, hash).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_beyond_the_bound_get_the_fullest_template_trimmed() {
+    let mut world = World::by("ipc", &format!("{ALONE}ipc.template_sets = 1")).await;
+    world.spend(1, 20_000, FEE).await;
+    world.run().await;
+    let mut small = world.client(100).await;
+    assert_eq!(value(&small.new_tip().await), SUBSIDY + FEE);
+    let mut large = world.client(985_000).await;
+    let work = large.new_tip().await;
+    assert_eq!(value(&work), SUBSIDY, "no room for the transaction");
+    let hash = large.solve(&work).await;
+    becomes_tip(&world, hash).await;
+    assert_eq!(value(&large.new_tip_within(AT_ONCE).await), SUBSIDY);
+    assert_eq!(value(&small.new_tip_within(AT_ONCE).await), SUBSIDY + FEE);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn higher_fees_bring_a_template_under_the_same_tip_and_lower_ones_do_not() {
+    let mut world =
+        World::by("ipc", &format!("{ALONE}fees.interval_seconds = 1\nfees.threshold_sat = 50_000")).await;
+    world.run().await;
+    let mut client = world.client(100).await;
+    let first = client.new_tip().await;
+    world.spend(1, 10, Amount::from_sat(10_000)).await;
+    assert_eq!(client.event_within(Duration::from_secs(3)).await, None, "below the threshold");
+    world.spend(2, 10, FEE).await;
+    let Some(Event::Template(second)) = client.event_within(Duration::from_secs(10)).await else {
+        panic!("no template");
+    };
+    assert!(!second.future_template);
+    let second = Work { template: second, prev_hash: first.prev_hash.clone() };
+    assert_eq!(value(&second), SUBSIDY + FEE + Amount::from_sat(10_000));
+    let hash = client.solve(&first).await;
+    becomes_tip(&world, hash).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_solution_goes_to_the_node_by_ipc_alone() {
+    let mut world = World::by("ipc", ALONE).await;
+    let txid = world.spend(1, 10, FEE).await;
+    world.run().await;
+    let mut client = world.client(100).await;
+    let work = client.new_tip().await;
+    let hash = client.solve(&work).await;
+    becomes_tip(&world, hash).await;
+    assert_eq!(world.node.block(&hash).await.unwrap().txdata[1].compute_txid(), txid);
+    let next = client.new_tip_within(AT_ONCE).await;
+    assert_eq!(prev_hash(&next), hash);
+    eventually("the socket is named as what has it", || async {
+        let answer = world.api("blocks").await.1[0]["nodes"][0].clone();
+        answer["answer"] == "has it" && answer["url"] == world.bitcoind.socket().to_str().unwrap()
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_of_the_node_is_named_and_survived_and_a_block_found_meanwhile_arrives() {
+    let mut world = World::by("ipc", ALONE).await;
+    world.run().await;
+    let mut client = world.client(100).await;
+    let work = client.new_tip().await;
+    world.bitcoind.kill();
+    eventually("the page says that the node is away", || async {
+        problem(&world).await.contains("bitcoin-node")
+    })
+    .await;
+    let hash = client.solve(&work).await;
+    world.bitcoind.restart();
+    becomes_tip(&world, hash).await;
+    let next = client.new_tip().await;
+    assert_eq!(prev_hash(&next), hash);
+    eventually("the page says that all is well", || async { world.api("health").await.0 == 200 }).await;
+    let node = world.api("node").await.1;
+    assert_eq!(node["failures"][0]["over"], true, "{node}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_block_survives_our_own_restart_without_json_rpc() {
+    let mut world = World::by("ipc", ALONE).await;
+    world.run().await;
+    let mut client = world.client(100).await;
+    let work = client.new_tip().await;
+    world.bitcoind.kill();
+    let hash = client.solve(&work).await;
+    eventually("the block is on disk", || async { world.solutions().join(format!("{hash}.block")).exists() })
+        .await;
+    world.stop().await;
+    world.bitcoind.restart();
+    answers(&world.node).await;
+    world.run().await;
+    becomes_tip(&world, hash).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_block_that_no_node_wants_is_put_away_as_rejected() {
+    let mut world = World::by("ipc", ALONE).await;
+    world.run().await;
+    let mut client = world.client(100).await;
+    let mut work = client.new_tip().await;
+    work.template.coinbase_tx_value_remaining += 1;
+    let hash = client.solve(&work).await;
+    let rejected = world.solutions().join(format!("rejected/{hash}.block"));
+    eventually("the block is put away", || async { rejected.exists() }).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_hangs_is_named_soon_whatever_the_way() {
+    for source in ["ipc", "rpc"] {
+        let mut world = World::by(source, "stall_seconds = 1").await;
+        world.run().await;
+        let mut client = world.client(100).await;
+        client.new_tip().await;
+        world.bitcoind.freeze();
+        let frozen = Instant::now();
+        eventually("the page says that it hangs", || async { problem(&world).await.contains("hangs") }).await;
+        assert!(frozen.elapsed() < Duration::from_secs(10), "{:?}", frozen.elapsed());
+        world.bitcoind.thaw();
+        eventually("the page says that all is well", || async { world.api("health").await.0 == 200 }).await;
+        let tip = mine(&world.node, 1).await.unwrap()[0];
+        assert_eq!(prev_hash(&client.new_tip().await), tip);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn auto_falls_back_to_json_rpc_whenever_ipc_fails_and_comes_back() {
+    let mut world = World::by("auto", "stall_seconds = 1").await;
+    let mut relay = Relay::to(&world.bitcoind.socket());
+    world.set("ipc.socket", relay.socket());
+    world.run().await;
+    comes_by(&world, "rpc").await;
+    let mut client = world.client(100).await;
+    client.new_tip().await;
+    relay.appear();
+    comes_by(&world, "ipc").await;
+    relay.go();
+    comes_by(&world, "rpc").await;
+    let tip = mine(&world.node, 1).await.unwrap()[0];
+    assert_eq!(prev_hash(&client.new_tip().await), tip);
+    relay.appear();
+    comes_by(&world, "ipc").await;
+    relay.hold();
+    comes_by(&world, "rpc").await;
+    let node = world.api("node").await.1;
+    assert!(node["failures"][0]["reason"].as_str().unwrap().contains("hangs"), "{node}");
+    let tip = mine(&world.node, 1).await.unwrap()[0];
+    assert_eq!(prev_hash(&client.new_tip().await), tip);
+    relay.release();
+    comes_by(&world, "ipc").await;
+    let tip = mine(&world.node, 1).await.unwrap()[0];
+    let work = client.new_tip_within(AT_ONCE).await;
+    assert_eq!(prev_hash(&work), tip);
+    let hash = client.solve(&work).await;
+    becomes_tip(&world, hash).await;
+    let metrics = world.http("metrics").await.1;
+    assert!(metrics.contains(r#"sluice_tp_source_changes_total{to="ipc"} 3"#), "{metrics}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_on_another_network_is_named_and_gives_no_template() {
+    let mut world = World::by("ipc", ALONE).await;
+    world.set("node.network", "signet");
+    world.set("ipc.socket", world.bitcoind.socket());
+    world.run().await;
+    eventually("the network is named", || async {
+        problem(&world).await.contains("is on regtest, not on signet")
+    })
+    .await;
+    assert!(world.api("template").await.1.is_null());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_check_tries_both_ways() {
+    let mut world = World::by("auto", "").await;
+    let outcomes = world.probe().await;
+    assert!(
+        outcomes.iter().all(|outcome| outcome.as_ref().is_ok_and(|seen| seen.contains("block 102"))),
+        "{outcomes:?}"
+    );
+    assert_eq!(outcomes.len(), 2);
+    world.set("ipc.socket", "/nowhere/node.sock");
+    let outcomes = world.probe().await;
+    assert!(outcomes[0].as_ref().unwrap().contains("templates come by JSON-RPC"), "{outcomes:?}");
+    world.set("source", "ipc");
+    let outcomes = world.probe().await;
+    assert!(outcomes[0].as_ref().unwrap_err().contains("-ipcbind=unix"), "{outcomes:?}");
+    world.set("ipc.socket", world.bitcoind.socket());
+    world.set("node.network", "main");
+    let outcomes = world.probe().await;
+    assert!(outcomes[0].as_ref().unwrap_err().contains("not on main"), "{outcomes:?}");
+}

@@ -1,0 +1,59 @@
+//! Clients that mean no good: each loses its connection for a reason with a name, and the one that mines beside them nothing.
+
+use std::time::Duration;
+
+use crate::support::bitcoind::mine;
+use crate::support::{AT_ONCE, World, client, eventually};
+use link::{Frame, Link};
+use stratum_core::common_messages_sv2::SetupConnectionSuccess;
+use stratum_core::parsers_sv2::CommonMessages;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+
+async fn dropped(world: &World, reason: &str) -> bool {
+    let line = format!("peers_dropped_total{{reason=\"{reason}\"}}");
+    world.http("metrics").await.1.contains(&line)
+}
+
+async fn until_dropped(world: &World, reason: &str) {
+    eventually(reason, || dropped(world, reason)).await;
+}
+
+async fn sends(world: &World, frame: Frame) -> Link {
+    let mut link = Link::connect(&world.address(), &client::settings(world.key())).await.unwrap();
+    link.queue(&frame).unwrap();
+    // What is refused at its header has nowhere to go.
+    let _ = tokio::time::timeout(AT_ONCE, link.flush()).await;
+    link
+}
+
+#[tokio::test]
+async fn garbage_oversized_frames_and_messages_out_of_place_are_dropped_and_who_mines_is_served() {
+    let world = World::start("limits.clients_per_address = 4").await;
+    let mut miner = world.client(1000).await;
+    miner.new_tip().await;
+
+    let mut garbage = TcpStream::connect(world.address()).await.unwrap();
+    garbage.write_all(&[7; 4096]).await.unwrap();
+    until_dropped(&world, "tampered-frame").await;
+
+    let mut oversized = vec![0, 0, 0x76, 0xff, 0xff, 0xff];
+    oversized.resize(6 + 0xff_ffff, 0);
+    let _oversized = sends(&world, Frame::from_bytes(oversized.into()).unwrap()).await;
+    until_dropped(&world, "frame-too-long").await;
+
+    let servers = SetupConnectionSuccess { used_version: 2, flags: 0 };
+    let frame = Frame::message(CommonMessages::SetupConnectionSuccess(servers)).unwrap();
+    let _unexpected = sends(&world, frame).await;
+    until_dropped(&world, "unexpected-message").await;
+
+    let mut silent = Vec::new();
+    for _ in 0..4 {
+        silent.push(TcpStream::connect(world.address()).await.unwrap());
+    }
+    until_dropped(&world, "max-clients-per-address").await;
+    until_dropped(&world, "handshake-timeout").await;
+
+    mine(&world.node, 1).await.unwrap();
+    miner.new_tip_within(Duration::from_secs(10)).await;
+}
