@@ -1,8 +1,9 @@
 //! One thread that writes a database file: changes queue up, commits group themselves.
 //!
 //! When idle a change is committed at once. While a commit runs, whatever arrives waits and goes into the next
-//! one, all in one transaction; commits begin no closer together than [`Pace::between`], so a flood costs a
-//! bounded number of them. Every change has a [`Sequence`]; one number, the last committed, answers everybody.
+//! one, all in one transaction; commits begin no closer together than [`Pace::between`] unless [`Pace::enough`]
+//! changes wait, so that a commit's cost is shared by many. Every change has a [`Sequence`]; one number, the last
+//! committed, answers everybody.
 //!
 //! A commit that fails (disk full, say) is tried again with the same changes until it holds: nothing that was
 //! queued is dropped, nothing is acknowledged meanwhile, and the bounded queue pushes back.
@@ -12,10 +13,10 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use rusqlite::{Connection, Transaction};
-use tokio::sync::watch;
-
+pub use crate::committed::Committed;
+use crate::committed::Progress;
 use crate::file::{self, Layout, OpenError};
+use rusqlite::{Connection, Transaction};
 
 /// Number of a queued change; grows by one with each, from 1, anew with every opening of the file.
 pub type Sequence = u64;
@@ -44,15 +45,17 @@ pub trait Schema: Send + 'static {
 /// Bounds of the queue and of the commits' pace.
 #[derive(Clone, Copy, Debug)]
 pub struct Pace {
-    /// Least time between the beginnings of two commits.
+    /// Least time between the beginnings of two commits, unless there are enough changes.
     pub between: Duration,
+    /// So many changes do not wait.
+    pub enough: usize,
     /// Most changes that may wait.
     pub max_queued: usize,
 }
 
 impl Default for Pace {
     fn default() -> Self {
-        Self { between: Duration::from_millis(1), max_queued: 65_536 }
+        Self { between: Duration::from_millis(2), enough: 64, max_queued: 65_536 }
     }
 }
 
@@ -67,44 +70,10 @@ pub enum Refused {
     Closed,
 }
 
-/// How far the writer is.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Progress {
-    /// Every change up to this one is committed.
-    pub committed: Sequence,
-    /// Why commits fail, if they do at present.
-    pub failing: Option<String>,
-}
-
-/// Follows the writer's [`Progress`]; cheap to clone, one for each waiting task.
-#[derive(Clone, Debug)]
-pub struct Committed(watch::Receiver<Progress>);
-
-impl Committed {
-    /// Every change up to this one is committed.
-    pub fn now(&self) -> Sequence {
-        self.0.borrow().committed
-    }
-
-    /// Why commits fail, if they do at present.
-    pub fn failing(&self) -> Option<String> {
-        self.0.borrow().failing.clone()
-    }
-
-    /// Waits until `sequence` is committed and returns the last one that is, which may be later. Cancel-safe.
-    ///
-    /// # Errors
-    /// [`Refused::Closed`] if the writer ended without it.
-    pub async fn reached(&mut self, sequence: Sequence) -> Result<Sequence, Refused> {
-        let progress = self.0.wait_for(|p| p.committed >= sequence).await.map_err(|_| Refused::Closed)?;
-        Ok(progress.committed)
-    }
-}
-
 /// A database file with its writing thread. Dropping it commits what is queued and waits for that.
 pub struct Writer<S: Schema> {
     queue: Arc<Queue<S::Change>>,
-    progress: watch::Receiver<Progress>,
+    progress: Arc<Progress>,
     reader: Mutex<Connection>,
     path: PathBuf,
     thread: Option<JoinHandle<()>>,
@@ -131,12 +100,17 @@ impl<S: Schema> Writer<S> {
         let mut opened = file::open(path, layout, max_pages)?;
         let schema = load(&mut opened.connection).map_err(|e| file::explain(path, &e))?;
         let reader = Mutex::new(file::open_reader(path)?);
-        let queue = Arc::new(Queue::new(pace.max_queued));
-        let (sender, progress) = watch::channel(Progress::default());
-        let work = Work { queue: Arc::clone(&queue), progress: sender, schema, opened, pace, syncs: true };
+        let queue = Arc::new(Queue::new(pace));
+        let progress = Arc::new(Progress::default());
+        let (queue_of_work, progress_of_work) = (Arc::clone(&queue), Arc::clone(&progress));
+        let work =
+            Work { queue: queue_of_work, progress: progress_of_work, schema, opened, pace, syncs: true };
         let thread = std::thread::Builder::new()
             .name("store".into())
-            .spawn(move || work.run())
+            .spawn(move || {
+                let _ends = Ends(Arc::clone(&work.progress));
+                work.run();
+            })
             .map_err(|e| file::explain_io(path, &e))?;
         Ok(Self { queue, progress, reader, path: path.into(), thread: Some(thread) })
     }
@@ -151,7 +125,7 @@ impl<S: Schema> Writer<S> {
 
     /// Follows the commits.
     pub fn committed(&self) -> Committed {
-        Committed(self.progress.clone())
+        Committed::new(Arc::clone(&self.progress))
     }
 
     /// Reads what is committed, beside the writer. Readers take turns.
@@ -178,19 +152,21 @@ impl<S: Schema> Drop for Writer<S> {
 struct Queue<C> {
     waiting: Mutex<Waiting<C>>,
     arrived: Condvar,
-    max: usize,
+    pace: Pace,
 }
 
 struct Waiting<C> {
     changes: Vec<C>,
     last: Sequence,
     closed: bool,
+    /// The writer waits for the first change, whenever it comes.
+    idle: bool,
 }
 
 impl<C> Queue<C> {
-    fn new(max: usize) -> Self {
-        let waiting = Waiting { changes: Vec::new(), last: 0, closed: false };
-        Self { waiting: Mutex::new(waiting), arrived: Condvar::new(), max }
+    fn new(pace: Pace) -> Self {
+        let waiting = Waiting { changes: Vec::new(), last: 0, closed: false, idle: false };
+        Self { waiting: Mutex::new(waiting), arrived: Condvar::new(), pace }
     }
 
     fn push(&self, change: C) -> Result<Sequence, Refused> {
@@ -198,28 +174,39 @@ impl<C> Queue<C> {
         if waiting.closed {
             return Err(Refused::Closed);
         }
-        if waiting.changes.len() >= self.max {
+        if waiting.changes.len() >= self.pace.max_queued {
             return Err(Refused::Full);
         }
         waiting.changes.push(change);
         waiting.last += 1;
-        let (sequence, first) = (waiting.last, waiting.changes.len() == 1);
+        let sequence = waiting.last;
+        let is_awaited = waiting.idle || waiting.changes.len() == self.pace.enough;
+        waiting.idle = false;
         drop(waiting);
-        if first {
+        if is_awaited {
             self.arrived.notify_one();
         }
         Ok(sequence)
     }
 
-    /// Swaps everything that waits into the empty `batch`; blocks until there is something. `None`: closed.
-    fn take(&self, batch: &mut Vec<C>) -> Option<Sequence> {
+    /// Swaps everything that waits into the empty `batch`; blocks until there is something, and until `due` unless
+    /// there is enough. `None`: closed.
+    fn take(&self, batch: &mut Vec<C>, due: Instant) -> Option<Sequence> {
         let mut waiting = lock(&self.waiting);
+        let few = |w: &mut Waiting<C>| !w.closed && w.changes.len() < self.pace.enough;
+        let time = due.saturating_duration_since(Instant::now());
+        if few(&mut waiting) && !time.is_zero() {
+            let rested = self.arrived.wait_timeout_while(waiting, time, few);
+            waiting = rested.unwrap_or_else(PoisonError::into_inner).0;
+        }
         while waiting.changes.is_empty() {
             if waiting.closed {
                 return None;
             }
+            waiting.idle = true;
             waiting = self.arrived.wait(waiting).unwrap_or_else(PoisonError::into_inner);
         }
+        waiting.idle = false;
         std::mem::swap(&mut waiting.changes, batch);
         Some(waiting.last)
     }
@@ -242,10 +229,19 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// However the writing thread ends, nobody waits for it for ever.
+struct Ends(Arc<Progress>);
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
 /// What the writing thread owns.
 struct Work<S: Schema> {
     queue: Arc<Queue<S::Change>>,
-    progress: watch::Sender<Progress>,
+    progress: Arc<Progress>,
     schema: S,
     opened: file::Opened,
     pace: Pace,
@@ -259,14 +255,14 @@ const MAX_RETRY: Duration = Duration::from_secs(2);
 impl<S: Schema> Work<S> {
     fn run(mut self) {
         let mut batch = Vec::new();
-        while let Some(last) = self.queue.take(&mut batch) {
-            let begun = Instant::now();
+        let mut due = Instant::now();
+        while let Some(last) = self.queue.take(&mut batch, due) {
+            due = Instant::now() + self.pace.between;
             if !self.commit_until_it_holds(&batch) {
-                return;
+                break;
             }
             batch.clear();
-            self.progress.send_modify(|p| *p = Progress { committed: last, failing: None });
-            self.queue.pause(self.pace.between.saturating_sub(begun.elapsed()));
+            self.progress.reach(last);
         }
         // The lock goes last: whoever opens the file next finds everything in it.
         drop(self.opened.connection);
@@ -279,17 +275,17 @@ impl<S: Schema> Work<S> {
         let mut wait = Duration::from_millis(50);
         while let Err(error) = self.commit(batch, sync) {
             self.schema.forget();
-            if self.progress.borrow().failing.is_none() {
+            if self.progress.failing().is_none() {
                 tracing::error!(%error, changes = batch.len(), "cannot write the store; trying again");
             }
-            self.progress.send_modify(|p| p.failing = Some(error.to_string()));
+            self.progress.fail(error.to_string());
             if self.queue.pause(wait) {
                 tracing::error!(%error, changes = batch.len(), "closing with changes that could not be stored");
                 return false;
             }
             wait = (wait * 2).min(MAX_RETRY);
         }
-        if self.progress.borrow().failing.is_some() {
+        if self.progress.failing().is_some() {
             tracing::info!("the store takes writes again");
         }
         true

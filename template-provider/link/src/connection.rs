@@ -41,8 +41,9 @@ pub struct Connection {
     extensions: Vec<u16>,
     /// A frame that a server sent before it answered RequestExtensions.
     early: Option<Received>,
-    /// Bytes come in, not yet taken by the decoder.
+    /// Bytes come in; those before `consumed` are the decoder's already.
     incoming: Vec<u8>,
+    consumed: usize,
     /// Encrypted bytes to write; those before `sent` are written.
     outgoing: Vec<u8>,
     sent: usize,
@@ -115,6 +116,7 @@ impl Connection {
             extensions: Vec::new(),
             early: None,
             incoming: Vec::new(),
+            consumed: 0,
             outgoing: Vec::new(),
             sent: 0,
             started: now,
@@ -148,6 +150,7 @@ impl Connection {
     pub fn handle_bytes(&mut self, now: Instant, bytes: &[u8]) {
         self.heard = now;
         self.pace.bytes(now, bytes.len());
+        self.incoming.drain(..std::mem::take(&mut self.consumed));
         self.incoming.extend_from_slice(bytes);
     }
 
@@ -167,6 +170,9 @@ impl Connection {
     ) -> Result<Option<Received>, LinkError> {
         if let Some(early) = self.early.take() {
             return Ok(Some(early));
+        }
+        if self.incoming.is_empty() && self.is_ready() {
+            return Ok(None);
         }
         self.take_incoming(now, random, false)
     }
@@ -190,7 +196,7 @@ impl Connection {
         until_ready: bool,
     ) -> Result<Option<Received>, LinkError> {
         let incoming = std::mem::take(&mut self.incoming);
-        let mut rest = incoming.as_slice();
+        let mut rest = &incoming[self.consumed..];
         let outcome = self.advance(now, &mut rest, random, until_ready);
         match &outcome {
             Ok(Some(_)) => {
@@ -201,15 +207,12 @@ impl Connection {
             Ok(None) => drop(self.begun.get_or_insert(now)),
             Err(_) => self.phase = Phase::Dead,
         }
-        self.incoming = match rest.len() {
-            0 => reusable(incoming),
-            left => {
-                let consumed = incoming.len() - left;
-                let mut incoming = incoming;
-                incoming.drain(..consumed);
-                incoming
-            }
-        };
+        self.consumed = incoming.len() - rest.len();
+        self.incoming = incoming;
+        if self.consumed == self.incoming.len() {
+            self.consumed = 0;
+            self.incoming = reusable(std::mem::take(&mut self.incoming));
+        }
         outcome
     }
 
@@ -275,7 +278,7 @@ impl Connection {
 
     /// When the frame that is coming in must be whole.
     fn frame_due(&self) -> Option<Instant> {
-        let bytes = self.taken() + self.incoming.len();
+        let bytes = self.taken() + self.incoming.len() - self.consumed;
         self.begun.map(|since| since + Limits::with_transfer(self.limits.frame, bytes))
     }
 

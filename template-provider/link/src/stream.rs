@@ -5,13 +5,14 @@
 //! them; what it does not take leaves while [`Link::recv`] waits, so a slow peer is still heard.
 
 use std::cell::RefCell;
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Read as _};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use socket2::{SockRef, TcpKeepalive};
 use stratum_core::noise_sv2::ELLSWIFT_ENCODING_SIZE;
+use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::time::{sleep_until, timeout};
 
@@ -263,16 +264,22 @@ impl Wire {
     /// Reads once; whether something came in.
     fn read_now(&mut self) -> Result<bool, LinkError> {
         let Self { socket, connection, .. } = self;
+        let mut came = None;
         let read = READ_BUFFER.with_borrow_mut(|buffer| {
-            socket
-                .try_read(buffer)
-                .inspect(|&count| connection.handle_bytes(Instant::now(), &buffer[..count]))
+            socket.try_io(Interest::READABLE, || {
+                let count = (&*SockRef::from(&*socket)).read(buffer)?;
+                connection.handle_bytes(Instant::now(), &buffer[..count]);
+                came = Some(count);
+                // A buffer that is not full has taken all there was: said so, the next look needs no syscall.
+                if (1..buffer.len()).contains(&count) { Err(ErrorKind::WouldBlock.into()) } else { Ok(()) }
+            })
         });
-        match read {
-            Ok(0) => Err(self.connection.closed()),
-            Ok(_) => Ok(true),
-            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(false),
-            Err(error) => Err(lost(error, self.connection.closed())),
+        match (came, read) {
+            (Some(0), _) => Err(self.connection.closed()),
+            (Some(_), _) => Ok(true),
+            (None, Err(error)) if error.kind() == ErrorKind::WouldBlock => Ok(false),
+            (None, Err(error)) => Err(lost(error, self.connection.closed())),
+            (None, Ok(())) => Ok(false),
         }
     }
 
