@@ -129,7 +129,8 @@ pub async fn run(config: Config, context: Context, listeners: Listeners) {
     let (reports, reported) = mpsc::channel(64);
     let shown = Shown::new(farm.clone(), health.clone(), route.clone(), config.mode);
     let certificate = listeners.tls.as_ref().map(tls::Port::acceptor);
-    context.page.serve(Arc::new(shown.with_certificate(certificate)));
+    let authority = config.sv2.as_ref().map(|sv2| sv2.authority.public());
+    context.page.serve(Arc::new(shown.with_certificate(certificate).with_authority(authority)));
     let common = Common {
         farm: farm.clone(),
         mode: config.mode,

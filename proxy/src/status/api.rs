@@ -34,6 +34,7 @@ impl Shown {
             "hash_rate": self.farm.hash_rate(),
             "upstream": self.active_address().as_deref(),
             "tls_fingerprint": self.fingerprint(),
+            "authority_public_key": self.authority(),
             "totals": self.totals_json(),
         })
     }

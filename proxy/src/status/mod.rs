@@ -13,6 +13,7 @@ use crate::farm::{Farm, Protocol};
 use crate::tls::server::Acceptor;
 use crate::upstream::Route;
 use crate::upstream::health::{Health, Seen, State};
+use link::AuthorityPublicKey;
 use mining::{Work, target};
 use serde_json::Value;
 use service::{Metric, Page, Status};
@@ -31,6 +32,8 @@ pub struct Shown {
     mode: Mode,
     started: Instant,
     certificate: Option<Acceptor>,
+    /// For SV2 miners.
+    authority: Option<AuthorityPublicKey>,
 }
 
 impl Shown {
@@ -41,7 +44,13 @@ impl Shown {
         active: watch::Receiver<Option<Route>>,
         mode: Mode,
     ) -> Self {
-        Self { farm, health, active, mode, started: Instant::now(), certificate: None }
+        Self { farm, health, active, mode, started: Instant::now(), certificate: None, authority: None }
+    }
+
+    /// With the key that SV2 miners need, if they are served.
+    #[must_use]
+    pub fn with_authority(self, authority: Option<AuthorityPublicKey>) -> Self {
+        Self { authority, ..self }
     }
 
     /// With the certificate that miners are shown over TLS, if any are.
@@ -52,6 +61,10 @@ impl Shown {
 
     fn fingerprint(&self) -> Option<String> {
         self.certificate.as_ref().map(|certificate| certificate.fingerprint().to_string())
+    }
+
+    fn authority(&self) -> Option<String> {
+        self.authority.as_ref().map(ToString::to_string)
     }
 
     fn active_address(&self) -> Option<Arc<str>> {

@@ -30,10 +30,14 @@ impl Shown {
             .pair("Shares without an answer", totals.sum("shares_unanswered"))
             .pair("Best share (difficulty)", number(difficulty(totals.best())))
             .pair("Blocks found", totals.blocks.value());
-        match self.fingerprint() {
-            Some(fingerprint) => section.pair("TLS certificate (SHA-256)", fingerprint),
+        let keys = [
+            ("TLS certificate (SHA-256)", self.fingerprint()),
+            ("Authority public key, for SV2 miners", self.authority()),
+        ];
+        keys.into_iter().fold(section, |section, (name, key)| match key {
+            Some(key) => section.pair(name, key),
             None => section,
-        }
+        })
     }
 
     pub(super) fn upstreams_section(&self) -> Section {

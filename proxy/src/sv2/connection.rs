@@ -105,11 +105,11 @@ impl Connection {
             received = receive(&mut self.link, reads) => self.received(received?)?,
             Ok(()) = self.account.surroundings.active.changed() => {
                 let found = self.account.attach(miner(&self.session));
-                self.apply(found);
+                self.apply(found)?;
             }
             came = self.account.source.next() => {
                 let found = self.account.came(came, miner(&self.session));
-                self.apply(found);
+                self.apply(found)?;
             }
             Some((tag, outcome)) = self.account.answered.recv() => {
                 self.session.answer(tag, &outcome);
@@ -145,9 +145,10 @@ impl Connection {
         Ok(())
     }
 
-    fn apply(&mut self, found: Found) {
-        if let Found::Work(work) = found {
-            self.session.apply(now(), work);
+    fn apply(&mut self, found: Found) -> Result<(), End> {
+        match found {
+            Found::Work(work) => Ok(self.session.apply(now(), work)?),
+            Found::NothingNew => Ok(()),
         }
     }
 

@@ -35,8 +35,6 @@ const FASTEST: f64 = 1e15;
 const NO_UPSTREAM: &str = "upstream-not-available";
 /// The share's work is of an earlier tip or upstream.
 const STALE: &str = "stale-share";
-/// Why channels end whose bytes do not fit a new upstream.
-const OTHER_SIZE: &str = "the upstream's extranonce size changed";
 
 /// Why a session ends by our will.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -112,13 +110,17 @@ impl Session {
         self.inner.has_room()
     }
 
-    /// The upstream has other work, or is gone (`None`).
-    pub fn apply(&mut self, now: Now, work: Option<Arc<Work>>) {
-        match work {
+    /// The upstream has other work, or is gone (`None`). After an error, send what is to be sent and close.
+    pub fn apply(&mut self, now: Now, work: Option<Arc<Work>>) -> Result<(), End> {
+        let applied = match work {
             Some(work) => self.work_on(now, work),
-            None => self.lose_work(now),
-        }
+            None => {
+                self.lose_work(now);
+                Ok(())
+            }
+        };
         self.take_events(now);
+        applied
     }
 
     /// The upstream has answered the share with this tag. Too late an answer changes nothing for the miner.
@@ -202,11 +204,18 @@ impl Session {
         self.inner.hash_rates().map(|(_, rate)| rate).sum()
     }
 
-    fn work_on(&mut self, now: Now, work: Arc<Work>) {
-        if !self.spaces.shape().fits(work.layout) || self.channels.is_empty() {
-            self.reshape(Shape::of(work.layout));
+    fn work_on(&mut self, now: Now, work: Arc<Work>) -> Result<(), End> {
+        if self.channels.is_empty() {
+            self.spaces.reshape(Shape::of(work.layout));
+        } else if !self.spaces.shape().fits(work.layout) {
+            // A channel's size is fixed. Not every device knows CloseChannel; all know the end of a connection.
+            self.say_goodbye();
+            return Err(Disconnect::ExtranonceChanged.into());
         }
-        let Some(job) = work.relayed(self.spaces.shape()).cloned() else { return self.lose_work(now) };
+        let Some(job) = work.relayed(self.spaces.shape()).cloned() else {
+            self.lose_work(now);
+            return Ok(());
+        };
         self.without_work_since = None;
         self.inner.limit(work.job.target());
         match self.work.back_mut() {
@@ -226,20 +235,13 @@ impl Session {
                 self.inner.apply(now, &WorkUpdate::Job(job));
             }
         }
+        Ok(())
     }
 
     fn lose_work(&mut self, now: Now) {
         self.work.clear();
         self.inner.lose_work();
         self.without_work_since.get_or_insert(now.instant);
-    }
-
-    /// Channels of another shape end: a channel's size is fixed, so the miner opens others.
-    fn reshape(&mut self, shape: Shape) {
-        for channel_id in self.channels.keys() {
-            self.inner.close(*channel_id, OTHER_SIZE);
-        }
-        self.spaces.reshape(shape);
     }
 
     fn take_events(&mut self, now: Now) {

@@ -61,6 +61,7 @@ async fn sv1_and_sv2_miners_of_all_kinds_share_one_channel_upstream() {
     );
     assert_eq!(row(&miners, "worker", "old")["protocol"], "SV1");
     assert!(farm.text("/").await.contains("<td>SV2</td>"));
+    assert_eq!(farm.api("status").await["authority_public_key"], farm.key.to_string());
     assert!(farm.text("/metrics").await.contains("miners_by_protocol{protocol=\"SV2\"} 3"));
 }
 

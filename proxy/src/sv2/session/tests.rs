@@ -58,7 +58,7 @@ impl Miner {
     }
 
     fn apply(&mut self, work: Option<&Arc<Work>>) {
-        self.session.apply(self.now, work.cloned());
+        self.session.apply(self.now, work.cloned()).unwrap();
         self.settle();
     }
 
@@ -247,18 +247,21 @@ fn another_upstream_is_only_another_job() {
 }
 
 #[test]
-fn channels_end_when_a_new_upstream_leaves_too_few_bytes_and_others_can_be_opened() {
+fn a_miner_is_asked_to_connect_again_when_a_new_upstream_leaves_too_few_bytes_for_its_channels() {
     let now = start();
     let (_, first) = upstream(now, 1, easiest(), 16);
     let (_, second) = upstream(now, 2, easiest(), 8);
     let mut miner = Miner::mining(now, &first);
     assert_eq!(miner.jobs[&2].extranonce_size(), 12);
+    let end = miner.session.apply(now, Some(second.clone())).unwrap_err();
+    assert_eq!(end, End::Disconnect(Disconnect::ExtranonceChanged));
+    miner.settle();
+    assert!(matches!(&miner.heard[..], [client::Event::Reconnect { .. }]), "{:?}", miner.heard);
+    let mut miner = Miner::connected(now, 0);
     miner.apply(Some(&second));
-    assert!(matches!(&miner.heard[..], [client::Event::Closed { channel_id: 2, .. }]), "{:?}", miner.heard);
     miner.open("farm.ann");
-    assert_eq!(miner.jobs[&3].extranonce_size(), 6);
-    miner.events();
-    miner.submit(3, 1, easiest(), HARDEST);
+    assert_eq!(miner.jobs[&2].extranonce_size(), 6);
+    miner.submit(2, 1, easiest(), HARDEST);
     assert_eq!(miner.handed_on().len(), 1);
 }
 
