@@ -8,7 +8,7 @@ use std::time::Duration;
 use integration::sv1::{Miner, Options};
 use integration::world::chain::ADDRESS;
 use integration::world::sri::{POOL, Peer, TRANSLATOR};
-use integration::world::{Chain, Plan, Pool, bounded, holds, parts, programs, until};
+use integration::world::{Chain, Plan, Pool, Upstream, World, bounded, holds, parts, programs, until};
 
 const BOUND: Duration = Duration::from_secs(180);
 const SOON: Duration = Duration::from_secs(40);
@@ -77,11 +77,15 @@ async fn our_proxy_mines_through_sris_pool_with_a_channel_for_each_miner() {
 
 /// The miner shakes hands, opens a channel of this kind, and ends when its shares are accepted.
 async fn previous_generation(kind: &str) -> anyhow::Result<()> {
-    let program = programs::previous_generation()?;
+    programs::previous_generation()?;
     let pool = Pool::start(Plan::default()).await?;
-    let hub = pool.hub.upstream()?;
-    let mut miner = Command::new(program);
-    miner.args(["--address", &hub.address(), "--authority-key", &hub.authority_key, "--kind", kind]);
+    previous_generation_mines_at(&pool.hub.upstream()?, &pool, kind).await
+}
+
+/// The same at a server before the hub of this pool.
+async fn previous_generation_mines_at(server: &Upstream, pool: &Pool, kind: &str) -> anyhow::Result<()> {
+    let mut miner = Command::new(programs::previous_generation()?);
+    miner.args(["--address", &server.address(), "--authority-key", &server.authority_key, "--kind", kind]);
     miner.args(["--user", &format!("{ADDRESS}.{kind}"), "--shares", "5", "--timeout", "60"]);
     let output = tokio::process::Command::from(miner).kill_on_drop(true).output().await?;
     let said = String::from_utf8_lossy(&output.stdout);
@@ -102,4 +106,20 @@ async fn a_miner_of_the_previous_generation_gets_shares_accepted_on_a_standard_c
 #[tokio::test]
 async fn a_miner_of_the_previous_generation_gets_shares_accepted_on_an_extended_channel() {
     bounded(BOUND, previous_generation("extended")).await.unwrap();
+}
+
+async fn previous_generation_mines_on_the_proxy(kind: &str) -> anyhow::Result<()> {
+    programs::previous_generation()?;
+    let world = World::start(Plan::default()).await?;
+    previous_generation_mines_at(&world.proxy.sv2()?, &world.pool, kind).await
+}
+
+#[tokio::test]
+async fn a_miner_of_the_previous_generation_mines_on_a_standard_channel_of_the_proxy() {
+    bounded(BOUND, previous_generation_mines_on_the_proxy("standard")).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_miner_of_the_previous_generation_mines_on_an_extended_channel_of_the_proxy() {
+    bounded(BOUND, previous_generation_mines_on_the_proxy("extended")).await.unwrap();
 }

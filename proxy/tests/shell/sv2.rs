@@ -234,3 +234,25 @@ async fn sv2_miners_are_asked_to_come_back_when_the_proxy_stops() {
     while device.hear().await.is_ok() {}
     assert_eq!(device.heard.last(), Some(&MESSAGE_TYPE_RECONNECT));
 }
+
+#[tokio::test]
+async fn a_proxy_below_a_proxy_mines_with_its_workers_names() {
+    let (hub, near_data, far_data) = (Hub::start().await, tempdir().unwrap(), tempdir().unwrap());
+    let near = Farm::start(&toml("aggregated", near_data.path(), &hub.toml())).await;
+    let upstream = format!(
+        "[[upstream]]\naddress = \"{}\"\nauthority_public_key = \"{}\"\nuser_identity = \"far\"\n",
+        near.sv2, near.key
+    );
+    let far = Farm::start(&toml("aggregated", far_data.path(), &upstream)).await;
+    let mut ann = Miner::login(far.miners, "farm.ann").await;
+    let mut bob = Device::extended(&far, "farm.bob").await;
+    for _ in 0..10 {
+        ann.mine_one().await;
+        bob.mine(2, None).await.unwrap();
+    }
+    ann.mine_credited(&hub).await;
+    bob.mine_credited(2, &hub).await;
+    all_is_accounted_for(&near, &[&hub]).await;
+    let workers: Vec<_> = hub.credits().into_keys().map(|(_, worker)| worker).collect();
+    assert_eq!(workers, ["ann", "bob"]);
+}
