@@ -263,8 +263,11 @@ impl Session {
                 server::Event::Share(share) => self.share(now, share),
                 server::Event::Rejected { channel_id, worker, reason } => {
                     let worker = self.name(channel_id, worker);
-                    let reason = Rejection::from_upstream(reason.code()).reason();
-                    self.events.push_back(Event::Rejected { worker, reason });
+                    let why = match self.work.is_empty() {
+                        true => Rejection::NoUpstream,
+                        false => Rejection::from_upstream(reason.code()),
+                    };
+                    self.events.push_back(Event::Rejected { worker, reason: why.reason() });
                 }
             }
         }

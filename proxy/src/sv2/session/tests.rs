@@ -275,7 +275,9 @@ fn a_miner_may_come_before_the_upstream_and_is_kept_for_a_while_without_one() {
     miner.apply(Some(&work));
     miner.submit(2, 1, easiest(), HARDEST);
     miner.apply(None);
+    miner.events();
     assert_eq!(refused(&miner.submit(2, 2, easiest(), HARDEST)), ["stale-share"]);
+    assert!(matches!(&miner.events()[..], [Event::Rejected { reason: "20 no upstream", .. }]));
     miner.wait(Duration::from_secs(119)).unwrap();
     let end = miner.wait(Duration::from_secs(1)).unwrap_err();
     assert_eq!(end, End::Disconnect(Disconnect::NoUpstream));
