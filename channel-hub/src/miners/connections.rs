@@ -73,8 +73,8 @@ pub struct Details {
     pub peer: Option<Arc<Peer>>,
     /// Extensions negotiated.
     pub extensions: Vec<u16>,
-    /// Its mining channels.
-    pub channels: BTreeMap<u32, Channel>,
+    /// Its mining channels. Boxed, since most connections have one, and a map has room for more.
+    pub channels: BTreeMap<u32, Box<Channel>>,
     standing: Standing,
 }
 
@@ -267,7 +267,7 @@ impl Connection {
     /// A mining channel was opened `now`.
     pub fn opened(&self, channel_id: u32, channel: Channel, now: Instant) {
         let mut details = self.lock();
-        details.channels.insert(channel_id, channel);
+        details.channels.insert(channel_id, Box::new(channel));
         if !matches!(details.standing, Standing::Mining(_)) {
             details.standing = Standing::Mining(now);
         }

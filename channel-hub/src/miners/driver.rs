@@ -16,6 +16,7 @@ use service::Counter;
 use store::Share;
 use stratum_core::mining_sv2 as sv2;
 use tokio::sync::broadcast;
+use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
 
 use super::alarm::Alarm;
@@ -24,6 +25,7 @@ use super::connections::{Details, Guard};
 use super::patience::Patience;
 use super::pending::Pending;
 use super::seat::Seat;
+use super::seldom::Seldom;
 use super::session::{End, Floor};
 use crate::identity::Owner;
 
@@ -40,11 +42,12 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 pub(super) struct Driver {
     link: Link,
     session: Session,
-    updates: broadcast::Receiver<WorkUpdate>,
+    updates: Seldom<Update>,
     pending: Pending<Ticket>,
     patience: Patience,
     alarm: Alarm,
-    seats: HashMap<u32, Seat>,
+    /// Boxed: most connections have one, and a map has room for more.
+    seats: HashMap<u32, Box<Seat>>,
     rejected: HashMap<Rejection, Counter>,
     /// When the last frames came in, in seconds of unix time.
     received: u32,
@@ -60,7 +63,7 @@ impl Driver {
         Self {
             link,
             session,
-            updates,
+            updates: Seldom::new(next_update(updates)),
             pending: Pending::new(Arc::clone(&floor.store)),
             patience: Patience::new(Instant::now()),
             alarm: Alarm::default(),
@@ -74,8 +77,7 @@ impl Driver {
 
     /// Ends without error when the hub closes and what was accepted is answered.
     pub(super) async fn run(mut self, shutdown: &CancellationToken) -> Result<(), End> {
-        let leave = self.connection.leave.clone();
-        let mut leave = std::pin::pin!(leave.cancelled());
+        let mut leave = Seldom::new(self.connection.leave.clone().cancelled_owned());
         loop {
             self.send()?;
             let mut fault = Ok(());
@@ -85,7 +87,7 @@ impl Driver {
                 () = &mut leave => {
                     return if shutdown.is_cancelled() { self.drain().await } else { Err(End::Displaced) };
                 }
-                update = self.updates.recv() => self.update(update)?,
+                update = &mut self.updates => self.update(update)?,
                 committed = self.pending.commit() => committed.map_err(End::Store)?,
                 () = self.alarm.ring(self.session.poll_timeout()) => self.session.handle_timeout(now()),
                 received = next(&mut self.link, is_read) => if let Some(received) = received? {
@@ -115,7 +117,8 @@ impl Driver {
         Ok(self.link.try_flush()?)
     }
 
-    fn update(&mut self, update: Result<WorkUpdate, broadcast::error::RecvError>) -> Result<(), End> {
+    fn update(&mut self, (update, updates): Update) -> Result<(), End> {
+        self.updates.set(next_update(updates));
         self.session.apply(now(), &update.map_err(|_| End::Behind)?);
         Ok(())
     }
@@ -224,7 +227,7 @@ impl Driver {
         }
         self.patience.opened();
         let channel = Channel::new(opened, &identity.hasher);
-        self.seats.insert(channel_id, Seat::new(identity, channel.clone()));
+        self.seats.insert(channel_id, Box::new(Seat::new(identity, channel.clone())));
         let extensions = self.link.extensions().to_vec();
         self.connection.change(|details| details.extensions = extensions);
         self.connection.opened(channel_id, channel, Instant::now());
@@ -240,8 +243,16 @@ impl Driver {
     }
 
     fn channel(&self, channel_id: u32, change: impl FnOnce(&mut Channel)) {
-        self.connection.change(|Details { channels, .. }| channels.get_mut(&channel_id).map(change));
+        self.connection
+            .change(|Details { channels, .. }| channels.get_mut(&channel_id).map(|channel| change(channel)));
     }
+}
+
+/// What the feed said, and where to hear the next.
+type Update = (Result<WorkUpdate, RecvError>, broadcast::Receiver<WorkUpdate>);
+
+async fn next_update(mut updates: broadcast::Receiver<WorkUpdate>) -> Update {
+    (updates.recv().await, updates)
 }
 
 /// The next frame, if the miner is read now; else comes back when it has read what waits for it.

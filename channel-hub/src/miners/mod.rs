@@ -9,7 +9,7 @@
 //! | [`patience`] | how much nonsense is too much |
 //! | [`seat`], [`channel`] | a mining channel as the session counts it, and as the pages show it |
 //! | [`connections`] | who is connected, for the bounds and the pages |
-//! | [`alarm`] | a time to wake up at |
+//! | [`alarm`], [`seldom`] | what the loop waits for and seldom gets |
 //! | [`news`] | log lines about those who come and go |
 
 pub mod alarm;
@@ -21,4 +21,5 @@ pub mod news;
 pub mod patience;
 pub mod pending;
 pub mod seat;
+pub mod seldom;
 pub mod session;

@@ -70,7 +70,8 @@ pub struct Session {
     recent: VecDeque<Arc<Tip>>,
     /// No channel's target is harder, see [`Session::limit`].
     hardest: Target,
-    channels: BTreeMap<u32, Channel>,
+    /// Boxed: a map has room for eleven at once, and most connections have one.
+    channels: BTreeMap<u32, Box<Channel>>,
     next_channel_id: u32,
     next_session_job_id: u32,
     next_ticket: u64,

@@ -128,7 +128,7 @@ impl Session {
             nominal_hash_rate: request.nominal_hash_rate,
             target: channel.target,
         }));
-        self.channels.insert(channel_id, channel);
+        self.channels.insert(channel_id, Box::new(channel));
         self.start(now, channel_id);
         self.next_check = self.next_check.or_else(|| self.check_due(now));
     }

@@ -42,16 +42,16 @@ impl Session {
             Change::Activated { job, tip, new_block } => {
                 self.retarget_all(now);
                 self.move_to(now, &job, &tip, new_block);
-                self.channels.values_mut().for_each(Channel::forget_future);
+                self.channels.values_mut().for_each(|channel| channel.forget_future());
             }
-            Change::Lost => self.channels.values_mut().for_each(Channel::retire_all),
+            Change::Lost => self.channels.values_mut().for_each(|channel| channel.retire_all()),
         }
     }
 
     /// There is nothing to work on until [`Self::apply`] brings something: shares of what there was are stale.
     pub fn lose_work(&mut self) {
         self.current.lose();
-        self.channels.values_mut().for_each(Channel::retire_all);
+        self.channels.values_mut().for_each(|channel| channel.retire_all());
     }
 
     /// Gives a channel another extranonce prefix, for the jobs from now on, the current one under a new id
@@ -118,7 +118,7 @@ impl Session {
 
     fn move_to(&mut self, now: Now, job: &Arc<Job>, tip: &Arc<Tip>, new_block: bool) {
         if new_block {
-            self.channels.values_mut().for_each(Channel::retire_all);
+            self.channels.values_mut().for_each(|channel| channel.retire_all());
         }
         self.send_tip(tip, job.id());
         self.assign_all(now, job, tip);
