@@ -10,7 +10,9 @@ use super::{End, Surroundings, now};
 use crate::farm::Seat;
 use crate::session::{Disconnect, Event, Outcome, Session, Worker};
 use crate::sv1::Lines;
+use std::pin::{Pin, pin};
 use std::time::{Duration, Instant};
+use tokio::time::Sleep;
 
 /// A miner that takes no bytes for so long is let go.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(15);
@@ -18,6 +20,15 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(15);
 const LAST_WORDS: Duration = Duration::from_secs(2);
 /// While so many bytes wait for a miner, it is not read.
 const MAX_UNSENT: usize = 16 * 1024;
+
+/// What hardly ever happens to a miner.
+#[derive(Clone, Copy)]
+enum Rare {
+    /// Its place is needed for another.
+    Crowded,
+    /// The program ends.
+    Shutdown,
+}
 
 pub(super) struct Connection<W> {
     wire: W,
@@ -54,8 +65,17 @@ impl<W: Wire> Connection<W> {
     }
 
     pub(super) async fn run(&mut self) -> Result<std::convert::Infallible, End> {
+        // What hardly ever happens is waited for once, not anew with every share.
+        let (seat, shutdown) = (self.account.seat.miner.clone(), self.account.surroundings.shutdown.clone());
+        let mut rare = pin!(async {
+            tokio::select! {
+                () = seat.asked_to_leave() => Rare::Crowded,
+                () = shutdown.cancelled() => Rare::Shutdown,
+            }
+        });
+        let mut timer = pin!(tokio::time::sleep_until(Instant::now().into()));
         loop {
-            let stepped = self.step().await;
+            let stepped = self.step(rare.as_mut(), timer.as_mut()).await;
             // Also when the session ends: a share counts whatever came behind it in the same packet.
             self.handle_events();
             self.show();
@@ -76,11 +96,29 @@ impl<W: Wire> Connection<W> {
     }
 
     /// Waits for one thing and gives it to the session.
-    async fn step(&mut self) -> Result<(), End> {
+    async fn step(
+        &mut self,
+        rare: Pin<&mut impl Future<Output = Rare>>,
+        mut timer: Pin<&mut Sleep>,
+    ) -> Result<(), End> {
         let until = self.may_read();
-        let (reading, timeout) = (until.is_none(), self.timeout(until));
+        let (reading, timeout) = (until.is_none(), self.timeout(until).into());
+        // It may go off early, but not late.
+        if timer.is_elapsed() || timeout < timer.deadline() {
+            timer.as_mut().reset(timeout);
+        }
+        // Work goes before shares, and looking for it costs nothing where there is none.
+        let (is_other, is_news) =
+            (self.account.surroundings.active.has_changed().unwrap_or(false), self.account.source.has_news());
         tokio::select! {
-            moved = transfer(&mut self.wire, &mut self.lines, self.session.output(), reading) => match moved? {
+            biased;
+            Some((tag, outcome)) = self.account.answered.recv() => {
+                self.session.answer(tag, &outcome);
+                while let Ok((tag, outcome)) = self.account.answered.try_recv() {
+                    self.session.answer(tag, &outcome);
+                }
+            }
+            moved = transfer(&mut self.wire, &mut self.lines, self.session.output(), reading), if !is_other && !is_news => match moved? {
                 Moved::Read(bytes) => self.bytes_left.take(Instant::now(), count(bytes)),
                 Moved::End => return Err(End::Closed),
                 Moved::Written => {}
@@ -93,15 +131,11 @@ impl<W: Wire> Connection<W> {
                 let found = self.account.came(came, miner(&self.session));
                 self.apply(found)?;
             }
-            Some((tag, outcome)) = self.account.answered.recv() => {
-                self.session.answer(tag, &outcome);
-                while let Ok((tag, outcome)) = self.account.answered.try_recv() {
-                    self.session.answer(tag, &outcome);
-                }
-            }
-            () = tokio::time::sleep_until(timeout.into()) => self.time_passes()?,
-            () = self.account.seat.miner.asked_to_leave() => return Err(Disconnect::Crowded.into()),
-            () = self.account.surroundings.shutdown.cancelled(), if !self.closing => self.closing = true,
+            () = timer => self.time_passes()?,
+            rare = rare, if !self.closing => match rare {
+                Rare::Crowded => return Err(Disconnect::Crowded.into()),
+                Rare::Shutdown => self.closing = true,
+            },
         }
         match self.closing {
             true if self.session.is_quiet() => {

@@ -25,6 +25,11 @@ pub(crate) enum Came {
 }
 
 impl Source {
+    /// Whether [`Self::next`] would come back at once with work, or that there is none any more.
+    pub(crate) fn has_news(&self) -> bool {
+        matches!(self, Self::Feed(_, feed) if feed.has_changed().unwrap_or(true))
+    }
+
     /// Waits for the next thing. Cancel-safe.
     pub(crate) async fn next(&mut self) -> Came {
         match self {

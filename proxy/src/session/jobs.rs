@@ -1,20 +1,28 @@
 //! The jobs that one miner has been sent under the current tip, and the shares it handed in for them.
 
 use crate::work::Work;
-use bitcoin::{BlockHash, Target, hashes::Hash};
-use std::collections::{HashSet, VecDeque};
+use bitcoin::{BlockHash, Target};
+use mining::seen::Seen;
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// Jobs whose shares are still taken; firmware lags by one or two.
 const MAX_JOBS: usize = 16;
-/// Shares under one tip; a miner at its difficulty hands in some tens.
-const MAX_SHARES: usize = 1 << 16;
+/// Shares under one tip; a miner at its difficulty hands in some tens. Each one more took us longer to check than its
+/// 20 bytes are worth.
+const MAX_SHARES: usize = 1 << 20;
 
 /// Jobs and shares of one tip.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Jobs {
     sent: VecDeque<SentJob>,
-    shares: HashSet<[u8; 16]>,
+    shares: Seen,
+}
+
+impl Default for Jobs {
+    fn default() -> Self {
+        Self { sent: VecDeque::new(), shares: Seen::new(MAX_SHARES) }
+    }
 }
 
 /// A job that the miner has.
@@ -39,7 +47,7 @@ impl Jobs {
         let clean = self.sent.back().is_none_or(|last| !last.work.same_tip(&work));
         if clean {
             self.sent.clear();
-            self.shares = HashSet::new();
+            self.shares.clear();
         }
         if self.sent.len() == MAX_JOBS {
             self.sent.pop_front();
@@ -71,16 +79,10 @@ impl Jobs {
     }
 
     pub(super) fn note_share(&mut self, hash: &BlockHash) -> Noted {
-        let mut key = [0; 16];
-        // The first bytes are the ones that differ; the last are the zeros that make it a share.
-        key.copy_from_slice(&hash.as_byte_array()[..16]);
         match () {
-            () if self.shares.contains(&key) => Noted::Duplicate,
-            () if self.shares.len() >= MAX_SHARES => Noted::TooMany,
-            () => {
-                self.shares.insert(key);
-                Noted::New
-            }
+            () if self.shares.is_full() => Noted::TooMany,
+            () if self.shares.insert(*hash) => Noted::New,
+            () => Noted::Duplicate,
         }
     }
 }

@@ -27,6 +27,11 @@ const TEND: Duration = Duration::from_secs(5);
 const NOTICE: Duration = Duration::from_secs(10);
 /// Commands taken before what they brought about is sent.
 const MAX_AT_ONCE: usize = 512;
+/// While shares keep coming they are handed on at most so often, many in one write; the first is at once. Timers go by
+/// milliseconds, so this means the next one.
+const TOGETHER: Duration = Duration::from_micros(100);
+/// So many at a time need not wait for each other.
+const MANY: usize = 32;
 /// The channel that all miners share, in aggregated mode; in the other, one that is opened only to see whether it can be.
 const SHARED: u64 = 0;
 
@@ -48,6 +53,8 @@ pub(super) struct Connection<'a> {
     next_ticket: u64,
     /// Until the first job; `None` once it came.
     ready_by: Option<Instant>,
+    /// Until when commands wait for company.
+    hold: Option<Instant>,
     tended: Instant,
     told_hash_rate: f64,
     noticed: Option<Instant>,
@@ -79,6 +86,7 @@ impl<'a> Connection<'a> {
             shares: HashMap::new(),
             next_ticket: 0,
             ready_by: Some(Instant::now() + FIRST_JOB),
+            hold: None,
             tended: Instant::now(),
             told_hash_rate: 0.0,
             noticed: None,
@@ -111,7 +119,8 @@ impl<'a> Connection<'a> {
             let leaving = leave_by.is_some();
             tokio::select! {
                 arrived = self.wire.arrived() => self.wire.take(now(), arrived?)?,
-                Some(command) = self.commands.recv() => self.commanded(command),
+                Some(command) = self.commands.recv(), if self.hold.is_none() => self.commanded(command),
+                () = wait_until(self.hold) => self.hold = None,
                 () = tokio::time::sleep_until(timeout.into()) => {
                     self.wire.handle_timeout(now());
                     self.tend()?;
@@ -131,10 +140,14 @@ impl<'a> Connection<'a> {
     /// Takes what waits, so that it leaves in one write.
     fn commanded(&mut self, first: Command) {
         self.command(first);
-        for _ in 0..MAX_AT_ONCE {
-            let Ok(command) = self.commands.try_recv() else { return };
+        let mut more = 0;
+        while more < MAX_AT_ONCE
+            && let Ok(command) = self.commands.try_recv()
+        {
             self.command(command);
+            more += 1;
         }
+        self.hold = (more < MANY).then(|| Instant::now() + TOGETHER);
     }
 
     fn command(&mut self, command: Command) {
@@ -281,5 +294,12 @@ impl<'a> Connection<'a> {
     fn hash_rate(&self) -> f64 {
         let estimate = self.common.farm.hash_rate();
         if estimate > 0.0 { estimate } else { self.common.hash_rate }
+    }
+}
+
+async fn wait_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at.into()).await,
+        None => std::future::pending().await,
     }
 }
