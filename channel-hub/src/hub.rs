@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use link::{Handshakes, Link, Server, fresh};
@@ -21,6 +22,7 @@ use crate::miners::news::News;
 use crate::miners::session::Floor;
 use crate::prefixes::{self, Places};
 use crate::status::Shown;
+use crate::succession;
 use crate::supply::task::Supply;
 
 /// File name of the store, in the data directory.
@@ -89,21 +91,26 @@ async fn probe_provider(provider: &config::Provider) -> Finding {
     }
 }
 
-/// Runs on `listener` until `context.shutdown` is cancelled, then drains.
+/// Runs on `listener` until `context.shutdown` is cancelled, then drains; or until a successor has taken over and every
+/// miner was asked to connect to it.
 ///
 /// # Errors
-/// The store cannot be opened.
+/// The store cannot be opened; taking over came to nothing.
 pub async fn run(config: Config, context: Context, listener: Listener) -> anyhow::Result<()> {
+    let node = Node::new(config.node.clone())?;
+    describe(&context.counters);
+    let (tasks, shutdown) = (TaskTracker::new(), context.shutdown.clone());
+    let feed = Arc::new(Feed::default());
+    let supply = Supply::start(&config, node.clone(), Arc::clone(&feed), &tasks, &shutdown);
+    if context.is_taking_over() {
+        has_work(&feed).await?;
+    }
+    context.ready().await?;
+
     let options = Options { ledger: config.ledger, journal: config.journal, ..Options::default() };
     let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&context.data_dir.join(STORE), options)?);
     let prefixes =
         prefixes::first(&*store, config.server_id).await.context("cannot reserve extranonce prefixes")?;
-    let node = Node::new(config.node.clone())?;
-    describe(&context.counters);
-
-    let (tasks, shutdown) = (TaskTracker::new(), context.shutdown.clone());
-    let feed = Arc::new(Feed::default());
-    let supply = Supply::start(&config, node.clone(), Arc::clone(&feed), &tasks, &shutdown);
     let finds = Arc::new(Finds::new(
         Arc::clone(&store),
         Arc::clone(&supply),
@@ -125,6 +132,9 @@ pub async fn run(config: Config, context: Context, listener: Listener) -> anyhow
         complaints: Complaints::new(&context.counters),
         news: News::default(),
         tasks: tasks.clone(),
+        sessions: TaskTracker::new(),
+        crediting: TaskTracker::new(),
+        succession: context.succession(),
     });
     let shown = Shown::new(
         &config,
@@ -145,14 +155,40 @@ pub async fn run(config: Config, context: Context, listener: Listener) -> anyhow
     let authority = config.authority.public();
     service::fits_open_files("max_connections", config.limits.connections);
     tracing::info!(address = %listener.local_addr(), %authority, "miners may connect");
-    listener::run(listener, floor, connections, shutdown).await;
+    let accepting = listener::run(listener, Arc::clone(&floor), Arc::clone(&connections), shutdown.clone());
+    tokio::select! {
+        () = accepting => tracing::info!("closing: committing what was accepted"),
+        () = succession::hand_over(&floor, &connections, &background) => {
+            tracing::info!("a successor serves; asking miners to connect to it");
+            floor.sessions.close();
+            floor.sessions.wait().await;
+            shutdown.cancel();
+        }
+    }
 
-    tracing::info!("closing: committing what was accepted");
     background.iter().for_each(tokio::task::JoinHandle::abort);
-    tasks.close();
-    tasks.wait().await;
+    for tracker in [&floor.sessions, &tasks] {
+        tracker.close();
+        tracker.wait().await;
+    }
     Ok(())
 }
+
+/// Waits for a job to hand out.
+async fn has_work(feed: &Feed) -> anyhow::Result<()> {
+    let (_, mut updates) = feed.subscribe();
+    let work = async {
+        while feed.current().active().is_none() {
+            // Told of something, or told that it missed something: it looks again.
+            let _ = updates.recv().await;
+        }
+    };
+    let came = tokio::time::timeout(FIRST_WORK, work).await;
+    came.context("no template provider has sent work; the hub that runs serves on")
+}
+
+/// How long a hub that takes over waits for its first work.
+const FIRST_WORK: Duration = Duration::from_secs(30);
 
 fn describe(counters: &service::Counters) {
     counters.describe("shares_rejected", "Shares rejected, by reason");

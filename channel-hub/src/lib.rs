@@ -11,6 +11,7 @@
 //! | [`prefixes`] | extranonce prefixes that nobody had before |
 //! | [`identity`] | whose work it is |
 //! | [`reward`] | where the coinbase pays |
+//! | [`succession`] | how another process takes over |
 //! | [`status`] | what the pages show |
 
 pub mod config;
@@ -22,6 +23,7 @@ pub mod miners;
 pub mod prefixes;
 pub mod reward;
 pub mod status;
+pub mod succession;
 pub mod supply;
 
 pub use hub::Hub;

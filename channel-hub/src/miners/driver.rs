@@ -12,12 +12,13 @@ use link::{Frame, Link, LinkError, Received};
 use mining::header::as_number;
 use mining::server::{AcceptedShare, Event, FoundBlock, OpenedChannel, Session, Ticket};
 use mining::{Now, Rejection, Work, WorkUpdate};
-use service::Counter;
+use service::{Call, Counter, Departure, Succession};
 use store::Share;
 use stratum_core::mining_sv2 as sv2;
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::alarm::Alarm;
 use super::channel::Channel;
@@ -49,6 +50,10 @@ pub(super) struct Driver {
     /// Boxed: most connections have one, and a map has room for more.
     seats: HashMap<u32, Box<Seat>>,
     rejected: HashMap<Rejection, Counter>,
+    /// What a hand-over asks of it.
+    calls: Seldom<(Call, Succession)>,
+    /// As long as it may credit shares.
+    crediting: Option<TaskTrackerToken>,
     /// When the last frames came in, in seconds of unix time.
     received: u32,
     floor: Arc<Floor>,
@@ -70,6 +75,8 @@ impl Driver {
             seats: HashMap::new(),
             rejected: HashMap::new(),
             received: 0,
+            calls: Seldom::new(next_call(floor.succession.clone())),
+            crediting: (!floor.succession.has_left()).then(|| floor.crediting.token()),
             floor,
             connection,
         }
@@ -87,6 +94,13 @@ impl Driver {
                 () = &mut leave => {
                     return if shutdown.is_cancelled() { self.drain().await } else { Err(End::Displaced) };
                 }
+                (call, succession) = &mut self.calls => {
+                    self.calls.set(next_call(succession));
+                    match call {
+                        Call::Depart(departure) => self.stand_still(departure).await?,
+                        Call::Leave => return self.leave().await,
+                    }
+                }
                 update = &mut self.updates => self.update(update)?,
                 committed = self.pending.commit() => committed.map_err(End::Store)?,
                 () = self.alarm.ring(self.session.poll_timeout()) => self.session.handle_timeout(now()),
@@ -102,7 +116,10 @@ impl Driver {
     }
 
     fn is_read(&self) -> bool {
-        self.pending.has_room() && self.session.has_room() && self.link.unsent() < MAX_UNREAD
+        self.crediting.is_some()
+            && self.pending.has_room()
+            && self.session.has_room()
+            && self.link.unsent() < MAX_UNREAD
     }
 
     fn send(&mut self) -> Result<(), End> {
@@ -148,9 +165,37 @@ impl Driver {
         self.pending.commit_all().await.map_err(End::Store)?;
         self.acknowledge();
         self.send()?;
-        // Whoever does not read keeps nobody waiting.
+        self.say_last_words().await
+    }
+
+    /// Whoever does not read keeps nobody waiting.
+    async fn say_last_words(&mut self) -> Result<(), End> {
         tokio::time::timeout(LAST_WORDS, self.link.flush()).await.unwrap_or(Ok(()))?;
         Ok(())
+    }
+
+    /// A successor is ready: everything is committed and answered, and nothing more is read until it is settled who serves.
+    async fn stand_still(&mut self, mut departure: Departure) -> Result<(), End> {
+        let mut called_off = departure.clone();
+        tokio::select! {
+            committed = self.pending.commit_all() => committed.map_err(End::Store)?,
+            // A disk that takes nothing: it came to nothing.
+            _ = called_off.settled() => return Ok(()),
+        }
+        self.acknowledge();
+        self.send()?;
+        self.crediting = None;
+        if !departure.settled().await {
+            self.crediting = Some(self.floor.crediting.token());
+        }
+        Ok(())
+    }
+
+    /// A successor serves: the miner is asked to connect again.
+    async fn leave(mut self) -> Result<(), End> {
+        self.session.reconnect("", 0);
+        self.send()?;
+        self.say_last_words().await
     }
 
     fn take_events(&mut self) -> Result<(), End> {
@@ -253,6 +298,10 @@ type Update = (Result<WorkUpdate, RecvError>, broadcast::Receiver<WorkUpdate>);
 
 async fn next_update(mut updates: broadcast::Receiver<WorkUpdate>) -> Update {
     (updates.recv().await, updates)
+}
+
+async fn next_call(mut succession: Succession) -> (Call, Succession) {
+    (succession.call().await, succession)
 }
 
 /// The next frame, if the miner is read now; else comes back when it has read what waits for it.

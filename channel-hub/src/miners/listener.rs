@@ -26,7 +26,7 @@ pub async fn run(
             Ok(guard) => {
                 let span = tracing::info_span!("miner", id = guard.id, %address);
                 let session = session::run(socket, Arc::clone(&floor), guard, shutdown.clone());
-                floor.tasks.spawn(session.instrument(span));
+                floor.sessions.spawn(session.instrument(span));
             }
             Err(refused) => floor.complaints.say(refused.name(), address, refused),
         }

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use link::{Handshakes, Hello, Link, LinkError, Server};
 use mining::server::Fatal;
-use service::{Complaints, Counters};
+use service::{Complaints, Counters, Succession};
 use store::{Refused, Store};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
@@ -46,6 +46,12 @@ pub struct Floor {
     pub news: News,
     /// Tasks that outlive a connection: blocks on their way.
     pub tasks: TaskTracker,
+    /// Sessions, from their first byte to their end.
+    pub sessions: TaskTracker,
+    /// Sessions that may still credit shares; none while a successor takes over.
+    pub crediting: TaskTracker,
+    /// Tells of a successor.
+    pub succession: Succession,
 }
 
 /// Serves a connection until it ends.

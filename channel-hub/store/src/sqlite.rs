@@ -73,6 +73,10 @@ impl Store for SqliteStore {
         Ok(Reservation { first, count, ready })
     }
 
+    fn close(&self) {
+        self.writer.close();
+    }
+
     fn committed(&self) -> Committed {
         self.writer.committed()
     }

@@ -40,6 +40,10 @@ pub trait Store: Debug + Send + Sync + 'static {
     /// As [`Self::credit`]; nothing is reserved then.
     fn reserve(&self, name: &'static str, count: u32) -> Result<Reservation, Refused>;
 
+    /// Commits what is queued and lets go of what it writes to: another process may have it when this returns. Blocks
+    /// meanwhile. What comes later is refused with [`Refused::Closed`]; what is committed can still be read.
+    fn close(&self);
+
     /// Follows the commits; one clone for each waiting task.
     fn committed(&self) -> Committed;
 

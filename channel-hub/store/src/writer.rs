@@ -76,7 +76,7 @@ pub struct Writer<S: Schema> {
     progress: Arc<Progress>,
     reader: Mutex<Connection>,
     path: PathBuf,
-    thread: Option<JoinHandle<()>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl<S: Schema> std::fmt::Debug for Writer<S> {
@@ -112,7 +112,7 @@ impl<S: Schema> Writer<S> {
                 work.run();
             })
             .map_err(|e| file::explain_io(path, &e))?;
-        Ok(Self { queue, progress, reader, path: path.into(), thread: Some(thread) })
+        Ok(Self { queue, progress, reader, path: path.into(), thread: Mutex::new(Some(thread)) })
     }
 
     /// Queues a change; it counts once [`Self::committed`] has reached the number returned. Never blocks.
@@ -137,14 +137,22 @@ impl<S: Schema> Writer<S> {
     }
 }
 
-impl<S: Schema> Drop for Writer<S> {
-    fn drop(&mut self) {
+impl<S: Schema> Writer<S> {
+    /// Commits what is queued and lets go of the file: another process may write it when this returns. Blocks meanwhile.
+    /// What comes later is refused; what is committed can still be read.
+    pub fn close(&self) {
         self.queue.close();
-        if let Some(thread) = self.thread.take()
+        if let Some(thread) = lock(&self.thread).take()
             && thread.join().is_err()
         {
             tracing::error!(path = %self.path.display(), "the store's thread panicked");
         }
+    }
+}
+
+impl<S: Schema> Drop for Writer<S> {
+    fn drop(&mut self) {
+        self.close();
     }
 }
 

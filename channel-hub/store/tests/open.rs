@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use store::{OpenError, Options, SqliteStore};
+use store::{OpenError, Options, Refused, Share, SqliteStore, Store};
 
 fn open(path: &Path) -> Result<SqliteStore, OpenError> {
     SqliteStore::open(path, Options::default())
@@ -19,6 +19,30 @@ fn a_second_process_cannot_use_the_same_file() {
     assert!(error.to_string().contains("in use by another process"), "{error}");
     drop(first);
     open(&path).unwrap();
+}
+
+#[test]
+fn a_closed_store_has_committed_everything_and_leaves_the_file_to_another() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("hub.sqlite");
+    let first = open(&path).unwrap();
+    let share = Share {
+        hasher: "alice".into(),
+        worker: "".into(),
+        height: 1,
+        time: 60,
+        work: 5,
+        best: 5,
+        hash: [0; 32],
+    };
+    (0..1000).for_each(|_| drop(first.credit(share.clone()).unwrap()));
+    first.close();
+    assert_eq!(first.credit(share.clone()), Err(Refused::Closed));
+    let second = open(&path).unwrap();
+    assert_eq!(second.whole().unwrap().shares, 1000);
+    second.credit(share).unwrap();
+    second.close();
+    assert_eq!(first.whole().unwrap().shares, 1001, "it can still be read");
 }
 
 #[test]

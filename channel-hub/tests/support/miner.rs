@@ -97,6 +97,19 @@ impl Miner {
         .await
     }
 
+    /// The hub's answer to a share, or `None` if it asks to connect again.
+    pub(crate) async fn answer_or_call(&mut self, sequence: u32) -> Option<Result<(), String>> {
+        self.wait(|event| match event {
+            Event::ShareAccepted { sequence_number, .. } if sequence_number == sequence => Some(Some(Ok(()))),
+            Event::ShareRejected { sequence_number, code, .. } if sequence_number == sequence => {
+                Some(Some(Err(code)))
+            }
+            Event::Reconnect { .. } => Some(None),
+            _ => None,
+        })
+        .await
+    }
+
     async fn send(&mut self) {
         while let Some(frame) = self.session.poll_send() {
             self.link.queue(&frame).unwrap();

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use channel_hub::Hub;
 use serde_json::Value;
-use service::{Context, Listener, Log, LogFormat, Operation, Program};
+use service::{Context, Log, LogFormat, Operation, Program};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -21,6 +21,8 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 pub(crate) struct RunningHub {
     pub(crate) address: String,
     pub(crate) authority: link::AuthorityPublicKey,
+    settings: String,
+    operation: Operation,
     page: String,
     shutdown: CancellationToken,
     task: JoinHandle<anyhow::Result<()>>,
@@ -42,7 +44,6 @@ impl RunningHub {
              coinbase.descriptor = \"mipcBbFg9gMiCh81Kj8tqqdgoZub1ZJRfn\"\n\
              node.network = \"regtest\"\nnode.url = \"{node}\"\nnode.user = \"u\"\nnode.password = \"p\"\n{settings}\n{providers}"
         );
-        let (_, config) = service::config_from_text::<Hub>(&text).map_err(|r| format!("{r:?}")).unwrap();
         let operation = Operation {
             data_dir: dir.to_owned(),
             drain: DEADLINE,
@@ -50,12 +51,29 @@ impl RunningHub {
             page: "127.0.0.1:0".parse().unwrap(),
         };
         let context = Context::open(Hub::NAME, Hub::VERSION, &operation).await.unwrap();
-        let listener = Listener::bind("miners", "127.0.0.1:0".parse().unwrap()).unwrap();
+        Self::run(key.public(), text, operation, context)
+    }
+
+    /// Another one that takes over from this one, as a new version of the program does.
+    pub(crate) async fn successor(&self) -> Self {
+        let context = Context::take_over(Hub::NAME, Hub::VERSION, &self.operation).await.unwrap();
+        assert!(context.is_taking_over());
+        Self::run(self.authority, self.settings.clone(), self.operation.clone(), context)
+    }
+
+    fn run(
+        authority: link::AuthorityPublicKey,
+        settings: String,
+        operation: Operation,
+        context: Context,
+    ) -> Self {
+        let (_, config) = service::config_from_text::<Hub>(&settings).map_err(|r| format!("{r:?}")).unwrap();
+        let listener = context.listen("miners", "127.0.0.1:0".parse().unwrap()).unwrap();
         let address = listener.local_addr().to_string();
         let page = format!("http://{}", context.page.address());
         let shutdown = context.shutdown.clone();
         let task = tokio::spawn(channel_hub::hub::run(config, context, listener));
-        Self { address, authority: key.public(), page, shutdown, task }
+        Self { address, authority, settings, operation, page, shutdown, task }
     }
 
     pub(crate) fn place(&self) -> miner::Place {
@@ -77,6 +95,11 @@ impl RunningHub {
     /// As SIGTERM does.
     pub(crate) async fn stop(self) {
         self.shutdown.cancel();
+        self.ended().await;
+    }
+
+    /// Waits until it has ended by itself.
+    pub(crate) async fn ended(self) {
         tokio::time::timeout(DEADLINE, self.task).await.unwrap().unwrap().unwrap();
     }
 }

@@ -1,0 +1,56 @@
+//! A successor takes over: everything is committed and answered, the ledger is closed, and only then the successor opens it.
+//!
+//! SV2 sessions cannot be carried, since their ciphers cannot: their miners are asked to connect again. What they send
+//! between the two is not read, so no share is acknowledged that no ledger has.
+
+use std::sync::Arc;
+
+use service::{Call, Departure};
+use tokio::task::JoinHandle;
+
+use crate::miners::connections::Connections;
+use crate::miners::session::Floor;
+
+/// Returns when a successor serves; the ledger is its own then. A hand-over that comes to nothing changes nothing.
+/// `background` are the tasks that write to the ledger beside the sessions.
+pub async fn hand_over(floor: &Floor, connections: &Connections, background: &[JoinHandle<()>]) {
+    let mut succession = floor.succession.clone();
+    loop {
+        match succession.call().await {
+            Call::Depart(departure) => {
+                if settled(departure, floor, connections, background).await {
+                    return;
+                }
+                tracing::warn!("the successor has failed; going on");
+            }
+            Call::Leave => {}
+        }
+    }
+}
+
+/// Whether the successor serves now.
+async fn settled(
+    mut departure: Departure,
+    floor: &Floor,
+    connections: &Connections,
+    background: &[JoinHandle<()>],
+) -> bool {
+    floor.crediting.close();
+    let mut called_off = departure.clone();
+    tokio::select! {
+        () = floor.crediting.wait() => departure.finish(connections.count()),
+        _ = called_off.settled() => {}
+    }
+    let serves = departure.settled().await;
+    if serves {
+        background.iter().for_each(JoinHandle::abort);
+        let store = Arc::clone(&floor.store);
+        if let Err(error) = tokio::task::spawn_blocking(move || store.close()).await {
+            tracing::error!(%error, "the ledger was not closed");
+        }
+        departure.released();
+    } else {
+        floor.crediting.reopen();
+    }
+    serves
+}

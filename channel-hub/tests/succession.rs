@@ -1,0 +1,57 @@
+//! A hub is replaced while it runs: its miners are asked to connect again, and find the new one at the same address.
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use support::RunningHub;
+use support::miner::Miner;
+use support::provider::Provider;
+
+/// Nobody listens there.
+const NO_NODE: &str = "http://127.0.0.1:1";
+
+#[tokio::test]
+async fn miners_move_to_a_successor_and_no_acknowledged_share_is_lost_or_counted_twice() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut provider = Provider::start().await;
+    provider.publish(100);
+    let old = RunningHub::start(dir.path(), &[&provider.address], NO_NODE).await;
+    let mut miner = Miner::connect(&old).await.unwrap();
+    miner.open("alice").await.unwrap();
+    let job = miner.job().await;
+    let mut accepted = 0;
+    for _ in 0..5 {
+        let (sequence, _) = miner.submit(&job, None, |share| !share.is_block).await;
+        assert_eq!(miner.answer(sequence).await, Ok(()));
+        accepted += 1;
+    }
+
+    let new = old.successor().await;
+    assert_eq!(new.address, old.address);
+    // It goes on handing in shares, until it is asked to come back.
+    loop {
+        let (sequence, _) = miner.submit(&job, None, |share| !share.is_block).await;
+        match miner.answer_or_call(sequence).await {
+            Some(answer) => assert_eq!(answer, Ok(())),
+            None => break,
+        }
+        accepted += 1;
+    }
+    drop(miner);
+    old.ended().await;
+
+    let mut miner = Miner::connect(&new).await.unwrap();
+    miner.open("alice").await.unwrap();
+    let job = miner.job().await;
+    let (sequence, _) = miner.submit(&job, None, |share| !share.is_block).await;
+    assert_eq!(miner.answer(sequence).await, Ok(()));
+    accepted += 1;
+    new.stop().await;
+    assert_eq!(shares(dir.path()), accepted);
+}
+
+/// Shares in the ledger, read past the hub.
+fn shares(dir: &std::path::Path) -> i64 {
+    let reader = rusqlite::Connection::open(dir.join("hub.sqlite")).unwrap();
+    reader.query_row("SELECT sum(shares) FROM worker_total", [], |row| row.get(0)).unwrap()
+}
