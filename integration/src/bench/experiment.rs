@@ -124,9 +124,17 @@ impl Experiment {
     /// # Errors
     /// A server does not come up, or not all connections do, or shares are rejected.
     pub async fn run(self, side: Side, bed: &Bed, directory: &Path, seconds: f64) -> anyhow::Result<Values> {
-        let stand = Stand::start(side, bed, self.source(), self.with_proxy(), directory, SERVERS).await?;
+        let stand = self.stand(side, bed, directory).await?;
         let measured = self.measure(&stand, bed, seconds).await;
         measured.with_context(|| format!("{self:?} on {side:?}, logs in {}", directory.display()))
+    }
+
+    /// The servers that it needs, started in `directory`.
+    ///
+    /// # Errors
+    /// One does not come up.
+    pub async fn stand(self, side: Side, bed: &Bed, directory: &Path) -> anyhow::Result<Stand> {
+        Stand::start(side, bed, self.source(), self.with_proxy(), directory, SERVERS).await
     }
 
     async fn measure(self, stand: &Stand, bed: &Bed, seconds: f64) -> anyhow::Result<Values> {

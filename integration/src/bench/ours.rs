@@ -9,7 +9,7 @@ use super::bed::{Bed, DESCRIPTOR};
 use super::stand::{Side, Source, Stand};
 use crate::world::Part;
 
-/// One hash in five or so is a share, on every channel, whatever its rate.
+/// A share is worth five hashes, on every channel, whatever its rate.
 const DIFFICULTY: f64 = 5.0 / 4_295_032_833.0;
 
 pub(super) async fn start(
@@ -98,9 +98,10 @@ fn proxy(hub: &Part, directory: &Path) -> anyhow::Result<Part> {
     Part::prepare("sluice-proxy", "proxy", directory, "miners.listen", settings)
 }
 
-/// What an SV1 miner gives as its password, for the difficulty that the hub has.
+/// What an SV1 miner gives as its password, so that all its shares are good enough for the hub: work of five hashes means
+/// a target that one hash in six meets.
 pub(super) fn password() -> String {
-    format!("d={DIFFICULTY}")
+    format!("d={}", DIFFICULTY * 6.0 / 5.0)
 }
 
 fn node(bed: &Bed) -> Vec<(&'static str, Value)> {

@@ -33,6 +33,9 @@ struct Arguments {
     /// One run of three seconds each; nothing is written.
     #[arg(long)]
     quick: bool,
+    /// Only starts the servers of the first run, says where they are, and waits for Ctrl-C: for a profiler and `load`.
+    #[arg(long)]
+    hold: bool,
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -50,7 +53,7 @@ async fn bench(arguments: Arguments) -> anyhow::Result<()> {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
     setrlimit(Resource::Nofile, limit)?;
-    let Arguments { only, side, runs, seconds, quick } = arguments;
+    let Arguments { only, side, runs, seconds, quick, hold } = arguments;
     let (runs, seconds) = if quick { (1, 3.0) } else { (runs, seconds) };
     let wanted =
         |e: &&Experiment| e.names().iter().any(|name| only.as_deref().is_none_or(|only| name.contains(only)));
@@ -59,6 +62,10 @@ async fn bench(arguments: Arguments) -> anyhow::Result<()> {
         .into_iter()
         .filter(|s| side.as_deref().is_none_or(|side| format!("{s:?}").eq_ignore_ascii_case(side)))
         .collect();
+    if hold {
+        let (experiment, side) = experiments.first().zip(sides.first()).context("no such run")?;
+        return hold_still(*experiment, *side).await;
+    }
     let all = measure(&experiments, &sides, runs, seconds).await?;
     let rows = all.rows(&machine());
     print!("{}", table(&rows));
@@ -95,6 +102,17 @@ async fn measure(
         }
     }
     Ok(all)
+}
+
+async fn hold_still(experiment: Experiment, side: Side) -> anyhow::Result<()> {
+    let directory = tempfile::Builder::new().prefix("sluice-bench-").tempdir()?;
+    let bed = Bed::start(experiment.chain(), directory.path(), GENERATOR).await?;
+    let stand = experiment.stand(side, &bed, directory.path()).await?;
+    println!("hub {}/{} {:?}", stand.hub, stand.authority, stand.hub_pids);
+    if let Some(proxy) = stand.proxy {
+        println!("proxy {proxy} {:?}", stand.proxy_pids);
+    }
+    Ok(tokio::signal::ctrl_c().await?)
 }
 
 fn text(values: &Values) -> String {

@@ -8,6 +8,7 @@ mod failover;
 mod hub;
 mod interop;
 mod line;
+mod load;
 mod pages;
 mod readme;
 mod rejections;
