@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup bitcoind peers build demo test lint keys clean-cache
+.PHONY: bench help setup bitcoind peers build demo test lint keys clean-cache
 
 # Built programs, wherever cargo puts them.
 programs := $(or $(CARGO_TARGET_DIR),target)/debug
@@ -38,6 +38,11 @@ demo: build ## a private signet, all programs, CPU miners, live status until Ctr
 test: build peers ## all tests: a real node, SRI's programs, the previous generation
 	@integration/setup/test-packages.sh
 	BITCOIND="$$(integration/bitcoind/ensure.sh)" cargo test --workspace --locked
+
+# ONLY=name: only what gives a value with that in its name. QUICK=1: three seconds each. Neither writes anything.
+bench: bitcoind peers ## beside SRI's pool and translator, 20 minutes: a table, and integration/benches/results.jsonl
+	cargo build --release --locked --bins -p template-provider -p channel-hub -p proxy -p integration
+	@BITCOIND="$$(integration/bitcoind/ensure.sh)" exec taskset -c 1 $(dir $(programs))release/bench $(if $(ONLY),--only $(ONLY)) $(if $(filter-out 0,$(QUICK)),--quick)
 
 lint: setup ## formatting, clippy and docs, warnings being errors
 	@integration/setup/rust.sh rustfmt clippy
