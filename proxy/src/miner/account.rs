@@ -1,7 +1,6 @@
 //! What a miner's task does for it, whatever protocol it speaks: finds it work, hands its shares on, counts.
 
 use super::Surroundings;
-use super::now;
 use super::source::{Came, Source};
 use crate::farm::Seat;
 use crate::session::{Event, Outcome, UpstreamShare, Worker};
@@ -125,7 +124,7 @@ impl Account {
         }
         let mut view = self.seat.miner.view();
         view.best = view.best.max(work);
-        view.last_share = Some(now().instant);
+        view.last_share = Some(Instant::now());
     }
 
     fn hand_on(&mut self, share: UpstreamShare) -> Option<u32> {
@@ -146,6 +145,12 @@ impl Account {
     }
 
     fn worker(&mut self, name: &Arc<str>) -> Arc<WorkerTotals> {
+        // As good as always the only one: no need to read its name.
+        if let [(only, totals)] = &*self.totals
+            && Arc::ptr_eq(only, name)
+        {
+            return totals.clone();
+        }
         match self.totals.binary_search_by(|(known, _)| known.cmp(name)) {
             Ok(place) => self.totals[place].1.clone(),
             Err(place) => {

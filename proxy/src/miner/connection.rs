@@ -18,6 +18,8 @@ use tokio::time::Sleep;
 const WRITE_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long a last word, such as client.reconnect, is offered.
 const LAST_WORDS: Duration = Duration::from_secs(2);
+/// A hash rate is shown anew at most so often.
+const SHOWN: Duration = Duration::from_millis(250);
 /// While so many bytes wait for a miner, it is not read.
 const MAX_UNSENT: usize = 16 * 1024;
 
@@ -42,6 +44,8 @@ pub(super) struct Connection<W> {
     lines_left: Allowance,
     bytes_left: Allowance,
     throttled: bool,
+    /// What was shown last: when, difficulty, whether the firmware was known.
+    shown: (Instant, f64, bool),
     /// It is not read any more: it only gets the answers that it waits for.
     closing: bool,
 }
@@ -60,6 +64,7 @@ impl<W: Wire> Connection<W> {
             lines_left: Allowance::new(start, bounds.lines_per_second),
             bytes_left: Allowance::new(start, bounds.bytes_per_second),
             throttled: false,
+            shown: (start, 0.0, false),
             closing: false,
         }
     }
@@ -101,7 +106,7 @@ impl<W: Wire> Connection<W> {
         rare: Pin<&mut impl Future<Output = Rare>>,
         mut timer: Pin<&mut Sleep>,
     ) -> Result<(), End> {
-        let until = self.may_read();
+        let until = self.may_read(Instant::now());
         let (reading, timeout) = (until.is_none(), self.timeout(until).into());
         // It may go off early, but not late.
         if timer.is_elapsed() || timeout < timer.deadline() {
@@ -148,8 +153,7 @@ impl<W: Wire> Connection<W> {
     }
 
     /// When this miner may be read again; `None` if it may now. `Some` of the far future waits for something else than time.
-    fn may_read(&mut self) -> Option<Instant> {
-        let now = Instant::now();
+    fn may_read(&mut self, now: Instant) -> Option<Instant> {
         let until = self.lines_left.empty_until(now).max(self.bytes_left.empty_until(now));
         if until.is_some() && !std::mem::replace(&mut self.throttled, until.is_some()) {
             let address = self.account.seat.miner.address;
@@ -187,8 +191,8 @@ impl<W: Wire> Connection<W> {
 
     /// Gives whole lines to the session, as long as the miner may have more.
     fn read_lines(&mut self) -> Result<(), End> {
-        while self.may_read().is_none() {
-            let now = now();
+        let now = now();
+        while self.may_read(now.instant).is_none() {
             match self.lines.next_line() {
                 Ok(Some(line)) => {
                     self.begun = None;
@@ -228,10 +232,16 @@ impl<W: Wire> Connection<W> {
         }
     }
 
-    /// What people see of this miner.
-    fn show(&self) {
+    /// What people see of this miner; its hash rate need not be as new as its last share.
+    fn show(&mut self) {
+        let (now, is_known) = (now(), self.session.firmware().is_some());
+        let (at, difficulty, was_known) = self.shown;
+        if now.instant < at + SHOWN && difficulty == self.session.difficulty() && was_known == is_known {
+            return;
+        }
+        self.shown = (now.instant, self.session.difficulty(), is_known);
         let mut view = self.account.seat.miner.view();
-        (view.difficulty, view.hash_rate) = self.session.pace(now());
+        (view.difficulty, view.hash_rate) = self.session.pace(now);
         if view.firmware.as_deref() != self.session.firmware() {
             view.firmware = self.session.firmware().map(Into::into);
         }

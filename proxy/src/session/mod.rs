@@ -203,6 +203,11 @@ impl Session {
         (self.pace.difficulty().value(), self.pace.hash_rate(now))
     }
 
+    /// The difficulty in force.
+    pub fn difficulty(&self) -> f64 {
+        self.pace.difficulty().value()
+    }
+
     /// Whether the miner can be sent jobs.
     fn ready(&self) -> bool {
         self.subscribed && !self.workers.is_empty()

@@ -49,7 +49,7 @@ pub(super) struct Connection<'a> {
     commands: mpsc::Receiver<Command>,
     feeds: HashMap<u64, watch::Sender<Option<Arc<Work>>>>,
     next_slot: u64,
-    shares: HashMap<u64, ShareOut>,
+    shares: HashMap<u64, Box<ShareOut>>,
     next_ticket: u64,
     /// Until the first job; `None` once it came.
     ready_by: Option<Instant>,
@@ -160,7 +160,7 @@ impl<'a> Connection<'a> {
                 }
                 self.common.farm.totals.in_flight.fetch_add(1, Ordering::Relaxed);
                 self.wire.submit(now(), &share.share, ticket);
-                self.shares.insert(ticket, *share);
+                self.shares.insert(ticket, share);
             }
             Command::Open { worker, hash_rate, work } => {
                 let slot = self.next_slot;
