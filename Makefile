@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: bench help setup bitcoind peers build demo test lint keys clean-cache
+.PHONY: bench fuzz help setup bitcoind peers build demo test lint keys clean-cache
 
 # Built programs, wherever cargo puts them.
 programs := $(or $(CARGO_TARGET_DIR),target)/debug
@@ -38,6 +38,15 @@ demo: build ## a private signet, all programs, CPU miners, live status until Ctr
 test: build peers ## all tests: a real node, SRI's programs, the previous generation
 	@integration/setup/test-packages.sh
 	BITCOIND="$$(integration/bitcoind/ensure.sh)" cargo test --workspace --locked
+
+# TARGET: a file of integration/fuzz/fuzz_targets without .rs. What it finds lies in integration/fuzz/artifacts.
+TARGET ?= sv1
+MINUTES ?= 5
+FUZZ := RUSTC_BOOTSTRAP=1 cargo fuzz
+fuzz: setup ## fuzz one target under libFuzzer: make fuzz TARGET=sv1 MINUTES=5
+	@cargo fuzz --version >/dev/null 2>&1 || cargo install --locked cargo-fuzz
+	@mkdir -p integration/fuzz/found/$(TARGET)
+	$(FUZZ) run --fuzz-dir integration/fuzz -s none $(TARGET) integration/fuzz/found/$(TARGET) integration/fuzz/corpus/$(TARGET) -- -max_total_time=$$(( $(MINUTES) * 60 )) -timeout=20 -rss_limit_mb=2048 -max_len=4096
 
 # ONLY=name: only what gives a value with that in its name. QUICK=1: three seconds each. Neither writes anything.
 bench: bitcoind peers ## beside SRI's pool and translator, 20 minutes: a table, and integration/benches/results.jsonl

@@ -1,0 +1,49 @@
+//! What is fuzzed: plain functions of bytes. A panic is a finding.
+//!
+//! `make fuzz TARGET=sv1 MINUTES=5` runs one under libFuzzer (`../fuzz`); `make test` runs all on the corpus in
+//! `../fuzz/corpus` and on mutations of it, the same every time (`tests/corpus.rs`).
+//!
+//! | module | what the bytes are |
+//! |---|---|
+//! | [`connection`] | actions on two ends of a Noise connection, or bytes and frames to one of them |
+//! | [`mining`] | actions on a server and a client session: time, loss, replay, frames of any content |
+//! | [`distribution`] | the same for Template Distribution |
+//! | [`sv1`] | lines of an SV1 miner, with moments between them in which other things happen |
+//! | [`pool`] | lines of an SV1 pool, likewise |
+//! | [`sv2`] | actions of a native SV2 miner on the proxy |
+//! | [`answers`] | what a node answers: a template as JSON, or over the mining interface |
+//! | [`configuration`] | a configuration file |
+//! | [`input`], [`mutation`] | bytes read as choices; changes made to them |
+//! | [`blocks`], [`upstream`] | templates, jobs and a mining server to play against |
+
+// Test code that happens to be a library: a panic is what it is for.
+#![allow(clippy::unwrap_used, clippy::missing_panics_doc)]
+
+pub mod answers;
+pub mod blocks;
+pub mod configuration;
+pub mod connection;
+pub mod distribution;
+pub mod input;
+pub mod mining;
+pub mod mutation;
+pub mod pool;
+pub mod sv1;
+pub mod sv2;
+pub mod upstream;
+
+/// A target's body.
+pub type Body = fn(&[u8]);
+
+/// Every target by its name.
+pub const ALL: [(&str, Body); 9] = [
+    ("link", connection::run),
+    ("mining", mining::run),
+    ("distribution", distribution::run),
+    ("sv1", sv1::run),
+    ("pool", pool::run),
+    ("sv2", sv2::run),
+    ("gbt", answers::gbt),
+    ("ipc", answers::ipc),
+    ("configuration", configuration::run),
+];

@@ -1,0 +1,95 @@
+//! Every fuzz target on its corpus and on so many mutations of it, the same every time.
+//!
+//! A finding prints the bytes: put them into `integration/fuzz/corpus/<target>/` with the mend, they are the regression test.
+#![allow(clippy::unwrap_used)]
+
+use std::panic::catch_unwind;
+use std::path::{Path, PathBuf};
+use targets::mutation::{Random, mutated};
+use targets::{ALL, Body};
+
+fn corpus(target: &str) -> Vec<(PathBuf, Vec<u8>)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus").join(target);
+    let entries = std::fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+    let mut files: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    files.into_iter().map(|file| (file.clone(), std::fs::read(file).unwrap())).collect()
+}
+
+/// The corpus, and `mutations` more.
+fn survives(target: &str, mutations: u64) {
+    let (_, body) = *ALL.iter().find(|(name, _)| *name == target).unwrap();
+    let corpus = corpus(target);
+    assert!(corpus.len() >= 3, "{target} has no corpus to speak of");
+    for (file, bytes) in &corpus {
+        one(body, bytes, &file.display().to_string());
+    }
+    let inputs: Vec<Vec<u8>> = corpus.into_iter().map(|(_, bytes)| bytes).collect();
+    // FUZZ_SEED=n, FUZZ_TIMES=k: other mutations, and more of them.
+    let from_environment = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
+    let seed: u64 = from_environment("FUZZ_SEED").unwrap_or(1);
+    let mut random = Random::new(seed);
+    for n in 0..mutations * from_environment("FUZZ_TIMES").unwrap_or(1) {
+        one(body, &mutated(&mut random, &inputs), &format!("mutation {n}"));
+    }
+}
+
+fn one(body: Body, bytes: &[u8], name: &str) {
+    if catch_unwind(|| body(bytes)).is_err() {
+        let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        panic!("{name} is a finding: {hex}");
+    }
+}
+
+#[test]
+fn a_connection_survives_whoever_is_between_its_ends() {
+    survives("link", 8_000);
+}
+
+#[test]
+fn mining_sessions_keep_their_books_whatever_happens() {
+    survives("mining", 8_000);
+}
+
+#[test]
+fn template_distribution_survives_any_peer_and_its_blocks_are_blocks() {
+    survives("distribution", 8_000);
+}
+
+#[test]
+fn an_sv1_session_survives_every_line() {
+    survives("sv1", 8_000);
+}
+
+#[test]
+fn the_proxy_survives_every_line_of_an_sv1_pool() {
+    survives("pool", 8_000);
+}
+
+#[test]
+fn the_proxy_survives_every_sv2_miner() {
+    survives("sv2", 8_000);
+}
+
+#[test]
+fn no_answer_of_getblocktemplate_stops_the_template_provider() {
+    survives("gbt", 8_000);
+}
+
+#[test]
+fn no_answer_of_the_mining_interface_stops_the_template_provider() {
+    survives("ipc", 8_000);
+}
+
+#[test]
+fn every_configuration_is_understood_or_refused_in_words() {
+    survives("configuration", 8_000);
+}
+
+#[test]
+fn every_target_has_its_file_for_libfuzzer() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/fuzz_targets");
+    for (name, _) in ALL {
+        assert!(folder.join(format!("{name}.rs")).is_file(), "{name}");
+    }
+}
