@@ -170,6 +170,31 @@ async fn miners_stay_when_the_template_provider_goes_and_the_next_one_takes_over
 }
 
 #[tokio::test]
+async fn a_template_provider_of_another_network_does_not_win_by_its_height() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut foreign, mut own) = (Provider::start().await, Provider::start().await);
+    foreign.publish(200);
+    own.publish(100);
+    let node = Node::start().await;
+    node.know_below(100);
+    let hub = RunningHub::start(dir.path(), &[&foreign.address, &own.address], &node.url).await;
+    let providers = until("the node's word", async || {
+        let providers = hub.api("template-providers").await;
+        (providers[1]["in_use"] == true).then_some(providers)
+    })
+    .await;
+    assert_eq!((&providers[1]["known_to_node"], &providers[0]["in_use"]), (&true.into(), &false.into()));
+    assert_ne!(providers[0]["known_to_node"], true);
+    let mut miner = Miner::connect(&hub).await.unwrap();
+    miner.open("alice").await.unwrap();
+    let job = miner.job().await;
+    let (sequence, _) = miner.submit(&job, None, |_| true).await;
+    assert_eq!(miner.answer(sequence).await, Ok(()));
+    assert_eq!(hub.api("ledger/100").await[0]["shares"], 1);
+    hub.stop().await;
+}
+
+#[tokio::test]
 async fn no_extranonce_prefix_is_given_twice_restarts_included() {
     let dir = tempfile::tempdir().unwrap();
     let mut seen = std::collections::HashSet::new();

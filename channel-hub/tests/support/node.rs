@@ -1,6 +1,6 @@
 //! A bitcoind: as much of its JSON-RPC as the hub uses.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -13,10 +13,14 @@ use tokio::task::JoinHandle;
 /// A node that the test plays.
 pub(crate) struct Node {
     pub(crate) url: String,
+    known: Known,
     blocks: Blocks,
     confirmations: Arc<AtomicI64>,
     task: JoinHandle<()>,
 }
+
+/// Hashes of blocks that it knows beside those that were handed in.
+type Known = Arc<Mutex<HashSet<String>>>;
 
 /// Hash, and the block as it was handed in.
 type Blocks = Arc<Mutex<HashMap<String, Block>>>;
@@ -27,8 +31,19 @@ impl Node {
         let url = format!("http://{}", listener.local_addr().unwrap());
         let blocks = Blocks::default();
         let confirmations = Arc::new(AtomicI64::new(1));
-        let task = tokio::spawn(accept(listener, Arc::clone(&blocks), Arc::clone(&confirmations)));
-        Self { url, blocks, confirmations, task }
+        let known = Known::default();
+        let task = tokio::spawn(accept(
+            listener,
+            Arc::clone(&known),
+            Arc::clone(&blocks),
+            Arc::clone(&confirmations),
+        ));
+        Self { url, known, blocks, confirmations, task }
+    }
+
+    /// It knows the block that templates for this height build on.
+    pub(crate) fn know_below(&self, height: u8) {
+        self.known.lock().unwrap().insert(format!("{:02x}", height - 1).repeat(32));
     }
 
     /// What was handed in, by hash.
@@ -53,15 +68,20 @@ impl Drop for Node {
     }
 }
 
-async fn accept(listener: TcpListener, blocks: Blocks, confirmations: Arc<AtomicI64>) {
+async fn accept(listener: TcpListener, known: Known, blocks: Blocks, confirmations: Arc<AtomicI64>) {
     loop {
         let (socket, _) = listener.accept().await.unwrap();
-        tokio::spawn(serve(socket, Arc::clone(&blocks), Arc::clone(&confirmations)));
+        tokio::spawn(serve(socket, Arc::clone(&known), Arc::clone(&blocks), Arc::clone(&confirmations)));
     }
 }
 
 /// HTTP/1.1 with Content-Length, as the hub's client speaks it.
-async fn serve(socket: TcpStream, blocks: Blocks, confirmations: Arc<AtomicI64>) -> std::io::Result<()> {
+async fn serve(
+    socket: TcpStream,
+    known: Known,
+    blocks: Blocks,
+    confirmations: Arc<AtomicI64>,
+) -> std::io::Result<()> {
     let mut socket = BufReader::new(socket);
     loop {
         let mut length = 0;
@@ -80,7 +100,7 @@ async fn serve(socket: TcpStream, blocks: Blocks, confirmations: Arc<AtomicI64>)
         let mut body = vec![0; length];
         socket.read_exact(&mut body).await?;
         let request: Value = serde_json::from_slice(&body).unwrap();
-        let answer = answer(&request, &blocks, confirmations.load(Ordering::Relaxed)).to_string();
+        let answer = answer(&request, &known, &blocks, confirmations.load(Ordering::Relaxed)).to_string();
         let head = format!(
             "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
             answer.len()
@@ -90,7 +110,7 @@ async fn serve(socket: TcpStream, blocks: Blocks, confirmations: Arc<AtomicI64>)
     }
 }
 
-fn answer(request: &Value, blocks: &Blocks, confirmations: i64) -> Value {
+fn answer(request: &Value, known: &Known, blocks: &Blocks, confirmations: i64) -> Value {
     let id = &request["id"];
     let mut blocks = blocks.lock().unwrap();
     match request["method"].as_str().unwrap() {
@@ -103,6 +123,7 @@ fn answer(request: &Value, blocks: &Blocks, confirmations: i64) -> Value {
         }
         "getblockheader" => match blocks.get(request["params"][0].as_str().unwrap()) {
             Some(_) => header(id, confirmations),
+            None if known.lock().unwrap().contains(request["params"][0].as_str().unwrap()) => header(id, 1),
             None => {
                 json!({ "id": id, "result": null, "error": { "code": -5, "message": "Block not found" } })
             }
