@@ -9,19 +9,11 @@ use stratum_core::parsers_sv2::CommonMessages;
 use support::miner::Miner;
 use support::node::Node;
 use support::provider::Provider;
-use support::{RunningHub, until};
-
-/// Nobody listens there.
-const NO_NODE: &str = "http://127.0.0.1:1";
+use support::{NO_NODE, RunningHub, World, until};
 
 #[tokio::test]
 async fn a_share_is_in_the_ledger_when_its_miner_hears_that_it_was_accepted() {
-    let dir = tempfile::tempdir().unwrap();
-    let mut provider = Provider::start().await;
-    provider.publish(100);
-    let hub = RunningHub::start(dir.path(), &[&provider.address], NO_NODE).await;
-    let mut miner = Miner::connect(&hub).await.unwrap();
-    miner.open("alice.garage").await.unwrap();
+    let World { dir, provider: _provider, hub, mut miner } = World::start("alice.garage").await;
     let job = miner.job().await;
     for (number, worker) in [None, Some("attic"), None].into_iter().enumerate() {
         let (sequence, _) = miner.submit(&job, worker, |share| !share.is_block).await;
@@ -41,12 +33,7 @@ async fn a_share_is_in_the_ledger_when_its_miner_hears_that_it_was_accepted() {
 
 #[tokio::test]
 async fn a_block_counts_even_if_its_miner_breaks_the_protocol_right_behind_it() {
-    let dir = tempfile::tempdir().unwrap();
-    let mut provider = Provider::start().await;
-    provider.publish(100);
-    let hub = RunningHub::start(dir.path(), &[&provider.address], NO_NODE).await;
-    let mut miner = Miner::connect(&hub).await.unwrap();
-    miner.open("alice").await.unwrap();
+    let World { dir, provider, hub, mut miner } = World::start("alice").await;
     let job = miner.job().await;
     // An answer to SetupConnection is a server's to send.
     let not_a_clients = SetupConnectionSuccess { used_version: 2, flags: 0 };
@@ -76,13 +63,8 @@ async fn a_connection_opened_before_there_is_work_gets_it_when_it_comes() {
 
 #[tokio::test]
 async fn a_block_goes_to_its_provider_and_whole_to_the_node_and_again_after_a_restart() {
-    let dir = tempfile::tempdir().unwrap();
-    let mut provider = Provider::start().await;
-    provider.publish(100);
     let node = Node::start().await;
-    let hub = RunningHub::start(dir.path(), &[&provider.address], &node.url).await;
-    let mut miner = Miner::connect(&hub).await.unwrap();
-    miner.open("alice").await.unwrap();
+    let World { dir, provider, hub, mut miner } = World::start_with("alice", &node.url, "").await;
     let job = miner.job().await;
     let (sequence, found) = miner.submit(&job, None, |share| share.is_block).await;
     assert_eq!(miner.answer(sequence).await, Ok(()));
@@ -116,12 +98,7 @@ async fn a_block_goes_to_its_provider_and_whole_to_the_node_and_again_after_a_re
 
 #[tokio::test]
 async fn a_block_found_while_the_node_is_away_is_handed_in_when_it_is_back_restarts_included() {
-    let dir = tempfile::tempdir().unwrap();
-    let mut provider = Provider::start().await;
-    provider.publish(100);
-    let hub = RunningHub::start(dir.path(), &[&provider.address], NO_NODE).await;
-    let mut miner = Miner::connect(&hub).await.unwrap();
-    miner.open("alice").await.unwrap();
+    let World { dir, provider, hub, mut miner } = World::start("alice").await;
     let job = miner.job().await;
     let (sequence, found) = miner.submit(&job, None, |share| share.is_block).await;
     assert_eq!(miner.answer(sequence).await, Ok(()));
@@ -224,12 +201,7 @@ async fn nobody_mines_for_a_mistyped_address() {
 
 #[tokio::test]
 async fn the_page_and_the_metrics_show_who_is_there() {
-    let dir = tempfile::tempdir().unwrap();
-    let mut provider = Provider::start().await;
-    provider.publish(100);
-    let hub = RunningHub::start(dir.path(), &[&provider.address], NO_NODE).await;
-    let mut miner = Miner::connect(&hub).await.unwrap();
-    miner.open("alice.garage").await.unwrap();
+    let World { dir: _dir, provider, hub, mut miner } = World::start("alice.garage").await;
     let job = miner.job().await;
     let (sequence, _) = miner.submit(&job, None, |_| true).await;
     miner.answer(sequence).await.unwrap();

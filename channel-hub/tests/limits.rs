@@ -11,40 +11,26 @@ use stratum_core::common_messages_sv2::SetupConnectionSuccess;
 use stratum_core::mining_sv2::{OpenExtendedMiningChannelOwned, SubmitSharesStandard};
 use stratum_core::parsers_sv2::{CommonMessages, MiningOwned};
 use support::miner::{self, Miner};
-use support::provider::Provider;
-use support::{DEADLINE, RunningHub, until};
+use support::{DEADLINE, NO_NODE, RunningHub, World, until};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-/// Nobody listens there.
-const NO_NODE: &str = "http://127.0.0.1:1";
-
-/// A hub, the template provider that it needs, and an honest miner.
-struct World {
-    _dir: tempfile::TempDir,
-    _provider: Provider,
-    hub: RunningHub,
-    honest: Miner,
+/// A world whose miner is honest.
+trait Honest {
+    async fn end(self);
+    async fn dropped(&self, reason: &str) -> u64;
+    async fn until_dropped(&self, reason: &str);
+    async fn socket(&self) -> TcpStream;
 }
 
-impl World {
-    async fn start(settings: &str) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let mut provider = Provider::start().await;
-        provider.publish(100);
-        let hub = RunningHub::start_with(dir.path(), &[&provider.address], NO_NODE, settings).await;
-        let mut honest = Miner::connect(&hub).await.unwrap();
-        honest.open("honest").await.unwrap();
-        Self { _dir: dir, _provider: provider, hub, honest }
-    }
-
+impl Honest for World {
     /// The honest miner's shares are accepted, still.
     async fn end(mut self) {
-        let job = self.honest.job().await;
+        let job = self.miner.job().await;
         for _ in 0..3 {
-            let (sequence, _) = self.honest.submit(&job, None, |_| true).await;
-            assert_eq!(self.honest.answer(sequence).await, Ok(()));
+            let (sequence, _) = self.miner.submit(&job, None, |_| true).await;
+            assert_eq!(self.miner.answer(sequence).await, Ok(()));
         }
         self.hub.stop().await;
     }
@@ -77,7 +63,7 @@ async fn send(link: &mut Link, frame: &Frame) {
 
 #[tokio::test]
 async fn garbage_and_half_a_handshake_are_dropped() {
-    let world = World::start("").await;
+    let world = World::start_with("honest", NO_NODE, "").await;
     let (mut garbage, mut half) = (world.socket().await, world.socket().await);
     half.write_all(&[7; 40]).await.unwrap();
     garbage.write_all(&[7; 4096]).await.unwrap();
@@ -90,7 +76,7 @@ async fn garbage_and_half_a_handshake_are_dropped() {
 
 #[tokio::test]
 async fn an_oversized_frame_and_a_message_out_of_place_are_dropped() {
-    let world = World::start("").await;
+    let world = World::start_with("honest", NO_NODE, "").await;
     let mut link = miner::connect(&world.hub.place()).await.unwrap();
     let mut frame = vec![0, 0, 0x1b, 0xff, 0xff, 0xff];
     frame.resize(6 + 0xff_ffff, 0);
@@ -107,7 +93,7 @@ async fn an_oversized_frame_and_a_message_out_of_place_are_dropped() {
 
 #[tokio::test]
 async fn shares_of_unknown_channels_are_answered_and_too_many_of_them_end_the_connection() {
-    let world = World::start("").await;
+    let world = World::start_with("honest", NO_NODE, "").await;
     let mut link = miner::connect(&world.hub.place()).await.unwrap();
     let wrong = |sequence_number| {
         let share = SubmitSharesStandard {
@@ -135,7 +121,7 @@ async fn shares_of_unknown_channels_are_answered_and_too_many_of_them_end_the_co
 
 #[tokio::test]
 async fn whoever_asks_and_reads_no_answer_is_read_no_further() {
-    let world = World::start("max_channels_per_connection = 65536").await;
+    let world = World::start_with("honest", NO_NODE, "max_channels_per_connection = 65536").await;
     let mut link = miner::connect(&world.hub.place()).await.unwrap();
     let open = |request_id| {
         let request = OpenExtendedMiningChannelOwned {
@@ -168,7 +154,7 @@ async fn channels(hub: &RunningHub) -> u64 {
 
 #[tokio::test]
 async fn connections_of_one_address_are_bounded_and_silent_ones_give_way() {
-    let world = World::start("max_connections_per_address = 3").await;
+    let world = World::start_with("honest", NO_NODE, "max_connections_per_address = 3").await;
     let (first, _second) = (world.socket().await, world.socket().await);
     let refused = world.socket().await;
     is_closed(refused).await;
@@ -183,7 +169,7 @@ async fn connections_of_one_address_are_bounded_and_silent_ones_give_way() {
 
 #[tokio::test]
 async fn a_duplicate_share_and_one_of_a_job_that_never_was_cost_nobody_anything() {
-    let mut world = World::start("").await;
+    let mut world = World::start_with("honest", NO_NODE, "").await;
     let mut replaying = Miner::connect(&world.hub).await.unwrap();
     replaying.open("mallory").await.unwrap();
     let job = replaying.job().await;
@@ -200,20 +186,15 @@ async fn a_duplicate_share_and_one_of_a_job_that_never_was_cost_nobody_anything(
     .await;
     assert_eq!(totals["shares"], 1);
     // The same work on another channel is other work: its extranonce prefix differs.
-    let honest = world.honest.job().await;
-    let (sequence, _) = world.honest.submit(&honest, None, |_| true).await;
-    assert_eq!(world.honest.answer(sequence).await, Ok(()));
+    let honest = world.miner.job().await;
+    let (sequence, _) = world.miner.submit(&honest, None, |_| true).await;
+    assert_eq!(world.miner.answer(sequence).await, Ok(()));
     world.hub.stop().await;
 }
 
 #[tokio::test]
 async fn while_the_store_takes_nothing_miners_keep_their_connection_and_jobs_and_are_answered_later() {
-    let dir = tempfile::tempdir().unwrap();
-    let mut provider = Provider::start().await;
-    provider.publish(100);
-    let hub = RunningHub::start(dir.path(), &[&provider.address], NO_NODE).await;
-    let mut miner = Miner::connect(&hub).await.unwrap();
-    miner.open("alice").await.unwrap();
+    let World { dir, mut provider, hub, mut miner } = World::start("alice").await;
     let job = miner.job().await;
     let other = rusqlite::Connection::open(dir.path().join("hub.sqlite")).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();

@@ -3,21 +3,12 @@
 
 mod support;
 
-use support::RunningHub;
+use support::World;
 use support::miner::Miner;
-use support::provider::Provider;
-
-/// Nobody listens there.
-const NO_NODE: &str = "http://127.0.0.1:1";
 
 #[tokio::test]
 async fn miners_move_to_a_successor_and_no_acknowledged_share_is_lost_or_counted_twice() {
-    let dir = tempfile::tempdir().unwrap();
-    let mut provider = Provider::start().await;
-    provider.publish(100);
-    let old = RunningHub::start(dir.path(), &[&provider.address], NO_NODE).await;
-    let mut miner = Miner::connect(&old).await.unwrap();
-    miner.open("alice").await.unwrap();
+    let World { dir, provider: _provider, hub: old, mut miner } = World::start("alice").await;
     let job = miner.job().await;
     let mut accepted = 0;
     for _ in 0..5 {

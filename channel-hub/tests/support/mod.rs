@@ -9,6 +9,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use channel_hub::Hub;
+use miner::Miner;
+use provider::Provider;
 use serde_json::Value;
 use service::{Context, Log, LogFormat, Operation, Program};
 use tokio::task::JoinHandle;
@@ -16,6 +18,35 @@ use tokio_util::sync::CancellationToken;
 
 /// Nothing in these tests takes longer.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
+
+/// Nobody listens there.
+pub(crate) const NO_NODE: &str = "http://127.0.0.1:1";
+
+/// A hub with a template provider that has work, and a miner with a mining channel.
+pub(crate) struct World {
+    pub(crate) dir: tempfile::TempDir,
+    pub(crate) provider: Provider,
+    pub(crate) hub: RunningHub,
+    pub(crate) miner: Miner,
+}
+
+impl World {
+    /// The node is away, and `user` mines.
+    pub(crate) async fn start(user: &str) -> Self {
+        Self::start_with(user, NO_NODE, "").await
+    }
+
+    /// With this node, and more settings (TOML).
+    pub(crate) async fn start_with(user: &str, node: &str, settings: &str) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let mut provider = Provider::start().await;
+        provider.publish(100);
+        let hub = RunningHub::start_with(dir.path(), &[&provider.address], node, settings).await;
+        let mut miner = Miner::connect(&hub).await.unwrap();
+        miner.open(user).await.unwrap();
+        Self { dir, provider, hub, miner }
+    }
+}
 
 /// A running hub.
 pub(crate) struct RunningHub {
