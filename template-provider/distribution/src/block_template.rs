@@ -1,7 +1,7 @@
 //! What any source of templates (JSON-RPC, mining IPC) delivers: the next block, without its coinbase transaction.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use bitcoin::block::Version;
 use bitcoin::script::Builder;
@@ -18,8 +18,9 @@ pub struct BlockTemplate {
     parts: Parts,
     /// How many ids below `id` are taken; 0 is kept for `complete`.
     variants: AtomicU64,
-    /// The template with all transactions, which serves every client whose outputs fit beside them.
-    complete: OnceLock<Arc<Template>>,
+    /// The template with all transactions, which serves every client whose outputs fit beside them. It holds this block,
+    /// so it is not held here: neither would ever be freed.
+    complete: Mutex<Weak<Template>>,
 }
 
 /// What miners build on. The target belongs to it: on test networks it falls when no block comes for long.
@@ -108,7 +109,7 @@ pub struct TemplateTransaction {
 impl BlockTemplate {
     /// `id` comes from [`TemplateIds`](crate::TemplateIds): the ids of all its variants follow it.
     pub fn new(id: u64, parts: Parts) -> Self {
-        Self { id, parts, variants: AtomicU64::new(1), complete: OnceLock::new() }
+        Self { id, parts, variants: AtomicU64::new(1), complete: Mutex::new(Weak::new()) }
     }
 
     /// Id of the variant with all transactions.
@@ -153,9 +154,12 @@ impl BlockTemplate {
     ) -> Result<Arc<Template>, Unfit> {
         let chosen = constraints.choose(&self.parts)?;
         if chosen.len() == self.parts.transactions.len() && after.is_none_or(|last| last < self.id) {
-            return Ok(Arc::clone(
-                self.complete.get_or_init(|| Arc::new(Template::new(self.id, self, chosen))),
-            ));
+            let mut shared = self.complete.lock().unwrap_or_else(PoisonError::into_inner);
+            return Ok(shared.upgrade().unwrap_or_else(|| {
+                let complete = Arc::new(Template::new(self.id, self, chosen));
+                *shared = Arc::downgrade(&complete);
+                complete
+            }));
         }
         let variant = self.variants.fetch_add(1, Ordering::Relaxed);
         if variant >= VARIANTS {

@@ -327,3 +327,16 @@ fn a_prev_hash_for_a_template_that_was_never_sent_ends_the_connection() {
     let prev_hash = pair.server.poll_send().unwrap().unwrap();
     assert!(matches!(pair.client.handle(&mut prev_hash.received()), Err(client::Fatal::UnknownTemplate(_))));
 }
+
+#[test]
+fn a_template_that_no_client_has_any_more_is_freed() {
+    let first = template(1 << 32, parts(tip(1), 3, 1));
+    let watched = Arc::downgrade(&first);
+    let (mut pair, _) = Pair::mining(first);
+    assert!(watched.upgrade().is_some());
+    for n in 2..5 {
+        pair.publish(template(n << 32, parts(tip(u8::try_from(n).unwrap()), 3, n)));
+    }
+    pair.pass(Duration::from_secs(3600));
+    assert!(watched.upgrade().is_none(), "a block of long ago is still in memory");
+}
