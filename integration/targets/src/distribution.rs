@@ -1,7 +1,8 @@
 //! A template provider's session and its client's.
 //!
 //! What holds: ids only rise; a solution that is accepted is a block by rust-bitcoin's rules; our client understands
-//! whatever our server says; and nobody's bytes stop either.
+//! whatever our server says; nobody's bytes stop
+//! either; and when both are gone, so are the templates.
 
 use crate::input::Input;
 use crate::mining::received;
@@ -21,7 +22,7 @@ use distribution::{
 };
 use link::Frame;
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 use stratum_core::template_distribution_sv2::{NewTemplateOwned, SubmitSolutionOwned};
 
@@ -35,6 +36,9 @@ pub fn run(data: &[u8]) {
         }
         world.look();
     }
+    let published = std::mem::take(&mut world.published);
+    drop(world);
+    assert!(published.iter().all(|template| template.upgrade().is_none()), "templates that are never freed");
 }
 
 struct World {
@@ -44,6 +48,7 @@ struct World {
     to_server: VecDeque<Frame>,
     to_client: VecDeque<Frame>,
     templates: Vec<NewTemplateOwned>,
+    published: Vec<Weak<BlockTemplate>>,
     next: u64,
     last: u64,
     is_clean: bool,
@@ -62,6 +67,7 @@ impl World {
             to_server: VecDeque::new(),
             to_client: VecDeque::new(),
             templates: Vec::new(),
+            published: Vec::new(),
             next: 1,
             last: 0,
             is_clean: true,
@@ -113,6 +119,7 @@ impl World {
         let parts = parts(input.byte() % 3, input.below(6), input.byte());
         let template = Arc::new(BlockTemplate::new(self.next << 32, parts));
         self.next += 1;
+        self.published.push(Arc::downgrade(&template));
         self.server.publish(self.now, template).is_ok()
     }
 

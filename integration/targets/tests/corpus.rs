@@ -43,47 +43,47 @@ fn one(body: Body, bytes: &[u8], name: &str) {
 
 #[test]
 fn a_connection_survives_whoever_is_between_its_ends() {
-    survives("link", 8_000);
+    survives("link", 20_000);
 }
 
 #[test]
 fn mining_sessions_keep_their_books_whatever_happens() {
-    survives("mining", 8_000);
+    survives("mining", 20_000);
 }
 
 #[test]
 fn template_distribution_survives_any_peer_and_its_blocks_are_blocks() {
-    survives("distribution", 8_000);
+    survives("distribution", 20_000);
 }
 
 #[test]
 fn an_sv1_session_survives_every_line() {
-    survives("sv1", 8_000);
+    survives("sv1", 20_000);
 }
 
 #[test]
 fn the_proxy_survives_every_line_of_an_sv1_pool() {
-    survives("pool", 8_000);
+    survives("pool", 20_000);
 }
 
 #[test]
 fn the_proxy_survives_every_sv2_miner() {
-    survives("sv2", 8_000);
+    survives("sv2", 20_000);
 }
 
 #[test]
 fn no_answer_of_getblocktemplate_stops_the_template_provider() {
-    survives("gbt", 8_000);
+    survives("gbt", 20_000);
 }
 
 #[test]
 fn no_answer_of_the_mining_interface_stops_the_template_provider() {
-    survives("ipc", 8_000);
+    survives("ipc", 20_000);
 }
 
 #[test]
 fn every_configuration_is_understood_or_refused_in_words() {
-    survives("configuration", 8_000);
+    survives("configuration", 20_000);
 }
 
 #[test]
