@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: bench fuzz help setup bitcoind peers build demo test lint keys clean-cache
+.PHONY: soak bench fuzz help setup bitcoind peers build demo test lint keys clean-cache
 
 # Built programs, wherever cargo puts them.
 programs := $(or $(CARGO_TARGET_DIR),target)/debug
@@ -52,6 +52,9 @@ fuzz: setup ## fuzz one target under libFuzzer: make fuzz TARGET=sv1 MINUTES=5
 bench: bitcoind peers ## beside SRI's pool and translator, 20 minutes: a table, and integration/benches/results.jsonl
 	cargo build --release --locked --bins -p template-provider -p channel-hub -p proxy -p integration
 	@BITCOIND="$$(integration/bitcoind/ensure.sh)" exec taskset -c 1 $(dir $(programs))release/bench $(if $(ONLY),--only $(ONLY)) $(if $(filter-out 0,$(QUICK)),--quick)
+
+soak: build ## half load with restarts and connections that come and go: make soak MINUTES=30
+	@BITCOIND="$$(integration/bitcoind/ensure.sh)" exec $(programs)/soak $(if $(filter command line environment,$(origin MINUTES)),$(MINUTES),30)
 
 lint: setup ## formatting, clippy and docs, warnings being errors
 	@integration/setup/rust.sh rustfmt clippy

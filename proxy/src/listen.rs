@@ -79,7 +79,9 @@ where
 /// not (Linux sends no probe then). What cannot be set stays as the system has it.
 fn tune(socket: &TcpStream, dead: Duration) {
     let socket = SockRef::from(socket);
-    let probes = TcpKeepalive::new().with_time(dead / 2).with_interval(dead / 8).with_retries(4);
+    // The system counts in whole seconds, and takes no zero.
+    let interval = (dead / 8).max(Duration::from_secs(1));
+    let probes = TcpKeepalive::new().with_time(dead / 2).with_interval(interval).with_retries(4);
     let set = socket.set_tcp_keepalive(&probes).and_then(|()| socket.set_tcp_user_timeout(Some(dead)));
     if let Err(error) = set {
         tracing::debug!("a dead miner will be noticed late: {error}");

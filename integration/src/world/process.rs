@@ -84,6 +84,40 @@ impl Process {
         Ok(())
     }
 
+    /// Starts a successor with one more argument, by which it takes over from the running one, and waits until that one
+    /// has ended by itself. From then on the successor is this process.
+    ///
+    /// # Errors
+    /// It does not run, or did not end within `patience`; then the successor is killed.
+    pub async fn replace(&mut self, argument: &str, patience: Duration) -> anyhow::Result<()> {
+        ensure!(self.is_running(), "{} does not run", self.name);
+        let predecessor = self.child.take();
+        self.arguments.push(argument.into());
+        let started = self.start();
+        self.arguments.pop();
+        let mut successor = std::mem::replace(&mut self.child, predecessor);
+        started?;
+        let ended = until("the predecessor ends", patience, async || {
+            let gave_up = successor.as_mut().is_none_or(|child| !matches!(child.try_wait(), Ok(None)));
+            Ok(match self.is_running() {
+                false => Ok(()),
+                true if gave_up => Err(anyhow::anyhow!("the successor gave up:\n{}", self.log_end())),
+                true => anyhow::bail!("it still runs"),
+            })
+        })
+        .await
+        .and_then(|ended| ended);
+        let Err(error) = ended else {
+            self.child = successor;
+            return Ok(());
+        };
+        if let Some(mut successor) = successor {
+            drop(successor.kill()); // it may have ended by itself
+            drop(successor.wait());
+        }
+        Err(error).with_context(|| self.name.clone())
+    }
+
     /// Whether it runs.
     pub fn is_running(&mut self) -> bool {
         self.child.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(None)))

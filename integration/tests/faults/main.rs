@@ -7,6 +7,7 @@ mod disks;
 mod lines;
 mod lost_packets;
 mod stalls;
+mod vanished;
 
 use std::time::Duration;
 

@@ -62,6 +62,18 @@ pub enum End {
     Shutdown,
 }
 
+impl End {
+    /// Name of what the miner was let go for; `None` if it was not.
+    fn reason(&self) -> Option<&'static str> {
+        match self {
+            Self::Disconnect(why) => Some(why.name()),
+            // Its machine acknowledged nothing for miners.dead_seconds.
+            Self::Io(error) if error.kind() == std::io::ErrorKind::TimedOut => Some("dead-peer"),
+            Self::Closed | Self::Io(_) | Self::Shutdown => None,
+        }
+    }
+}
+
 /// Serves one miner until its connection ends.
 pub async fn serve(wire: impl Wire, seat: Seat, surroundings: Surroundings) -> End {
     let address = seat.miner.address;
@@ -70,9 +82,9 @@ pub async fn serve(wire: impl Wire, seat: Seat, surroundings: Surroundings) -> E
     if !matches!(end, End::Io(_) | End::Closed | End::Disconnect(Disconnect::NotReading)) {
         connection.last_words().await;
     }
-    if let End::Disconnect(why) = end {
-        surroundings.farm.totals.let_go(why.name());
-        surroundings.complaints.say(why.name(), address, why);
+    if let Some(reason) = end.reason() {
+        surroundings.farm.totals.let_go(reason);
+        surroundings.complaints.say(reason, address, &end);
     }
     end
 }

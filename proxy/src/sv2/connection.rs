@@ -65,6 +65,9 @@ pub(super) async fn serve(
     end
 }
 
+/// While more bytes than that wait for the miner to read them, it is read no further.
+const MAX_UNREAD: usize = 64 * 1024;
+
 struct Connection {
     link: Link,
     session: Session,
@@ -100,9 +103,11 @@ impl Connection {
     /// Waits for one thing and gives it to the session.
     async fn step(&mut self) -> Result<(), End> {
         let timeout = self.session.poll_timeout();
-        let reads = self.session.has_room() && !self.closing;
+        let reads = self.session.has_room() && !self.closing && self.link.unsent() < MAX_UNREAD;
         tokio::select! {
-            received = receive(&mut self.link, reads) => self.received(received?)?,
+            received = receive(&mut self.link, reads) => if let Some(received) = received? {
+                self.received(received)?;
+            },
             Ok(()) = self.account.surroundings.active.changed() => {
                 let found = self.account.attach(miner(&self.session));
                 self.apply(found)?;
@@ -201,13 +206,15 @@ async fn sleep_until(due: Option<Instant>) {
     }
 }
 
-/// The next frame; whoever is not read is still written to.
-async fn receive(link: &mut Link, reads: bool) -> Result<link::Received, LinkError> {
+/// The next frame. Whoever is not read is still written to; `None`: all that waited for it is written.
+async fn receive(link: &mut Link, reads: bool) -> Result<Option<link::Received>, LinkError> {
     if reads {
-        return link.recv().await;
+        return link.recv().await.map(Some);
     }
-    link.flush().await?;
-    std::future::pending().await
+    if link.unsent() == 0 {
+        std::future::pending::<()>().await;
+    }
+    link.flush().await.map(|()| None)
 }
 
 /// What is shown of a device.

@@ -1,0 +1,121 @@
+//! Many connections that do the same, again and again.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::kind::Kind;
+use super::target::{Speaks, Target};
+use super::{page, raw, sv1, sv2};
+
+/// What an attack came to.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Outcome {
+    /// Connections that were made.
+    pub connected: u64,
+    /// Attempts that came to nothing.
+    pub refused: u64,
+    /// Connections that the other side ended.
+    pub dropped: u64,
+    /// Connections that did all they wanted.
+    pub done: u64,
+}
+
+/// What one connection came to.
+pub(super) enum End {
+    /// The other side ended it.
+    Dropped,
+    /// It did all it wanted.
+    Done,
+}
+
+/// Between two connections of one attacker. A peer that is dropped comes back at once in the wild; this is near it, and
+/// leaves the machine of the test its own life.
+const PAUSE: Duration = Duration::from_millis(20);
+const CONNECT: Duration = Duration::from_secs(10);
+
+#[derive(Debug, Default)]
+struct Counts {
+    connected: AtomicU64,
+    refused: AtomicU64,
+    dropped: AtomicU64,
+    done: AtomicU64,
+}
+
+/// Keeps `strength` connections at it until `stop`, spread over so many source addresses (1 is 127.0.0.1 alone).
+pub async fn attack(
+    kind: Kind,
+    target: &Target,
+    strength: usize,
+    sources: u32,
+    stop: &CancellationToken,
+) -> Outcome {
+    let (counts, tasks) = (Arc::new(Counts::default()), TaskTracker::new());
+    for number in 0..strength {
+        let source = source(u32::try_from(number).unwrap_or(0) % sources.max(1));
+        let (target, counts, stop) = (target.clone(), Arc::clone(&counts), stop.clone());
+        tasks.spawn(async move {
+            stop.run_until_cancelled(attacker(kind, &target, source, &counts)).await;
+        });
+    }
+    tasks.close();
+    tasks.wait().await;
+    let of = |count: &AtomicU64| count.load(Ordering::Relaxed);
+    Outcome {
+        connected: of(&counts.connected),
+        refused: of(&counts.refused),
+        dropped: of(&counts.dropped),
+        done: of(&counts.done),
+    }
+}
+
+/// 127.0.0.1, 127.0.0.2 and so on; all of 127.0.0.0/8 is this machine.
+fn source(number: u32) -> IpAddr {
+    IpAddr::V4(Ipv4Addr::from_bits(Ipv4Addr::LOCALHOST.to_bits() + number % 0xff_fff0))
+}
+
+async fn attacker(kind: Kind, target: &Target, source: IpAddr, counts: &Counts) {
+    loop {
+        let counted = match Box::pin(once(kind, target, source, counts)).await {
+            Ok(End::Dropped) => &counts.dropped,
+            Ok(End::Done) => &counts.done,
+            Err(_) => &counts.refused,
+        };
+        counted.fetch_add(1, Ordering::Relaxed);
+        sleep(PAUSE).await;
+    }
+}
+
+async fn once(kind: Kind, target: &Target, source: IpAddr, counts: &Counts) -> anyhow::Result<End> {
+    if let Speaks::Mining(_) | Speaks::Templates(_) = target.speaks
+        && sv2::speaks(kind)
+    {
+        counts.connected.fetch_add(1, Ordering::Relaxed);
+        return sv2::abuse(kind, target).await;
+    }
+    let socket = connect(target, source).await?;
+    counts.connected.fetch_add(1, Ordering::Relaxed);
+    match target.speaks {
+        Speaks::Sv1 if sv1::speaks(kind) => sv1::abuse(kind, socket, target).await,
+        Speaks::Page if page::speaks(kind) => page::abuse(kind, socket).await,
+        speaks => raw::abuse(kind, socket, speaks).await,
+    }
+}
+
+async fn connect(target: &Target, source: IpAddr) -> anyhow::Result<TcpStream> {
+    let socket = TcpSocket::new_v4()?;
+    socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
+    socket.bind((source, 0).into())?;
+    let stream = timeout(CONNECT, socket.connect(target.address)).await??;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+/// Small, so that a peer that does not read is soon noticed, and ten thousand of them cost us little.
+pub(super) const RECEIVE_BUFFER: u32 = 4096;

@@ -1,0 +1,62 @@
+//! Honest miners: connected, each with a pace, and with every answer counted.
+
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::target::{Speaks, Target};
+use crate::load::{Plan, Pressure, Protocol, Report, run_until};
+use crate::world::chain::ADDRESS;
+
+/// A crowd at work, on a thread of its own.
+#[derive(Debug)]
+pub struct Crowd {
+    stop: CancellationToken,
+    report: JoinHandle<anyhow::Result<Report>>,
+}
+
+/// Longer than anything here lasts.
+const LONG: Duration = Duration::from_secs(24 * 3600);
+
+impl Crowd {
+    /// So many miners that send so many shares a second together, until they are asked to stop.
+    ///
+    /// # Errors
+    /// No miner mines there.
+    pub fn start(target: &Target, miners: usize, per_second: f64) -> anyhow::Result<Self> {
+        let mut plan = plan(target, miners, per_second)?;
+        plan.duration = LONG;
+        let stop = CancellationToken::new();
+        let stopped = stop.clone();
+        let report = tokio::spawn(run_until(plan, stopped));
+        Ok(Self { stop, report })
+    }
+
+    /// Ends the measured time, waits for the last answers, and says what became of all.
+    ///
+    /// # Errors
+    /// The generator's.
+    pub async fn stop(self) -> anyhow::Result<Report> {
+        self.stop.cancel();
+        self.report.await?
+    }
+}
+
+/// What such a crowd does, for a minute.
+///
+/// # Errors
+/// No miner mines there.
+pub fn plan(target: &Target, miners: usize, per_second: f64) -> anyhow::Result<Plan> {
+    let protocol = match target.speaks {
+        Speaks::Sv1 => Protocol::sv1(),
+        Speaks::Mining(key) => Protocol::sv2(Some(key)),
+        _ => anyhow::bail!("nobody mines at {}", target.address),
+    };
+    let mut plan = Plan::new(target.address, protocol, ADDRESS);
+    plan.connections = miners;
+    plan.pressure = Pressure::Paced { per_second };
+    plan.drain = Duration::from_secs(20);
+    plan.warm_up = Duration::from_secs(1);
+    Ok(plan)
+}

@@ -1,0 +1,124 @@
+//! Abuse in SV1.
+
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::{sleep, timeout};
+
+use super::attack::End;
+use super::kind::Kind;
+use super::raw::until_dropped;
+use super::target::Target;
+use crate::sv1::Desk;
+use crate::world::chain::ADDRESS;
+
+/// Requests that are sent without reading an answer before the peer looks whether it is still there.
+const BATCH: usize = 200;
+const ROUNDS: usize = 3_000;
+const COPIES: usize = 20;
+
+pub(super) fn speaks(kind: Kind) -> bool {
+    use Kind::{Handshakes, NeverReads, Replays, SlowReader, UnknownChannels, WrongTime};
+    matches!(kind, Handshakes | NeverReads | Replays | SlowReader | UnknownChannels | WrongTime)
+}
+
+pub(super) async fn abuse(kind: Kind, mut socket: TcpStream, target: &Target) -> anyhow::Result<End> {
+    match kind {
+        Kind::WrongTime => talk(&mut socket, WRONG).await,
+        Kind::UnknownChannels => unknown(&mut socket).await,
+        Kind::Replays => {
+            drop(socket);
+            replays(target).await
+        }
+        Kind::NeverReads => unread(&mut socket, false).await,
+        Kind::SlowReader => unread(&mut socket, true).await,
+        Kind::Handshakes => {
+            socket.write_all(greeting().as_bytes()).await?;
+            drop(socket.read(&mut [0; 4096]).await); // an answer, or the end
+            Ok(End::Done)
+        }
+        _ => until_dropped(&mut socket).await,
+    }
+}
+
+/// Submits before subscribing, answers nobody asked for, a server's words, parameters of other types.
+const WRONG: &str = concat!(
+    r#"{"id":1,"method":"mining.submit","params":["a","1","00000000","00000000","00000000"]}"#,
+    "\n",
+    r#"{"id":7,"result":true,"error":null}"#,
+    "\n",
+    r#"{"id":2,"method":"mining.authorize","params":{"user":7}}"#,
+    "\n",
+    r#"{"id":null,"method":"mining.notify","params":["1",[],{},"x"]}"#,
+    "\n",
+    r#"{"id":3,"method":"mining.configure","params":[["version-rolling"],{"version-rolling.mask":-1}]}"#,
+    "\n",
+    r#"{"id":4,"method":"mining.no-such-method","params":[[[[]]]]}"#,
+    "\n",
+);
+
+fn greeting() -> String {
+    let subscribe = json!({"id": 1, "method": "mining.subscribe", "params": ["abuse/1"]});
+    let authorize =
+        json!({"id": 2, "method": "mining.authorize", "params": [format!("{ADDRESS}.abuse"), "x"]});
+    format!("{subscribe}\n{authorize}\n")
+}
+
+/// Says it, reads what is answered for a second, and goes.
+async fn talk(socket: &mut TcpStream, lines: &str) -> anyhow::Result<End> {
+    if socket.write_all(lines.as_bytes()).await.is_err() {
+        return Ok(End::Dropped);
+    }
+    match timeout(Duration::from_secs(1), until_dropped(socket)).await {
+        Ok(end) => end,
+        Err(_) => Ok(End::Done),
+    }
+}
+
+/// Shares for jobs that never were.
+async fn unknown(socket: &mut TcpStream) -> anyhow::Result<End> {
+    socket.write_all(greeting().as_bytes()).await?;
+    let user = format!("{ADDRESS}.abuse");
+    let lines: String = (0..BATCH)
+        .map(|id| {
+            let params = json!([user, format!("{id:x}dead"), "0000000000000000", "6553f100", "00000000"]);
+            format!("{}\n", json!({"id": id + 10, "method": "mining.submit", "params": params}))
+        })
+        .collect();
+    talk(socket, &lines).await
+}
+
+/// A valid share many times, and once more on the next connection.
+async fn replays(target: &Target) -> anyhow::Result<End> {
+    let (address, user) = (target.address.to_string(), format!("{ADDRESS}.replay"));
+    let mut desk = Desk::open(&address, &user).await?;
+    let share = desk.share();
+    for _ in 0..COPIES {
+        desk.submit(&share).await?;
+    }
+    drop(desk);
+    let mut desk = Desk::open(&address, &user).await?;
+    desk.submit(&share).await?;
+    Ok(End::Done)
+}
+
+/// Requests without end. The answers stay where they are, or one byte is read after each batch.
+async fn unread(socket: &mut TcpStream, reads_one: bool) -> anyhow::Result<End> {
+    let lines = "{\"id\":9,\"method\":\"mining.no-such-method\",\"params\":[]}\n".repeat(BATCH);
+    socket.write_all(greeting().as_bytes()).await?;
+    for _ in 0..ROUNDS {
+        // The program may stop reading us: that is one way to bear it, and this connection's own loss.
+        if let Ok(Err(_)) = timeout(Duration::from_secs(1), socket.write_all(lines.as_bytes())).await {
+            return Ok(End::Dropped);
+        }
+        if reads_one
+            && matches!(timeout(Duration::from_secs(1), socket.read(&mut [0])).await, Ok(Ok(0) | Err(_)))
+        {
+            return Ok(End::Dropped);
+        }
+        sleep(Duration::from_millis(50)).await;
+    }
+    Ok(End::Done)
+}

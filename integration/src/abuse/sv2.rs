@@ -1,0 +1,235 @@
+//! Abuse in SV2: behind a handshake that is done as it should be.
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::Context;
+use bitcoin::Target as Limit;
+use bytes::Bytes;
+use link::settings::{Device, Limits};
+use link::{AuthorityPublicKey, Client, Frame, Link};
+use mining::Now;
+use mining::client::{Event, OpenRequest, Session};
+use mining::share::Choice;
+use stratum_core::common_messages_sv2::Protocol;
+use stratum_core::mining_sv2::{SubmitSharesStandard, UpdateChannelOwned};
+use stratum_core::parsers_sv2::{Mining, MiningOwned, TemplateDistribution};
+use stratum_core::template_distribution_sv2::{CoinbaseOutputConstraints, RequestTransactionData};
+use tokio::time::{sleep, timeout};
+
+use super::attack::End;
+use super::kind::Kind;
+use super::target::{Speaks, Target};
+use super::throttle::Throttle;
+use crate::world::chain::ADDRESS;
+
+/// Messages between two looks at what the server says.
+const BATCH: usize = 100;
+/// Longest patience with a server that does not end the connection.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// Longest wait for work.
+const WORK: Duration = Duration::from_secs(10);
+const COPIES: usize = 20;
+/// Channels that a peer opens without reading one answer.
+const CHANNELS: usize = 4_000;
+
+pub(super) fn speaks(kind: Kind) -> bool {
+    use Kind::{Handshakes, NeverReads, Oversized, Replays, SlowReader, UnknownChannels, WrongTime};
+    matches!(kind, Handshakes | NeverReads | Oversized | Replays | SlowReader | UnknownChannels | WrongTime)
+}
+
+pub(super) async fn abuse(kind: Kind, target: &Target) -> anyhow::Result<End> {
+    let (client, address) = (client(target)?, target.address.to_string());
+    if matches!(kind, Kind::NeverReads | Kind::SlowReader) {
+        return unread(&client, target, kind == Kind::SlowReader).await;
+    }
+    let mut link = Link::connect(&address, &client).await?;
+    match kind {
+        Kind::Oversized => flood(&mut link, &[oversized()?]).await,
+        Kind::WrongTime => flood(&mut link, &[wrong(target.speaks)?]).await,
+        Kind::UnknownChannels => flood(&mut link, &unknown(target.speaks)?).await,
+        Kind::Replays => {
+            replays(link).await?;
+            Ok(End::Done)
+        }
+        _ => Ok(End::Done),
+    }
+}
+
+fn client(target: &Target) -> anyhow::Result<Client> {
+    let (authority, protocol): (AuthorityPublicKey, _) = match target.speaks {
+        Speaks::Mining(key) => (key, Protocol::MiningProtocol),
+        Speaks::Templates(key) => (key, Protocol::TemplateDistributionProtocol),
+        _ => anyhow::bail!("no SV2 is spoken there"),
+    };
+    Ok(Client {
+        authority: Some(authority),
+        protocol,
+        flags: 0,
+        device: Device { vendor: "abuse".into(), ..Device::default() },
+        extensions: Vec::new(),
+        limits: Limits { handshake: Duration::from_secs(30), write: PATIENCE, ..Limits::default() },
+    })
+}
+
+/// Sends the frames again and again until the server ends the connection.
+async fn flood(link: &mut Link, frames: &[Frame]) -> anyhow::Result<End> {
+    let flooding = async {
+        loop {
+            for frame in frames {
+                link.queue(frame)?;
+            }
+            tokio::select! {
+                sent = link.flush() => sent?,
+                () = sleep(Duration::from_secs(5)) => {}
+            }
+            while let Ok(received) = timeout(Duration::from_millis(20), link.recv()).await {
+                received?;
+            }
+        }
+    };
+    let flooded: Result<anyhow::Result<()>, _> = timeout(PATIENCE, flooding).await;
+    Ok(if flooded.is_ok() { End::Dropped } else { End::Done })
+}
+
+/// A share as large as a frame can be.
+fn oversized() -> anyhow::Result<Frame> {
+    const LENGTH: usize = 0xff_ffff;
+    let mut bytes = vec![0; 6 + LENGTH];
+    bytes[..6].copy_from_slice(&[0, 0x80, 0x1b, 0xff, 0xff, 0xff]);
+    frame(bytes)
+}
+
+fn frame(bytes: Vec<u8>) -> anyhow::Result<Frame> {
+    Frame::from_bytes(Bytes::from(bytes)).map_err(|hint| anyhow::anyhow!("no frame: {hint:?}"))
+}
+
+/// What only the other side may say: a template or a job, without anything in it.
+fn wrong(speaks: Speaks) -> anyhow::Result<Frame> {
+    let message_type = if matches!(speaks, Speaks::Mining(_)) { 0x20 } else { 0x71 };
+    frame([&[0, 0, message_type, 90, 0, 0][..], &[0; 90]].concat())
+}
+
+/// Shares for a channel that nobody opened, or solutions of templates that never were.
+fn unknown(speaks: Speaks) -> anyhow::Result<Vec<Frame>> {
+    let frames = (0..BATCH).map(|number| {
+        let number = u32::try_from(number).unwrap_or(0);
+        if let Speaks::Templates(_) = speaks {
+            let request = RequestTransactionData { template_id: u64::from(number) + 1 };
+            return Frame::message(TemplateDistribution::RequestTransactionData(request));
+        }
+        Frame::message(Mining::SubmitSharesStandard(SubmitSharesStandard {
+            channel_id: 4_000_000 + number,
+            sequence_number: number,
+            job_id: number,
+            nonce: 0,
+            ntime: 0,
+            version: 0x2000_0000,
+        }))
+    });
+    let mut frames = frames.collect::<Result<Vec<_>, _>>()?;
+    if let Speaks::Mining(_) = speaks {
+        frames.push(Frame::message(MiningOwned::UpdateChannel(UpdateChannelOwned {
+            channel_id: 4_000_000,
+            nominal_hash_rate: f32::INFINITY,
+            maximum_target: [0xff; 32].into(),
+        }))?);
+    }
+    Ok(frames)
+}
+
+/// A valid share many times on the connection.
+async fn replays(mut link: Link) -> anyhow::Result<()> {
+    let mut session = Session::new(link.extensions());
+    session.open_extended(&OpenRequest {
+        user_identity: &format!("{ADDRESS}.replay"),
+        nominal_hash_rate: 1_000.0,
+        max_target: Limit::from_be_bytes([0xff; 32]),
+        min_extranonce_size: 4,
+    })?;
+    let job = timeout(WORK, async {
+        loop {
+            while let Some(frame) = session.poll_send() {
+                link.queue(&frame)?;
+            }
+            link.flush().await?;
+            session.handle(now(), &mut link.recv().await?)?;
+            while let Some(event) = session.poll_event() {
+                if let Event::Job(job) = event {
+                    return anyhow::Ok(job);
+                }
+            }
+        }
+    })
+    .await??;
+    let extranonce = vec![0xab; job.extranonce_size()];
+    let choice = |nonce| Choice { nonce, ntime: now().unix, version: job.version(), extranonce: &extranonce };
+    let share =
+        (0..1 << 20).map(choice).find(|choice| job.check(choice, now()).is_ok()).context("no share")?;
+    for _ in 0..COPIES {
+        session.submit(job.channel_id(), job.id(), &share, None)?;
+    }
+    while let Some(frame) = session.poll_send() {
+        link.queue(&frame)?;
+    }
+    link.flush().await?;
+    // The answers, as far as they come at once.
+    while let Ok(received) = timeout(Duration::from_millis(200), link.recv()).await {
+        received?;
+    }
+    Ok(())
+}
+
+/// Asks for much and reads nothing, or one byte a second.
+async fn unread(client: &Client, target: &Target, one_byte: bool) -> anyhow::Result<End> {
+    let line = Throttle::start(target.address, one_byte).await?;
+    let mut link = Link::connect(&line.address.to_string(), client).await?;
+    line.narrow.cancel();
+    let frames = many(target.speaks)?;
+    let asking = async {
+        for frame in frames.iter().cycle() {
+            link.queue(frame)?;
+            link.flush().await?;
+        }
+        #[allow(unreachable_code)] // names the error's type
+        anyhow::Ok(())
+    };
+    let over = async {
+        tokio::select! {
+            () = line.ended.cancelled() => {}
+            _ = asking => line.ended.cancelled().await,
+        }
+    };
+    Ok(if timeout(PATIENCE, over).await.is_ok() { End::Dropped } else { End::Done })
+}
+
+/// Requests whose answers are longer than they are.
+fn many(speaks: Speaks) -> anyhow::Result<Vec<Frame>> {
+    if let Speaks::Templates(_) = speaks {
+        let constraints = |size| CoinbaseOutputConstraints {
+            coinbase_output_max_additional_size: size,
+            coinbase_output_max_additional_sigops: 0,
+        };
+        let frames = (0..CHANNELS).map(|number| {
+            let size = 100 + u32::try_from(number % 2).unwrap_or(0);
+            Frame::message(TemplateDistribution::CoinbaseOutputConstraints(constraints(size)))
+        });
+        return Ok(frames.collect::<Result<_, _>>()?);
+    }
+    let mut session = Session::new(&[]);
+    let mut frames = Vec::with_capacity(CHANNELS);
+    for _ in 0..CHANNELS {
+        session.open_extended(&OpenRequest {
+            user_identity: &format!("{ADDRESS}.unread"),
+            nominal_hash_rate: 1e12,
+            max_target: Limit::from_be_bytes([0xff; 32]),
+            min_extranonce_size: 4,
+        })?;
+        frames.extend(session.poll_send());
+    }
+    Ok(frames)
+}
+
+fn now() -> Now {
+    let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    Now { instant: Instant::now(), unix: u32::try_from(unix).unwrap_or(u32::MAX) }
+}

@@ -1,0 +1,126 @@
+//! Memory and open files of each process over its life.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+/// A process has found its size when it is so old; looked at for as long again.
+const YOUNG: Duration = Duration::from_secs(20);
+/// Lives that are shorter say nothing.
+const LONG: Duration = Duration::from_secs(60);
+/// What memory may have grown by at the end, in KiB: pages that allocators keep, caches that are bounded.
+const MEMORY: u64 = 24 * 1024;
+/// What open files may have grown by: connections that are just coming and going.
+const FILES: u64 = 64;
+
+/// All processes that were looked at, by process id.
+#[derive(Debug, Default)]
+pub struct Lives(BTreeMap<u32, Life>);
+
+#[derive(Debug)]
+struct Life {
+    name: String,
+    began: Instant,
+    samples: Vec<(Duration, Size)>,
+}
+
+/// What a process takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Size {
+    /// Resident memory, KiB.
+    pub kib: u64,
+    /// Open files.
+    pub files: u64,
+}
+
+/// How a life began and how it ended.
+#[derive(Debug, Clone, Serialize)]
+pub struct Verdict {
+    /// Name of the program.
+    pub name: String,
+    /// Length, seconds.
+    pub seconds: u64,
+    /// After its first seconds, the median.
+    pub first: Size,
+    /// In its last seconds, the median.
+    pub last: Size,
+    /// Whether it is as large at the end as at the beginning, as far as that can be said.
+    pub flat: bool,
+}
+
+impl Lives {
+    /// Looks at a process.
+    pub fn look(&mut self, name: &str, pid: u32) {
+        let Some(size) = size(pid) else { return };
+        let began = Instant::now();
+        let life =
+            self.0.entry(pid).or_insert_with(|| Life { name: name.to_owned(), began, samples: vec![] });
+        life.samples.push((life.began.elapsed(), size));
+    }
+
+    /// Of each life that was long enough.
+    pub fn verdicts(&self) -> Vec<Verdict> {
+        self.0.values().filter_map(Life::verdict).collect()
+    }
+}
+
+impl Life {
+    fn verdict(&self) -> Option<Verdict> {
+        let end = self.samples.last().filter(|(age, _)| *age >= LONG)?.0;
+        let first = self.median(|age| age >= YOUNG && age < YOUNG * 2)?;
+        let last = self.median(|age| age + YOUNG >= end)?;
+        // A quarter more is what an allocator's arenas differ by from run to run.
+        let flat = last.kib <= first.kib + first.kib / 4 + MEMORY && last.files <= first.files + FILES;
+        Some(Verdict { name: self.name.clone(), seconds: end.as_secs(), first, last, flat })
+    }
+
+    fn median(&self, of: impl Fn(Duration) -> bool) -> Option<Size> {
+        let sizes: Vec<Size> =
+            self.samples.iter().filter(|(age, _)| of(*age)).map(|(_, size)| *size).collect();
+        let middle = |mut all: Vec<u64>| {
+            all.sort_unstable();
+            all.get(all.len() / 2).copied()
+        };
+        let kib = middle(sizes.iter().map(|size| size.kib).collect())?;
+        let files = middle(sizes.iter().map(|size| size.files).collect())?;
+        Some(Size { kib, files })
+    }
+}
+
+/// `None`: there is no such process.
+fn size(pid: u32) -> Option<Size> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kib = line.split_whitespace().next()?.parse().ok()?;
+    let files = std::fs::read_dir(format!("/proc/{pid}/fd")).ok()?.count() as u64;
+    Some(Size { kib, files })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn life(seconds: u64, size: impl Fn(u64) -> Size) -> Life {
+        let samples = (0..seconds).map(|second| (Duration::from_secs(second), size(second))).collect();
+        Life { name: "it".to_owned(), began: Instant::now(), samples }
+    }
+
+    #[test]
+    fn a_life_that_grows_slowly_is_told_from_one_that_stays() {
+        let stays = life(600, |second| Size { kib: 100_000 + second % 7 * 1_000, files: 300 + second % 5 });
+        assert!(stays.verdict().unwrap().flat);
+        let leaks_memory = life(600, |second| Size { kib: 100_000 + second * 200, files: 300 });
+        assert!(!leaks_memory.verdict().unwrap().flat);
+        let leaks_files = life(600, |second| Size { kib: 100_000, files: 300 + second / 4 });
+        assert!(!leaks_files.verdict().unwrap().flat);
+        assert!(life(30, |_| Size { kib: 1, files: 1 }).verdict().is_none(), "too short to say");
+    }
+
+    #[test]
+    fn this_process_has_a_size() {
+        let size = size(std::process::id()).unwrap();
+        assert!(size.kib > 0 && size.files > 0);
+    }
+}

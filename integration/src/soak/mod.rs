@@ -1,0 +1,16 @@
+//! `make soak`: half load for a long time, connections that come and go, programs that are killed, ended and replaced;
+//! and at the end as much memory and as many open files as after the first minutes.
+//!
+//! | module | what for |
+//! |---|---|
+//! | [`course`] | what happens when |
+//! | [`lives`] | memory and open files of each process, from its first seconds to its last |
+//! | [`run`](mod@run) | the whole, and what came out |
+
+pub mod course;
+pub mod lives;
+pub mod run;
+
+pub use course::{Event, Part};
+pub use lives::Lives;
+pub use run::{Outcome, run};

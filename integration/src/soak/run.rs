@@ -1,0 +1,250 @@
+//! The whole: programs, load, course, lives; and what came out.
+
+use std::time::Duration;
+
+use anyhow::ensure;
+use serde::Serialize;
+use serde_json::{Value, json};
+use tokio::time::{Instant, interval, sleep_until, timeout};
+
+use super::course::{Event, Part, course};
+use super::lives::{Lives, Verdict};
+use crate::abuse::Target;
+use crate::load::{Plan as Load, Pressure, Protocol, Report, run as load};
+use crate::world::chain::ADDRESS;
+use crate::world::{self, Plan, World, holds, until};
+
+/// What came out, as one JSON object.
+#[derive(Debug, Serialize)]
+pub struct Outcome {
+    /// Measured, minutes.
+    pub minutes: u64,
+    /// Restarts that were done.
+    pub restarts: usize,
+    /// Shares a second that were sent to hub and proxy: half of what each took alone, shared between the two.
+    pub pace: [f64; 2],
+    /// Shares that the hub acknowledged to its SV2 miners and to the proxy.
+    pub acknowledged: u64,
+    /// Shares in the ledger.
+    pub ledger: u64,
+    /// Shares that miners sent, answered or not.
+    pub sent: u64,
+    /// Of them, those that never were answered, since a connection or a program ended.
+    pub unanswered: u64,
+    /// Connections that were made again.
+    pub reconnected: u64,
+    /// Height of the chain at the end.
+    pub height: u32,
+    /// Memory and open files of every long life.
+    pub lives: Vec<Verdict>,
+    /// What was not as it must be; empty if all is well.
+    pub faults: Vec<String>,
+}
+
+const MINERS: usize = 200;
+/// Each connection is made anew after about so long.
+const LIFETIME: Duration = Duration::from_secs(45);
+/// For a restart, and for what settles at the end.
+const SOON: Duration = Duration::from_secs(60);
+/// Work of five hashes: what is measured is the programs, not the miners.
+const DIFFICULTY: f64 = 5.0 / 4_294_967_296.0;
+/// No run needs more than that to say something, and disks and logs have an end.
+const MOST: f64 = 5_000.0;
+
+/// Soaks for so many minutes; `say` gets a line for everything that happens.
+///
+/// # Errors
+/// The programs do not even start. What goes wrong later is in the outcome.
+pub async fn run(minutes: u64, mut say: impl FnMut(&str)) -> anyhow::Result<Outcome> {
+    let mut world = World::start(plan()).await?;
+    let whole = Duration::from_secs(60 * minutes);
+    let pace =
+        [capacity(&sv2(&world)?).await? / 4.0, capacity(&sv1(&world)?).await? / 4.0].map(|p| p.min(MOST));
+    say(&format!("pace: {:.0} shares/s to the hub, {:.0} to the proxy", pace[0], pace[1]));
+    let before = world.pool.hub.credits().await?.shares;
+    let acknowledged_before = world.proxy.forwarded().await?;
+
+    let crowds = [sv2(&world)?, sv1(&world)?].into_iter().zip(pace).map(|(plan, per_second)| {
+        let pressure = Pressure::Paced { per_second };
+        let plan = Load { pressure, reconnect: true, lifetime: Some(LIFETIME), duration: whole, ..plan };
+        tokio::spawn(load(plan))
+    });
+    let [of_hub, of_proxy] =
+        <[_; 2]>::try_from(crowds.collect::<Vec<_>>()).unwrap_or_else(|_| unreachable!());
+    let (mut lives, mut faults) = (Lives::default(), Vec::new());
+    let restarts = follow(&mut world, whole, &mut lives, &mut faults, &mut say).await;
+    say("the miners stop");
+    let (of_hub, of_proxy) = (of_hub.await??, of_proxy.await??);
+
+    let of = |count: fn(&Report) -> u64| count(&of_hub) + count(&of_proxy);
+    let (answered, unanswered) = (of(|r| r.accepted_in_all + r.rejected_in_all), of(|r| r.lost));
+    let (sent, reconnected) = (answered + unanswered, of(|r| r.reconnected));
+    let books = until("the books agree", SOON, async || {
+        let forwarded = world.proxy.forwarded().await?;
+        let ledger = world.pool.hub.credits().await?.shares - before;
+        // A proxy that is killed forgets what it counted in its last second, so this may be less than it was told.
+        let acknowledged = of_hub.accepted_in_all + forwarded.credited - acknowledged_before.credited;
+        let now = format!("ledger {ledger}, acknowledged {acknowledged}, sent {sent}");
+        ensure!(forwarded.waiting() == 0, "shares wait at the proxy: {forwarded:?}");
+        ensure!(acknowledged <= ledger, "acknowledged shares are missing: {now}");
+        ensure!(ledger <= sent, "shares count twice or come from nowhere: {now}");
+        Ok((ledger, acknowledged))
+    })
+    .await;
+    let (ledger, acknowledged) = books.unwrap_or_else(|error| {
+        faults.push(format!("{error:#}"));
+        Default::default()
+    });
+    let lives = lives.verdicts();
+    faults.extend(lives.iter().filter(|life| !life.flat).map(|life| format!("not flat: {life:?}")));
+    if lives.is_empty() {
+        faults.push("too short to say anything of memory and files".to_owned());
+    }
+    faults.extend([(&of_hub, pace[0]), (&of_proxy, pace[1])].into_iter().filter_map(|(r, p)| too_slow(r, p)));
+    let height = world.pool.chain.height().await?;
+    if let Err(error) = world.shut_down().await {
+        faults.push(format!("{error:#}"));
+    }
+    Ok(Outcome {
+        minutes,
+        restarts,
+        pace,
+        acknowledged,
+        ledger,
+        sent,
+        unanswered,
+        reconnected,
+        height,
+        lives,
+        faults,
+    })
+}
+
+impl Outcome {
+    /// One line, named for a file of results.
+    pub fn line(&self) -> Value {
+        json!({ "name": "soak", "value": self })
+    }
+}
+
+/// Lets pass what the course says, and looks at every process each second.
+async fn follow(
+    world: &mut World,
+    whole: Duration,
+    lives: &mut Lives,
+    faults: &mut Vec<String>,
+    say: &mut impl FnMut(&str),
+) -> usize {
+    let (begin, mut done) = (Instant::now(), 0);
+    let mut second = interval(Duration::from_secs(1));
+    let mut events = course(whole).into_iter().peekable();
+    while begin.elapsed() < whole {
+        let due = events.peek().map_or(begin + whole, |(due, _)| begin + *due);
+        tokio::select! {
+            _ = second.tick() => look(world, lives),
+            () = sleep_until(due) => {
+                let Some((_, event)) = events.next() else { break };
+                say(&format!("{:4} s: {event:?}", begin.elapsed().as_secs()));
+                let fault = match timeout(SOON * 2, happen(world, event)).await {
+                    Ok(Ok(())) => {
+                        done += 1;
+                        continue;
+                    }
+                    Ok(Err(error)) => format!("{event:?}: {error:#}"),
+                    Err(_) => format!("{event:?} did not end"),
+                };
+                say(&fault);
+                faults.push(fault);
+            }
+        }
+    }
+    done
+}
+
+fn look(world: &mut World, lives: &mut Lives) {
+    for process in world.processes() {
+        if let Some(pid) = process.id().filter(|_| process.is_running()) {
+            lives.look(process.name(), pid);
+        }
+    }
+}
+
+async fn happen(world: &mut World, event: Event) -> anyhow::Result<()> {
+    if let Event::Kill(Part::Node) = event {
+        world.pool.chain.kill();
+        return world.pool.chain.restart().await;
+    }
+    let (Event::Kill(part) | Event::Terminate(part) | Event::Replace(part)) = event;
+    let part = match part {
+        Part::Hub => &mut world.pool.hub,
+        Part::Proxy => &mut world.proxy,
+        Part::TemplateProvider | Part::Node => &mut world.pool.template_provider,
+    };
+    match event {
+        Event::Kill(_) => part.kill(),
+        Event::Terminate(_) => {
+            part.process.terminate(SOON).await?;
+        }
+        Event::Replace(_) => return replace(part).await,
+    }
+    part.process.start()?;
+    part.wait_healthy(SOON).await
+}
+
+async fn replace(part: &mut world::Part) -> anyhow::Result<()> {
+    let old = part.process.id();
+    part.process.replace("--take-over", SOON).await?;
+    until("the successor runs", SOON, async || holds(part.process.id() != old, "the old one")).await?;
+    part.wait_healthy(SOON).await
+}
+
+fn plan() -> Plan {
+    let quiet = ("log.level", toml::Value::from("info"));
+    Plan {
+        hub: vec![
+            ("minimum_difficulty", DIFFICULTY.into()),
+            ("maximum_difficulty", DIFFICULTY.into()),
+            quiet.clone(),
+        ],
+        proxy: vec![("miners.minimum_difficulty", 1e-12.into()), quiet.clone()],
+        template_provider: vec![quiet],
+    }
+}
+
+fn sv2(world: &World) -> anyhow::Result<Load> {
+    let upstream = world.pool.hub.upstream()?;
+    let protocol = Protocol::sv2(Some(upstream.authority_key.parse()?));
+    Ok(crowd(&Target::mining(&upstream)?, protocol))
+}
+
+fn sv1(world: &World) -> anyhow::Result<Load> {
+    // A little harder than the hub wants, so that every share is good enough for it.
+    let password = format!("d={}", DIFFICULTY * 6.0 / 5.0);
+    Ok(crowd(&Target::sv1(&world.proxy.address())?, Protocol::Sv1 { password, difficulty: None }))
+}
+
+fn crowd(target: &Target, protocol: Protocol) -> Load {
+    let mut plan = Load::new(target.address, protocol, format!("{ADDRESS}.soak"));
+    plan.connections = MINERS;
+    plan.drain = Duration::from_secs(20);
+    plan
+}
+
+/// Shares a second that it takes, measured for some seconds.
+async fn capacity(plan: &Load) -> anyhow::Result<f64> {
+    let plan = Load {
+        connections: 50,
+        pressure: Pressure::Saturate { outstanding: 8 },
+        duration: Duration::from_secs(4),
+        ..plan.clone()
+    };
+    let report = load(plan).await?;
+    ensure!(report.accepted > 0, "it takes no shares: {report}");
+    Ok(report.accepted_per_second)
+}
+
+/// Restarts cost some of the time, and no more.
+fn too_slow(report: &Report, pace: f64) -> Option<String> {
+    (report.accepted_per_second < pace / 2.0)
+        .then(|| format!("less than half of {pace:.0} shares/s: {report}"))
+}
