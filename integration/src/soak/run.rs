@@ -33,7 +33,7 @@ pub struct Outcome {
     pub unanswered: u64,
     /// Connections that were made again.
     pub reconnected: u64,
-    /// Height of the chain at the end.
+    /// Height of the chain at the end; it began at 250.
     pub height: u32,
     /// Memory and open files of every long life.
     pub lives: Vec<Verdict>,
@@ -44,6 +44,8 @@ pub struct Outcome {
 const MINERS: usize = 200;
 /// Each connection is made anew after about so long.
 const LIFETIME: Duration = Duration::from_secs(45);
+/// From one block of others to the next.
+const TIP: Duration = Duration::from_secs(20);
 /// For a restart, and for what settles at the end.
 const SOON: Duration = Duration::from_secs(60);
 /// Work of five hashes: what is measured is the programs, not the miners.
@@ -136,12 +138,19 @@ async fn follow(
     say: &mut impl FnMut(&str),
 ) -> usize {
     let (begin, mut done) = (Instant::now(), 0);
+    let mut next_tip = TIP;
     let mut second = interval(Duration::from_secs(1));
     let mut events = course(whole).into_iter().peekable();
     while begin.elapsed() < whole {
         let due = events.peek().map_or(begin + whole, |(due, _)| begin + *due);
         tokio::select! {
-            _ = second.tick() => look(world, lives),
+            _ = second.tick() => {
+                look(world, lives);
+                // The load itself finds no block.
+                if begin.elapsed() >= next_tip && world.pool.chain.generate().await.is_ok() {
+                    next_tip = begin.elapsed() + TIP;
+                }
+            }
             () = sleep_until(due) => {
                 let Some((_, event)) = events.next() else { break };
                 say(&format!("{:4} s: {event:?}", begin.elapsed().as_secs()));

@@ -7,7 +7,7 @@ use crate::{BOUND, SOON, a_block_arrives, miner, more_shares};
 
 #[derive(Clone, Copy)]
 enum Stall {
-    /// The whole process stands still.
+    /// The whole process stands still: IPC as well as RPC.
     Process,
     /// Its RPC takes requests and answers none.
     Rpc,
@@ -35,14 +35,18 @@ impl Stall {
     }
 }
 
-/// Two seconds instead of thirty, so that the test is short.
-fn impatient() -> Plan {
+/// Two seconds instead of thirty, so that the test is short. A template provider that has IPC would hardly mind RPC.
+fn impatient(stall: Stall) -> Plan {
     let timeout = vec![("node.timeout_seconds", 2.into())];
-    Plan { hub: timeout.clone(), template_provider: timeout, ..Plan::default() }
+    let source = match stall {
+        Stall::Process => vec![],
+        Stall::Rpc => vec![("source", "rpc".into())],
+    };
+    Plan { hub: timeout.clone(), template_provider: [timeout, source].concat(), ..Plan::default() }
 }
 
 async fn is_survived(stall: Stall) -> anyhow::Result<()> {
-    let mut line = Line::start(impatient()).await?;
+    let mut line = Line::start(impatient(stall)).await?;
     let miner = miner(&line);
     more_shares(&miner, 3).await?;
 
@@ -54,7 +58,7 @@ async fn is_survived(stall: Stall) -> anyhow::Result<()> {
     })
     .await?;
     let log = line.world.pool.template_provider.process.log();
-    assert!(log.contains("no templates: "), "{log}");
+    assert!(log.contains("no templates") && log.contains("did not answer"), "{log}");
     until("the hub names it, too", SOON, async || {
         let log = line.world.pool.hub.process.log();
         holds(log.contains("the node is away; mining goes on"), log)
