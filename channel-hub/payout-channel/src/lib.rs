@@ -1,0 +1,35 @@
+//! One-way payout channels from a hub to its hashers: what a hub owes stands in states that it signs before the work is
+//! done, and that the hasher can enforce on chain alone. Pure, both ends: no clock, socket, file or random generator.
+//!
+//! PROTOCOL.md beside this crate gives every byte; DESIGN.md §5 to §8 say what it is for.
+//!
+//! | module | what for |
+//! |---|---|
+//! | [`params`] | timeouts of a network |
+//! | [`keys`] | the keys of either side, from one seed |
+//! | [`aggregate`] | MuSig2's key aggregation (BIP327) |
+//! | [`script`] | the outputs: funding, pending, remainder |
+//! | [`terms`] | what both sides agree on before the funding; the id of a payout channel |
+//! | [`state`] | what is owed: settled, and pending for each height |
+//! | [`fee`] | sizes, fees and dust |
+//! | [`claim`] | the transaction that a state signs for |
+//! | [`transactions`] | every other transaction: children, pending claims, closes, refunds, coinbase claims, council sweeps |
+//! | [`rules`] | R1 to R7, each in one place |
+
+pub mod aggregate;
+pub mod claim;
+pub mod fee;
+pub mod keys;
+pub mod params;
+pub mod rules;
+pub mod script;
+pub mod state;
+pub mod terms;
+pub mod transactions;
+
+pub use claim::{ClaimTemplate, SignedState};
+pub use keys::{HasherKeys, HubKeys};
+pub use params::Params;
+pub use script::Output;
+pub use state::{Pending, State};
+pub use terms::{FundedTerms, PayoutChannelId, Terms};

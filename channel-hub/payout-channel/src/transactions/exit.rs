@@ -1,0 +1,100 @@
+//! What a hasher publishes beside its claim, all of it without the hub.
+
+use bitcoin::absolute::LockTime;
+use bitcoin::secp256k1::{All, Secp256k1};
+use bitcoin::transaction::Version;
+use bitcoin::{Amount, FeeRate, OutPoint, ScriptBuf, Sequence, Transaction};
+use lock::Key;
+
+use super::coin::{CannotPay, Coin, Plan, Way, spend, spend_at};
+use crate::claim::{ClaimAmounts, ClaimTemplate};
+use crate::fee;
+use crate::keys::HasherKeys;
+use crate::script::WON;
+use crate::state::State;
+
+/// Most pendings that fit a claim's child: it is a version 3 transaction with an unconfirmed parent, of 1,000 vB at most
+/// (BIP431). It has 111 vB, and 101 more for each pending.
+pub const MOST_IN_CHILD: usize = 8;
+
+/// The outputs of a claim that its hasher can spend: the first, and the pendings whose keys are known.
+pub fn coins(
+    claim: &Transaction,
+    amounts: &ClaimAmounts,
+    template: &ClaimTemplate,
+    keys: &HasherKeys,
+    opened: impl Fn(u32) -> Option<Key>,
+    secp: &Secp256k1<All>,
+) -> (Coin, Vec<Coin>) {
+    let txid = claim.compute_txid();
+    let sequence = Sequence::ENABLE_RBF_NO_LOCKTIME;
+    let first = Coin {
+        outpoint: OutPoint::new(txid, 0),
+        value: amounts.first,
+        sequence,
+        way: Way::KeyOnly,
+        key: keys.settled,
+    };
+    let terms = &template.funded().terms;
+    let pendings = (1..).zip(&amounts.pendings).filter_map(|(place, pending)| {
+        let (lock, key) = (template.lock(pending.height)?, opened(pending.height)?);
+        let output = terms.pending_output(pending.height, lock, secp);
+        Some(Coin {
+            outpoint: OutPoint::new(txid, place),
+            value: pending.amount,
+            sequence,
+            way: Way::Preimage(output, WON, key),
+            key: keys.pending,
+        })
+    });
+    (first, pendings.collect())
+}
+
+/// The child that pays for an unconfirmed claim: spends its first output, and up to [`MOST_IN_CHILD`] pendings. Version 3, so
+/// that the two travel as a package also when a node's mempool asks for more than the claim pays. `rate` is what both
+/// together pay.
+///
+/// # Errors
+/// The coins do not pay for it.
+pub fn child(
+    claim: &Transaction,
+    claim_fee: Amount,
+    first: &Coin,
+    pendings: &[Coin],
+    to: ScriptBuf,
+    rate: FeeRate,
+    secp: &Secp256k1<All>,
+) -> Result<Transaction, CannotPay> {
+    let coins: Vec<Coin> =
+        std::iter::once(first).chain(pendings.iter().take(MOST_IN_CHILD)).cloned().collect();
+    let plan = Plan { version: Version(3), lock_time: LockTime::ZERO, fixed: &[], rest: to };
+    let size = spend(&coins, &plan, Amount::ZERO, secp)?.vsize() as u64;
+    let fee = fee::of_child(rate, size, claim.vsize() as u64, claim_fee).unwrap_or(Amount::MAX);
+    spend(&coins, &plan, fee, secp)
+}
+
+/// Spends any number of confirmed outputs to one place.
+///
+/// # Errors
+/// The coins do not pay for it.
+pub fn sweep(
+    coins: &[Coin],
+    to: ScriptBuf,
+    rate: FeeRate,
+    secp: &Secp256k1<All>,
+) -> Result<Transaction, CannotPay> {
+    let plan = Plan { version: Version::TWO, lock_time: LockTime::ZERO, fixed: &[], rest: to };
+    spend_at(coins, &plan, rate, secp)
+}
+
+/// Which state of several pays most if exactly the heights are won for which `won` holds; of equals the one with the
+/// fewest outputs, then the latest.
+pub fn best<'a>(
+    states: impl IntoIterator<Item = &'a State>,
+    won: impl Fn(u32) -> bool + Copy,
+) -> Option<&'a State> {
+    let order = |state: &&State| {
+        (state.value(won), std::cmp::Reverse(state.pendings.len()), state.settled_to, state.number)
+    };
+    states.into_iter().max_by_key(order)
+}
