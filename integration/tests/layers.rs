@@ -15,11 +15,12 @@ const PROGRAMS: [&str; 3] = ["template-provider", "channel-hub", "proxy"];
 /// The bodies of the fuzz targets.
 const FUZZED: &str = "targets";
 /// Crates that get time, randomness and messages as arguments. Of `link` they use frames, not its tokio stream.
-const PURE: [(&str, &str); 4] = [
+const PURE: [(&str, &str); 5] = [
     ("mining", "channel-hub/mining"),
     ("distribution", "template-provider/distribution"),
     ("lock", "channel-hub/lock"),
     ("payout-channel", "channel-hub/payout-channel"),
+    ("sharechain", "channel-hub/sharechain"),
 ];
 /// Crates that bring sockets, files, timers or a runtime.
 const IO: [&str; 10] =

@@ -71,6 +71,9 @@ pub enum BadSheet {
     /// Two heights with one lock: the key of one would open the other.
     #[error("heights {0} and {1} have the same lock")]
     SameLock(u32, u32),
+    /// Not the locks that were promised.
+    #[error("the locks do not have the promised root")]
+    Root,
     /// Not signed by the hub that it names.
     #[error("the signature is not hub {0}'s")]
     Signature(XOnlyPublicKey),
@@ -107,6 +110,25 @@ impl Promise {
             .map_err(|_| BadSheet::Signature(self.hub_id))
     }
 
+    /// The whole sheet, of a promise whose signature was checked and locks that came apart from it.
+    ///
+    /// # Errors
+    /// See [`BadSheet`]; [`BadSheet::SameLock`] only if these are the promised locks.
+    pub fn with_locks(self, pool: &Pool, locks: Vec<Lock>) -> Result<LockSheet, BadSheet> {
+        if u32::try_from(locks.len()) != Ok(pool.period) {
+            return Err(BadSheet::Length { has: locks.len(), needed: pool.period });
+        }
+        let first = pool.first_height(self.period).filter(|_| pool.has_period(self.period));
+        let first = first.ok_or(BadSheet::NoSuchPeriod(self.period))?;
+        if Root::of(first, &locks) != self.root {
+            return Err(BadSheet::Root);
+        }
+        if let Some((one, other)) = same_lock(first, &locks) {
+            return Err(BadSheet::SameLock(one, other));
+        }
+        Ok(LockSheet { promise: self, first, locks })
+    }
+
     /// The height of the lock that `proof` proves, if it proves it.
     pub fn height_of(&self, pool: &Pool, lock: Lock, proof: &Proof) -> Option<u32> {
         let first = pool.first_height(self.period)?;
@@ -135,6 +157,11 @@ impl LockSheet {
     /// What it comes down to.
     pub fn promise(&self) -> &Promise {
         &self.promise
+    }
+
+    /// h_B of each height of the period.
+    pub fn locks(&self) -> &[Lock] {
+        &self.locks
     }
 
     /// h_B, if B is of this period.
