@@ -16,6 +16,13 @@
 //! | [`transactions`] | every other transaction: children, pending claims, closes, refunds, coinbase claims, council sweeps |
 //! | [`rules`] | R1 to R7, each in one place |
 
+// The suite that plays both ends against everybody; its sources are shared with integration/targets.
+#[cfg(test)]
+extern crate self as payout_channel;
+#[cfg(test)]
+#[path = "../world/mod.rs"]
+mod world;
+
 pub mod aggregate;
 pub mod claim;
 pub mod fee;

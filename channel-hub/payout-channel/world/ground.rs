@@ -1,0 +1,164 @@
+//! What all parties stand on: the chain, the mempool that all of them see, and who owns what in the end.
+
+use bitcoin::{Amount, OutPoint, ScriptBuf, Transaction, TxOut, Txid};
+use lock::Key;
+use std::collections::{BTreeMap, HashMap};
+
+use super::cast::{FIRST, cast};
+use super::chain::{Block, Chain, Tx};
+use super::mempool::{Mempool, Refusal};
+
+/// Who pays a fee, or owns a coin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Party {
+    /// The hub.
+    Hub,
+    /// A hasher, by its number.
+    Hasher(usize),
+    /// The recovery council.
+    Council,
+}
+
+/// Most blocks that a reorganisation takes back: fewer than a payout channel waits for before it is used.
+pub const DEEPEST: usize = 5;
+
+/// Chain, mempool, owners.
+#[derive(Debug)]
+pub struct Ground {
+    /// The best chain.
+    pub chain: Chain,
+    /// What waits for a block.
+    pub mempool: Mempool,
+    /// Feerate below which blocks take nothing, in satoshi per 1,000 vB.
+    pub blocks_want: u64,
+    owners: HashMap<ScriptBuf, Party>,
+    payers: HashMap<Txid, (Party, Amount)>,
+    public: BTreeMap<u32, Key>,
+}
+
+/// What changed on the best chain.
+#[derive(Debug, Default)]
+pub struct Change {
+    /// Blocks that are gone, newest first.
+    pub gone: Vec<Block>,
+    /// Blocks that came, oldest first.
+    pub came: Vec<Block>,
+}
+
+impl Ground {
+    /// The first block was not mined yet; the hub has its money.
+    pub fn new() -> Self {
+        let cast = cast();
+        let mut owners = HashMap::from([(cast.hub_script(), Party::Hub)]);
+        owners.extend((0..cast.hasher_wallets.len()).map(|n| (cast.hasher_script(n), Party::Hasher(n))));
+        Self {
+            chain: Chain::new(FIRST, cast.granted()),
+            mempool: Mempool::default(),
+            blocks_want: 0,
+            owners,
+            payers: HashMap::new(),
+            public: BTreeMap::new(),
+        }
+    }
+
+    /// Coins under this script are this party's, without conditions.
+    pub fn owns(&mut self, party: Party, script: ScriptBuf) {
+        self.owners.insert(script, party);
+    }
+
+    /// Sends a transaction to everybody; `by` bears its fee.
+    ///
+    /// # Errors
+    /// The mempool refuses it.
+    pub fn broadcast(&mut self, by: Party, transaction: &Transaction) -> Result<Tx, Refusal> {
+        let tx = Tx::new(transaction.clone());
+        self.mempool.accept(&self.chain, &tx)?;
+        self.sent(by, &tx);
+        Ok(tx)
+    }
+
+    /// Sends a transaction and its child as a package.
+    ///
+    /// # Errors
+    /// The mempool refuses one.
+    pub fn broadcast_package(
+        &mut self,
+        by: Party,
+        parent: &Transaction,
+        child: &Transaction,
+    ) -> Result<(), Refusal> {
+        let (parent, child) = (Tx::new(parent.clone()), Tx::new(child.clone()));
+        self.mempool.accept_package(&self.chain, &parent, &child)?;
+        self.sent(by, &parent);
+        self.sent(by, &child);
+        Ok(())
+    }
+
+    /// Mines a block of all that pays enough. Its coinbase pays `outputs`.
+    pub fn mine(&mut self, outputs: Vec<TxOut>) -> Change {
+        let transactions = self.mempool.take(&self.chain, self.blocks_want);
+        let block = self.chain.connect(outputs, transactions).clone();
+        self.mempool.connected(&block);
+        Change { gone: Vec::new(), came: vec![block] }
+    }
+
+    /// Replaces the newest `depth` blocks, at most [`DEEPEST`], by one more. `coinbases` pay in the first ones of them.
+    pub fn reorganise(&mut self, depth: usize, coinbases: Vec<Vec<TxOut>>) -> Change {
+        let depth = depth.min(DEEPEST);
+        let gone: Vec<Block> = (0..depth).map_while(|_| self.chain.disconnect()).collect();
+        let mut coinbases = coinbases.into_iter();
+        let came = (0..=gone.len()).map(|_| {
+            let outputs = coinbases.next().unwrap_or_default();
+            self.chain.connect(outputs, Vec::new()).clone()
+        });
+        let came = came.collect();
+        self.mempool.reorganised(&self.chain, &gone);
+        Change { gone, came }
+    }
+
+    /// What a party has, without conditions.
+    pub fn bank(&self, party: Party) -> Amount {
+        let own = |output: &TxOut| self.owners.get(&output.script_pubkey) == Some(&party);
+        self.chain.coins().filter(|(_, coin)| own(&coin.output)).map(|(_, coin)| coin.output.value).sum()
+    }
+
+    /// A party's plain coins that could be spent in the next block.
+    pub fn coins_of(&self, script: &ScriptBuf) -> Vec<(OutPoint, Amount)> {
+        let coins = self.chain.coins().filter(|(_, coin)| {
+            coin.output.script_pubkey == *script
+                && (!coin.coinbase || self.chain.height() + 1 - coin.height >= 100)
+        });
+        let mut coins: Vec<_> = coins.map(|(outpoint, coin)| (*outpoint, coin.output.value)).collect();
+        coins.retain(|(outpoint, _)| !self.mempool.spends(outpoint));
+        coins.sort_unstable();
+        coins
+    }
+
+    /// Fees of a party's confirmed transactions.
+    pub fn fees(&self, party: Party) -> Amount {
+        let confirmed = |txid: &Txid| self.chain.confirmed(txid);
+        let paid = self.payers.iter().filter(|(txid, (payer, _))| *payer == party && confirmed(txid));
+        paid.map(|(_, (_, fee))| *fee).sum()
+    }
+
+    /// X_B as it stands in a witness that anybody has seen.
+    pub fn public_key(&self, height: u32) -> Option<Key> {
+        self.public.get(&height).copied()
+    }
+
+    /// All keys that anybody has seen.
+    pub fn public_keys(&self) -> &BTreeMap<u32, Key> {
+        &self.public
+    }
+
+    fn sent(&mut self, by: Party, tx: &Tx) {
+        if let Some(fee) = self.mempool.fee(&tx.txid) {
+            self.payers.insert(tx.txid, (by, fee));
+        }
+        for item in tx.body.input.iter().flat_map(|input| input.witness.iter()) {
+            if let Some(height) = <[u8; 32]>::try_from(item).ok().and_then(|key| cast().height_of(key)) {
+                self.public.insert(height, cast().key(height));
+            }
+        }
+    }
+}
