@@ -15,6 +15,7 @@
 //! | [`claim`] | the transaction that a state signs for |
 //! | [`transactions`] | every other transaction: children, pending claims, closes, refunds, coinbase claims, council sweeps |
 //! | [`rules`] | R1 to R7, each in one place |
+//! | [`price`] | what a unit of work is worth, the same on both ends |
 
 // The suite that plays both ends against everybody; its sources are shared with integration/targets.
 #[cfg(test)]
@@ -28,6 +29,7 @@ pub mod claim;
 pub mod fee;
 pub mod keys;
 pub mod params;
+pub mod price;
 pub mod rules;
 pub mod script;
 pub mod state;
