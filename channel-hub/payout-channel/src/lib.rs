@@ -16,6 +16,7 @@
 //! | [`transactions`] | every other transaction: children, pending claims, closes, refunds, coinbase claims, council sweeps |
 //! | [`rules`] | R1 to R7, each in one place |
 //! | [`price`] | what a unit of work is worth, the same on both ends |
+//! | [`pending_root`] | the tree of a height's pendings, proofs, and what the council repays |
 
 // The suite that plays both ends against everybody; its sources are shared with integration/targets.
 #[cfg(test)]
@@ -29,6 +30,7 @@ pub mod claim;
 pub mod fee;
 pub mod keys;
 pub mod params;
+pub mod pending_root;
 pub mod price;
 pub mod rules;
 pub mod script;
