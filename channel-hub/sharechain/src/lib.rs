@@ -19,6 +19,7 @@
 //! | [`split`] | from weights to coinbase outputs |
 //! | [`plan`] | building a share: its data, its outputs, its proof of work |
 //! | [`acceptance`] | what a node takes now, apart from what is valid |
+//! | [`export`] | a chain as a file |
 
 // Consensus: no machine may see another result (DESIGN.md §1). tests/determinism.rs looks for the types, too.
 #![deny(clippy::float_arithmetic, clippy::float_cmp, clippy::cast_precision_loss)]
@@ -28,6 +29,7 @@ pub mod chain;
 pub mod check;
 pub mod data;
 pub mod difficulty;
+pub mod export;
 pub mod full;
 pub mod id;
 pub mod params;

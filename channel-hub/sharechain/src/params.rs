@@ -187,12 +187,19 @@ impl Params {
     /// The id of the genesis share: TaggedHash("sluice/genesis", every value in the order of PROTOCOL.md).
     pub fn genesis(&self) -> ShareId {
         let mut engine = Genesis::engine();
+        engine.input(&self.encoded());
+        ShareId::from_bytes(Genesis::from_engine(engine).to_byte_array())
+    }
+
+    /// Every value that the genesis share's id binds, in that order; name and margin are not among them.
+    pub(crate) fn encoded(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
         let Pool { magic, period, council } = &self.locks;
-        engine.input(magic);
-        engine.input(&period.to_le_bytes());
-        engine.input(&[council.needed(), u8::try_from(council.keys().len()).unwrap_or(u8::MAX)]);
-        council.keys().iter().for_each(|key| engine.input(&key.serialize()));
-        engine.input(&council.delay().value().to_le_bytes());
+        bytes.extend(magic);
+        bytes.extend(period.to_le_bytes());
+        bytes.extend([council.needed(), u8::try_from(council.keys().len()).unwrap_or(u8::MAX)]);
+        council.keys().iter().for_each(|key| bytes.extend(key.serialize()));
+        bytes.extend(council.delay().value().to_le_bytes());
         let numbers = [
             self.genesis_time,
             self.anchor.to_consensus(),
@@ -207,14 +214,14 @@ impl Params {
             self.sheet_reach,
             self.halving,
         ];
-        numbers.iter().for_each(|number| engine.input(&number.to_le_bytes()));
-        engine.input(&[self.max_uncles, self.max_outputs]);
-        engine.input(&self.limit.to_sat().to_le_bytes());
-        engine.input(&self.keep_limit.to_sat().to_le_bytes());
-        engine.input(&[match self.retarget {
+        numbers.iter().for_each(|number| bytes.extend(number.to_le_bytes()));
+        bytes.extend([self.max_uncles, self.max_outputs]);
+        bytes.extend(self.limit.to_sat().to_le_bytes());
+        bytes.extend(self.keep_limit.to_sat().to_le_bytes());
+        bytes.push(match self.retarget {
             Retarget::Period => 0,
             Retarget::Any => 1,
-        }]);
-        ShareId::from_bytes(Genesis::from_engine(engine).to_byte_array())
+        });
+        bytes
     }
 }

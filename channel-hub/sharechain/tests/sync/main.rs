@@ -1,0 +1,5 @@
+//! Tests of how nodes bring each other their shares, and of chains as files: one program, so that it links once.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod export;
+mod miner;
