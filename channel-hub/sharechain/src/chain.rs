@@ -10,6 +10,7 @@ use lock::{Accusation, LockSheet};
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use crate::acceptance::LAPSES;
 use crate::difficulty;
 use crate::full::FullShare;
 use crate::id::ShareId;
@@ -230,7 +231,8 @@ impl Chain {
     fn prune(&mut self) -> Vec<ShareId> {
         let kept = self.params.horizon().saturating_add(self.params.margin);
         let below = self.tree[self.tip].height.saturating_sub(kept);
-        if below <= self.tree.lowest() {
+        // In batches, since sheets and recipients are gone through.
+        if below <= self.tree.lowest().saturating_add(self.params.margin / 16) {
             return Vec::new();
         }
         // The window's place must not be pruned under it.
@@ -265,7 +267,31 @@ impl Chain {
         self.tree[self.tip].id
     }
 
-    /// The lowest share of the best branch: the genesis share, until shares are pruned.
+    /// The tip of a node that does not build on shares which `shuns` names, since its own node refuses their blocks: the
+    /// share with the most total work that is not one of them, nor has one among its five parents. Deeper ones it takes, as
+    /// [`crate::acceptance::LAPSES`] says. The lowest share of the tree at the least.
+    pub fn tip_without(&self, shuns: impl Fn(&ShareId) -> bool) -> ShareId {
+        let depth = usize::try_from(LAPSES).unwrap_or(usize::MAX);
+        let is_clean =
+            |spot: Spot| !self.tree.branch(spot).take(depth).any(|spot| shuns(&self.tree[spot].id));
+        if is_clean(self.tip) {
+            return self.tip();
+        }
+        let highest = self.tree.highest();
+        let rows = (self.tree.lowest()..=highest).rev().map(|height| self.tree.row(height));
+        let mut best: Option<Spot> = None;
+        for row in rows {
+            let clean = row.iter().rev().copied().filter(|spot| is_clean(*spot));
+            best = clean.chain(best).max_by_key(|spot| self.tree[*spot].total_work);
+            // Below, only branches of fewer shares remain, and they end soon.
+            if best.is_some_and(|best| self.tree[best].height > self.tree[row[0]].height + 2 * LAPSES) {
+                break;
+            }
+        }
+        self.tree[best.unwrap_or(self.tip)].id
+    }
+
+    /// The lowest height of the tree: the genesis share's, until shares are pruned.
     pub fn lowest(&self) -> u32 {
         self.tree.lowest()
     }

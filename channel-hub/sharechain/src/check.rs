@@ -285,5 +285,6 @@ fn height_of(script: &Script) -> Option<u32> {
         }
         Instruction::PushBytes(_) => return None,
     };
-    script.as_bytes().starts_with(height_prefix(height).as_bytes()).then_some(height)
+    let is_shortest = script.as_bytes().starts_with(height_prefix(height).as_bytes());
+    Some(height).filter(|height| is_shortest && *height > 0)
 }

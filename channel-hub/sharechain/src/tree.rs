@@ -88,6 +88,12 @@ impl Tree {
         self.lowest
     }
 
+    /// Highest height that a share has.
+    pub(crate) fn highest(&self) -> u32 {
+        let rows = u32::try_from(self.rows.len()).unwrap_or(u32::MAX);
+        self.lowest.saturating_add(rows.saturating_sub(1))
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.by_id.len()
     }

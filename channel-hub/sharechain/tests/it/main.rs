@@ -1,0 +1,15 @@
+//! Tests of the sharechain's rules: one program, so that it links once.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod acceptance;
+mod agreement;
+mod alone;
+mod ancestors;
+mod determinism;
+mod forks;
+mod miner;
+mod pruning;
+mod random;
+mod sheets;
+mod splits;
+mod windows;
