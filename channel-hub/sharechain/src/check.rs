@@ -48,7 +48,7 @@ pub enum BadShare {
     #[error("the uncles are not in ascending order")]
     UncleOrder,
     /// A script that no wallet spends from.
-    #[error("the recipient's script is none of P2PKH, P2SH and witness programs")]
+    #[error("the recipient's script is none of P2PKH, P2SH, P2WPKH, P2WSH and P2TR")]
     Recipient,
     /// A hub says what it owes.
     #[error("a hub's share lacks the root of its pendings")]

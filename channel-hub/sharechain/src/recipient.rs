@@ -5,15 +5,15 @@ use bitcoin::io::{Read, Write};
 use bitcoin::{ScriptBuf, XOnlyPublicKey};
 use std::cmp::Ordering;
 
-/// Longest script of a recipient, in bytes: the longest witness program (BIP141).
-pub const MAX_SCRIPT: usize = 42;
+/// Longest script of a recipient, in bytes: P2WSH and P2TR. Ten such outputs keep a coinbase below 700 bytes.
+pub const MAX_SCRIPT: usize = 34;
 
 /// Recipient of a share's weight. Ordered as its encoding is.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Recipient {
     /// A hub, by hub_id; paid to its script_B.
     Hub(XOnlyPublicKey),
-    /// A miner without a hub, paid to this script: P2PKH, P2SH or a witness program.
+    /// A miner without a hub, paid to this script: P2PKH, P2SH, P2WPKH, P2WSH or P2TR.
     Script(ScriptBuf),
 }
 
@@ -30,7 +30,10 @@ impl Recipient {
     pub fn is_standard(&self) -> bool {
         match self {
             Self::Hub(_) => true,
-            Self::Script(script) => script.is_p2pkh() || script.is_p2sh() || script.is_witness_program(),
+            Self::Script(script) => {
+                let is_witness = script.is_p2wpkh() || script.is_p2wsh() || script.is_p2tr();
+                script.is_p2pkh() || script.is_p2sh() || is_witness
+            }
         }
     }
 }
@@ -85,7 +88,7 @@ impl Decodable for Recipient {
             1 => {
                 let length = usize::from(u8::consensus_decode(reader)?);
                 if length > MAX_SCRIPT {
-                    return Err(encode::Error::ParseFailed("the recipient's script is longer than 42 bytes"));
+                    return Err(encode::Error::ParseFailed("the recipient's script is longer than 34 bytes"));
                 }
                 let mut bytes = vec![0; length];
                 reader.read_exact(&mut bytes)?;

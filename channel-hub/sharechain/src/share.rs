@@ -10,7 +10,7 @@ use lock::Lock;
 use crate::data::{MAX_DATA, ShareData};
 use crate::id::ShareId;
 
-/// Longest coinbase of a share, in bytes without witness. Ten outputs to the longest scripts take 755.
+/// Longest coinbase of a share, in bytes without witness. Ten outputs take less than 700; a signet's solution may follow.
 pub const MAX_COINBASE: usize = 1_000;
 /// Longest merkle branch: a block of 4,000,000 weight units holds fewer than 2^16 transactions.
 pub const MAX_BRANCH: usize = 16;

@@ -94,7 +94,8 @@ fn uncles_that_do_not_ascend_have_a_second_encoding_and_are_refused() {
 
 #[test]
 fn a_script_that_no_wallet_spends_from_is_no_recipient() {
-    for bytes in [vec![], vec![0x51], vec![0x6a, 0x01, 0x00], vec![0x21; 35]] {
+    let anchor = vec![0x51, 0x02, 0x4e, 0x73];
+    for bytes in [vec![], vec![0x51], vec![0x6a, 0x01, 0x00], vec![0x52; 34], anchor] {
         let odd = Recipient::Script(ScriptBuf::from_bytes(bytes));
         assert_eq!(with(|making| making.data.recipient = odd.clone()), Err(BadShare::Recipient));
     }
@@ -318,8 +319,8 @@ fn counts_beyond_their_bounds_are_refused_before_memory_is_taken() {
         |count: u8| [&data[..33], &[count], &vec![0; usize::from(count) * 32][..], &data[34..]].concat();
     assert!(deserialize::<sharechain::ShareData>(&with_uncles(8)).is_ok());
     assert!(deserialize::<sharechain::ShareData>(&with_uncles(9)).is_err());
-    assert!(deserialize::<Recipient>(&[&[1, 42][..], &[0; 42]].concat()).is_ok());
-    assert!(deserialize::<Recipient>(&[&[1, 43][..], &[0; 43]].concat()).is_err());
+    assert!(deserialize::<Recipient>(&[&[1, 34][..], &[0; 34]].concat()).is_ok());
+    assert!(deserialize::<Recipient>(&[&[1, 35][..], &[0; 35]].concat()).is_err());
     assert!(deserialize::<Body>(&[0xff, 0xff]).is_err());
     let with_branch = |count: usize| Share { branch: vec![share.branch[0]; count], ..share.clone() };
     assert!(deserialize::<Share>(&serialize(&with_branch(16))).is_ok());

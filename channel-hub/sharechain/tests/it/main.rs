@@ -12,4 +12,5 @@ mod pruning;
 mod random;
 mod sheets;
 mod splits;
+mod vectors;
 mod windows;
