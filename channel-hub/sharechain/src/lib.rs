@@ -19,6 +19,7 @@
 //! | [`split`] | from weights to coinbase outputs |
 //! | [`plan`] | building a share: its data, its outputs, its proof of work |
 //! | [`acceptance`] | what a node takes now, apart from what is valid |
+//! | [`sync`] | how nodes bring each other their shares |
 //! | [`export`] | a chain as a file |
 
 // Consensus: no machine may see another result (DESIGN.md §1). tests/determinism.rs looks for the types, too.
@@ -39,6 +40,7 @@ pub mod rules;
 pub mod share;
 mod sheets;
 pub mod split;
+pub mod sync;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod testing;

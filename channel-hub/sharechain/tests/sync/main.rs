@@ -2,4 +2,9 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod export;
+mod hostile;
+mod many;
+mod messages;
 mod miner;
+mod pair;
+mod world;

@@ -16,6 +16,15 @@ pub(crate) fn network() -> CompactTarget {
     CompactTarget::from_consensus(0x2013_b13b)
 }
 
+/// The same network with shares that take 256 hashes when they are on time, and two when they are late.
+pub(crate) fn harder() -> Params {
+    Params { anchor: CompactTarget::from_consensus(0x2000_ffff), margin: 1_950, ..params() }
+}
+
+fn bits_of(params: &Params) -> CompactTarget {
+    if params.anchor == params.easiest { network() } else { CompactTarget::from_consensus(0x1f00_ffff) }
+}
+
 /// Periods of 8 blocks, a window of 30 shares; all shares of the tests are kept.
 pub(crate) fn params() -> Params {
     let any = XOnlyPublicKey::from_slice(&lock::output::NUMS).unwrap();
@@ -91,7 +100,7 @@ pub(crate) fn mine(chain: &mut Chain, parent: ShareId, wish: &Wish) -> FullShare
         recipient: wish.recipient.clone(),
         block: Block {
             height: 1,
-            bits: network(),
+            bits: bits_of(chain.params()),
             value: Amount::from_sat(5_000_012_345),
             witness_commitment: witness_commitment(),
         },
@@ -112,6 +121,13 @@ pub(crate) fn extend(chain: &mut Chain, wish: &Wish) -> ShareId {
     let tip = chain.tip();
     let share = mine(chain, tip, wish);
     chain.insert(&share).unwrap().added
+}
+
+/// So many.
+pub(crate) fn extend_by(chain: &mut Chain, shares: u32, wish: &Wish) {
+    for _ in 0..shares {
+        extend(chain, wish);
+    }
 }
 
 /// Mines on any share, and inserts.

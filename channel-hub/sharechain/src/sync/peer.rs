@@ -1,0 +1,221 @@
+//! What a node holds of one peer. Everything in it has a bound.
+
+use lock::Promise;
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use super::branch::Tail;
+use super::fault::{Bucket, Score};
+use super::message::{MAX_BATCH, Tip};
+use crate::check::CheckedShare;
+use crate::id::ShareId;
+use crate::work::Work;
+
+/// Most things that wait to be sent to a peer.
+const MAX_OUTGOING: usize = 256;
+/// Most of its requests that wait for an answer.
+const MAX_ASKED: usize = 8;
+/// Most shares of which is remembered that it has them.
+const MAX_KNOWN: usize = 64;
+/// Most sheets of which is remembered that it spread them.
+const MAX_SPREAD: usize = 16;
+
+/// One peer.
+#[derive(Debug)]
+pub(crate) struct Peer {
+    /// Its greeting came.
+    pub(crate) is_greeted: bool,
+    /// The best that it said of its chain.
+    pub(crate) claimed: Tip,
+    /// Nothing that it has helps this node: it forks off too deep, or has pruned what would be needed.
+    pub(crate) is_out_of_reach: bool,
+    pub(crate) request: Option<Request>,
+    pub(crate) catching: Option<Catching>,
+    /// Bodies that it was asked for.
+    pub(crate) bodies: Vec<(ShareId, Instant)>,
+    pub(crate) score: Score,
+    pub(crate) buckets: Buckets,
+    pub(crate) heard: Instant,
+    outgoing: VecDeque<Outgoing>,
+    /// Shares that it has, and whether it sent them by itself.
+    known: VecDeque<(ShareId, bool)>,
+    spread: VecDeque<Promise>,
+}
+
+/// An unanswered request for shares.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Request {
+    pub(crate) number: u32,
+    pub(crate) since: Instant,
+    /// What the peer had said of its chain by then.
+    pub(crate) claimed: Tip,
+}
+
+/// Its chain, as far as it is on its way into the tree.
+#[derive(Debug)]
+pub(crate) struct Catching {
+    pub(crate) stage: Stage,
+    pub(crate) tail: Tail,
+    /// Checked shares that wait for a body or for their ancestors.
+    pub(crate) held: VecDeque<CheckedShare>,
+    /// No more shares come after those that are held.
+    pub(crate) is_complete: bool,
+}
+
+/// How a branch is taken in.
+#[derive(Debug)]
+pub(crate) enum Stage {
+    /// Shares are held as they come: the branch has enough work already.
+    Taking,
+    /// It has not: shares are only counted, and remembered by eight bytes each.
+    Proving(Vec<u64>),
+    /// It has proven enough; the same shares come a second time. With the number that came so far.
+    Repeating(Vec<u64>, usize),
+}
+
+/// What it may do how often.
+#[derive(Debug)]
+pub(crate) struct Buckets {
+    pub(crate) messages: Bucket,
+    pub(crate) fresh: Bucket,
+    pub(crate) batches: Bucket,
+    pub(crate) bodies: Bucket,
+    pub(crate) accusations: Bucket,
+}
+
+/// Something to send; made into a message when it can go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Outgoing {
+    Hello,
+    Tip,
+    Fresh(ShareId),
+    GetShares { request: u32, locator: Vec<ShareId> },
+    Shares { request: u32, locator: Vec<ShareId> },
+    GetBody(ShareId),
+    Body(ShareId),
+    Accusation(Box<lock::equivocation::Accusation>),
+}
+
+impl Peer {
+    pub(crate) fn new(now: Instant, genesis: ShareId) -> Self {
+        Self {
+            is_greeted: false,
+            claimed: Tip { id: genesis, height: 0, total_work: Work::ZERO },
+            is_out_of_reach: false,
+            request: None,
+            catching: None,
+            bodies: Vec::new(),
+            score: Score::new(now),
+            buckets: Buckets::new(now),
+            heard: now,
+            outgoing: VecDeque::from([Outgoing::Hello]),
+            known: VecDeque::new(),
+            spread: VecDeque::new(),
+        }
+    }
+
+    /// Queues something. False: it does not read, and its queue is full.
+    #[must_use]
+    pub(crate) fn send(&mut self, what: Outgoing) -> bool {
+        if what == Outgoing::Tip && self.outgoing.contains(&what) {
+            return true;
+        }
+        self.outgoing.push_back(what);
+        self.outgoing.len() <= MAX_OUTGOING
+    }
+
+    pub(crate) fn next_outgoing(&mut self) -> Option<Outgoing> {
+        self.outgoing.pop_front()
+    }
+
+    pub(crate) fn has_outgoing(&self) -> bool {
+        !self.outgoing.is_empty()
+    }
+
+    /// Whether so many of its requests wait that another is a flood.
+    pub(crate) fn asks_too_much(&self) -> bool {
+        let asked = |out: &&Outgoing| matches!(out, Outgoing::Shares { .. } | Outgoing::Body(_));
+        self.outgoing.iter().filter(asked).count() >= MAX_ASKED
+    }
+
+    /// It says where its chain ends.
+    pub(crate) fn claim(&mut self, tip: Tip) {
+        if tip.total_work > self.claimed.total_work {
+            self.claimed = tip;
+        }
+    }
+
+    /// A share is about to be sent to it. False: it has it.
+    pub(crate) fn lacks(&mut self, id: ShareId) -> bool {
+        let lacks = !self.known.iter().any(|(known, _)| *known == id);
+        if lacks {
+            self.remember(id, false);
+        }
+        lacks
+    }
+
+    /// It sent a share by itself. False: for the second time.
+    pub(crate) fn brings(&mut self, id: ShareId) -> bool {
+        match self.known.iter_mut().find(|(known, _)| *known == id) {
+            Some((_, brought)) => !std::mem::replace(brought, true),
+            None => {
+                self.remember(id, true);
+                true
+            }
+        }
+    }
+
+    fn remember(&mut self, id: ShareId, brought: bool) {
+        if self.known.len() == MAX_KNOWN {
+            self.known.pop_front();
+        }
+        self.known.push_back((id, brought));
+    }
+
+    /// It sent a share with a sheet that nobody had asked for. False: before, it sent another sheet of this hub for this
+    /// period.
+    pub(crate) fn spreads(&mut self, promise: &Promise) -> bool {
+        let of_same = |other: &&Promise| (other.hub_id, other.period) == (promise.hub_id, promise.period);
+        if let Some(other) = self.spread.iter().find(of_same) {
+            return other.is_same_sheet(promise);
+        }
+        if self.spread.len() == MAX_SPREAD {
+            self.spread.pop_front();
+        }
+        self.spread.push_back(*promise);
+        true
+    }
+
+    /// Whether another request for shares may be sent: what is held must not grow past two batches.
+    pub(crate) fn has_room(&self) -> bool {
+        self.request.is_none()
+            && self.catching.as_ref().is_none_or(|catching| catching.held.len() <= MAX_BATCH)
+    }
+}
+
+impl Catching {
+    pub(crate) fn new() -> Self {
+        Self { stage: Stage::Taking, tail: Tail::default(), held: VecDeque::new(), is_complete: false }
+    }
+
+    /// Ids that are remembered of shares that are not held.
+    pub(crate) fn remembered(&self) -> usize {
+        match &self.stage {
+            Stage::Taking => 0,
+            Stage::Proving(ids) | Stage::Repeating(ids, _) => ids.len(),
+        }
+    }
+}
+
+impl Buckets {
+    fn new(now: Instant) -> Self {
+        let bucket = |most, milliseconds| Bucket::new(now, most, Duration::from_millis(milliseconds));
+        Self {
+            messages: bucket(600, 20),
+            fresh: bucket(120, 250),
+            batches: bucket(120, 100),
+            bodies: bucket(256, 50),
+            accusations: bucket(16, 60_000),
+        }
+    }
+}

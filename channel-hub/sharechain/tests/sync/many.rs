@@ -1,0 +1,150 @@
+//! Many honest nodes on lines of every quality.
+
+use sharechain::Chain;
+use sharechain::sync::Fault;
+use std::time::Duration;
+
+use crate::miner::{SECP, Wish, chain, chain_of_hub, extend, extend_by, hub, mine, params, script, sheet};
+use crate::world::{Line, World};
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// Mines for so many shares, each by any of the nodes, and lets the rest of the time pass.
+fn mine_for(world: &mut World, shares: u32, pause: u64) {
+    for at in 0..shares {
+        let node = usize::try_from(world.below(world.nodes.len() as u64)).unwrap();
+        mine_at(world, node, at);
+        let milliseconds = world.below(2 * pause);
+        world.pass(Duration::from_millis(milliseconds));
+    }
+    // Two tips may have the same work: one share more decides.
+    world.pass(MINUTE);
+    mine_at(world, 0, 10_000);
+}
+
+fn mine_at(world: &mut World, node: usize, salt: u32) {
+    let chain = world.nodes[node].chain_mut();
+    let parent = chain.tip();
+    let name = u8::try_from(node).unwrap();
+    let share = mine(chain, parent, &Wish { salt, ..Wish::of(script(name)) });
+    world.submit(node, &share);
+}
+
+fn world(nodes: usize, line: Line) -> World {
+    let mut world = World::new((0..nodes).map(|_| Chain::new(params())).collect());
+    world.line = line;
+    world.connect_all();
+    world
+}
+
+#[test]
+fn nodes_on_slow_lines_that_reorder_agree_and_blame_nobody() {
+    let mut world = world(6, Line { delay: (50, 900), lost: 0, reorders: true });
+    mine_for(&mut world, 150, 2_000);
+    assert!(world.until(2 * MINUTE, World::agree));
+    assert_eq!(world.dropped, []);
+    let tip = world.tips()[0];
+    assert!(tip.height < 150, "some shares came at the same time");
+    assert!(tip.height > 100);
+}
+
+#[test]
+fn nodes_on_lines_that_lose_every_tenth_message_agree_in_the_end() {
+    let mut world = world(6, Line { delay: (50, 900), lost: 100, reorders: true });
+    mine_for(&mut world, 150, 2_000);
+    world.line.lost = 20;
+    assert!(world.until(10 * MINUTE, World::agree));
+    // A node cannot tell a line that loses messages from a peer that says nothing: nobody is dropped for anything else.
+    let silence = |fault: &Fault| matches!(fault, Fault::Stalled(_) | Fault::Silent | Fault::Greeting);
+    let others = world.dropped.iter().filter(|(.., fault)| !silence(fault));
+    assert_eq!(others.collect::<Vec<_>>(), Vec::<&(usize, _, _)>::new());
+}
+
+#[test]
+fn a_ring_passes_a_share_on_from_node_to_node() {
+    let mut world = World::new((0..8).map(|_| Chain::new(params())).collect());
+    (0..8).for_each(|at| world.connect(at, (at + 1) % 8));
+    world.pass(Duration::from_secs(1));
+    mine_at(&mut world, 0, 0);
+    let id = world.nodes[0].chain().tip();
+    let begin = world.now.instant;
+    assert!(world.until(MINUTE, |world| world.nodes.iter().all(|node| node.chain().contains(&id))));
+    assert_eq!(world.now.instant - begin, Duration::from_millis(80), "four times twenty");
+}
+
+#[test]
+fn a_partition_of_ten_minutes_ends_on_the_branch_with_more_work() {
+    let mut world = world(6, Line { delay: (50, 300), lost: 0, reorders: true });
+    mine_for(&mut world, 20, 5_000);
+    assert!(world.until(2 * MINUTE, World::agree));
+    world.part(&[0, 1]);
+    for at in 0..20 {
+        mine_at(&mut world, if at % 4 == 0 { 0 } else { 3 }, 1_000 + at);
+        world.pass(Duration::from_secs(30));
+    }
+    assert!(!world.agree());
+    let best = world.tips().iter().max_by_key(|tip| tip.total_work).copied().unwrap();
+    world.heal();
+    assert!(world.until(3 * MINUTE, World::agree));
+    assert_eq!(world.tips()[0], best);
+}
+
+/// Sheets are what is large: a new node asks all its peers for them at once, a few each.
+#[test]
+fn bodies_come_from_several_peers_at_once() {
+    let mut whole = Chain::new(params());
+    extend(&mut whole, &Wish::of(script(0)));
+    for name in 1..40 {
+        extend(&mut whole, &Wish { sheet: Some(sheet(name, 0, 0)), ..Wish::of(hub(name)) });
+        extend_by(&mut whole, 2, &Wish::of(script(0)));
+    }
+    let copies = (0..3).map(|_| copy(&whole));
+    let mut world = World::new(copies.chain([Chain::new(params())]).collect());
+    (0..3).for_each(|at| world.connect(at, 3));
+    assert!(world.until(MINUTE, World::agree));
+    assert_eq!(world.dropped, []);
+    assert!(world.most[3].bodies > 2, "{:?}", world.most[3]);
+    assert!(world.most[3].bodies <= 8, "{:?}", world.most[3]);
+}
+
+#[test]
+fn a_peer_that_vanishes_in_the_middle_is_replaced() {
+    let whole = chain(2_000);
+    let mut world = World::new(vec![copy(&whole), whole, Chain::new(params())]);
+    world.connect(0, 2);
+    world.connect(1, 2);
+    assert!(world.until(MINUTE, |world| world.nodes[2].chain().len() > 600));
+    world.part(&[0]);
+    assert!(world.until(3 * MINUTE, |world| world.nodes[2].chain().tip() == world.nodes[1].chain().tip()));
+}
+
+#[test]
+fn a_hub_that_signs_two_sheets_is_known_to_all() {
+    let base = chain_of_hub(20);
+    let mut chains: Vec<Chain> = (0..3).map(|_| copy(&base)).collect();
+    // Two branches, on each another sheet: no share is invalid.
+    for (chain, backup) in chains.iter_mut().zip([0, 3]) {
+        extend(chain, &Wish { sheet: Some(sheet(9, 0, backup)), ..Wish::of(hub(9)) });
+    }
+    extend(&mut chains[1], &Wish::of(script(0)));
+    let mut world = World::new(chains);
+    (0..2).for_each(|at| world.connect(at, at + 1));
+    assert!(world.until(MINUTE, World::agree));
+    world.pass(MINUTE);
+    let sharechain::Recipient::Hub(hub_id) = hub(9) else { unreachable!() };
+    let knows = |at: usize| world.nodes[at].accusation(&hub_id, 0).is_some();
+    assert!(knows(0), "it held both branches");
+    assert!(knows(1) && knows(2), "the others were told");
+    assert_eq!(world.dropped, []);
+}
+
+fn copy(chain: &Chain) -> Chain {
+    let bytes = chain.export(Vec::new()).unwrap();
+    let mut reader = sharechain::export::Reader::new(&bytes[..]).unwrap();
+    let mut copy = Chain::new(chain.params().clone());
+    while let Some((share, body)) = reader.next_share().unwrap() {
+        let checked = share.check(chain.params(), &SECP).unwrap();
+        copy.insert(&checked.with_body(body, chain.params()).unwrap()).unwrap();
+    }
+    copy
+}
