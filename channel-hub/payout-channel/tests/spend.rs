@@ -105,7 +105,7 @@ fn a_claim_commits_to_amounts_number_and_settled_heights() {
             state: payout_channel::State { settled_to: 1, ..signed.state.clone() },
             ..signed.clone()
         },
-        SignedState { state: payout_channel::State { number: 8, ..signed.state.clone() }, ..signed.clone() },
+        SignedState { state: payout_channel::State { number: 8, ..signed.state.clone() }, ..signed },
     ] {
         assert!(scene.template.verify(&change, &scene.secp).is_err());
     }
