@@ -15,6 +15,14 @@
 //! | [`claim`] | the transaction that a state signs for |
 //! | [`transactions`] | every other transaction: children, pending claims, closes, refunds, coinbase claims, council sweeps |
 //! | [`rules`] | R1 to R7, each in one place |
+//! | [`message`] | the messages of the extension 0x5043 |
+//! | [`account`] | what was ever promised: the upper bound of all states |
+//! | [`save`] | save before send, by type |
+//! | [`watcher`] | the best chain: wins, keys, what became of fundings |
+//! | [`signer`] | the hub's secrets, behind R1 to R7 and a cap for each height |
+//! | [`hub`] | the hub's end of one payout channel |
+//! | [`hasher`] | the hasher's end of one payout channel |
+//! | [`exit`] | what gets a hasher's money with the hub gone, out of its file |
 //! | [`price`] | what a unit of work is worth, the same on both ends |
 //! | [`pending_root`] | the tree of a height's pendings, proofs, and what the council repays |
 
@@ -25,22 +33,34 @@ extern crate self as payout_channel;
 #[path = "../world/mod.rs"]
 mod world;
 
+pub mod account;
 pub mod aggregate;
 pub mod claim;
+pub mod exit;
 pub mod fee;
+pub mod hasher;
+pub mod hub;
 pub mod keys;
+pub mod message;
 pub mod params;
 pub mod pending_root;
 pub mod price;
 pub mod rules;
+pub mod save;
 pub mod script;
+pub mod signer;
 pub mod state;
 pub mod terms;
 pub mod transactions;
+pub mod watcher;
 
+pub use account::Account;
 pub use claim::{ClaimTemplate, SignedState};
 pub use keys::{HasherKeys, HubKeys};
 pub use params::Params;
+pub use save::{Durability, Store, Transition};
 pub use script::Output;
+pub use signer::{HubSigner, Signer};
 pub use state::{Pending, State};
 pub use terms::{FundedTerms, PayoutChannelId, Terms};
+pub use watcher::Watcher;

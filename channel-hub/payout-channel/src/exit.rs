@@ -1,0 +1,258 @@
+//! The exit kit: out of a hasher's stored events and its seed alone, every transaction that gets its money with the hub gone. Signed
+//! at a ladder of fee rates, so that a stranger (a watchtower) can publish them: all of them pay the hasher.
+//!
+//! What is missing for a pending is its key. A signature does not commit to it, so the transaction is signed with an empty place, and
+//! whoever sees X_B on the chain puts it there ([`PendingClaim::with_key`]).
+
+use bitcoin::consensus::Encodable as _;
+use bitcoin::consensus::encode::{self, Decodable};
+use bitcoin::hashes::{Hash as _, sha256};
+use bitcoin::secp256k1::{All, Secp256k1};
+use bitcoin::{Amount, FeeRate, ScriptBuf, Transaction};
+use lock::{Key, Lock};
+
+use crate::claim::{ClaimTemplate, NoClaim, SignedState};
+use crate::hasher::PayoutChannel;
+use crate::keys::{ChannelSeed, HasherKeys, NoKeys, public};
+use crate::transactions::Coin;
+use crate::transactions::exit::{self, MOST_IN_CHILD};
+
+/// Fee rates of the ladder, in sat/vB.
+pub const LADDER: [u64; 9] = [1, 2, 5, 10, 20, 50, 100, 200, 500];
+
+/// A transaction at a fee rate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Priced {
+    /// What it pays; a child: together with its parent.
+    pub sat_per_vb: u64,
+    /// What the hasher gets from it.
+    pub value: Amount,
+    /// Itself, signed.
+    pub transaction: Transaction,
+}
+
+/// What claims one pending.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PendingClaim {
+    /// B.
+    pub height: u32,
+    /// h_B.
+    pub lock: Lock,
+    /// P_B.
+    pub amount: Amount,
+    /// It must be in a block of this height at the latest: then the hub may take the pending back.
+    pub until: u32,
+    /// At each rate that the pending can pay, lowest first; the key's place holds 32 zeros while it is unknown.
+    pub ladder: Vec<Priced>,
+}
+
+/// Everything, for one state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExitKit {
+    /// To be published when the hub does not pay; before this height in any case ([`crate::Params::close_before`] before E).
+    pub before: u32,
+    /// The claim, signed by both.
+    pub claim: Transaction,
+    /// Its fee: 1 sat/vB.
+    pub claim_fee: Amount,
+    /// Children of the claim, each with what its pendings with known keys bring; lowest rate first. One is published with the
+    /// claim as a package, and may be replaced by the next.
+    pub children: Vec<Priced>,
+    /// Pendings, to be claimed when the claim is confirmed and the key is known. Those whose key is known already may be in the
+    /// child that was published.
+    pub pendings: Vec<PendingClaim>,
+}
+
+/// Why there is no kit.
+#[derive(Debug, thiserror::Error)]
+pub enum NoExit {
+    /// It was never funded.
+    #[error("the payout channel is not funded")]
+    NotFunded,
+    /// The hub never signed anything.
+    #[error("there is no signed state: nothing is owed")]
+    NoState,
+    /// The seed has no such keys.
+    #[error(transparent)]
+    Keys(#[from] NoKeys),
+    /// Another seed than the one of this payout channel.
+    #[error("the seed is not the one of this payout channel")]
+    OtherSeed,
+    /// The state has no claim.
+    #[error(transparent)]
+    Claim(#[from] NoClaim),
+}
+
+impl ExitKit {
+    /// For the state that pays most if exactly the heights are won for which `won` holds: what the chain says, or where there is no
+    /// chain to ask, the heights whose keys are stored. Everything goes to `to`.
+    ///
+    /// # Errors
+    /// See [`NoExit`].
+    pub fn new(
+        channel: &PayoutChannel,
+        seed: &ChannelSeed,
+        won: impl Fn(u32) -> bool + Copy,
+        to: &ScriptBuf,
+        secp: &Secp256k1<All>,
+    ) -> Result<Self, NoExit> {
+        let template = channel.template().ok_or(NoExit::NotFunded)?;
+        let best = exit::best(channel.held().iter().map(|held| &held.state), won).ok_or(NoExit::NoState)?;
+        let signed = channel.held().iter().find(|held| held.state == *best).ok_or(NoExit::NoState)?;
+        let keys = seed.hasher(channel.index(), secp)?;
+        if public(&keys.funding) != channel.terms().hasher_funding {
+            return Err(NoExit::OtherSeed);
+        }
+        Self::of(template, signed, &keys, |height| channel.stored_key(height), to, channel.close_by(), secp)
+    }
+
+    fn of(
+        template: &ClaimTemplate,
+        signed: &SignedState,
+        keys: &HasherKeys,
+        known: impl Fn(u32) -> Option<Key>,
+        to: &ScriptBuf,
+        before: u32,
+        secp: &Secp256k1<All>,
+    ) -> Result<Self, NoExit> {
+        let claim = template.signed(signed, &keys.funding, secp)?;
+        let amounts = template.amounts(&signed.state).map_err(NoClaim::from)?;
+        let no_key = Key::from_bytes([0; 32]);
+        let any = |height| Some(known(height).unwrap_or(no_key));
+        let (first, coins) = exit::coins(&claim, &amounts, template, keys, any, secp);
+        let heights = amounts.pendings.iter().map(|pending| pending.height);
+        let opened: Vec<Coin> = heights
+            .zip(&coins)
+            .filter(|(height, _)| known(*height).is_some())
+            .map(|(_, coin)| coin.clone())
+            .collect();
+        let children = ladder(|rate| {
+            let pay = worth_it(&opened, rate);
+            exit::child(&claim, amounts.fee, &first, &pay, to.clone(), rate, secp).ok()
+        });
+        let pendings = amounts.pendings.iter().zip(&coins).filter_map(|(pending, coin)| {
+            let sweep = |rate| exit::sweep(std::slice::from_ref(coin), to.clone(), rate, secp).ok();
+            Some(PendingClaim {
+                height: pending.height,
+                lock: template.lock(pending.height)?,
+                amount: pending.amount,
+                until: template.funded().terms.refund_height(pending.height),
+                ladder: ladder(sweep),
+            })
+        });
+        let pendings = pendings.collect();
+        Ok(Self { before, claim, claim_fee: amounts.fee, children, pendings })
+    }
+
+    /// As it is handed to a watchtower.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        // Writing to a vector does not fail.
+        let _ = self.before.consensus_encode(&mut bytes);
+        let _ = self.claim.consensus_encode(&mut bytes);
+        let _ = self.claim_fee.to_sat().consensus_encode(&mut bytes);
+        encode_ladder(&self.children, &mut bytes);
+        bytes.push(u8::try_from(self.pendings.len()).unwrap_or(u8::MAX));
+        for pending in &self.pendings {
+            let _ = pending.height.consensus_encode(&mut bytes);
+            let _ = pending.lock.to_bytes().consensus_encode(&mut bytes);
+            let _ = pending.amount.to_sat().consensus_encode(&mut bytes);
+            let _ = pending.until.consensus_encode(&mut bytes);
+            encode_ladder(&pending.ladder, &mut bytes);
+        }
+        bytes
+    }
+
+    /// As a watchtower gets it.
+    ///
+    /// # Errors
+    /// It is none.
+    pub fn decode(mut bytes: &[u8]) -> Result<Self, encode::Error> {
+        let from = &mut bytes;
+        let (before, claim) = (u32::consensus_decode(from)?, Transaction::consensus_decode(from)?);
+        let claim_fee = Amount::from_sat(u64::consensus_decode(from)?);
+        let children = decode_ladder(from)?;
+        let count = u8::consensus_decode(from)?;
+        let pendings = (0..count).map(|_| {
+            Ok(PendingClaim {
+                height: u32::consensus_decode(from)?,
+                lock: Lock::from_bytes(<[u8; 32]>::consensus_decode(from)?),
+                amount: Amount::from_sat(u64::consensus_decode(from)?),
+                until: u32::consensus_decode(from)?,
+                ladder: decode_ladder(from)?,
+            })
+        });
+        let pendings = pendings.collect::<Result<_, encode::Error>>()?;
+        if !from.is_empty() {
+            return Err(encode::Error::ParseFailed("bytes follow the kit"));
+        }
+        Ok(Self { before, claim, claim_fee, children, pendings })
+    }
+}
+
+impl PendingClaim {
+    /// Its transactions with the key in its place, if it opens the lock.
+    pub fn with_key(&self, key: &Key) -> Option<Vec<Priced>> {
+        self.lock.is_opened_by(key).then(|| self.ladder.iter().map(|priced| filled(priced, key)).collect())
+    }
+
+    /// The key, if a transaction that somebody published has it in a witness.
+    pub fn key_in(&self, transaction: &Transaction) -> Option<Key> {
+        let items = transaction.input.iter().flat_map(|input| input.witness.iter());
+        let opens = |item: &&[u8]| sha256::Hash::hash(item).to_byte_array() == self.lock.to_bytes();
+        items.filter(|item| item.len() == 32).find(opens)?.try_into().ok().map(Key::from_bytes)
+    }
+}
+
+fn filled(priced: &Priced, key: &Key) -> Priced {
+    let mut priced = priced.clone();
+    let input = &mut priced.transaction.input[0];
+    let mut items = input.witness.to_vec();
+    items[0] = key.to_bytes().to_vec();
+    input.witness = bitcoin::Witness::from_slice(&items);
+    priced
+}
+
+fn ladder(at: impl Fn(FeeRate) -> Option<Transaction>) -> Vec<Priced> {
+    let rungs = LADDER.iter().filter_map(|rate| Some((*rate, at(FeeRate::from_sat_per_vb(*rate)?)?)));
+    rungs
+        .map(|(sat_per_vb, transaction)| {
+            let value = transaction.output.iter().map(|output| output.value).sum();
+            Priced { sat_per_vb, value, transaction }
+        })
+        .collect()
+}
+
+/// Pendings that bring more than their 101 vB cost, the largest first.
+fn worth_it(opened: &[Coin], rate: FeeRate) -> Vec<Coin> {
+    let cost = rate.fee_vb(101).unwrap_or(Amount::MAX);
+    let mut worth: Vec<Coin> = opened.iter().filter(|coin| coin.value > cost).cloned().collect();
+    worth.sort_by_key(|coin| std::cmp::Reverse(coin.value));
+    worth.truncate(MOST_IN_CHILD);
+    worth
+}
+
+fn encode_ladder(ladder: &[Priced], bytes: &mut Vec<u8>) {
+    bytes.push(u8::try_from(ladder.len()).unwrap_or(u8::MAX));
+    for priced in ladder {
+        let _ = priced.sat_per_vb.consensus_encode(bytes);
+        let _ = priced.transaction.consensus_encode(bytes);
+    }
+}
+
+fn decode_ladder(from: &mut &[u8]) -> Result<Vec<Priced>, encode::Error> {
+    let count = u8::consensus_decode(from)?;
+    (0..count)
+        .map(|_| {
+            let (sat_per_vb, transaction) =
+                (u64::consensus_decode(from)?, Transaction::consensus_decode(from)?);
+            let outputs = transaction.output.iter().map(|output| output.value);
+            let value = outputs.fold(Some(Amount::ZERO), |sum, value| sum?.checked_add(value));
+            let value = value.ok_or(encode::Error::ParseFailed("more than all money"))?;
+            if transaction.input.is_empty() {
+                return Err(encode::Error::ParseFailed("no input"));
+            }
+            Ok(Priced { sat_per_vb, value, transaction })
+        })
+        .collect()
+}

@@ -1,0 +1,177 @@
+//! What the hasher's end must not forget. Applying the events again gives the same end; they are all that an exit takes beside
+//! the seed.
+
+use bitcoin::OutPoint;
+use bitcoin::secp256k1::{Secp256k1, Verification};
+use lock::{Key, Lock};
+use std::collections::BTreeMap;
+
+use super::PayoutChannel;
+use crate::account::Account;
+use crate::claim::{ClaimTemplate, NoClaim, SignedState};
+use crate::message::Standing;
+use crate::params::Params;
+use crate::rules::Broken;
+use crate::terms::{BadTerms, FundedTerms, Terms};
+use crate::watcher::Published;
+
+/// A change of the hasher's end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// Terms were agreed to; `index` numbers the hasher's keys.
+    Accepted {
+        /// Number of the hasher's keys.
+        index: u32,
+        /// The terms.
+        terms: Box<Terms>,
+    },
+    /// Where the hub says that it is funded.
+    Funded(OutPoint),
+    /// The funding is deep enough.
+    Opened,
+    /// h_B, out of the hub's sheet.
+    Learned(u32, Lock),
+    /// A state that counts.
+    State(SignedState),
+    /// X_B, with the tip when it was first seen.
+    Key(u32, Key, u32),
+    /// No new heights.
+    Frozen,
+    /// The hasher has published its claim or a close, or means to: no more work, no more states.
+    Closing,
+    /// The funding is spent.
+    Spent,
+}
+
+/// Why a row of the store breaks a rule. Rows count from 0.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BrokenRow {
+    /// There is none.
+    #[error("no rows")]
+    Empty,
+    /// Not what comes there.
+    #[error("row {0}: not what comes there")]
+    Place(usize),
+    /// Terms that are none.
+    #[error("row {0}: {1}")]
+    Terms(usize, BadTerms),
+    /// A state that is not signed, or none of this payout channel.
+    #[error("row {0}: {1}")]
+    State(usize, NoClaim),
+    /// A lock that was another height's.
+    #[error("row {0}: {1}")]
+    Lock(usize, Broken),
+    /// A key that opens nothing.
+    #[error("row {0}: the key does not open height {1}")]
+    Key(usize, u32),
+}
+
+impl PayoutChannel {
+    /// Back from the store, oldest event first. Distrusts it: signatures, locks and keys are checked again.
+    ///
+    /// # Errors
+    /// Names the row that is wrong.
+    pub fn restore<C: Verification>(
+        params: Params,
+        events: &[Event],
+        secp: &Secp256k1<C>,
+    ) -> Result<Self, BrokenRow> {
+        let Some((first, rest)) = events.split_first() else { return Err(BrokenRow::Empty) };
+        let Event::Accepted { index, terms } = first else { return Err(BrokenRow::Place(0)) };
+        terms.check(secp).map_err(|error| BrokenRow::Terms(0, error))?;
+        let mut channel = Self::accepted(params, *index, terms);
+        for (row, event) in (1..).zip(rest) {
+            channel.check(row, event, secp)?;
+            channel.apply(event, secp);
+        }
+        Ok(channel)
+    }
+
+    pub(super) fn accepted(params: Params, index: u32, terms: &Terms) -> Self {
+        Self {
+            id: terms.id(),
+            index,
+            terms: terms.clone(),
+            params,
+            standing: Standing::Accepted,
+            outpoint: None,
+            template: None,
+            account: Account::default(),
+            held: Vec::new(),
+            keys: BTreeMap::new(),
+            missing_since: None,
+        }
+    }
+
+    pub(super) fn apply<C: Verification>(&mut self, event: &Event, secp: &Secp256k1<C>) {
+        match event {
+            Event::Accepted { .. } => {}
+            Event::Funded(outpoint) => {
+                self.outpoint = Some(*outpoint);
+                self.standing = Standing::Funded;
+                let funded = FundedTerms { terms: self.terms.clone(), outpoint: *outpoint };
+                // Terms were checked: their keys have an aggregate.
+                self.template = ClaimTemplate::new(funded, secp).ok();
+            }
+            Event::Opened => self.standing = Standing::Open,
+            Event::Learned(height, lock) => {
+                // Was checked before it became an event.
+                let _ = self.template.as_mut().map(|template| template.learn(*height, *lock, secp));
+            }
+            Event::State(signed) => self.hold(signed),
+            Event::Key(height, key, seen) => {
+                self.keys.entry(*height).or_insert(Published { key: *key, seen: *seen });
+            }
+            Event::Frozen => self.standing = Standing::Frozen,
+            Event::Closing | Event::Spent => self.standing = Standing::Closed,
+        }
+    }
+
+    /// Keeps a state, and drops those that it covers and that nobody works with any more: a state for height H is signed when the
+    /// tip is at H − 2 at the lowest, so the next block's height is H − 1 or above.
+    fn hold(&mut self, signed: &SignedState) {
+        self.account.take(&signed.state);
+        let is_past = |one: u32, other: u32| one == other || one.saturating_add(1) < other;
+        let replaces = |newer: &SignedState, older: &SignedState| {
+            is_past(older.state.height, newer.state.height) && newer.state.covers(&older.state)
+        };
+        if !self.held.iter().any(|held| held.state.number > signed.state.number && replaces(held, signed)) {
+            self.held.retain(|held| !replaces(signed, held));
+            self.held.push(signed.clone());
+        }
+    }
+
+    fn check<C: Verification>(
+        &self,
+        row: usize,
+        event: &Event,
+        secp: &Secp256k1<C>,
+    ) -> Result<(), BrokenRow> {
+        let fits = match event {
+            Event::Accepted { .. } => false,
+            Event::Funded(_) => matches!(self.standing, Standing::Accepted | Standing::Funded),
+            Event::Opened => self.standing == Standing::Funded,
+            Event::Learned(..) | Event::State(_) | Event::Key(..) => self.template.is_some(),
+            Event::Frozen => self.standing == Standing::Open,
+            Event::Closing | Event::Spent => true,
+        };
+        let Some(template) = self.template.as_ref().filter(|_| fits) else {
+            return if fits { Ok(()) } else { Err(BrokenRow::Place(row)) };
+        };
+        match event {
+            Event::Learned(height, lock) => template
+                .clone()
+                .learn(*height, *lock, secp)
+                .map(|_| ())
+                .map_err(|error| BrokenRow::Lock(row, error.into())),
+            Event::State(signed) => {
+                template.verify(signed, secp).map_err(|error| BrokenRow::State(row, error))
+            }
+            Event::Key(height, key, _) => {
+                let opens = template.lock(*height).is_none_or(|lock| lock.is_opened_by(key));
+                if opens { Ok(()) } else { Err(BrokenRow::Key(row, *height)) }
+            }
+            _ => Ok(()),
+        }
+    }
+}

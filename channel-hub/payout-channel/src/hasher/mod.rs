@@ -1,0 +1,149 @@
+//! The hasher's end of one payout channel. Believes nothing: every state is checked against the hub's signature, R1 and R2, and
+//! its own view of the chain, and counts only when it is saved. Says when it may be worked (R4), and when to close.
+//!
+//! Invariant: `account` covers every state in `held`; `held` has, for each height that may still be won, a state that pays for it.
+
+mod event;
+mod life;
+mod states;
+#[cfg(test)]
+mod tests;
+mod work;
+
+use bitcoin::{Amount, OutPoint};
+use lock::Key;
+use std::collections::BTreeMap;
+
+use crate::account::Account;
+use crate::claim::{ClaimTemplate, NoClaim, SignedState};
+use crate::message::Standing;
+use crate::params::Params;
+use crate::rules::Broken;
+use crate::state::State;
+use crate::terms::{PayoutChannelId, Terms};
+use crate::watcher::{Published, Watcher};
+
+pub use event::{BrokenRow, Event};
+pub use life::{NoLife, request};
+pub use work::{Idle, WhyClose};
+
+/// The hasher's end of one payout channel.
+#[derive(Clone, Debug)]
+pub struct PayoutChannel {
+    id: PayoutChannelId,
+    index: u32,
+    terms: Terms,
+    params: Params,
+    standing: Standing,
+    outpoint: Option<OutPoint>,
+    template: Option<ClaimTemplate>,
+    account: Account,
+    held: Vec<SignedState>,
+    keys: BTreeMap<u32, Published>,
+    /// Since when a win is missing from the state that is worked with, in milliseconds.
+    missing_since: Option<u64>,
+}
+
+/// What became of a state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taken {
+    /// It counts.
+    Counts,
+    /// It adds nothing to what is held: late, or sent twice.
+    Known,
+}
+
+/// Why a state does not count. The hub lies or is broken: the hasher stops working for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// Not at this point of its life.
+    #[error("the payout channel is {0:?}")]
+    Standing(Standing),
+    /// It is no state of this payout channel, not signed, or has a height whose lock is not known.
+    #[error(transparent)]
+    Claim(#[from] NoClaim),
+    /// R1, R2 or R5.
+    #[error(transparent)]
+    Broken(#[from] Broken),
+    /// The key does not open its height.
+    #[error("the key does not open height {0}")]
+    Key(u32),
+}
+
+impl PayoutChannel {
+    /// Its name.
+    pub fn id(&self) -> PayoutChannelId {
+        self.id
+    }
+
+    /// Number of the hasher's keys.
+    pub fn index(&self) -> u32 {
+        self.index
+    }
+
+    /// Its terms.
+    pub fn terms(&self) -> &Terms {
+        &self.terms
+    }
+
+    /// Where it is funded, once that is known.
+    pub fn outpoint(&self) -> Option<OutPoint> {
+        self.outpoint
+    }
+
+    /// Where it stands.
+    pub fn standing(&self) -> Standing {
+        self.standing
+    }
+
+    /// The upper bound of all states.
+    pub fn account(&self) -> &Account {
+        &self.account
+    }
+
+    /// The states that are kept, none covered by another.
+    pub fn held(&self) -> &[SignedState] {
+        &self.held
+    }
+
+    /// Scripts and hashes for its claims, once it is funded.
+    pub fn template(&self) -> Option<&ClaimTemplate> {
+        self.template.as_ref()
+    }
+
+    /// X_B, if anybody published it.
+    pub fn key(&self, height: u32, chain: &Watcher) -> Option<Published> {
+        self.keys.get(&height).copied().or_else(|| chain.key(height))
+    }
+
+    /// A key that is stored, for whoever has no view of the chain.
+    pub fn stored_key(&self, height: u32) -> Option<Key> {
+        self.keys.get(&height).map(|published| published.key)
+    }
+
+    /// The first height for which nothing is worked any more.
+    pub fn last_height(&self) -> u32 {
+        self.terms.expiry.saturating_sub(self.params.last_credit)
+    }
+
+    /// The height by which the hasher has closed.
+    pub fn close_by(&self) -> u32 {
+        self.terms.expiry.saturating_sub(self.params.close_before)
+    }
+
+    /// What is owed if the chain stays as it is: S and the pendings of all unresolved wins.
+    pub fn owed(&self, chain: &Watcher) -> Amount {
+        self.account.settled + self.account.due(u32::MAX, |height| chain.is_win(height))
+    }
+
+    /// The state to publish: the one that pays most as the chain is, and of those the one that pays most for heights that are
+    /// still open.
+    pub fn best(&self, chain: &Watcher) -> Option<&SignedState> {
+        let tip = chain.tip();
+        let value = |state: &State| {
+            let won = state.value(|height| chain.is_win(height));
+            (won, state.value(|height| chain.is_win(height) || height > tip), state.settled_to, state.number)
+        };
+        self.held.iter().max_by_key(|held| value(&held.state))
+    }
+}

@@ -1,0 +1,127 @@
+//! States and keys that the hub sends.
+
+use bitcoin::secp256k1::{Secp256k1, Verification};
+use lock::{Key, Lock};
+
+use super::{Event, PayoutChannel, Refused, Taken};
+use crate::claim::{NoClaim, SignedState};
+use crate::message::Standing;
+use crate::rules::Broken;
+use crate::save::{Durability, Transition};
+use crate::watcher::Watcher;
+
+impl PayoutChannel {
+    /// Takes a state that the hub signed. It counts when it is saved. `lock` gives h_B out of the hub's sheet, which the
+    /// sharechain accepted.
+    ///
+    /// # Errors
+    /// See [`Refused`]: the hub broke a rule. Nothing has changed.
+    pub fn take<C: Verification>(
+        &mut self,
+        signed: &SignedState,
+        lock: impl Fn(u32) -> Option<Lock>,
+        chain: &Watcher,
+        secp: &Secp256k1<C>,
+    ) -> Result<Transition<Event, Taken>, Refused> {
+        let (Standing::Open | Standing::Frozen, Some(template)) = (self.standing, self.template.as_mut())
+        else {
+            return Err(Refused::Standing(self.standing));
+        };
+        let mut events = Vec::new();
+        for pending in &signed.state.pendings {
+            let lock = match template.lock(pending.height) {
+                Some(_) => continue,
+                None => lock(pending.height).ok_or(NoClaim::UnknownLock(pending.height))?,
+            };
+            template.learn(pending.height, lock, secp).map_err(Broken::from)?;
+            events.push(Event::Learned(pending.height, lock));
+        }
+        template.verify(signed, secp)?;
+        let is_late = signed.state.number <= self.account.number;
+        let adds = !self.held.iter().any(|held| held.state.covers(&signed.state));
+        if is_late && !adds {
+            // Locks that were learned by the way are kept with the next state that counts.
+            return Ok(Transition::new(events, Durability::Process, Taken::Known));
+        }
+        if !is_late {
+            self.account.may_follow(&signed.state, |height| chain.is_win(height), |_| false)?;
+        }
+        let state = Event::State(signed.clone());
+        self.apply(&state, secp);
+        events.push(state);
+        Ok(Transition::new(events, Durability::Power, Taken::Counts))
+    }
+
+    /// Takes a key that the hub revealed.
+    ///
+    /// # Errors
+    /// It opens nothing.
+    pub fn take_key<C: Verification>(
+        &mut self,
+        height: u32,
+        key: Key,
+        chain: &Watcher,
+        secp: &Secp256k1<C>,
+    ) -> Result<Transition<Event, ()>, Refused> {
+        let expected = chain.expected(height).map(|expected| expected.lock);
+        let lock = self.template.as_ref().and_then(|template| template.lock(height)).or(expected);
+        if !lock.is_some_and(|lock| lock.is_opened_by(&key)) {
+            return Err(Refused::Key(height));
+        }
+        Ok(self.store_keys(&[(height, key, chain.tip())], secp))
+    }
+
+    /// Takes keys of its own pendings that were seen in the chain.
+    pub fn keys_seen<C: Verification>(
+        &mut self,
+        chain: &Watcher,
+        secp: &Secp256k1<C>,
+    ) -> Option<Transition<Event, ()>> {
+        let own =
+            |height: u32| self.template.as_ref().is_some_and(|template| template.lock(height).is_some());
+        let news: Vec<_> = chain
+            .keys()
+            .filter(|(height, _)| own(*height) && !self.keys.contains_key(height))
+            .map(|(height, published)| (height, published.key, published.seen))
+            .collect();
+        (!news.is_empty()).then(|| self.store_keys(&news, secp))
+    }
+
+    /// Drops states and locks that can pay nothing any more: heights lost for good, and what later states cover. They are not
+    /// needed any more, so nothing is saved: a restored end drops them again.
+    pub fn forget(&mut self, chain: &Watcher) {
+        let below = chain.tip().saturating_sub(self.params.kept);
+        self.account.forget_below(below, |height| chain.is_win(height));
+        let counts = |height: u32| height >= below || chain.is_win(height);
+        let held = std::mem::take(&mut self.held);
+        for (place, one) in held.iter().enumerate() {
+            // A later state that pays as much for every height that still counts; of equals the later.
+            let covered = held.iter().enumerate().any(|(other_place, other)| {
+                let newer = (other.state.number, other_place) > (one.state.number, place);
+                let mut open = one.state.clone();
+                open.pendings.retain(|pending| counts(pending.height));
+                newer && other.state.covers(&open)
+            });
+            let worked_on = one.state.height > chain.tip();
+            if !covered || worked_on {
+                self.held.push(one.clone());
+            }
+        }
+        let needed =
+            self.held.iter().flat_map(|held| &held.state.pendings).map(|pending| pending.height).min();
+        if let Some(template) = self.template.as_mut() {
+            template.forget_below(needed.unwrap_or(below).min(below));
+        }
+    }
+
+    fn store_keys<C: Verification>(
+        &mut self,
+        keys: &[(u32, Key, u32)],
+        secp: &Secp256k1<C>,
+    ) -> Transition<Event, ()> {
+        let fresh = keys.iter().filter(|(height, _, _)| !self.keys.contains_key(height));
+        let events: Vec<Event> = fresh.map(|(height, key, seen)| Event::Key(*height, *key, *seen)).collect();
+        events.iter().for_each(|event| self.apply(event, secp));
+        Transition::new(events, Durability::Power, ())
+    }
+}

@@ -1,0 +1,150 @@
+//! R4: when the hasher may work, and when it closes by itself.
+
+use bitcoin::{Amount, Script};
+
+use super::PayoutChannel;
+use crate::message::Standing;
+use crate::rules;
+use crate::state::State;
+use crate::watcher::Watcher;
+
+/// Why a hasher does not work on a height for this hub. Each is one of R4's conditions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Idle {
+    /// Not open, frozen, or closed.
+    #[error("the payout channel is {0:?}")]
+    Standing(Standing),
+    /// The funding went below the confirmations that it takes, or is spent.
+    #[error("the funding has {0} confirmations, or is spent")]
+    Confirmations(u32),
+    /// Not the next block's height.
+    #[error("height {0} is not the next block's")]
+    NotNext(u32),
+    /// E is too near.
+    #[error("nothing is credited from height {0} on")]
+    Expiring(u32),
+    /// The job pays another script, or what it should pay is not known.
+    #[error("the coinbase does not pay the hub's output of height {0}")]
+    Coinbase(u32),
+    /// The hub signed nothing for this height.
+    #[error("no signed state for height {0}")]
+    NoState(u32),
+    /// For longer than the hasher waits.
+    #[error("the win of height {0} is in no state that is worked with")]
+    MissingWin(u32),
+    /// The capacity does not hold what may be owed.
+    #[error("the capacity does not hold what may be owed at height {0}")]
+    Full(u32),
+}
+
+/// Why a hasher closes by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WhyClose {
+    /// X_B has been public for too long, and P_B is not in S.
+    NotSettled(u32),
+    /// The hub has not claimed a win, and from now on the council may.
+    NotClaimed(u32),
+    /// E is near.
+    Expiring,
+}
+
+impl PayoutChannel {
+    /// Whether work on a job may begin or go on: R4, at `now_ms` milliseconds of any clock that only goes forward. `coinbase`
+    /// is the script of the job's output that should be the hub's.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn may_work(&self, height: u32, coinbase: &Script, chain: &Watcher, now_ms: u64) -> Result<(), Idle> {
+        let idle = self.why_idle(height, coinbase, chain, now_ms);
+        idle.filter(|_| !rules::r4_holds(false)).map_or(Ok(()), Err)
+    }
+
+    fn why_idle(&self, height: u32, coinbase: &Script, chain: &Watcher, now_ms: u64) -> Option<Idle> {
+        if self.standing != Standing::Open {
+            return Some(Idle::Standing(self.standing));
+        }
+        let confirmations = self.outpoint.map_or(0, |outpoint| chain.confirmations(&outpoint));
+        let is_spent = self.outpoint.is_none_or(|outpoint| chain.spend(&outpoint).is_some());
+        if confirmations < self.params.confirmations || is_spent {
+            return Some(Idle::Confirmations(confirmations));
+        }
+        if height != chain.tip() + 1 {
+            return Some(Idle::NotNext(height));
+        }
+        if height >= self.last_height() {
+            return Some(Idle::Expiring(self.last_height()));
+        }
+        if !self.pays_the_hub(height, coinbase, chain) {
+            return Some(Idle::Coinbase(height));
+        }
+        let Some(state) = self.state_for(height) else { return Some(Idle::NoState(height)) };
+        if let Some(missing) = self.missing_win(state, chain) {
+            let waited = self.missing_since.map_or(0, |since| now_ms.saturating_sub(since));
+            if self.missing_since.is_none() || waited >= self.params.merge_wait_ms {
+                return Some(Idle::MissingWin(missing));
+            }
+        }
+        let stake = self.account.at_stake(height, |won| chain.is_win(won));
+        stake.is_none_or(|stake| stake > self.terms.capacity).then_some(Idle::Full(height))
+    }
+
+    /// After every change of the best chain, and after every state: starts or ends the wait for a merged state.
+    pub fn look(&mut self, chain: &Watcher, now_ms: u64) {
+        let state = self.state_for(chain.tip() + 1);
+        let missing = state.and_then(|state| self.missing_win(state, chain)).is_some();
+        self.missing_since = missing.then(|| self.missing_since.unwrap_or(now_ms));
+    }
+
+    /// When the wait for a merged state ends, in milliseconds: [`Self::may_work`] says no from then on.
+    pub fn poll_timeout(&self) -> Option<u64> {
+        self.missing_since.map(|since| since.saturating_add(self.params.merge_wait_ms))
+    }
+
+    /// Whether it is time to close without the hub.
+    pub fn must_close(&self, chain: &Watcher) -> Option<WhyClose> {
+        let opened = matches!(self.standing, Standing::Open | Standing::Frozen);
+        if !opened || self.outpoint.is_none_or(|outpoint| chain.spend(&outpoint).is_some()) {
+            return None;
+        }
+        let tip = chain.tip();
+        if tip.saturating_add(self.params.close_before) >= self.terms.expiry && !self.is_worthless() {
+            return Some(WhyClose::Expiring);
+        }
+        let unsettled = self.account.promised.iter().filter(|(_, amount)| **amount > Amount::ZERO);
+        unsettled.map(|(height, _)| *height).filter(|height| chain.is_win(*height)).find_map(|height| {
+            let public = self.key(height, chain).map(|published| published.seen);
+            let settled_by = public.map(|seen| seen.saturating_add(self.params.settled_within));
+            match settled_by {
+                Some(by) if tip >= by => Some(WhyClose::NotSettled(height)),
+                _ if tip >= height.saturating_add(self.params.council) => Some(WhyClose::NotClaimed(height)),
+                _ => None,
+            }
+        })
+    }
+
+    /// The state that is worked with on a height: the latest one for it.
+    pub fn state_for(&self, height: u32) -> Option<&State> {
+        let states = self.held.iter().map(|held| &held.state).filter(|state| state.height == height);
+        states.max_by_key(|state| state.number)
+    }
+
+    fn is_worthless(&self) -> bool {
+        self.account.settled == Amount::ZERO && self.account.promised.is_empty()
+    }
+
+    fn pays_the_hub(&self, height: u32, coinbase: &Script, chain: &Watcher) -> bool {
+        let Some(expected) = chain.expected(height) else { return false };
+        let own = self.template.as_ref().and_then(|template| template.lock(height));
+        expected.script.as_script() == coinbase && own.is_none_or(|own| own == expected.lock)
+    }
+
+    /// A win that the state does not pay in full.
+    fn missing_win(&self, state: &State, chain: &Watcher) -> Option<u32> {
+        let owed = self.account.promised.iter();
+        let mut missing = owed.filter(|(height, amount)| {
+            let counts = chain.is_win(**height) || **height == state.height;
+            counts && **height > state.settled_to && state.pending(**height) < **amount
+        });
+        missing.next().map(|(height, _)| *height)
+    }
+}

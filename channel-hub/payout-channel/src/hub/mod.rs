@@ -1,0 +1,155 @@
+//! The hub's end of one payout channel. Takes what the ledger and the chain say, and gives states to send; every one of them is
+//! signed by the [`Signer`], which has its own opinion, and leaves only when it is saved.
+//!
+//! Invariant: `account` covers every state that was signed; `live` has the last state of each height that is still worked on.
+
+mod event;
+mod life;
+mod states;
+#[cfg(test)]
+mod tests;
+
+use bitcoin::OutPoint;
+use std::collections::BTreeMap;
+
+use crate::account::Account;
+use crate::claim::SignedState;
+use crate::message::Standing;
+use crate::params::Params;
+use crate::rules::Broken;
+use crate::signer::Signer;
+use crate::state::{BadState, State};
+use crate::terms::{PayoutChannelId, Terms};
+use crate::watcher::Watcher;
+
+pub use event::Event;
+pub use states::Credit;
+
+/// The hub's end of one payout channel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PayoutChannel {
+    id: PayoutChannelId,
+    index: u32,
+    terms: Terms,
+    params: Params,
+    standing: Standing,
+    outpoint: Option<OutPoint>,
+    account: Account,
+    live: BTreeMap<u32, State>,
+    /// The last height that was pre-signed before the ledger was lost, at the most.
+    perhaps_signed: u32,
+}
+
+/// Why the hub does not do it. Nothing has changed.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refused<E> {
+    /// Not at this point of its life.
+    #[error("the payout channel is {0:?}")]
+    Standing(Standing),
+    /// The funding has this many confirmations.
+    #[error("{0} confirmations are too few")]
+    Confirmations(u32),
+    /// A height that is past, or too far ahead.
+    #[error("height {height} is not worked on; the tip is {tip}")]
+    NotNow {
+        /// The height.
+        height: u32,
+        /// The tip.
+        tip: u32,
+    },
+    /// E is too near.
+    #[error("nothing is credited from height {0} on")]
+    Expiring(u32),
+    /// The capacity does not hold what may be owed: time for another payout channel.
+    #[error("the payout channel is full")]
+    Full,
+    /// It is signed for already.
+    #[error("nothing new to sign for")]
+    NoNews,
+    /// A rule.
+    #[error(transparent)]
+    Broken(#[from] Broken),
+    /// A state that nobody could have.
+    #[error(transparent)]
+    State(#[from] BadState),
+    /// The signer does not.
+    #[error("{0}")]
+    Signer(E),
+}
+
+impl PayoutChannel {
+    /// Its name.
+    pub fn id(&self) -> PayoutChannelId {
+        self.id
+    }
+
+    /// Number of the hub's keys.
+    pub fn index(&self) -> u32 {
+        self.index
+    }
+
+    /// Its terms.
+    pub fn terms(&self) -> &Terms {
+        &self.terms
+    }
+
+    /// Where it is funded, once that is known.
+    pub fn outpoint(&self) -> Option<OutPoint> {
+        self.outpoint
+    }
+
+    /// Where it stands.
+    pub fn standing(&self) -> Standing {
+        self.standing
+    }
+
+    /// The upper bound of all states.
+    pub fn account(&self) -> &Account {
+        &self.account
+    }
+
+    /// The last state of a height that is worked on.
+    pub fn live(&self, height: u32) -> Option<&State> {
+        self.live.get(&height)
+    }
+
+    /// The first height for which nothing is credited any more.
+    pub fn last_height(&self) -> u32 {
+        self.terms.expiry.saturating_sub(self.params.last_credit)
+    }
+
+    /// Heights with pendings that are neither settled nor lost for good.
+    pub fn open_heights(&self, chain: &Watcher) -> impl Iterator<Item = u32> + '_ {
+        let (tip, kept) = (chain.tip(), self.params.kept);
+        let won: Vec<u32> = chain.wins().map(|(height, _)| height).collect();
+        self.account
+            .promised
+            .keys()
+            .copied()
+            .filter(move |height| height.saturating_add(kept) > tip || won.contains(height))
+    }
+
+    fn signs(&self) -> Result<(), Standing> {
+        match self.standing {
+            Standing::Open | Standing::Frozen => Ok(()),
+            other => Err(other),
+        }
+    }
+
+    /// Signs the state of a height with a change, if it is one that can be owed.
+    fn sign<S: Signer>(
+        &self,
+        height: u32,
+        number: u32,
+        chain: &Watcher,
+        signer: &mut S,
+        change: impl FnOnce(&mut Account),
+    ) -> Result<SignedState, Refused<S::Error>> {
+        let mut account = self.account.clone();
+        change(&mut account);
+        let state = account.state(number, height, |won| chain.is_win(won));
+        state.check(self.terms.capacity, self.terms.max_pendings)?;
+        let signature = signer.sign_state(self.id, &state).map_err(Refused::Signer)?;
+        Ok(SignedState { state, signature })
+    }
+}
