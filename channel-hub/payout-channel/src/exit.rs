@@ -246,8 +246,8 @@ fn decode_ladder(from: &mut &[u8]) -> Result<Vec<Priced>, encode::Error> {
         .map(|_| {
             let (sat_per_vb, transaction) =
                 (u64::consensus_decode(from)?, Transaction::consensus_decode(from)?);
-            let outputs = transaction.output.iter().map(|output| output.value);
-            let value = outputs.fold(Some(Amount::ZERO), |sum, value| sum?.checked_add(value));
+            let mut outputs = transaction.output.iter().map(|output| output.value);
+            let value = outputs.try_fold(Amount::ZERO, Amount::checked_add);
             let value = value.ok_or(encode::Error::ParseFailed("more than all money"))?;
             if transaction.input.is_empty() {
                 return Err(encode::Error::ParseFailed("no input"));

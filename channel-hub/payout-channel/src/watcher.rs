@@ -74,6 +74,9 @@ pub struct Published {
     pub seen: u32,
 }
 
+/// A coinbase's name and outputs.
+type Coinbase = (Txid, Vec<TxOut>);
+
 /// A block that breaks the order in which blocks come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum OutOfOrder {
@@ -97,7 +100,7 @@ pub struct Watcher {
     kept: u32,
     expected: BTreeMap<u32, Expected>,
     /// Coinbases of recent blocks, so that what to expect may become known later than the block.
-    coinbases: BTreeMap<u32, (BlockHash, Option<(Txid, Vec<TxOut>)>)>,
+    coinbases: BTreeMap<u32, (BlockHash, Option<Coinbase>)>,
     wins: BTreeMap<u32, Win>,
     keys: BTreeMap<u32, Published>,
     /// Watched outputs that are not spent in the best chain, and where they were confirmed.

@@ -36,28 +36,41 @@ pub enum NoLife {
     Close(#[from] NoClose),
 }
 
+/// What terms must answer to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// Number of the hasher's keys.
+    pub index: u32,
+    /// What was sent.
+    pub request: Request,
+    /// The hub, as the sharechain knows it.
+    pub hub_id: bitcoin::XOnlyPublicKey,
+    /// Message start of the Bitcoin network.
+    pub magic: [u8; 4],
+    /// Height of the best chain's tip.
+    pub tip: u32,
+}
+
 impl PayoutChannel {
-    /// Agrees to terms that answer `asked`; `tip` is the best chain's height.
+    /// Agrees to terms that answer `asked`.
     ///
     /// # Errors
     /// See [`NoLife`].
     pub fn accept<C: Signing + Verification>(
         params: Params,
-        index: u32,
-        asked: &Request,
-        hub_id: &bitcoin::XOnlyPublicKey,
-        magic: [u8; 4],
+        asked: &Asked,
         terms: Terms,
-        tip: u32,
         secp: &Secp256k1<C>,
     ) -> Result<(Self, Transition<Event, ()>), NoLife> {
         terms.check(secp)?;
+        let Asked { index, request, hub_id, magic, tip } = asked;
+        let (index, tip) = (*index, *tip);
         let keys = (terms.hasher_id, terms.hasher_funding, terms.hasher_pending, terms.hasher_settled);
         let wanted = [
-            (keys == (asked.hasher_id, asked.funding, asked.pending, asked.settled), "keys"),
-            (terms.scheme == asked.scheme, "scheme"),
+            (keys == (request.hasher_id, request.funding, request.pending, request.settled), "keys"),
+            (terms.scheme == request.scheme, "scheme"),
             (terms.hub_id == *hub_id, "hub"),
-            (terms.magic == magic, "network"),
+            (terms.magic == *magic, "network"),
             (terms.refund == params.refund, "refund of pendings"),
             (terms.max_pendings == params.max_pendings, "number of pendings"),
             (terms.expiry >= tip.saturating_add(params.life - params.confirmations), "expiry"),

@@ -6,8 +6,6 @@
 mod event;
 mod life;
 mod states;
-#[cfg(test)]
-mod tests;
 mod work;
 
 use bitcoin::{Amount, OutPoint};
@@ -24,7 +22,7 @@ use crate::terms::{PayoutChannelId, Terms};
 use crate::watcher::{Published, Watcher};
 
 pub use event::{BrokenRow, Event};
-pub use life::{NoLife, request};
+pub use life::{Asked, NoLife, request};
 pub use work::{Idle, WhyClose};
 
 /// The hasher's end of one payout channel.

@@ -6,8 +6,6 @@
 mod event;
 mod life;
 mod states;
-#[cfg(test)]
-mod tests;
 
 use bitcoin::OutPoint;
 use std::collections::BTreeMap;

@@ -4,8 +4,6 @@
 mod bytes;
 mod decode;
 mod encode;
-#[cfg(test)]
-mod tests;
 
 use bitcoin::hashes::{Hash as _, HashEngine as _, sha256t_hash_newtype};
 use bitcoin::secp256k1::schnorr::Signature;

@@ -6,7 +6,7 @@ use bitcoin::hashes::Hash as _;
 use bitcoin::secp256k1::{All, Secp256k1};
 use bitcoin::transaction::Version;
 use bitcoin::{Amount, BlockHash, FeeRate, OutPoint, ScriptBuf, Sequence, Transaction, TxIn, TxOut, Witness};
-use payout_channel::hasher::{self, Idle, Taken};
+use payout_channel::hasher::{self, Asked, Idle, Taken};
 use payout_channel::hub::{self, Credit};
 use payout_channel::keys::ChannelSeed;
 use payout_channel::message::{Message, Price};
@@ -58,8 +58,7 @@ pub fn transaction(spends: &[(OutPoint, Witness)], outputs: Vec<TxOut>, number: 
 pub fn block(chain: &mut Watcher, coinbase: Option<TxOut>, transactions: &[Transaction]) {
     let height = chain.tip() + 1;
     let coinbase = coinbase.map(|output| transaction(&[], vec![output], height));
-    let txs: Vec<Tx<'_>> =
-        transactions.iter().map(|body| Tx { txid: body.compute_txid(), body }).collect();
+    let txs: Vec<Tx<'_>> = transactions.iter().map(|body| Tx { txid: body.compute_txid(), body }).collect();
     let coinbase = coinbase.as_ref().map(|body| Tx { txid: body.compute_txid(), body });
     let mut hash = [0; 32];
     hash[..4].copy_from_slice(&height.to_le_bytes());
@@ -81,10 +80,8 @@ impl Pair {
         let Message::Accept(offered) = through(&offer.save(&mut hub_rows).unwrap()) else { unreachable!() };
         // The scene's expiry is nearer than what is asked for on a public network.
         let params = Params { life: 19_000, ..Params::PUBLIC };
-        let (mut hasher, agreed) = hasher::PayoutChannel::accept(
-            params, 0, &asked, &terms.hub_id, terms.magic, *offered, START, &secp,
-        )
-        .unwrap();
+        let asked = Asked { index: 0, request: asked, hub_id: terms.hub_id, magic: terms.magic, tip: START };
+        let (mut hasher, agreed) = hasher::PayoutChannel::accept(params, &asked, *offered, &secp).unwrap();
         agreed.save(&mut hasher_rows).unwrap();
         let funding = transaction(&[], vec![scene.funding()], 0);
         let outpoint = OutPoint::new(funding.compute_txid(), 0);
@@ -106,7 +103,10 @@ impl Pair {
         hub.opened::<()>(&chain).unwrap().save(&mut hub_rows).unwrap();
         hasher.opened(&chain, &secp).unwrap().save(&mut hasher_rows).unwrap();
         let hubs_first = hub_rows.len();
-        Self { secp, scene, chain, signer, hub, hub_rows, hasher, hasher_rows, now: 0, hubs_first }
+        let mut pair =
+            Self { secp, scene, chain, signer, hub, hub_rows, hasher, hasher_rows, now: 0, hubs_first };
+        pair.expect(pair.tip() + 1);
+        pair
     }
 
     pub fn tip(&self) -> u32 {
@@ -153,7 +153,7 @@ impl Pair {
         hub
     }
 
-    fn expect(&mut self, height: u32) {
+    pub fn expect(&mut self, height: u32) {
         self.signer.cap(height, sat(CAP)).unwrap();
         let expected = self.signer.expected(height).unwrap();
         self.chain.expect(height, expected);
@@ -226,7 +226,7 @@ impl Pair {
 
     pub fn take(&mut self, signed: &SignedState) -> Result<Taken, hasher::Refused> {
         let (scene, chain) = (&self.scene, &self.chain);
-        let lock = |height: u32| (height < B + 5_000).then(|| scene.lock(height));
+        let lock = |height: u32| (height < crate::scene::E).then(|| scene.lock(height));
         let taken = self.hasher.take(signed, lock, chain, &self.secp)?;
         let taken = taken.save(&mut self.hasher_rows).unwrap();
         self.hasher.look(&self.chain, self.now);
@@ -263,9 +263,20 @@ impl Pair {
         self.expect(height);
         block(&mut self.chain, coinbase.clone(), &[]);
         block(self.signer.chain(), coinbase, &[]);
+        self.expect(height + 1);
         self.hub.forget(&self.chain);
         self.hasher.forget(&self.chain);
         self.hasher.look(&self.chain, self.now);
+    }
+
+    /// Blocks of others, of which only the two ends' own chain hears.
+    pub fn wait_until(&mut self, tip: u32) {
+        while self.tip() < tip {
+            block(&mut self.chain, None, &[]);
+        }
+        self.hub.forget(&self.chain);
+        self.hasher.forget(&self.chain);
+        self.expect(tip + 1);
     }
 
     pub fn disconnect(&mut self) {

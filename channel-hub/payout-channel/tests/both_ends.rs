@@ -91,7 +91,6 @@ fn a_lost_height_costs_nothing_and_a_reorganisation_that_makes_it_a_win_is_merge
     pair.win();
     pair.merge();
     pair.lose();
-    pair.next(height + 2, 7_000);
     pair.merge();
     assert_eq!(pair.hasher.state_for(height + 2).unwrap().pending(height), sat(10_000));
     assert_eq!(pair.may_work(9_999_999), Ok(()));
@@ -135,7 +134,7 @@ fn a_hub_that_breaks_a_rule_is_refused_and_the_old_states_stay() {
     let mut unsigned = lie(&pair, &|state| state.settled = sat(1));
     unsigned.state.settled = sat(2);
     assert!(matches!(pair.take(&unsigned), Err(hasher::Refused::Claim(_))));
-    let unknown = lie(&pair, &|state| state.pendings[0].height = height + 10_000);
+    let unknown = lie(&pair, &|state| state.pendings[0].height = height + 30_000);
     assert!(matches!(pair.take(&unknown), Err(hasher::Refused::Claim(_))));
     pair.win();
     let dropped = lie(&pair, &|state| {
@@ -197,6 +196,7 @@ fn a_height_has_pendings_in_one_payout_channel_of_a_hasher() {
         refused,
         Err(Refused::Signer(Refusal::Broken(Broken::OtherPayoutChannel { other: found, .. }))) if found == other
     ));
+    pair.expect(height + 1);
     let next = second.next_height(height + 1, sat(1), Price::default(), &pair.chain, &mut pair.signer);
     assert!(next.is_ok(), "between heights");
 }
@@ -224,7 +224,8 @@ fn a_full_payout_channel_asks_for_another_one() {
 }
 
 #[test]
-fn a_hub_that_lost_its_ledger_takes_the_hashers_states_and_signs_first_for_a_height_that_it_cannot_have_signed() {
+fn a_hub_that_lost_its_ledger_takes_the_hashers_states_and_signs_first_for_a_height_that_it_cannot_have_signed()
+ {
     let mut pair = Pair::open();
     let height = pair.tip() + 1;
     pair.next(height, 10_000);
@@ -243,7 +244,8 @@ fn a_hub_that_lost_its_ledger_takes_the_hashers_states_and_signs_first_for_a_hei
     }
     pair.merge();
     assert_eq!(pair.hasher.state_for(next).unwrap().pending(height), sat(10_500));
-    let stolen = SignedState { state: State { settled: sat(77), ..shown[0].state.clone() }, ..shown[0].clone() };
+    let stolen =
+        SignedState { state: State { settled: sat(77), ..shown[0].state.clone() }, ..shown[0].clone() };
     assert!(pair.hub.adopt(&[stolen], &pair.chain, &mut pair.signer).is_err(), "states prove themselves");
 }
 
@@ -272,9 +274,13 @@ fn both_ends_come_back_from_their_rows_as_they_were() {
     pair.credit(height, 500);
     pair.win();
     pair.merge();
-    let hub = hub::PayoutChannel::restore(Params::PUBLIC, &pair.hub_rows).unwrap();
+    pair.hub.forget(&pair.chain);
+    pair.hasher.forget(&pair.chain);
+    let mut hub = hub::PayoutChannel::restore(Params::PUBLIC, &pair.hub_rows).unwrap();
+    hub.forget(&pair.chain);
     assert_eq!(hub, pair.hub);
-    let again = hasher::PayoutChannel::restore(Params::PUBLIC, &pair.hasher_rows, &pair.secp).unwrap();
+    let mut again = hasher::PayoutChannel::restore(Params::PUBLIC, &pair.hasher_rows, &pair.secp).unwrap();
+    again.forget(&pair.chain);
     assert_eq!(
         (again.account(), again.held(), again.standing()),
         (pair.hasher.account(), pair.hasher.held(), Standing::Open)
@@ -316,7 +322,9 @@ fn a_cooperative_close_waits_until_nothing_can_be_won_and_pays_what_is_settled()
         pair.lose();
     }
     pair.lose();
-    let Message::RequestClose(_, asked) = pair.hasher.request_close(to.clone(), sat(300), &pair.chain).unwrap()
+    pair.lose();
+    let Message::RequestClose(_, asked) =
+        pair.hasher.request_close(to.clone(), sat(300), &pair.chain).unwrap()
     else {
         unreachable!()
     };
@@ -345,7 +353,7 @@ fn the_hasher_closes_when_a_public_key_is_not_settled_a_win_not_claimed_or_the_e
     for _ in 0..99 {
         pair.lose();
     }
-    let mut silent = pair.clone_chain();
+    let (mut silent, waiting) = (pair.clone_chain(), pair.hasher.clone());
     pair.publish_key(height);
     let seen = pair.tip();
     while pair.tip() < seen + 144 {
@@ -354,26 +362,29 @@ fn the_hasher_closes_when_a_public_key_is_not_settled_a_win_not_claimed_or_the_e
     }
     assert_eq!(pair.hasher.must_close(&pair.chain), Some(WhyClose::NotSettled(height)));
     while silent.tip() < height + 1_008 {
-        assert_eq!(pair.hasher.must_close(&silent), None);
+        assert_eq!(waiting.must_close(&silent), None);
         pair::block(&mut silent, None, &[]);
     }
-    assert_eq!(pair.hasher.must_close(&silent), Some(WhyClose::NotClaimed(height)));
+    assert_eq!(waiting.must_close(&silent), Some(WhyClose::NotClaimed(height)));
     let mut pair = Pair::open();
     let height = pair.tip() + 1;
     pair.next(height, 10_000);
-    while pair.tip() < scene::E - 432 {
-        assert_eq!(pair.hasher.must_close(&pair.chain), None);
+    pair.win();
+    pair.merge();
+    for _ in 0..99 {
         pair.lose();
     }
+    pair.settle(height);
+    pair.wait_until(scene::E - 433);
+    assert_eq!(pair.hasher.must_close(&pair.chain), None);
+    pair.wait_until(scene::E - 432);
     assert_eq!(pair.hasher.must_close(&pair.chain), Some(WhyClose::Expiring));
 }
 
 #[test]
 fn nothing_is_credited_when_the_end_is_near() {
     let mut pair = Pair::open();
-    while pair.tip() < scene::E - 2_448 - 2 {
-        pair.lose();
-    }
+    pair.wait_until(scene::E - 2_448 - 2);
     let last = pair.tip() + 1;
     pair.next(last, 10);
     assert_eq!(pair.may_work(0), Ok(()));
@@ -395,6 +406,7 @@ fn a_store_that_fails_lets_nothing_out() {
     }
     let mut pair = Pair::open();
     let height = pair.tip() + 1;
-    let signed = pair.hub.next_height(height, sat(1), Price::default(), &pair.chain, &mut pair.signer).unwrap();
+    let signed =
+        pair.hub.next_height(height, sat(1), Price::default(), &pair.chain, &mut pair.signer).unwrap();
     assert_eq!(signed.save(&mut Full), Err(()));
 }
