@@ -48,10 +48,11 @@ fuzz: setup ## fuzz one target under libFuzzer: make fuzz TARGET=sv1 MINUTES=5
 	@mkdir -p integration/fuzz/found/$(TARGET)
 	$(FUZZ) run --fuzz-dir integration/fuzz -s none $(TARGET) integration/fuzz/found/$(TARGET) integration/fuzz/corpus/$(TARGET) -- -max_total_time=$$(( $(MINUTES) * 60 )) -timeout=20 -rss_limit_mb=2048 -max_len=4096
 
-# ONLY=name: only what gives a value with that in its name. QUICK=1: three seconds each. Neither writes anything.
+# ONLY=name: only what gives a value with that in its name; with WRITE=1 as well, its lines of the results are written
+# anew. QUICK=1: one run of three seconds each. Neither writes anything otherwise.
 bench: bitcoind peers ## beside SRI's pool and translator, 20 minutes: a table, and integration/benches/results.jsonl
 	cargo build --release --locked --bins -p template-provider -p channel-hub -p proxy -p integration
-	@BITCOIND="$$(integration/bitcoind/ensure.sh)" exec taskset -c 1 $(dir $(programs))release/bench $(if $(ONLY),--only $(ONLY)) $(if $(filter-out 0,$(QUICK)),--quick)
+	@BITCOIND="$$(integration/bitcoind/ensure.sh)" exec taskset -c 1 $(dir $(programs))release/bench $(if $(ONLY),--only $(ONLY)) $(if $(filter-out 0,$(QUICK)),--quick) $(if $(filter-out 0,$(WRITE)),--write)
 
 soak: build ## half load with restarts and connections that come and go: make soak MINUTES=30
 	@BITCOIND="$$(integration/bitcoind/ensure.sh)" exec $(programs)/soak $(if $(filter command line environment,$(origin MINUTES)),$(MINUTES),30)

@@ -18,7 +18,7 @@ pub const SERVERS: usize = 0;
 pub const GENERATOR: usize = 1;
 
 /// What is measured, by name.
-pub type Values = BTreeMap<&'static str, f64>;
+pub type Values = BTreeMap<String, f64>;
 
 /// One run.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -218,9 +218,9 @@ impl Experiment {
                 name if name.contains("_p99_") => 2,
                 _ => 0,
             };
-            named.insert(name, values[place]);
+            named.insert((*name).to_owned(), values[place]);
         }
-        named.insert("generator_busy", report.generator_cpu_seconds / report.seconds.max(0.001));
+        named.insert("generator_busy".to_owned(), report.generator_cpu_seconds / report.seconds.max(0.001));
         named
     }
 }

@@ -4,16 +4,17 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use clap::Parser;
+use integration::bench::alone::{self, Alone};
 use integration::bench::bed::Bed;
-use integration::bench::experiment::{ALL, Experiment, GENERATOR, Values};
-use integration::bench::results::{Runs, table};
+use integration::bench::experiment::{self, Experiment, GENERATOR, Values};
+use integration::bench::results::{Runs, merged, names, table};
 use integration::bench::stand::Side;
 use integration::world::programs;
 use rustix::process::{Resource, getrlimit, setrlimit};
 
-/// Runs our programs and SRI's in turn, and writes integration/benches/results.jsonl.
+/// Runs our programs and SRI's in turn, then our libraries alone, and writes integration/benches/results.jsonl.
 ///
 /// Servers have core 0 to themselves, generator and node share core 1; run nothing else meanwhile.
 #[derive(Parser)]
@@ -21,6 +22,9 @@ struct Arguments {
     /// Only the runs that give a value whose name contains this; nothing is written.
     #[arg(long)]
     only: Option<String>,
+    /// With --only: these lines of the results are written anew, the others stay.
+    #[arg(long, requires = "only", conflicts_with_all = ["quick", "side"])]
+    write: bool,
     /// Only this side: ours or theirs; nothing is written.
     #[arg(long)]
     side: Option<String>,
@@ -36,6 +40,9 @@ struct Arguments {
     /// Only starts the servers of the first run, says where they are, and waits for Ctrl-C: for a profiler and `load`.
     #[arg(long)]
     hold: bool,
+    /// Measures one library in this process, and prints the values as JSON: how the program calls itself.
+    #[arg(long, hide = true)]
+    alone: Option<String>,
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -53,11 +60,15 @@ async fn bench(arguments: Arguments) -> anyhow::Result<()> {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
     setrlimit(Resource::Nofile, limit)?;
-    let Arguments { only, side, runs, seconds, quick, hold } = arguments;
+    let Arguments { only, write, side, runs, seconds, quick, hold, alone } = arguments;
+    if let Some(name) = alone {
+        let values = Alone::named(&name).context("no such measure")?.measure(seconds)?;
+        return Ok(println!("{}", serde_json::to_string(&values)?));
+    }
     let (runs, seconds) = if quick { (1, 3.0) } else { (runs, seconds) };
-    let wanted =
-        |e: &&Experiment| e.names().iter().any(|name| only.as_deref().is_none_or(|only| name.contains(only)));
-    let experiments: Vec<Experiment> = ALL.iter().filter(wanted).copied().collect();
+    let is_wanted = |name: &str| only.as_deref().is_none_or(|only| name.contains(only));
+    let experiments = experiment::ALL.iter().filter(|e| e.names().iter().any(|name| is_wanted(name)));
+    let experiments: Vec<Experiment> = experiments.copied().collect();
     let sides: Vec<Side> = [Side::Ours, Side::Theirs]
         .into_iter()
         .filter(|s| side.as_deref().is_none_or(|side| format!("{s:?}").eq_ignore_ascii_case(side)))
@@ -66,13 +77,43 @@ async fn bench(arguments: Arguments) -> anyhow::Result<()> {
         let (experiment, side) = experiments.first().zip(sides.first()).context("no such run")?;
         return hold_still(*experiment, *side).await;
     }
-    let all = measure(&experiments, &sides, runs, seconds).await?;
+    let mut all = measure(&experiments, &sides, runs, seconds).await?;
+    if sides.contains(&Side::Ours) {
+        let measures = alone::ALL.iter().filter(|alone| alone.names.iter().any(|name| is_wanted(name.name)));
+        measure_alone(&mut all, measures, runs, seconds)?;
+    }
     let rows = all.rows(&machine());
     print!("{}", table(&rows));
-    if only.is_none() && side.is_none() && !quick {
-        let lines: Vec<String> = rows.iter().map(serde_json::to_string).collect::<Result<_, _>>()?;
+    let is_whole = only.is_none() && side.is_none() && !quick;
+    if is_whole || write {
         let file = programs::repository().join("integration/benches/results.jsonl");
-        std::fs::write(&file, lines.join("\n") + "\n").with_context(|| file.display().to_string())?;
+        let old = if write { std::fs::read_to_string(&file).unwrap_or_default() } else { String::new() };
+        std::fs::write(&file, merged(&old, &rows)?).with_context(|| file.display().to_string())?;
+        eprintln!("written: {}", file.display());
+    }
+    let missing = all.missing(names().filter(|name| is_wanted(name.name)));
+    ensure!(side.is_some() || missing.is_empty(), "without a value on both sides: {}", missing.join(", "));
+    Ok(())
+}
+
+/// A measure that fails once has its other runs.
+fn measure_alone<'a>(
+    all: &mut Runs,
+    measures: impl Iterator<Item = &'a Alone>,
+    runs: usize,
+    seconds: f64,
+) -> anyhow::Result<()> {
+    let program = std::env::current_exe()?;
+    for alone in measures {
+        for _ in 0..runs {
+            match alone.measure_apart(&program, seconds) {
+                Ok(values) => {
+                    eprintln!("Alone: {}", text(&values));
+                    all.add(true, &values);
+                }
+                Err(error) => eprintln!("Alone: {error:#}"),
+            }
+        }
     }
     Ok(())
 }
