@@ -6,6 +6,7 @@ use anyhow::{Context as _, anyhow, bail};
 use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair};
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;
+use std::net::{SocketAddr, UdpSocket};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,7 +15,9 @@ use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-/// The name in a certificate of our own; firmware does not look at it.
+/// An address that belongs to nobody (RFC 5737).
+const NOWHERE: &str = "192.0.2.1:9";
+/// Whose a certificate of our own is.
 const NAME: &str = "sluice-proxy";
 
 /// Where a certificate and its key are.
@@ -39,15 +42,15 @@ pub struct Loaded {
 pub type Stamp = [Option<(SystemTime, u64)>; 2];
 
 impl Files {
-    /// Our own, in the data directory; made if they are not there yet.
+    /// Our own, in the data directory; made for these [`names`] if they are not there yet.
     ///
     /// # Errors
     /// The directory cannot be written.
-    pub fn own(data_dir: &Path) -> anyhow::Result<Self> {
+    pub fn own(data_dir: &Path, names: Vec<String>) -> anyhow::Result<Self> {
         let files =
             Self { certificate: data_dir.join("tls-certificate.pem"), key: data_dir.join("tls-key.pem") };
         if !files.certificate.exists() {
-            files.make()?;
+            files.make(names)?;
         }
         Ok(files)
     }
@@ -85,9 +88,9 @@ impl Files {
     }
 
     /// Valid for as long as certificates can be: much firmware has no clock, and what people compare is the fingerprint.
-    fn make(&self) -> anyhow::Result<()> {
+    fn make(&self, names: Vec<String>) -> anyhow::Result<()> {
         let key = KeyPair::generate()?;
-        let mut parameters = CertificateParams::new(vec![NAME.to_owned()])?;
+        let mut parameters = CertificateParams::new(names)?;
         parameters.distinguished_name = DistinguishedName::new();
         parameters.distinguished_name.push(DnType::CommonName, NAME);
         let certificate = parameters.self_signed(&key)?;
@@ -95,6 +98,23 @@ impl Files {
         write(&self.key, 0o600, &key.serialize_pem())?;
         write(&self.certificate, 0o644, &certificate.pem())
     }
+}
+
+/// What miners may have this machine under, for firmware that is given our certificate and looks at the name in it as well
+/// (ESP-Miner): its host name, the address that it listens on, or the one that it reaches other networks from.
+pub fn names(listen: SocketAddr) -> Vec<String> {
+    let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let outward = UdpSocket::bind("0.0.0.0:0").and_then(|socket| {
+        socket.connect(NOWHERE)?; // sends nothing
+        socket.local_addr()
+    });
+    let addresses = [Some(listen.ip()), outward.ok().map(|address| address.ip())];
+    let addresses = addresses.into_iter().flatten().filter(|address| !address.is_unspecified());
+    let mut names = vec![NAME.to_owned(), "localhost".to_owned(), host.trim().to_owned()];
+    names.extend(addresses.map(|address| address.to_string()));
+    names.retain(|name| !name.is_empty() && name.is_ascii());
+    names.dedup();
+    names
 }
 
 fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
@@ -117,24 +137,37 @@ mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt as _;
 
+    fn own(dir: &Path) -> anyhow::Result<Files> {
+        Files::own(dir, names("127.0.0.2:3443".parse().unwrap()))
+    }
+
+    #[test]
+    fn a_certificate_of_our_own_names_this_machine() {
+        let names = names("127.0.0.2:3443".parse().unwrap());
+        assert!(
+            ["sluice-proxy", "localhost", "127.0.0.2"].iter().all(|name| names.contains(&(*name).into()))
+        );
+        assert!(!super::names("0.0.0.0:3443".parse().unwrap()).contains(&"0.0.0.0".to_owned()));
+    }
+
     #[test]
     fn a_certificate_of_our_own_is_made_once_and_its_key_is_ours_alone() {
         let dir = tempfile::tempdir().unwrap();
-        let first = Files::own(dir.path()).unwrap();
+        let first = own(dir.path()).unwrap();
         let fingerprint = first.load().unwrap().fingerprint;
-        let again = Files::own(dir.path()).unwrap();
+        let again = own(dir.path()).unwrap();
         assert_eq!(again.load().unwrap().fingerprint, fingerprint);
         assert_eq!(fs::metadata(&first.key).unwrap().permissions().mode() & 0o777, 0o600);
         let other = tempfile::tempdir().unwrap();
-        assert_ne!(Files::own(other.path()).unwrap().load().unwrap().fingerprint, fingerprint);
+        assert_ne!(own(other.path()).unwrap().load().unwrap().fingerprint, fingerprint);
     }
 
     #[test]
     fn files_that_cannot_be_served_are_named() {
         let dir = tempfile::tempdir().unwrap();
-        let files = Files::own(dir.path()).unwrap();
+        let files = own(dir.path()).unwrap();
         let elsewhere = tempfile::tempdir().unwrap();
-        let other = Files::own(elsewhere.path()).unwrap();
+        let other = own(elsewhere.path()).unwrap();
         let reason = |files: Files| format!("{:#}", files.load().unwrap_err());
         let mixed = Files { certificate: files.certificate.clone(), key: other.key };
         assert!(reason(mixed).contains("cannot be used"), "half of a renewal");
@@ -147,7 +180,7 @@ mod tests {
     #[test]
     fn a_change_of_either_file_shows() {
         let dir = tempfile::tempdir().unwrap();
-        let files = Files::own(dir.path()).unwrap();
+        let files = own(dir.path()).unwrap();
         let before = files.stamp();
         assert_eq!(before, files.stamp());
         fs::write(&files.key, "x").unwrap();

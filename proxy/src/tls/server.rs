@@ -1,6 +1,6 @@
 //! Lets miners in over TLS, with whatever certificate is in force.
 
-use super::certificate::{Files, Loaded, Stamp};
+use super::certificate::{Files, Loaded, Stamp, names};
 use super::fingerprint::Fingerprint;
 use super::wire::TlsWire;
 use crate::listen;
@@ -64,7 +64,8 @@ impl Port {
     /// # Errors
     /// A certificate that cannot be used, or made.
     pub fn open(files: Option<Files>, data_dir: &Path, listener: Listener) -> anyhow::Result<Self> {
-        let files = files.map_or_else(|| Files::own(data_dir), Ok)?;
+        let own = || Files::own(data_dir, names(listener.local_addr()));
+        let files = files.map_or_else(own, Ok)?;
         let (keeper, acceptor) = Keeper::new(files)?;
         Ok(Self { listener, keeper, acceptor })
     }

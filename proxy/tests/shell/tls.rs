@@ -71,7 +71,7 @@ async fn a_certificate_of_our_own_outlives_a_restart() {
 #[tokio::test]
 async fn a_renewed_certificate_is_served_without_a_restart_and_half_of_one_is_not() {
     let (hub, operator, renewed) = (Hub::start().await, tempdir().unwrap(), tempdir().unwrap());
-    let files = Files::own(operator.path()).unwrap();
+    let files = Files::own(operator.path(), vec![]).unwrap();
     let (certificate, key) = (files.certificate.display(), files.key.display());
     let keys = format!("tls.certificate = \"{certificate}\"\ntls.key = \"{key}\"\n");
     let (farm, _data) = farm(&hub, &keys).await;
@@ -79,7 +79,7 @@ async fn a_renewed_certificate_is_served_without_a_restart_and_half_of_one_is_no
     assert_eq!(fingerprint(&farm).await, before);
     let mut early = connect(&farm, &before).await.unwrap();
     early.begin("ann").await;
-    let next = Files::own(renewed.path()).unwrap();
+    let next = Files::own(renewed.path(), vec![]).unwrap();
     fs::copy(&next.certificate, &files.certificate).unwrap();
     tokio::time::sleep(std::time::Duration::from_millis(2500)).await;
     connect(&farm, &before).await.expect("the last whole one is still in force");
