@@ -45,7 +45,7 @@ struct State {
 }
 
 /// Templates for clients of the same constraints.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Lane {
     sender: watch::Sender<Option<Arc<BlockTemplate>>>,
     /// When the node had the current one.
@@ -59,7 +59,7 @@ struct Lane {
 pub struct Offered<'a> {
     /// How it came.
     pub way: Way,
-    /// When the node had it: what it had later is not replaced by what it had earlier.
+    /// When the node had it: a tip that it had later is not replaced by one that it had earlier.
     pub as_of: Instant,
     /// The number of the source's set of templates for the same constraints; a source with one set says 0.
     pub set: u64,
@@ -91,7 +91,7 @@ impl Feed {
         let since = started.duration_since(UNIX_EPOCH).unwrap_or_default();
         let ids = TemplateIds::starting(u64::try_from(since.as_millis()).unwrap_or_default());
         Self(Arc::new(Inner {
-            state: Mutex::new(State { ids, base: Lane::starting(None, None), lanes: Vec::new() }),
+            state: Mutex::new(State { ids, base: Lane::default(), lanes: Vec::new() }),
             wanted: watch::channel(Vec::new()).0,
             health: Arc::default(),
             reached: watch::channel(0).0,
@@ -237,23 +237,18 @@ impl State {
 }
 
 impl Lane {
-    fn starting(template: Option<Arc<BlockTemplate>>, as_of: Option<Instant>) -> Self {
-        Self { sender: watch::channel(template).0, as_of, set: None, members: 1 }
-    }
-
-    /// A new lane with the same template.
+    /// A new lane with the same template, and its first member.
     fn branch(&self) -> Self {
-        Self::starting(self.sender.borrow().clone(), self.as_of)
+        let template = self.sender.borrow().clone();
+        Self { sender: watch::channel(template).0, as_of: self.as_of, set: self.set, members: 1 }
     }
 
     fn judge(&self, of: Option<Constraints>, offered: &Offered<'_>, tip: Tip, value: Amount) -> Offer {
         let current = self.sender.borrow();
         let Some(current) = current.as_ref() else { return Offer::NewTip };
-        if self.as_of.is_some_and(|as_of| offered.as_of < as_of) {
-            return Offer::Kept;
-        }
         if current.tip() != tip {
-            return Offer::NewTip;
+            let is_later = self.as_of.is_none_or(|as_of| as_of <= offered.as_of);
+            return if is_later { Offer::NewTip } else { Offer::Kept };
         }
         let wanted = current.parts().coinbase.value.checked_add(offered.threshold.max(Amount::ONE_SAT));
         let pays_more = wanted.is_some_and(|wanted| value >= wanted);
@@ -262,7 +257,7 @@ impl Lane {
     }
 
     fn send(&mut self, offered: &Offered<'_>, template: &Arc<BlockTemplate>) {
-        self.as_of = Some(offered.as_of);
+        self.as_of = self.as_of.max(Some(offered.as_of));
         self.set = Some(offered.set);
         self.sender.send_replace(Some(Arc::clone(template)));
     }

@@ -113,6 +113,12 @@ fn what_the_node_had_earlier_does_not_replace_what_it_had_later() {
     desk.offer(Way::Ipc, 1, 5, None, parts(2, 5000));
     assert_eq!(desk.offer(Way::Ipc, 2, 3, None, parts(1, 9000)), Offer::Kept);
     assert_eq!(small.current().unwrap().parts().prev_hash, BlockHash::from_byte_array([2; 32]));
+    assert_eq!(
+        desk.offer(Way::Ipc, 2, 3, None, parts(2, 9000)),
+        Offer::HigherFees,
+        "it is as good under the same tip"
+    );
+    assert_eq!(desk.offer(Way::Ipc, 2, 4, None, parts(1, 9000)), Offer::Kept, "and makes nothing older");
     assert_eq!(desk.offer(Way::Ipc, 1, 6, None, parts(1, 5000)), Offer::NewTip, "a chain may go back");
 }
 

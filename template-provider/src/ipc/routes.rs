@@ -12,9 +12,11 @@ impl Routes {
         self.0.push((set, constraints));
     }
 
-    /// This set has no more.
-    pub(super) fn close(&mut self, set: u64) {
+    /// This set has no more. Whether that is news.
+    pub(super) fn close(&mut self, set: u64) -> bool {
+        let before = self.0.len();
         self.0.retain(|(number, _)| *number != set);
+        self.0.len() < before
     }
 
     /// Whether there is a set for these very constraints.
@@ -53,7 +55,7 @@ mod tests {
         routes.open(9, of(5000));
         assert_eq!(routes.of(of(1000)), Some(7));
         assert_eq!(routes.of(of(3)), Some(8));
-        routes.close(8);
+        assert!(routes.close(8) && !routes.close(8));
         assert_eq!(routes.of(of(3)), Some(7));
     }
 }

@@ -5,11 +5,11 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use bitcoin::Network;
-use distribution::Constraints;
-use tokio::sync::Notify;
+use distribution::{Constraints, Parts};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::answer::{self, Known, RawTemplate};
+use super::answer::{self, BadTemplate, Known, RawCoinbase, RawTemplate, Summary};
 use super::connection::Connection;
 use super::error::IpcError;
 use super::kept::Kept;
@@ -34,11 +34,9 @@ pub(super) struct Shared {
     pub(super) network: Network,
     /// The node, until the first template has come.
     pub(super) seen: RefCell<Option<Seen>>,
-    pub(super) routes: RefCell<Routes>,
+    pub(super) routes: watch::Sender<Routes>,
     pub(super) known: RefCell<Known>,
     pub(super) kept: RefCell<Kept>,
-    /// A set has its first template.
-    pub(super) opened: Notify,
 }
 
 /// One set.
@@ -49,98 +47,160 @@ pub(super) struct Set {
     pub(super) stop: CancellationToken,
 }
 
+/// A template of the node, looked at but not fetched whole.
+struct Candidate {
+    template: Rc<dyn Template>,
+    as_of: Instant,
+    header: Vec<u8>,
+    coinbase: RawCoinbase,
+    summary: Summary,
+}
+
+/// The template that the next ones are measured by.
+struct Current {
+    candidate: Candidate,
+    /// Whether it was sent to anybody.
+    is_taken: bool,
+    /// When to look at the fees.
+    look: Instant,
+}
+
+/// Whom the set serves has changed, or who is there.
+struct Changes {
+    routes: watch::Receiver<Routes>,
+    wanted: watch::Receiver<Vec<Constraints>>,
+}
+
 impl Set {
     /// Feeds templates until it is stopped. A call that waits for the next one is with the node all the time, but
     /// while a template is being fetched; what happens then it answers at once.
     pub(super) async fn follow(self) -> Result<(), IpcError> {
-        let connection = &self.shared.connection;
+        let Shared { connection, feed, fees, routes, .. } = &*self.shared;
+        let mut changes = Changes { routes: routes.subscribe(), wanted: feed.wanted() };
         let room = self.constraints.into();
-        let mut current =
-            connection.ask("createNewBlock", connection.mining().create_new_block(room)).await?;
-        self.publish(&current).await?;
-        let mut look = Instant::now() + self.shared.fees.interval;
-        while let Some(next) = self.next(&current, &mut look).await? {
+        let first = connection.ask("createNewBlock", connection.mining().create_new_block(room)).await?;
+        let candidate = self.examine(first).await?;
+        let parts = self.fetch(&candidate).await?;
+        if self.stop.is_cancelled() {
+            return Ok(());
+        }
+        self.open();
+        let is_taken = self.offer(&candidate, parts);
+        let mut current = Current { candidate, is_taken, look: Instant::now() + fees.interval };
+        while let Some(next) = self.next(&mut current, &mut changes).await? {
+            let candidate = self.examine(next).await?;
             // A template that nobody took is not what the next ones are measured by.
-            if self.publish(&next).await? {
-                current = next;
-                look = Instant::now() + self.shared.fees.interval;
+            if self.publish(&candidate).await? {
+                current = Current { candidate, is_taken: true, look: Instant::now() + fees.interval };
             }
         }
         Ok(())
     }
 
+    /// The first of a set opens its route, the first of all the way.
+    fn open(&self) {
+        self.shared.routes.send_modify(|routes| routes.open(self.number, self.constraints));
+        if let Some(seen) = self.shared.seen.take() {
+            self.shared.feed.reached(Way::Ipc, seen);
+        }
+    }
+
     /// The template after this one; none when the set is stopped. Under the same tip fees are looked at when it is
-    /// time to, then after the interval again: each look costs the node a template.
+    /// time to, then after the interval again: each look costs the node a template. Meanwhile this one goes to those
+    /// whom the set did not serve when it was new.
     async fn next(
         &self,
-        current: &Rc<dyn Template>,
-        look: &mut Instant,
+        current: &mut Current,
+        changes: &mut Changes,
     ) -> Result<Option<Rc<dyn Template>>, IpcError> {
         loop {
             let now = Instant::now();
-            let (patience, more) = if now < *look {
-                (*look - now, NEVER)
+            let (patience, more) = if now < current.look {
+                (current.look - now, NEVER)
             } else {
-                *look = now + self.shared.fees.interval;
-                (LOOK, i64::try_from(self.shared.fees.threshold.to_sat().max(1)).unwrap_or(NEVER))
+                current.look = now + self.shared.fees.interval;
+                (LOOK, self.worth_sending(current))
             };
-            let mut waiting = current.wait_next(patience, more);
-            tokio::select! {
-                answer = &mut waiting => {
-                    let connection = &self.shared.connection;
-                    match answer.map_err(|error| connection.failure("waitNext", &error))? {
-                        Some(next) => return Ok(Some(next)),
-                        None if more == NEVER && now.elapsed() < patience / 2 => {
-                            return Err(IpcError::Ending { socket: connection.socket() });
+            let mut waiting = current.candidate.template.wait_next(patience, more);
+            let answer = loop {
+                tokio::select! {
+                    answer = &mut waiting => break answer,
+                    () = changes.happen() => {
+                        if self.publish(&current.candidate).await? {
+                            current.is_taken = true;
                         }
-                        None => {}
+                    }
+                    () = self.stop.cancelled() => {
+                        // A wait that goes on without us holds a thread of the node, and one of version 30 may crash.
+                        let template = &current.candidate.template;
+                        let interrupted = async { template.interrupt_wait().await.is_ok() && waiting.await.is_ok() };
+                        let _ = tokio::time::timeout(INTERRUPTION, interrupted).await;
+                        return Ok(None);
                     }
                 }
-                () = self.stop.cancelled() => {
-                    // A wait that goes on without us holds a thread of the node, and one of version 30 may crash.
-                    let interrupted = async { current.interrupt_wait().await.is_ok() && waiting.await.is_ok() };
-                    let _ = tokio::time::timeout(INTERRUPTION, interrupted).await;
-                    return Ok(None);
+            };
+            let connection = &self.shared.connection;
+            match answer.map_err(|error| connection.failure("waitNext", &error))? {
+                Some(next) => return Ok(Some(next)),
+                None if more == NEVER && now.elapsed() < patience / 2 => {
+                    return Err(IpcError::Ending { socket: connection.socket() });
                 }
+                None => {}
             }
         }
     }
 
-    /// Fetches a template and offers it. Whether anybody took it.
-    async fn publish(&self, template: &Rc<dyn Template>) -> Result<bool, IpcError> {
+    /// How many satoshis more than the current template the next one must pay to be worth a look. One that nobody
+    /// took already paid some of them.
+    fn worth_sending(&self, current: &Current) -> i64 {
+        let threshold = if current.is_taken { self.shared.fees.threshold.to_sat().max(1) } else { 1 };
+        i64::try_from(threshold).unwrap_or(NEVER)
+    }
+
+    /// Fetches a template and offers it, if anybody wants it. Whether anybody took it.
+    async fn publish(&self, candidate: &Candidate) -> Result<bool, IpcError> {
+        let Summary { tip, value, .. } = candidate.summary;
+        if !self.offering(candidate.as_of, |offered| self.shared.feed.wants(offered, tip, value)) {
+            return Ok(false);
+        }
+        let parts = self.fetch(candidate).await?;
+        Ok(self.offer(candidate, parts))
+    }
+
+    /// What decides whether anybody wants a template that the node has just given.
+    async fn examine(&self, template: Rc<dyn Template>) -> Result<Candidate, IpcError> {
         let as_of = Instant::now();
-        let Shared { connection, feed, network, .. } = &*self.shared;
-        let bad = |reason| IpcError::Template { socket: connection.socket(), reason };
+        let connection = &self.shared.connection;
         let (header, coinbase) = tokio::try_join!(
             connection.ask("getBlockHeader", template.header()),
             connection.ask("getCoinbaseTx", template.coinbase()),
         )?;
-        let summary = answer::summary(&header, &coinbase).map_err(bad)?;
-        network::check_target(connection, *network, summary.tip.bits)?;
-        // The first of a set opens its route, the first of all the way.
-        let is_first = !self.shared.routes.borrow().is_open(self.constraints);
-        if !is_first && !self.offering(as_of, |offered| feed.wants(offered, summary.tip, summary.value)) {
-            return Ok(false);
-        }
+        let summary = answer::summary(&header, &coinbase).map_err(|reason| self.bad(reason))?;
+        network::check_target(connection, self.shared.network, summary.tip.bits)?;
+        Ok(Candidate { template, as_of, header, coinbase, summary })
+    }
+
+    /// All of a template.
+    async fn fetch(&self, candidate: &Candidate) -> Result<Parts, IpcError> {
+        let connection = &self.shared.connection;
         let (block, fees, sigops) = tokio::try_join!(
-            connection.ask("getBlock", template.block()),
-            connection.ask("getTxFees", template.fees()),
-            connection.ask("getTxSigops", template.sigops()),
+            connection.ask("getBlock", candidate.template.block()),
+            connection.ask("getTxFees", candidate.template.fees()),
+            connection.ask("getTxSigops", candidate.template.sigops()),
         )?;
+        let (header, coinbase) = (candidate.header.clone(), candidate.coinbase.clone());
         let raw = RawTemplate { header, block, coinbase, fees, sigops };
-        let parts = answer::parts(&raw, &mut self.shared.known.borrow_mut()).map_err(bad)?;
-        if !self.shared.routes.borrow().is_open(self.constraints) {
-            self.shared.routes.borrow_mut().open(self.number, self.constraints);
-            self.shared.opened.notify_one();
-        }
-        if let Some(seen) = self.shared.seen.take() {
-            feed.reached(Way::Ipc, seen);
-        }
-        let (offer, id) = self.offering(as_of, |offered| feed.offer(offered, parts));
+        answer::parts(&raw, &mut self.shared.known.borrow_mut()).map_err(|reason| self.bad(reason))
+    }
+
+    /// Whether anybody took it; then the node holds it as long as it may be solved.
+    fn offer(&self, candidate: &Candidate, parts: Parts) -> bool {
+        let (offer, id) = self.offering(candidate.as_of, |offered| self.shared.feed.offer(offered, parts));
         if let Some(id) = id {
-            self.shared.kept.borrow_mut().keep(id, summary.tip, Rc::clone(template));
+            let template = Rc::clone(&candidate.template);
+            self.shared.kept.borrow_mut().keep(id, candidate.summary.tip, template);
         }
-        Ok(offer != Offer::Kept)
+        offer != Offer::Kept
     }
 
     fn offering<T>(&self, as_of: Instant, then: impl FnOnce(&Offered<'_>) -> T) -> T {
@@ -153,5 +213,19 @@ impl Set {
             is_base: routes.fullest() == Some(self.number),
             threshold: self.shared.fees.threshold,
         })
+    }
+
+    fn bad(&self, reason: BadTemplate) -> IpcError {
+        IpcError::Template { socket: self.shared.connection.socket(), reason }
+    }
+}
+
+impl Changes {
+    async fn happen(&mut self) {
+        tokio::select! {
+            Ok(()) = self.routes.changed() => {}
+            Ok(()) = self.wanted.changed() => {}
+            else => std::future::pending().await,
+        }
     }
 }

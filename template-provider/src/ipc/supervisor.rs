@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use distribution::Constraints;
 use service::Backoff;
-use tokio::sync::Notify;
+use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
@@ -16,7 +16,6 @@ use super::connection::Connection;
 use super::error::IpcError;
 use super::kept::Kept;
 use super::network;
-use super::routes::Routes;
 use super::set::{Set, Shared};
 use super::{Ipc, Settings, State};
 use crate::feed::Feed;
@@ -52,10 +51,9 @@ pub(super) async fn run(
         fees: settings.fees,
         network: settings.network,
         seen: RefCell::new(Some(seen)),
-        routes: RefCell::new(Routes::default()),
+        routes: watch::Sender::default(),
         known: RefCell::new(Known::default()),
         kept: RefCell::new(Kept::new(settings.stale)),
-        opened: Notify::new(),
     });
     let mut sets = Sets::new(Rc::clone(&shared));
     let ended = tokio::select! {
@@ -110,7 +108,7 @@ impl Sets {
     }
 
     async fn run(&mut self, source: &mut Ipc, settings: &Settings, backoff: &mut Backoff) -> IpcError {
-        let mut wanted = self.shared.feed.wanted();
+        let (mut wanted, mut routes) = (self.shared.feed.wanted(), self.shared.routes.subscribe());
         let mut orders: JoinSet<()> = JoinSet::new();
         let (mut changed, mut not_before) = (true, Instant::now());
         loop {
@@ -126,7 +124,7 @@ impl Sets {
             tokio::select! {
                 Ok(()) = wanted.changed() => changed = true,
                 () = tokio::time::sleep_until(not_before.into()), if changed => {}
-                () = self.shared.opened.notified() => {}
+                Ok(()) = routes.changed() => {}
                 Some(joined) = self.tasks.join_next() => {
                     changed = true;
                     if let Err(failure) = self.ended(joined) {
@@ -157,12 +155,16 @@ impl Sets {
         }
     }
 
-    /// Stops the sets that are not needed, once others can take over.
+    /// Stops the sets that are not needed, once others can take over. From now on others serve whom these served: what
+    /// comes while they end would be lost to them.
     fn stop_surplus(&self) {
-        let routes = self.shared.routes.borrow();
-        if self.needed.iter().any(|constraints| routes.is_open(*constraints)) {
-            let surplus = self.running.iter().filter(|set| !self.needed.contains(&set.constraints));
-            surplus.for_each(|set| set.stop.cancel());
+        let is_open = |of: &Constraints| self.shared.routes.borrow().is_open(*of);
+        if !self.needed.iter().any(is_open) {
+            return;
+        }
+        for set in self.running.iter().filter(|set| !self.needed.contains(&set.constraints)) {
+            set.stop.cancel();
+            self.shared.routes.send_if_modified(|routes| routes.close(set.number));
         }
     }
 
@@ -183,7 +185,7 @@ impl Sets {
         };
         let position = self.running.iter().position(|set| set.number == number);
         let constraints = position.map(|position| self.running.swap_remove(position).constraints);
-        self.shared.routes.borrow_mut().close(number);
+        self.shared.routes.send_if_modified(|routes| routes.close(number));
         match (outcome, constraints) {
             (Err(error @ IpcError::Refused { call: "createNewBlock", .. }), Some(of)) if of != NO_CLIENT => {
                 warn!(constraints = ?of, "no templates of their own for such clients: {error}");

@@ -228,17 +228,28 @@ async fn a_block_that_no_node_wants_is_put_away_as_rejected() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_does_not_read_delays_nobody() {
     let mut world = World::prepare("").await;
-    world.spend(1, 90_000, FEE * 10).await;
+    mine(&world.node, 20).await.unwrap();
+    for height in 1..=20 {
+        world.spend(height, 90_000, FEE * 10).await;
+    }
     world.run().await;
     let (mut deaf, mut good) = (world.client(100).await, world.client(100).await);
     let work = deaf.new_tip().await;
     good.new_tip().await;
-    for _ in 0..20 {
-        deaf.ask_without_reading(work.template.template_id).await;
+    // Ten answers of 1.8 MB: more than both ends' socket buffers hold, fewer than the server takes at once.
+    deaf.ask_without_reading(work.template.template_id, 10).await;
+    eventually("the server has the requests, and the client", || async {
+        let clients = world.api("clients").await.1;
+        clients[0]["transaction_data_requests"] == 10 && clients[1]["transaction_data_requests"] == 0
+    })
+    .await;
+    for _ in 0..3 {
+        let tip = mine(&world.node, 1).await.unwrap()[0];
+        let work = good.new_tip_within(AT_ONCE).await;
+        assert_eq!(prev_hash(&work), tip);
     }
-    let tip = mine(&world.node, 1).await.unwrap()[0];
-    let work = good.new_tip_within(AT_ONCE).await;
-    assert_eq!(prev_hash(&work), tip);
+    let clients = world.api("clients").await.1;
+    assert_eq!(clients.as_array().map(Vec::len), Some(2), "it was there all the time: {clients}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -93,7 +93,11 @@ impl Bitcoind {
     pub(crate) async fn settle(&mut self) {
         let node = self.node();
         node.call::<String>("stop", [(); 0]).await.unwrap();
-        self.process.take().unwrap().wait().unwrap();
+        // It ends when our end of the connection has closed, which a blocked worker thread would not do for 30 s.
+        let mut process = self.process.take().unwrap();
+        while process.try_wait().unwrap().is_none() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
         self.restart();
         answers(&node).await;
     }

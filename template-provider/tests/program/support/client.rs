@@ -91,13 +91,12 @@ impl Client {
         self.event_within(DEADLINE).await.unwrap()
     }
 
-    /// Asks for data and reads no answer, until the server's answers have nowhere to go.
-    pub(crate) async fn ask_without_reading(&mut self, template_id: u64) {
-        for _ in 0..10 {
+    /// Asks for data so many times and reads no answer.
+    pub(crate) async fn ask_without_reading(&mut self, template_id: u64, times: usize) {
+        for _ in 0..times {
             self.session.request_transaction_data(template_id).unwrap();
         }
-        // The server may have dropped this client by now.
-        let _ = self.write().await;
+        self.flush().await;
     }
 
     /// Mines a block and hands it in; its hash.
