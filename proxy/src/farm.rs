@@ -174,8 +174,22 @@ impl Farm {
             let stranger = miners.strangers.first().copied().ok_or(Refused::TooMany)?;
             miners.make_place(stranger);
         }
-        let from_address = miners.addresses.get(&address.ip()).copied().unwrap_or(0);
         let slice = locked(&self.slices).take().ok_or(Refused::TooMany)?;
+        self.totals.connections.add(1);
+        Ok(self.seated(&mut miners, address, slice))
+    }
+
+    /// A connection that a predecessor let in, with its slice, which was [kept](Self::keep_slices).
+    pub fn readmit(self: &Arc<Self>, address: SocketAddr, slice: u32) -> Seat {
+        self.seated(&mut locked(&self.miners), address, slice)
+    }
+
+    /// These slices are a predecessor's miners'. Before anybody is admitted.
+    pub fn keep_slices(&self, slices: &[u32]) {
+        locked(&self.slices).keep(slices);
+    }
+
+    fn seated(self: &Arc<Self>, miners: &mut Miners, address: SocketAddr, slice: u32) -> Seat {
         miners.next += 1;
         let miner = Arc::new(Miner {
             id: miners.next,
@@ -187,10 +201,9 @@ impl Farm {
         });
         miners.strangers.insert(miner.id);
         miners.strangers_from.insert((address.ip(), miner.id));
-        miners.addresses.insert(address.ip(), from_address + 1);
+        *miners.addresses.entry(address.ip()).or_default() += 1;
         miners.connected.insert(miner.id, miner.clone());
-        self.totals.connections.add(1);
-        Ok(Seat { farm: self.clone(), miner, slice })
+        Seat { farm: self.clone(), miner, slice }
     }
 
     /// This miner has authorised: its place is its own.

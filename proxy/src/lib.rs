@@ -15,6 +15,7 @@
 //! | [`totals`] | totals that never fall |
 //! | [`listen`] | lets miners in |
 //! | [`status`] | page, API, metrics |
+//! | [`succession`] | how another process takes over |
 //! | [`program`] | all of it together |
 
 pub mod config;
@@ -25,6 +26,7 @@ pub mod program;
 pub mod session;
 pub mod slices;
 pub mod status;
+pub mod succession;
 pub mod sv1;
 pub mod sv2;
 pub mod tls;

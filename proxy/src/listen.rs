@@ -7,7 +7,6 @@ use socket2::{SockRef, TcpKeepalive};
 use std::io;
 use std::time::Duration;
 use tokio::net::TcpStream;
-use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
 /// Accepts until the program ends, then waits for the miners' tasks. `open` makes a miner's wire of a socket, as by a TLS
@@ -18,7 +17,6 @@ where
     O: Fn(TcpStream) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Result<W, (&'static str, io::Error)>> + Send,
 {
-    let tasks = TaskTracker::new();
     loop {
         let (socket, address) = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -35,12 +33,13 @@ where
         tune(&socket, surroundings.bounds.dead);
         let span = tracing::info_span!("miner", %address);
         let (surroundings, open) = (surroundings.clone(), open.clone());
+        let tasks = surroundings.tasks.clone();
         let task = async move { admitted(socket, seat, surroundings, open).await };
         tasks.spawn(task.instrument(span));
     }
     drop(listener);
-    tasks.close();
-    tasks.wait().await;
+    surroundings.tasks.close();
+    surroundings.tasks.wait().await;
 }
 
 /// A wire that is the socket itself.
@@ -77,7 +76,7 @@ where
 
 /// A peer that lost its power says nothing: probes find it while it is idle, and the bound on unacknowledged bytes while it is
 /// not (Linux sends no probe then). What cannot be set stays as the system has it.
-fn tune(socket: &TcpStream, dead: Duration) {
+pub(crate) fn tune(socket: &TcpStream, dead: Duration) {
     let socket = SockRef::from(socket);
     // The system counts in whole seconds, and takes no zero.
     let interval = (dead / 8).max(Duration::from_secs(1));

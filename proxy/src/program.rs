@@ -5,6 +5,7 @@ use crate::farm::Farm;
 use crate::listen;
 use crate::miner::Surroundings;
 use crate::status::Shown;
+use crate::succession;
 use crate::sv2;
 use crate::tls;
 use crate::upstream::{self, Common, Health, selector};
@@ -15,6 +16,7 @@ use std::path::Path;
 use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
+use tokio_util::task::TaskTracker;
 
 /// sluice-proxy.
 #[derive(Debug)]
@@ -60,8 +62,7 @@ impl Program for Proxy {
 
     async fn start(config: Config, context: Context) -> anyhow::Result<()> {
         let listeners = Listeners::open(&config, &context)?;
-        run(config, context, listeners).await;
-        Ok(())
+        run(config, context, listeners).await
     }
 }
 
@@ -120,8 +121,11 @@ impl Listeners {
     }
 }
 
-/// Runs on sockets that listen already, until `context.shutdown`.
-pub async fn run(config: Config, context: Context, listeners: Listeners) {
+/// Runs on sockets that listen already, until `context.shutdown` or until a successor has taken over.
+///
+/// # Errors
+/// It should take over from a running proxy and could not.
+pub async fn run(config: Config, context: Context, listeners: Listeners) -> anyhow::Result<()> {
     let farm = Arc::new(Farm::new(config.admission, &context.counters));
     let health: Vec<_> =
         config.upstreams.iter().map(|upstream| Arc::new(Health::new(&upstream.address))).collect();
@@ -152,6 +156,9 @@ pub async fn run(config: Config, context: Context, listeners: Listeners) {
         active: route,
         complaints: Complaints::new(&context.counters),
         shutdown: context.shutdown.clone(),
+        tasks: TaskTracker::new(),
+        succession: context.succession(),
+        standing: TaskTracker::new(),
     };
     let sv2 = async {
         if let (Some(listener), Some(sv2)) = (listeners.sv2, config.sv2) {
@@ -163,5 +170,25 @@ pub async fn run(config: Config, context: Context, listeners: Listeners) {
             port.run(surroundings.clone()).await;
         }
     };
-    tokio::join!(upstreams, sv2, tls, listen::run(listeners.miners, surroundings.clone(), listen::plain));
+    let shutdown = &context.shutdown;
+    let serving = async {
+        let taken = tokio::select! {
+            taken = succession::take_over(&context, &surroundings) => taken,
+            () = shutdown.cancelled() => return Ok(()),
+        };
+        if taken.is_err() {
+            shutdown.cancel();
+            return taken;
+        }
+        tokio::join!(sv2, tls, listen::run(listeners.miners, surroundings.clone(), listen::plain));
+        Ok(())
+    };
+    let replaced = async {
+        tokio::select! {
+            () = succession::hand_over(&surroundings) => shutdown.cancel(),
+            () = shutdown.cancelled() => {}
+        }
+    };
+    let ((), served, ()) = tokio::join!(upstreams, serving, replaced);
+    served
 }

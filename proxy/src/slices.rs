@@ -4,7 +4,7 @@
 //! Invariant: two of them that had the same slice never worked on the same job. A slice that was given back rests
 //! until two newer jobs were made: the first may have reached its owner before it was counted here.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Most slices that are out at a time: what an SV2 connection's channels take is bounded, too.
@@ -37,6 +37,15 @@ impl Slices {
                 Some(slice)
             }
         }
+    }
+
+    /// These are out already, with a predecessor's miners. Before any is taken.
+    pub fn keep(&mut self, kept: &[u32]) {
+        let next = kept.iter().max().map_or(0, |last| last.saturating_add(1));
+        let kept: HashSet<_> = kept.iter().copied().collect();
+        let free = (self.next..next).filter(|slice| !kept.contains(slice));
+        self.resting.extend(free.map(|slice| (slice, self.jobs)));
+        self.next = self.next.max(next);
     }
 
     /// Its connection is gone.
@@ -94,6 +103,16 @@ mod tests {
         assert_eq!(slices.take(), Some(4), "1 still rests");
         slices.job_made();
         assert_eq!(slices.take(), Some(1));
+    }
+
+    #[test]
+    fn what_a_predecessor_gave_out_is_not_given_out_again() {
+        let mut slices = Slices::default();
+        slices.keep(&[3, 1]);
+        assert_eq!(slices.take(), Some(4));
+        slices.job_made();
+        slices.job_made();
+        assert_eq!((slices.take(), slices.take(), slices.take()), (Some(0), Some(2), Some(5)));
     }
 
     #[test]

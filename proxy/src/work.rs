@@ -59,6 +59,11 @@ impl Layout {
         self.padding + self.slice + self.extranonce2
     }
 
+    /// Whether there can be such a one.
+    pub fn is_possible(&self) -> bool {
+        (LEAST..=SLICE).contains(&self.slice) && self.extranonce2 >= LEAST
+    }
+
     /// Whether a miner can go on without being told anything.
     pub fn same_for_miners(&self, other: &Self) -> bool {
         (self.slice, self.extranonce2) == (other.slice, other.extranonce2)

@@ -8,28 +8,32 @@ use super::allowance::Allowance;
 use super::wire::{Moved, Wire, transfer, write_now};
 use super::{End, Surroundings, now};
 use crate::farm::Seat;
-use crate::session::{Disconnect, Event, Outcome, Session, Worker};
+use crate::session::{Disconnect, Event, Outcome, Passport, Session, Worker};
 use crate::sv1::Lines;
+use service::{Call, Departure, Parcel, Succession};
+use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::time::{Duration, Instant};
 use tokio::time::Sleep;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 /// A miner that takes no bytes for so long is let go.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long a last word, such as client.reconnect, is offered.
-const LAST_WORDS: Duration = Duration::from_secs(2);
+pub(crate) const LAST_WORDS: Duration = Duration::from_secs(2);
 /// A hash rate is shown anew at most so often.
 const SHOWN: Duration = Duration::from_millis(250);
 /// While so many bytes wait for a miner, it is not read.
 const MAX_UNSENT: usize = 16 * 1024;
 
 /// What hardly ever happens to a miner.
-#[derive(Clone, Copy)]
 enum Rare {
     /// Its place is needed for another.
     Crowded,
     /// The program ends.
     Shutdown,
+    /// A successor takes over.
+    Called(Call, Succession),
 }
 
 pub(super) struct Connection<W> {
@@ -48,12 +52,38 @@ pub(super) struct Connection<W> {
     shown: (Instant, f64, bool),
     /// It is not read any more: it only gets the answers that it waits for.
     closing: bool,
+    /// To hear of a hand-over; away while it is waited for.
+    succession: Option<Succession>,
+    /// The same, for a hand-over.
+    departing: Option<Departure>,
+    /// Until it has been given to a successor, or cannot be.
+    standing: Option<TaskTrackerToken>,
 }
 
 impl<W: Wire> Connection<W> {
     pub(super) fn new(wire: W, seat: Seat, surroundings: Surroundings) -> Self {
         let session = Session::new(now(), surroundings.settings.clone(), seat.slice);
+        Self::with(session, wire, seat, surroundings)
+    }
+
+    /// A predecessor's session goes on.
+    pub(super) fn resumed(
+        wire: W,
+        passport: &Passport,
+        seat: Seat,
+        surroundings: Surroundings,
+    ) -> Result<Self, String> {
+        let session = Session::resumed(now(), surroundings.settings.clone(), passport)?;
+        let mut connection = Self::with(session, wire, seat, surroundings);
+        connection.lines.push(&passport.unread());
+        connection.handle_events();
+        Ok(connection)
+    }
+
+    fn with(session: Session, wire: W, seat: Seat, surroundings: Surroundings) -> Self {
         let (bounds, start) = (surroundings.bounds, Instant::now());
+        let succession = Some(surroundings.succession.clone());
+        let standing = Some(surroundings.standing.token());
         Self {
             wire,
             account: Account::new(seat, surroundings),
@@ -66,16 +96,55 @@ impl<W: Wire> Connection<W> {
             throttled: false,
             shown: (start, 0.0, false),
             closing: false,
+            succession,
+            departing: None,
+            standing,
         }
+    }
+
+    /// Gives the session to the departure, if its wire can be given. The connection again if it stays.
+    pub(super) async fn depart(mut self, mut departure: Departure) -> Result<(), Self> {
+        let state = self.session.passport(self.lines.rest());
+        let parcel = match (self.wire.into_socket(), serde_json::to_value(&state)) {
+            (Ok(socket), Ok(state)) => Parcel::new(state, socket),
+            (Ok(_), Err(_)) => return Ok(()), // no such state: it is text and numbers
+            (Err(wire), _) => {
+                self.standing = None;
+                departure.settled().await;
+                return Err(Self { wire, ..self }.stays());
+            }
+        };
+        let Ok(parcel) = parcel else { return Ok(()) }; // the socket is gone
+        let given = departure.carry(parcel).await;
+        self.standing = None;
+        match given.taken().await.map_err(Parcel::open) {
+            Ok(()) | Err(Err(_)) => Ok(()),
+            Err(Ok((_, socket))) => match W::from_socket(socket) {
+                Some(wire) => Err(Self { wire, ..self }.stays()),
+                None => Ok(()),
+            },
+        }
+    }
+
+    pub(super) fn address(&self) -> SocketAddr {
+        self.account.seat.miner.address
+    }
+
+    /// It was not taken.
+    fn stays(mut self) -> Self {
+        self.standing = Some(self.account.surroundings.standing.token());
+        self
     }
 
     pub(super) async fn run(&mut self) -> Result<std::convert::Infallible, End> {
         // What hardly ever happens is waited for once, not anew with every share.
         let (seat, shutdown) = (self.account.seat.miner.clone(), self.account.surroundings.shutdown.clone());
+        let succession = self.succession.take();
         let mut rare = pin!(async {
             tokio::select! {
                 () = seat.asked_to_leave() => Rare::Crowded,
                 () = shutdown.cancelled() => Rare::Shutdown,
+                (call, succession) = next_call(succession) => Rare::Called(call, succession),
             }
         });
         let mut timer = pin!(tokio::time::sleep_until(Instant::now().into()));
@@ -137,10 +206,18 @@ impl<W: Wire> Connection<W> {
                 self.apply(found)?;
             }
             () = timer => self.time_passes()?,
-            rare = rare, if !self.closing => match rare {
+            rare = rare, if !self.closing && self.departing.is_none() => match rare {
                 Rare::Crowded => return Err(Disconnect::Crowded.into()),
-                Rare::Shutdown => self.closing = true,
+                Rare::Shutdown | Rare::Called(Call::Leave, _) => self.closing = true,
+                Rare::Called(Call::Depart(departure), succession) => {
+                    (self.departing, self.succession) = (Some(departure), Some(succession));
+                }
             },
+        }
+        if self.session.is_quiet()
+            && let Some(departure) = self.departing.take()
+        {
+            return Err(End::Departs(departure));
         }
         match self.closing {
             true if self.session.is_quiet() => {
@@ -148,6 +225,7 @@ impl<W: Wire> Connection<W> {
                 Err(End::Shutdown)
             }
             true => Ok(()),
+            false if self.departing.is_some() => Ok(()),
             false => self.read_lines(),
         }
     }
@@ -164,8 +242,10 @@ impl<W: Wire> Connection<W> {
             );
         }
         self.throttled = until.is_some();
-        let unserved =
-            self.closing || self.session.is_full() || self.session.output().as_bytes().len() >= MAX_UNSENT;
+        let unserved = self.closing
+            || self.departing.is_some()
+            || self.session.is_full()
+            || self.session.output().as_bytes().len() >= MAX_UNSENT;
         if unserved { Some(now + WRITE_TIMEOUT) } else { until }
     }
 
@@ -256,6 +336,13 @@ impl<W: Wire> Connection<W> {
             self.unsent.get_or_insert_with(Instant::now);
         }
         Ok(())
+    }
+}
+
+async fn next_call(succession: Option<Succession>) -> (Call, Succession) {
+    match succession {
+        Some(mut succession) => (succession.call().await, succession),
+        None => std::future::pending().await,
     }
 }
 

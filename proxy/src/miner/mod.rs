@@ -17,15 +17,17 @@ mod wire;
 
 use crate::config::Bounds;
 use crate::farm::{Farm, Seat};
-use crate::session::{Disconnect, Settings};
+use crate::session::{Disconnect, Passport, Settings};
 use crate::upstream::Route;
 use connection::Connection;
+pub(crate) use connection::LAST_WORDS;
 use mining::Now;
-use service::Complaints;
+use service::{Complaints, Departure, Succession};
 use std::sync::Arc;
 use std::time::Instant;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 pub use wire::Wire;
 
 /// What all miners' tasks share.
@@ -43,6 +45,12 @@ pub struct Surroundings {
     pub complaints: Complaints,
     /// The program ends.
     pub shutdown: CancellationToken,
+    /// All miners' tasks.
+    pub tasks: TaskTracker,
+    /// Tells of a successor.
+    pub succession: Succession,
+    /// Those that a successor may get and has not got.
+    pub standing: TaskTracker,
 }
 
 /// Why a connection ended.
@@ -57,9 +65,15 @@ pub enum End {
     /// The socket failed.
     #[error(transparent)]
     Io(#[from] std::io::Error),
-    /// The program ends.
+    /// The program ends, or has been replaced.
     #[error("the proxy stops")]
     Shutdown,
+    /// It stands still, and can be given to a successor.
+    #[error("a successor takes over")]
+    Departs(Departure),
+    /// A successor has it.
+    #[error("a successor serves it")]
+    Carried,
 }
 
 impl End {
@@ -69,16 +83,40 @@ impl End {
             Self::Disconnect(why) => Some(why.name()),
             // Its machine acknowledged nothing for miners.dead_seconds.
             Self::Io(error) if error.kind() == std::io::ErrorKind::TimedOut => Some("dead-peer"),
-            Self::Closed | Self::Io(_) | Self::Shutdown => None,
+            Self::Closed | Self::Io(_) | Self::Shutdown | Self::Departs(_) | Self::Carried => None,
         }
     }
 }
 
 /// Serves one miner until its connection ends.
 pub async fn serve(wire: impl Wire, seat: Seat, surroundings: Surroundings) -> End {
-    let address = seat.miner.address;
-    let mut connection = Connection::new(wire, seat, surroundings.clone());
-    let Err(end) = connection.run().await;
+    follow(Connection::new(wire, seat, surroundings.clone()), surroundings).await
+}
+
+/// Goes on with a predecessor's miner.
+///
+/// # Errors
+/// The session cannot be what a predecessor gave; in words.
+pub async fn resume(
+    wire: impl Wire,
+    passport: &Passport,
+    seat: Seat,
+    surroundings: Surroundings,
+) -> Result<End, String> {
+    let connection = Connection::resumed(wire, passport, seat, surroundings.clone())?;
+    Ok(follow(connection, surroundings).await)
+}
+
+async fn follow<W: Wire>(mut connection: Connection<W>, surroundings: Surroundings) -> End {
+    let address = connection.address();
+    let end = loop {
+        let Err(end) = connection.run().await;
+        let End::Departs(departure) = end else { break end };
+        match connection.depart(departure).await {
+            Ok(()) => return End::Carried,
+            Err(stays) => connection = stays,
+        }
+    };
     if !matches!(end, End::Io(_) | End::Closed | End::Disconnect(Disconnect::NotReading)) {
         connection.last_words().await;
     }

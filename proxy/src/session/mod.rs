@@ -12,11 +12,13 @@
 //! | `settings` | what sessions are made with, and why they end |
 //! | `event` | what a session tells its driver |
 //! | `worker` | who mines |
+//! | `passport` | the session as a successor gets it |
 
 mod event;
 mod jobs;
 mod methods;
 mod pace;
+mod passport;
 mod settings;
 mod shares;
 #[cfg(test)]
@@ -32,6 +34,7 @@ use jobs::Jobs;
 use mining::Now;
 use pace::Pace;
 pub use pace::PaceSettings;
+pub use passport::Passport;
 pub use settings::{Disconnect, Settings};
 pub use shares::Outcome;
 use shares::Waiting;

@@ -5,8 +5,10 @@
 
 use crate::sv1::Difficulty;
 use bitcoin::Target;
+use bitcoin::hex::{DisplayHex, FromHex};
 use mining::vardiff::Vardiff;
 use mining::{Now, Work, target};
+use serde::{Deserialize, Serialize};
 use std::time::{Duration, Instant};
 
 /// Seconds over which the shown hash rate forgets.
@@ -48,6 +50,17 @@ pub(super) struct Pace {
     rate: Rate,
 }
 
+/// What a miner has been told and has asked for, for a successor.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub(super) struct Terms {
+    /// In force; difficulties go as the bits of their float, so that they come back as they were.
+    difficulty: u64,
+    fixed: Option<u64>,
+    minimum: Option<u64>,
+    /// What vardiff aims at: a target of 32 bytes, the most significant first, in hex.
+    wanted: String,
+}
+
 impl Pace {
     pub(super) fn new(now: Now, settings: &PaceSettings) -> Self {
         let wanted = target::from_hash_rate(settings.hash_rate, settings.interval).unwrap_or(Target::MAX);
@@ -65,6 +78,28 @@ impl Pace {
         };
         pace.settle(now);
         pace
+    }
+
+    pub(super) fn terms(&self) -> Terms {
+        Terms {
+            difficulty: self.difficulty.value().to_bits(),
+            fixed: self.fixed.map(|fixed| fixed.value().to_bits()),
+            minimum: self.minimum.map(|minimum| minimum.value().to_bits()),
+            wanted: self.wanted.to_be_bytes().to_lower_hex_string(),
+        }
+    }
+
+    /// Goes on at what the miner knows. It is told of another difficulty with its next job, if there is reason to.
+    pub(super) fn resume_with(&mut self, now: Now, terms: &Terms) -> Result<(), &'static str> {
+        let read = |bits| Difficulty::new(f64::from_bits(bits)).ok_or("its difficulty cannot be");
+        self.fixed = terms.fixed.map(read).transpose()?;
+        self.minimum = terms.minimum.map(read).transpose()?;
+        self.wanted =
+            Target::from_be_bytes(FromHex::from_hex(&terms.wanted).map_err(|_| "its target cannot be")?);
+        self.difficulty = read(terms.difficulty)?;
+        self.target = self.difficulty.target();
+        self.vardiff.assume(now.instant, Work::from_target(self.target));
+        Ok(())
     }
 
     /// Jobs of the upstream have this target.

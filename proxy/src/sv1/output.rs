@@ -58,6 +58,11 @@ impl Output {
         job.write(&mut self.0, insert, clean);
     }
 
+    /// Bytes that a predecessor has not sent yet; before anything else.
+    pub fn unsent(&mut self, bytes: &[u8]) {
+        self.0.extend_from_slice(bytes);
+    }
+
     /// What has been written, to be sent and then [taken off](Self::sent).
     pub fn as_bytes(&self) -> &[u8] {
         &self.0

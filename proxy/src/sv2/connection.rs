@@ -7,6 +7,7 @@ use crate::miner::{Surroundings, now};
 use crate::session::{Disconnect, Outcome, Worker};
 use link::{Link, LinkError};
 use mining::server;
+use service::{Call, Succession};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -28,7 +29,7 @@ pub enum End {
     /// The miner closed it, or broke what holds for every SV2 connection.
     #[error(transparent)]
     Link(#[from] LinkError),
-    /// The program ends.
+    /// The program ends, or has been replaced.
     #[error("the proxy stops")]
     Shutdown,
 }
@@ -76,6 +77,8 @@ struct Connection {
     shown: Option<Instant>,
     /// It is not read any more: it only gets the answers that it waits for.
     closing: bool,
+    /// To hear of a hand-over. This session cannot be carried, since its ciphers cannot.
+    succession: Succession,
 }
 
 impl Connection {
@@ -86,7 +89,15 @@ impl Connection {
             let mut view = seat.miner.view();
             (view.protocol, view.firmware) = (Protocol::Sv2, Some(firmware(&link.peer().device).into()));
         }
-        Self { link, session, account: Account::new(seat, surroundings), shown: None, closing: false }
+        let succession = surroundings.succession.clone();
+        Self {
+            link,
+            session,
+            account: Account::new(seat, surroundings),
+            shown: None,
+            closing: false,
+            succession,
+        }
     }
 
     async fn run(&mut self) -> Result<std::convert::Infallible, End> {
@@ -127,6 +138,7 @@ impl Connection {
                 return Err(Ended::Disconnect(Disconnect::Crowded).into());
             }
             () = self.account.surroundings.shutdown.cancelled(), if !self.closing => self.closing = true,
+            call = self.succession.call(), if !self.closing => self.closing = matches!(call, Call::Leave),
         }
         if self.closing && self.session.is_quiet() {
             self.session.say_goodbye();

@@ -12,7 +12,6 @@ use std::sync::Arc;
 use stratum_core::common_messages_sv2::Protocol;
 use stratum_core::extensions_sv2::EXTENSION_TYPE_WORKER_HASHRATE_TRACKING;
 use tokio::net::TcpStream;
-use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
 /// Longest payload that a miner may send, in bytes.
@@ -37,7 +36,8 @@ struct Door {
 
 /// Accepts until the program ends, then waits for the miners' tasks.
 pub async fn run(listener: Listener, sv2: Sv2, surroundings: Surroundings) {
-    let (tasks, door) = (TaskTracker::new(), Door::new(sv2, surroundings));
+    let door = Door::new(sv2, surroundings);
+    let tasks = door.surroundings.tasks.clone();
     loop {
         let (socket, address) = tokio::select! {
             accepted = listener.accept() => accepted,

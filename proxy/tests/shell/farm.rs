@@ -23,8 +23,9 @@ pub struct Farm {
     /// What SV2 miners must be shown.
     pub key: AuthorityPublicKey,
     page: SocketAddr,
+    toml: String,
     context: Context,
-    task: JoinHandle<()>,
+    task: JoinHandle<anyhow::Result<()>>,
 }
 
 /// Keys that suit tests, before the tables of upstreams.
@@ -40,8 +41,26 @@ pub fn toml(mode: &str, data: &Path, more: &str) -> String {
 
 impl Farm {
     pub async fn start(toml: &str) -> Self {
-        let (operation, config) = service::config_from_text::<Proxy>(toml).unwrap();
+        let (operation, _) = service::config_from_text::<Proxy>(toml).unwrap();
         let context = Context::open(Proxy::NAME, Proxy::VERSION, &operation).await.unwrap();
+        Self::run(toml, context)
+    }
+
+    /// Another one that takes over from this one, as a new version of the program does.
+    pub async fn successor(&self) -> Self {
+        self.successor_with(&self.toml).await
+    }
+
+    /// The same, with another configuration.
+    pub async fn successor_with(&self, toml: &str) -> Self {
+        let (operation, _) = service::config_from_text::<Proxy>(toml).unwrap();
+        let context = Context::take_over(Proxy::NAME, Proxy::VERSION, &operation).await.unwrap();
+        assert!(context.is_taking_over());
+        Self::run(toml, context)
+    }
+
+    fn run(toml: &str, context: Context) -> Self {
+        let (operation, config) = service::config_from_text::<Proxy>(toml).unwrap();
         let listen = |name| context.listen(name, "127.0.0.1:0".parse().unwrap()).unwrap();
         let files = config.tls.as_ref().map(|tls| tls.files.clone());
         let port = |files| Port::open(files, &operation.data_dir, listen("miners_tls")).unwrap();
@@ -51,13 +70,22 @@ impl Farm {
         let (miners, sv2) = (listeners.miners.local_addr(), listeners.sv2.as_ref().unwrap().local_addr());
         let (page, key) = (context.page.address(), config.sv2.as_ref().unwrap().authority.public());
         let task = tokio::spawn(proxy::program::run(config, context.clone(), listeners));
-        Self { miners, tls, sv2, key, page, context, task }
+        Self { miners, tls, sv2, key, page, toml: toml.to_owned(), context, task }
+    }
+
+    /// Waits until it has ended by itself.
+    pub async fn ended(self) -> anyhow::Result<()> {
+        tokio::time::timeout(Duration::from_secs(60), self.task).await.expect("an end in time").unwrap()
     }
 
     /// Ends it, and waits until it has.
     pub async fn stop(self) {
         self.context.shutdown.cancel();
-        tokio::time::timeout(Duration::from_secs(10), self.task).await.expect("an end in time").unwrap();
+        tokio::time::timeout(Duration::from_secs(10), self.task)
+            .await
+            .expect("an end in time")
+            .unwrap()
+            .unwrap();
     }
 
     pub async fn api(&self, path: &str) -> Value {

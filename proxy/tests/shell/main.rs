@@ -8,6 +8,7 @@ mod hub;
 mod miner;
 mod mining_through;
 mod outages;
+mod succession;
 mod sv1_pool;
 mod sv2;
 mod tls;

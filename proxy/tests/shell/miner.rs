@@ -66,6 +66,11 @@ impl Miner {
         self.worker = worker.to_owned();
     }
 
+    /// As the proxy gave it.
+    pub fn extranonce1(&self) -> Vec<u8> {
+        self.extranonce1.clone()
+    }
+
     pub async fn say(&mut self, line: &str) {
         self.write.write_all(line.as_bytes()).await.unwrap();
         self.write.flush().await.unwrap();
