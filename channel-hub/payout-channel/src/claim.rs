@@ -25,7 +25,7 @@ use std::collections::BTreeMap;
 use crate::aggregate::NoAggregate;
 use crate::fee;
 use crate::script::{self, CLOSE, Output};
-use crate::state::{BadState, State};
+use crate::state::{BadState, Pending, State};
 use crate::terms::{FundedTerms, NO_HEIGHT};
 
 /// A state with the hub's signature for its claim. Only [`ClaimTemplate::verify`] says whether it is one.
@@ -58,7 +58,7 @@ pub struct ClaimAmounts {
     /// To Ms: S and what the fee leaves of the reserve.
     pub first: Amount,
     /// Pendings that are no dust.
-    pub pendings: Vec<crate::state::Pending>,
+    pub pendings: Vec<Pending>,
     /// The hub's rest, if it is no dust.
     pub remainder: Option<Amount>,
     /// 1 sat/vB, and a rest that is dust.
@@ -249,6 +249,27 @@ impl ClaimTemplate {
         transaction.input[0].witness =
             self.funding.witness(CLOSE, &[signed.signature.as_ref(), own.as_ref()]);
         Ok(transaction)
+    }
+
+    /// The state that a claim of this payout channel is of, pendings of dust apart; `heights` are those whose pendings may be in it, and
+    /// their locks must be known. Its own `height` is not in a claim, and is 0.
+    pub fn read(&self, claim: &Transaction, heights: impl Iterator<Item = u32>) -> Option<State> {
+        let (number, settled_to) = committed(claim)?;
+        let (first, others) = claim.output.split_first()?;
+        let heights: Vec<u32> = heights.collect();
+        let height_of = |script: &ScriptBuf| {
+            let mut known = heights.iter().filter_map(|height| Some((height, self.pendings.get(height)?)));
+            known.find(|(_, (_, pending))| pending == script).map(|(height, _)| *height)
+        };
+        let others = others.iter().filter(|output| output.script_pubkey != self.remainder);
+        let pendings = others
+            .map(|output| Some(Pending { height: height_of(&output.script_pubkey)?, amount: output.value }));
+        let pendings = pendings.collect::<Option<Vec<_>>>()?;
+        let fee = fee::claim_fee(claim.output.len() as u64);
+        let settled = (first.value + fee).checked_sub(self.funded.terms.reserve())?;
+        let state = State { number, height: 0, settled_to, settled, pendings };
+        let again = self.unsigned(&state).ok()?;
+        (again.compute_txid() == claim.compute_txid()).then_some(state)
     }
 
     fn pending_script(&self, height: u32) -> Result<&ScriptBuf, NoClaim> {

@@ -22,6 +22,7 @@
 //! | [`signer`] | the hub's secrets, behind R1 to R7 and a cap for each height |
 //! | [`hub`] | the hub's end of one payout channel |
 //! | [`hasher`] | the hasher's end of one payout channel |
+//! | [`record`] | events as rows of a store |
 //! | [`exit`] | what gets a hasher's money with the hub gone, out of its file |
 //! | [`price`] | what a unit of work is worth, the same on both ends |
 //! | [`pending_root`] | the tree of a height's pendings, proofs, and what the council repays |
@@ -45,6 +46,7 @@ pub mod message;
 pub mod params;
 pub mod pending_root;
 pub mod price;
+pub mod record;
 pub mod rules;
 pub mod save;
 pub mod script;

@@ -198,6 +198,11 @@ impl<S: Store<Event>> HubSigner<S> {
         &mut self.chain
     }
 
+    /// Where its memory is kept.
+    pub fn store(&self) -> &S {
+        &self.store
+    }
+
     /// Hub keys number `index`, for the terms of a new payout channel.
     ///
     /// # Errors

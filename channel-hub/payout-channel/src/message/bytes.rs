@@ -27,50 +27,50 @@ pub enum Malformed {
 }
 
 /// What is left to read.
-pub(super) struct Reader<'a>(pub(super) &'a [u8]);
+pub(crate) struct Reader<'a>(pub(crate) &'a [u8]);
 
 impl<'a> Reader<'a> {
-    pub(super) fn take(&mut self, count: usize) -> Result<&'a [u8], Malformed> {
+    pub(crate) fn take(&mut self, count: usize) -> Result<&'a [u8], Malformed> {
         let (taken, rest) = self.0.split_at_checked(count).ok_or(Malformed::Short)?;
         self.0 = rest;
         Ok(taken)
     }
 
-    pub(super) fn array<const N: usize>(&mut self) -> Result<[u8; N], Malformed> {
+    pub(crate) fn array<const N: usize>(&mut self) -> Result<[u8; N], Malformed> {
         self.take(N)?.try_into().map_err(|_| Malformed::Short)
     }
 
-    pub(super) fn u8(&mut self) -> Result<u8, Malformed> {
+    pub(crate) fn u8(&mut self) -> Result<u8, Malformed> {
         Ok(u8::from_le_bytes(self.array()?))
     }
 
-    pub(super) fn u16(&mut self) -> Result<u16, Malformed> {
+    pub(crate) fn u16(&mut self) -> Result<u16, Malformed> {
         Ok(u16::from_le_bytes(self.array()?))
     }
 
-    pub(super) fn u32(&mut self) -> Result<u32, Malformed> {
+    pub(crate) fn u32(&mut self) -> Result<u32, Malformed> {
         Ok(u32::from_le_bytes(self.array()?))
     }
 
-    pub(super) fn u128(&mut self) -> Result<u128, Malformed> {
+    pub(crate) fn u128(&mut self) -> Result<u128, Malformed> {
         Ok(u128::from_le_bytes(self.array()?))
     }
 
-    pub(super) fn amount(&mut self) -> Result<Amount, Malformed> {
+    pub(crate) fn amount(&mut self) -> Result<Amount, Malformed> {
         let satoshi = u64::from_le_bytes(self.array()?);
         let amount = Amount::from_sat(satoshi);
         if amount > Amount::MAX_MONEY { Err(Malformed::Amount(satoshi)) } else { Ok(amount) }
     }
 
-    pub(super) fn key(&mut self) -> Result<XOnlyPublicKey, Malformed> {
+    pub(crate) fn key(&mut self) -> Result<XOnlyPublicKey, Malformed> {
         XOnlyPublicKey::from_slice(self.take(32)?).map_err(|_| Malformed::Key)
     }
 
-    pub(super) fn signature(&mut self) -> Result<Signature, Malformed> {
+    pub(crate) fn signature(&mut self) -> Result<Signature, Malformed> {
         Signature::from_slice(self.take(64)?).map_err(|_| Malformed::Key)
     }
 
-    pub(super) fn end(self) -> Result<(), Malformed> {
+    pub(crate) fn end(self) -> Result<(), Malformed> {
         if self.0.is_empty() { Ok(()) } else { Err(Malformed::Long(self.0.len())) }
     }
 }

@@ -102,6 +102,10 @@ fn revealed(from: &mut Reader<'_>) -> Result<KeyRevealed, Malformed> {
 }
 
 pub(crate) fn signed(from: &mut Reader<'_>) -> Result<SignedState, Malformed> {
+    Ok(SignedState { state: state(from)?, signature: from.signature()? })
+}
+
+pub(crate) fn state(from: &mut Reader<'_>) -> Result<State, Malformed> {
     let (number, height, settled_to, settled) = (from.u32()?, from.u32()?, from.u32()?, from.amount()?);
     let count = from.u16()?;
     if count > MAX_PENDINGS {
@@ -109,8 +113,7 @@ pub(crate) fn signed(from: &mut Reader<'_>) -> Result<SignedState, Malformed> {
     }
     let pendings = (0..count).map(|_| Ok(Pending { height: from.u32()?, amount: from.amount()? }));
     let pendings = pendings.collect::<Result<_, _>>()?;
-    let state = State { number, height, settled_to, settled, pendings };
-    Ok(SignedState { state, signature: from.signature()? })
+    Ok(State { number, height, settled_to, settled, pendings })
 }
 
 fn close(from: &mut Reader<'_>) -> Result<CloseTerms, Malformed> {

@@ -5,6 +5,7 @@ use bitcoin::{Amount, OutPoint};
 
 use super::{CloseTerms, Code, MAX_TEXT, Message, Price, Request, Standing};
 use crate::claim::SignedState;
+use crate::state::State;
 use crate::terms::{PayoutChannelId, Scheme};
 
 pub(super) fn message(message: &Message) -> Vec<u8> {
@@ -85,9 +86,14 @@ pub(super) fn unsigned_reestablish(id: PayoutChannelId, held: u16) -> Vec<u8> {
     [&id.0[..], &held.to_le_bytes()].concat()
 }
 
-/// A state: number, height, settled_to, S, count, (B, P_B)…, signature.
+/// A state with its signature.
 pub(crate) fn signed(signed: &SignedState, to: &mut Vec<u8>) {
-    let state = &signed.state;
+    state(&signed.state, to);
+    to.extend(signed.signature.as_ref());
+}
+
+/// number, height, settled_to, S, count, (B, P_B)…
+pub(crate) fn state(state: &State, to: &mut Vec<u8>) {
     to.extend(state.number.to_le_bytes());
     to.extend(state.height.to_le_bytes());
     to.extend(state.settled_to.to_le_bytes());
@@ -98,7 +104,6 @@ pub(crate) fn signed(signed: &SignedState, to: &mut Vec<u8>) {
         to.extend(pending.height.to_le_bytes());
         amount(pending.amount, to);
     }
-    to.extend(signed.signature.as_ref());
 }
 
 pub(crate) fn place(outpoint: OutPoint, to: &mut Vec<u8>) {

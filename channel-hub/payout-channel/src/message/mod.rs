@@ -1,9 +1,9 @@
 //! Messages of the extension 0x5043, the payload of an SV2 frame without the channel bit. Integers are little-endian, keys x-only,
 //! amounts satoshi; every length is bounded before it is used. PROTOCOL.md has the layouts.
 
-mod bytes;
-mod decode;
-mod encode;
+pub(crate) mod bytes;
+pub(crate) mod decode;
+pub(crate) mod encode;
 
 use bitcoin::hashes::{Hash as _, HashEngine as _, sha256t_hash_newtype};
 use bitcoin::secp256k1::schnorr::Signature;

@@ -1,0 +1,178 @@
+//! The exit kit: out of rows and a seed alone, in the hands of a stranger, with the hub gone.
+#![allow(clippy::unwrap_used)]
+
+mod pair;
+mod scene;
+
+use bitcoin::{Amount, Network, TxOut};
+use pair::Pair;
+use payout_channel::exit::{ExitKit, NoExit};
+use payout_channel::hasher::{self, PayoutChannel};
+use payout_channel::keys::ChannelSeed;
+use payout_channel::record::Record as _;
+use payout_channel::{Params, fee, hub, signer};
+use scene::{core_accepts, sat};
+
+/// What is left of a hasher: bytes and a seed.
+fn from_rows(pair: &Pair) -> PayoutChannel {
+    let rows: Vec<Vec<u8>> = pair.hasher_rows.iter().map(hasher::Event::to_row).collect();
+    let events: Vec<hasher::Event> = rows.iter().map(|row| hasher::Event::from_row(row).unwrap()).collect();
+    PayoutChannel::restore(Params::PUBLIC, &events, &pair.secp).unwrap()
+}
+
+fn seed(pair: &Pair, byte: u8) -> ChannelSeed {
+    ChannelSeed::new(&[byte; 32], Network::Bitcoin, &pair.secp).unwrap()
+}
+
+/// Something settled, one win whose key is out but not settled, one win that the hub never claimed.
+fn owed() -> (Pair, u32) {
+    let mut pair = Pair::open();
+    let height = pair.tip() + 1;
+    pair.next(height, 40_000);
+    pair.win();
+    pair.merge();
+    for _ in 0..99 {
+        pair.lose();
+    }
+    pair.settle(height);
+    let height = pair.tip() + 1;
+    pair.next(height, 30_000);
+    pair.win();
+    pair.merge();
+    pair.next(height + 1, 20_000);
+    pair.win();
+    pair.merge();
+    pair.publish_key(height);
+    (pair, height)
+}
+
+#[test]
+fn rows_and_a_seed_get_everything_with_the_hub_gone_in_the_hands_of_a_stranger() {
+    let (pair, height) = owed();
+    let (to, channel) = (pair.elsewhere(), from_rows(&pair));
+    let won = |won| won == height || won == height + 1;
+    let kit = ExitKit::new(&channel, &seed(&pair, 9), won, &to, &pair.secp).unwrap();
+    // From here on only the bundle, and blocks.
+    let bundle = ExitKit::decode(&kit.encode()).unwrap();
+    assert_eq!(bundle, kit);
+    assert_eq!(bundle.before, scene::E - 432);
+    assert!(core_accepts(&bundle.claim, &[pair.scene.funding()]));
+    assert!(bundle.children.len() >= 7, "up to 100 sat/vB at least");
+    for child in &bundle.children {
+        let spent: Vec<TxOut> =
+            child.transaction.input.iter().map(|input| spent_of(&bundle, input)).collect();
+        assert!(core_accepts(&child.transaction, &spent));
+        let paid: Amount = spent.iter().map(|output| output.value).sum::<Amount>() - child.value;
+        let size = child.transaction.vsize() as u64;
+        let together = paid + bundle.claim_fee;
+        assert!(together.to_sat() >= child.sat_per_vb * (size + bundle.claim.vsize() as u64));
+        assert!(child.transaction.output.iter().all(|output| output.script_pubkey == to));
+    }
+    assert_eq!(bundle.children[0].transaction.input.len(), 2, "the pending whose key is known");
+    let second = bundle.pendings.iter().find(|pending| pending.height == height + 1).unwrap();
+    let claim = &second.ladder[0].transaction;
+    let spent = spent_of(&bundle, &claim.input[0]);
+    assert!(!core_accepts(claim, std::slice::from_ref(&spent)), "its key is not known yet");
+    assert_eq!(second.with_key(&pair.scene.key(height)), None);
+    // The hub claims after all; the stranger sees the key in it.
+    let win = pair.scene.won();
+    let claim = payout_channel::transactions::coinbase::claim(
+        &[(win, pair.scene.key(height + 1), pair.scene.claim_key)],
+        &[],
+        to,
+        pair::rate(),
+        &pair.secp,
+    );
+    let key = second.key_in(&claim.unwrap()).unwrap();
+    for priced in second.with_key(&key).unwrap() {
+        assert!(core_accepts(&priced.transaction, std::slice::from_ref(&spent)));
+    }
+    assert_eq!(second.until, scene::E.max(height + 1 + 4_032));
+}
+
+fn spent_of(kit: &ExitKit, input: &bitcoin::TxIn) -> TxOut {
+    assert_eq!(input.previous_output.txid, kit.claim.compute_txid());
+    kit.claim.output[input.previous_output.vout as usize].clone()
+}
+
+#[test]
+fn at_least_all_that_is_owed_comes_out_less_fees() {
+    let (pair, height) = owed();
+    let channel = from_rows(&pair);
+    let kit = ExitKit::new(&channel, &seed(&pair, 9), |_| true, &pair.elsewhere(), &pair.secp).unwrap();
+    let last = kit.pendings.iter().find(|pending| pending.height == height + 1).unwrap();
+    let got = kit.children[0].value + last.ladder[0].value;
+    assert_eq!(channel.owed(&pair.chain), sat(40_000 + 30_000 + 20_000));
+    let fees = sat(101 + 111 + 155 + 3);
+    assert!(got + fees >= channel.owed(&pair.chain), "{got}");
+    assert!(got <= channel.owed(&pair.chain) + fee::reserve(24));
+}
+
+#[test]
+fn without_a_chain_to_ask_the_keys_that_are_stored_tell_what_was_won() {
+    let (pair, height) = owed();
+    let channel = from_rows(&pair);
+    let stored = |won: u32| channel.stored_key(won).is_some();
+    let kit = ExitKit::new(&channel, &seed(&pair, 9), stored, &pair.elsewhere(), &pair.secp).unwrap();
+    assert!(kit.pendings.iter().any(|pending| pending.height == height));
+}
+
+#[test]
+fn another_seed_or_nothing_signed_gives_no_kit() {
+    let (pair, _) = owed();
+    let to = pair.elsewhere();
+    let other = ExitKit::new(&from_rows(&pair), &seed(&pair, 10), |_| true, &to, &pair.secp);
+    assert!(matches!(other, Err(NoExit::OtherSeed)));
+    let fresh = Pair::open();
+    let none = ExitKit::new(&from_rows(&fresh), &seed(&fresh, 9), |_| true, &to, &fresh.secp);
+    assert!(matches!(none, Err(NoExit::NoState)));
+}
+
+#[test]
+fn a_claim_in_the_chain_tells_its_state() {
+    let (pair, height) = owed();
+    let template = pair.hasher.template().unwrap();
+    for held in pair.hasher.held() {
+        let claim = template.signed(held, &pair.scene.hasher.funding, &pair.secp).unwrap();
+        let read = template.read(&claim, template.locks().map(|(height, _)| height)).unwrap();
+        let expected = payout_channel::State { height: 0, ..held.state.clone() };
+        assert_eq!(read, expected);
+        let unknown = template.read(&claim, std::iter::once(height + 9));
+        assert_eq!(unknown.is_some(), read.pendings.is_empty());
+    }
+}
+
+#[test]
+fn every_row_comes_back_and_no_other_bytes_do() {
+    let (mut pair, _) = owed();
+    pair.hasher.freeze(&pair.secp).unwrap().save(&mut pair.hasher_rows).unwrap();
+    pair.hasher.leave(&pair.secp).save(&mut pair.hasher_rows).unwrap();
+    pair.hub.freeze::<()>().unwrap().save(&mut pair.hub_rows).unwrap();
+    for row in &pair.hub_rows {
+        assert_eq!(hub::Event::from_row(&row.to_row()).as_ref(), Ok(row));
+    }
+    for row in pair.signer.store() {
+        assert_eq!(signer::Event::from_row(&row.to_row()).as_ref(), Ok(row));
+    }
+    for row in &pair.hasher_rows {
+        let bytes = row.to_row();
+        assert_eq!(hasher::Event::from_row(&bytes).as_ref(), Ok(row));
+        for cut in 0..bytes.len() {
+            assert!(hasher::Event::from_row(&bytes[..cut]).is_err());
+        }
+        assert!(hasher::Event::from_row(&[bytes.clone(), vec![0]].concat()).is_err());
+        assert!(hasher::Event::from_row(&[&[2], &bytes[1..]].concat()).is_err(), "another version");
+    }
+}
+
+#[test]
+fn a_bundle_that_is_cut_or_longer_is_none() {
+    let (pair, _) = owed();
+    let kit =
+        ExitKit::new(&from_rows(&pair), &seed(&pair, 9), |_| true, &pair.elsewhere(), &pair.secp).unwrap();
+    let bytes = kit.encode();
+    for cut in (0..bytes.len()).step_by(97) {
+        assert!(ExitKit::decode(&bytes[..cut]).is_err());
+    }
+    assert!(ExitKit::decode(&[bytes, vec![0]].concat()).is_err());
+}
