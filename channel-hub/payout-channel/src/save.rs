@@ -68,6 +68,16 @@ impl<E, M> Transition<E, M> {
         &self.events
     }
 
+    /// Both in one commit, this one's events first, as safe as the more careful asks for.
+    pub fn and<N, O>(mut self, other: Transition<E, N>, join: impl FnOnce(M, N) -> O) -> Transition<E, O> {
+        self.events.extend(other.events);
+        Transition {
+            events: self.events,
+            durability: self.durability.max(other.durability),
+            release: join(self.release, other.release),
+        }
+    }
+
     /// The same with another message.
     pub fn map<N>(self, change: impl FnOnce(M) -> N) -> Transition<E, N> {
         Transition { events: self.events, durability: self.durability, release: change(self.release) }

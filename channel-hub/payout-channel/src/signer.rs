@@ -1,6 +1,7 @@
 //! Whoever holds the hub's secrets: signs states and closes, and lets keys out. The hub's implementation trusts nobody: it has its
 //! own view of the chain and its own small memory, and refuses what would break R1 to R7 or a height's cap, whoever asks.
 
+use bitcoin::blockdata::constants::SUBSIDY_HALVING_INTERVAL;
 use bitcoin::hashes::Hash as _;
 use bitcoin::secp256k1::schnorr::Signature;
 use bitcoin::secp256k1::{All, Secp256k1};
@@ -277,7 +278,7 @@ impl<S: Store<Event>> HubSigner<S> {
         Ok(None)
     }
 
-    /// Sets the most that Σ_B may be: 99 % of the hub's part of the bare subsidy (R6). Once the height is a win, its real
+    /// Sets the most that Σ_B may be, which never is above 99 % of the bare subsidy: 99 % of the hub's part of the bare subsidy (R6). Once the height is a win, its real
     /// value counts instead.
     ///
     /// # Errors
@@ -368,6 +369,14 @@ impl<S: Store<Event>> HubSigner<S> {
         self.sums.retain(|summed, _| *summed >= height || chain.is_win(*summed));
     }
 
+    /// 99 % of the bare subsidy.
+    fn ceiling(&self, height: u32) -> Amount {
+        let is_regtest = self.pool.magic == bitcoin::Network::Regtest.magic().to_bytes();
+        let halvings = height / if is_regtest { 150 } else { SUBSIDY_HALVING_INTERVAL };
+        let subsidy = Amount::from_int_btc(50).to_sat().checked_shr(halvings).unwrap_or(0);
+        Amount::from_sat(subsidy / 100 * 99)
+    }
+
     fn known(&self, id: PayoutChannelId) -> Result<&Known, Refusal<S::Error>> {
         self.known.get(&id).ok_or(Refusal::Unknown(id))
     }
@@ -454,7 +463,8 @@ impl<S: Store<Event>> HubSigner<S> {
     ) -> Result<(), Refusal<S::Error>> {
         let cap = match self.chain.win(height) {
             Some(win) => win.value,
-            None => *self.caps.get(&height).ok_or(Refusal::NoCap(height))?,
+            // Whatever it was set to: never more than 99 % of what a block brings anew.
+            None => (*self.caps.get(&height).ok_or(Refused::NoCap(height))?).min(self.ceiling(height)),
         };
         rules::r6_pendings_stay_below_the_cap(height, self.sum(height) + more, cap)?;
         let others = self.of_hasher.get(&terms.hasher_id).into_iter().flatten();

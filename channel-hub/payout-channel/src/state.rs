@@ -71,6 +71,17 @@ impl State {
         found.map_or(Amount::ZERO, |at| self.pendings[at].amount)
     }
 
+    /// Sets P_B; 0 takes it out.
+    pub fn set_pending(&mut self, height: u32, amount: Amount) {
+        let found = self.pendings.binary_search_by_key(&height, |pending| pending.height);
+        match found {
+            Ok(at) if amount == Amount::ZERO => drop(self.pendings.remove(at)),
+            Ok(at) => self.pendings[at].amount = amount,
+            Err(_) if amount == Amount::ZERO => {}
+            Err(at) => self.pendings.insert(at, Pending { height, amount }),
+        }
+    }
+
     /// S and all pendings; none if it is more than any amount.
     pub fn total(&self) -> Option<Amount> {
         self.pendings.iter().try_fold(self.settled, |sum, pending| sum.checked_add(pending.amount))

@@ -8,6 +8,7 @@ use bitcoin::{Amount, BlockHash, OutPoint, ScriptBuf, Transaction, TxOut, Txid};
 use lock::{Key, Lock};
 use std::collections::{BTreeMap, HashMap};
 
+use crate::params::Params;
 use crate::terms::PayoutChannelId;
 
 /// A transaction with its name.
@@ -162,6 +163,15 @@ impl Watcher {
     /// All wins, in ascending order.
     pub fn wins(&self) -> impl Iterator<Item = (u32, Win)> + '_ {
         self.wins.iter().map(|(height, win)| (*height, *win))
+    }
+
+    /// Wins that the hub claims now: deep enough, not so deep that the council could be faster, and not claimed in the best chain.
+    /// What is claimed but not confirmed is among them: its fee may have to be raised.
+    pub fn claims_due(&self, params: &Params) -> Vec<(u32, Win)> {
+        let due = |height: u32| (params.maturity..=params.last_reveal()).contains(&self.depth(height));
+        let open =
+            self.wins().filter(|(height, win)| due(*height) && !self.spends.contains_key(&win.outpoint));
+        open.collect()
     }
 
     /// Confirmations of the block at a height; 0 if there is none yet.

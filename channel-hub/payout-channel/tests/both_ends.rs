@@ -410,3 +410,68 @@ fn a_store_that_fails_lets_nothing_out() {
         pair.hub.next_height(height, sat(1), Price::default(), &pair.chain, &mut pair.signer).unwrap();
     assert_eq!(signed.save(&mut Full), Err(()));
 }
+
+#[test]
+fn a_state_that_was_refused_leaves_nothing_behind_that_a_later_one_would_miss() {
+    let mut pair = Pair::open();
+    let height = pair.tip() + 1;
+    pair.next(height, 10_000);
+    let mut state = pair.hasher.state_for(height).unwrap().clone();
+    state.number += 1;
+    state.pendings = vec![payout_channel::Pending { height: height + 1, amount: sat(5) }];
+    let mut forged = pair.sign_anything(state);
+    forged.state.settled = sat(1);
+    assert!(pair.take(&forged).is_err());
+    pair.next(height + 1, 5);
+    let again = hasher::PayoutChannel::restore(Params::PUBLIC, &pair.hasher_rows, &pair.secp).unwrap();
+    assert_eq!(again.account(), pair.hasher.account());
+}
+
+#[test]
+fn messages_are_heard_in_sessions_and_refused_where_nobody_proved_who_they_are() {
+    let mut pair = Pair::open();
+    let height = pair.tip() + 1;
+    pair.next(height, 10_000);
+    pair.win();
+    pair.merge();
+    let (id, handshake) = (pair.hub.id(), [3; 32]);
+    let keys = pair.scene.hasher.clone();
+    let mut session = hub::Session::new(handshake);
+    let mut heard = |pair: &mut Pair, message: &Message| {
+        let message = pair::through(message);
+        let answer = session.handle(&message, &mut pair.hub, &pair.chain, &mut pair.signer, &pair.secp);
+        answer.map(|answer| answer.save(&mut pair.hub_rows).unwrap())
+    };
+    let early = heard(&mut pair, &Message::Freeze(id));
+    assert!(matches!(early, Err(hub::Unheard::NotAuthentic)));
+    pair.lose_the_hubs_data();
+    let shown = pair.hasher.show();
+    let count = u16::try_from(shown.len()).unwrap();
+    let stranger = payout_channel::message::reestablish(id, count, &[4; 32], &keys.funding, &pair.secp);
+    assert!(matches!(heard(&mut pair, &stranger), Err(hub::Unheard::NotAuthentic)));
+    let hello = payout_channel::message::reestablish(id, count, &handshake, &keys.funding, &pair.secp);
+    let mut answers = heard(&mut pair, &hello).unwrap();
+    for held in &shown {
+        answers.extend(heard(&mut pair, held).unwrap());
+    }
+    assert!(matches!(answers[0], Message::Reestablished(_, Standing::Open)));
+    assert_eq!(pair.hub.account().promised(height), sat(10_000));
+    let lock = |height| Some(pair.scene.lock(height));
+    for answer in &answers {
+        let heard = pair.hasher.handle(0, answer, lock, &keys, &pair.chain, &pair.secp).unwrap();
+        heard.save(&mut pair.hasher_rows).unwrap();
+    }
+    assert_eq!(pair.hub.account().number, pair.hasher.account().number);
+    let frozen = heard(&mut pair, &Message::Freeze(id)).unwrap();
+    assert_eq!(frozen, [Message::Frozen(id)]);
+    let heard_frozen = pair.hasher.handle(0, &frozen[0], lock_none, &keys, &pair.chain, &pair.secp).unwrap();
+    assert_eq!(heard_frozen.save(&mut pair.hasher_rows).unwrap(), hasher::Heard::Frozen);
+    let refused = heard(&mut pair, &Message::Frozen(id)).unwrap_err();
+    assert!(matches!(refused.reply(id), Message::Error(_, payout_channel::message::Code::NotNow, _)));
+    let odd = pair.hasher.handle(0, &Message::Freeze(id), lock_none, &keys, &pair.chain, &pair.secp);
+    assert_eq!(odd.unwrap_err(), hasher::Unheard::NoPlace(0x09));
+}
+
+fn lock_none(_: u32) -> Option<lock::Lock> {
+    None
+}

@@ -5,6 +5,7 @@
 
 mod event;
 mod life;
+mod session;
 mod states;
 mod work;
 
@@ -23,6 +24,7 @@ use crate::watcher::{Published, Watcher};
 
 pub use event::{BrokenRow, Event};
 pub use life::{Asked, NoLife, request};
+pub use session::{Heard, Unheard};
 pub use work::{Idle, WhyClose};
 
 /// The hasher's end of one payout channel.

@@ -4,7 +4,7 @@ use bitcoin::secp256k1::{Secp256k1, Verification};
 use lock::{Key, Lock};
 
 use super::{Event, PayoutChannel, Refused, Taken};
-use crate::claim::{NoClaim, SignedState};
+use crate::claim::{ClaimTemplate, NoClaim, SignedState};
 use crate::message::Standing;
 use crate::rules::Broken;
 use crate::save::{Durability, Transition};
@@ -23,32 +23,21 @@ impl PayoutChannel {
         chain: &Watcher,
         secp: &Secp256k1<C>,
     ) -> Result<Transition<Event, Taken>, Refused> {
-        let (Standing::Open | Standing::Frozen, Some(template)) = (self.standing, self.template.as_mut())
-        else {
+        let (Standing::Open | Standing::Frozen, Some(template)) = (self.standing, &self.template) else {
             return Err(Refused::Standing(self.standing));
         };
-        let mut events = Vec::new();
-        for pending in &signed.state.pendings {
-            let lock = match template.lock(pending.height) {
-                Some(_) => continue,
-                None => lock(pending.height).ok_or(NoClaim::UnknownLock(pending.height))?,
-            };
-            template.learn(pending.height, lock, secp).map_err(Broken::from)?;
-            events.push(Event::Learned(pending.height, lock));
-        }
-        template.verify(signed, secp)?;
+        let (learned, events) = learn(template, signed, lock, secp)?;
+        learned.as_ref().unwrap_or(template).verify(signed, secp)?;
         let is_late = signed.state.number <= self.account.number;
-        let adds = !self.held.iter().any(|held| held.state.covers(&signed.state));
-        if is_late && !adds {
-            // Locks that were learned by the way are kept with the next state that counts.
-            return Ok(Transition::new(events, Durability::Process, Taken::Known));
+        if is_late && self.held.iter().any(|held| held.state.covers(&signed.state)) {
+            return Ok(Transition::new(Vec::new(), Durability::Process, Taken::Known));
         }
         if !is_late {
             self.account.may_follow(&signed.state, |height| chain.is_win(height), |_| false)?;
         }
-        let state = Event::State(signed.clone());
-        self.apply(&state, secp);
-        events.push(state);
+        let mut events = events;
+        events.push(Event::State(signed.clone()));
+        events.iter().for_each(|event| self.apply(event, secp));
         Ok(Transition::new(events, Durability::Power, Taken::Counts))
     }
 
@@ -124,4 +113,25 @@ impl PayoutChannel {
         events.iter().for_each(|event| self.apply(event, secp));
         Transition::new(events, Durability::Power, ())
     }
+}
+
+/// The template with the locks that a state needs and that it does not have yet; none if it has them all.
+fn learn<C: Verification>(
+    template: &ClaimTemplate,
+    signed: &SignedState,
+    lock: impl Fn(u32) -> Option<Lock>,
+    secp: &Secp256k1<C>,
+) -> Result<(Option<ClaimTemplate>, Vec<Event>), Refused> {
+    let heights = signed.state.pendings.iter().map(|pending| pending.height);
+    let new: Vec<u32> = heights.filter(|height| template.lock(*height).is_none()).collect();
+    if new.is_empty() {
+        return Ok((None, Vec::new()));
+    }
+    let (mut learned, mut events) = (template.clone(), Vec::new());
+    for height in new {
+        let lock = lock(height).ok_or(NoClaim::UnknownLock(height))?;
+        learned.learn(height, lock, secp).map_err(Broken::from)?;
+        events.push(Event::Learned(height, lock));
+    }
+    Ok((Some(learned), events))
 }

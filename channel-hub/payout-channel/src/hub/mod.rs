@@ -5,6 +5,7 @@
 
 mod event;
 mod life;
+mod session;
 mod states;
 
 use bitcoin::OutPoint;
@@ -21,6 +22,7 @@ use crate::terms::{PayoutChannelId, Terms};
 use crate::watcher::Watcher;
 
 pub use event::Event;
+pub use session::{Session, Unheard};
 pub use states::Credit;
 
 /// The hub's end of one payout channel.
@@ -134,18 +136,13 @@ impl PayoutChannel {
         }
     }
 
-    /// Signs the state of a height with a change, if it is one that can be owed.
-    fn sign<S: Signer>(
-        &self,
-        height: u32,
-        number: u32,
-        chain: &Watcher,
-        signer: &mut S,
-        change: impl FnOnce(&mut Account),
-    ) -> Result<SignedState, Refused<S::Error>> {
-        let mut account = self.account.clone();
-        change(&mut account);
-        let state = account.state(number, height, |won| chain.is_win(won));
+    /// The state for work on a height, as the account and the chain are.
+    fn state(&self, height: u32, number: u32, chain: &Watcher) -> State {
+        self.account.state(number, height, |won| chain.is_win(won))
+    }
+
+    /// Signs a state, if it is one that can be owed.
+    fn sign<S: Signer>(&self, state: State, signer: &mut S) -> Result<SignedState, Refused<S::Error>> {
         state.check(self.terms.capacity, self.terms.max_pendings)?;
         let signature = signer.sign_state(self.id, &state).map_err(Refused::Signer)?;
         Ok(SignedState { state, signature })

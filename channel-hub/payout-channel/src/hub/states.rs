@@ -135,10 +135,9 @@ impl PayoutChannel {
         let mut made = Vec::new();
         for at in work {
             let number = self.next_number(made.len())?;
-            let signed = self.sign(at, number, chain, signer, |account| {
-                account.promised.insert(height, to);
-            })?;
-            made.push(signed);
+            let mut state = self.state(at, number, chain);
+            state.set_pending(height, to);
+            made.push(self.sign(state, signer)?);
         }
         Ok(self.signed_all(made, |signed| Message::Renewed(id, Box::new(signed))))
     }
@@ -172,12 +171,10 @@ impl PayoutChannel {
         let mut made = Vec::new();
         for at in self.worked_on(chain) {
             let number = self.next_number(made.len())?;
-            let signed = self.sign(at, number, chain, signer, |account| {
-                account.settled = settled;
-                account.settled_to = height;
-                account.promised = account.promised.split_off(&(height + 1));
-            })?;
-            made.push(signed);
+            let mut state = self.state(at, number, chain);
+            (state.settled, state.settled_to) = (settled, height);
+            state.pendings.retain(|pending| pending.height > height);
+            made.push(self.sign(state, signer)?);
         }
         Ok(self.signed_all(made, |signed| {
             Message::KeyRevealed(id, Box::new(KeyRevealed { height, key, signed }))
@@ -193,7 +190,7 @@ impl PayoutChannel {
         if self.signs().is_ok() {
             for height in self.worked_on(chain) {
                 let number = self.next_number(made.len())?;
-                made.push(self.sign(height, number, chain, signer, |_| {})?);
+                made.push(self.sign(self.state(height, number, chain), signer)?);
             }
         }
         let id = self.id;
@@ -236,15 +233,12 @@ impl PayoutChannel {
         chain: &Watcher,
         signer: &mut S,
     ) -> Result<SignedState, Refused<S::Error>> {
-        let mut account = self.account.clone();
-        if to > Amount::ZERO {
-            account.promised.insert(height, to);
-        }
-        let stake = account.at_stake(height, |won| chain.is_win(won));
-        if stake.is_none_or(|stake| stake > self.terms.capacity) {
-            return Err(Refused::Full);
-        }
-        self.sign(height, self.next_number(0)?, chain, signer, |changed| *changed = account)
+        let more = to.checked_sub(self.account.promised(height)).unwrap_or(Amount::ZERO);
+        let stake = self.account.at_stake(height, |won| chain.is_win(won));
+        self.holds(stake, more)?;
+        let mut state = self.state(height, self.next_number(0)?, chain);
+        state.set_pending(height, to);
+        self.sign(state, signer)
     }
 
     fn settle_at_once<S: Signer>(
@@ -254,12 +248,16 @@ impl PayoutChannel {
         chain: &Watcher,
         signer: &mut S,
     ) -> Result<SignedState, Refused<S::Error>> {
-        let settled = self.account.settled.checked_add(amount).ok_or(Refused::Full)?;
-        let stake = self.account.at_stake(height, |won| chain.is_win(won));
-        if stake.and_then(|stake| stake.checked_add(amount)).is_none_or(|stake| stake > self.terms.capacity) {
-            return Err(Refused::Full);
-        }
-        self.sign(height, self.next_number(0)?, chain, signer, |account| account.settled = settled)
+        self.holds(self.account.at_stake(height, |won| chain.is_win(won)), amount)?;
+        let mut state = self.state(height, self.next_number(0)?, chain);
+        state.settled += amount;
+        self.sign(state, signer)
+    }
+
+    /// R4: the capacity covers what is at stake, and so much more.
+    fn holds<E>(&self, stake: Option<Amount>, more: Amount) -> Result<(), Refused<E>> {
+        let stake = stake.and_then(|stake| stake.checked_add(more));
+        if stake.is_none_or(|stake| stake > self.terms.capacity) { Err(Refused::Full) } else { Ok(()) }
     }
 
     fn renew<S: Signer>(
@@ -272,7 +270,7 @@ impl PayoutChannel {
         let mut made = Vec::new();
         for height in heights {
             let number = self.next_number(made.len())?;
-            made.push(self.sign(*height, number, chain, signer, |_| {})?);
+            made.push(self.sign(self.state(*height, number, chain), signer)?);
         }
         let id = self.id;
         Ok(self.signed_all(made, |signed| message(id, signed)))

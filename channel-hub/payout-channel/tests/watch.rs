@@ -1,0 +1,118 @@
+//! What counts as a win, which keys are public, and that a reorganisation takes back what it must.
+#![allow(clippy::unwrap_used)]
+
+mod pair;
+mod scene;
+
+use bitcoin::hashes::Hash as _;
+use bitcoin::{OutPoint, TxOut, Witness};
+use pair::{block, transaction};
+use payout_channel::watcher::{Block, Expected, OutOfOrder};
+use payout_channel::{Params, Watcher};
+use scene::{B, Scene, sat};
+
+fn expected(scene: &Scene, height: u32, sum: u64) -> Expected {
+    let script = scene.won().output.script_pubkey();
+    Expected { script, lock: scene.lock(height), sum: sat(sum) }
+}
+
+fn pays(scene: &Scene, value: u64) -> Option<TxOut> {
+    Some(TxOut { value: sat(value), script_pubkey: scene.won().output.script_pubkey() })
+}
+
+#[test]
+fn a_win_is_a_coinbase_that_pays_the_output_at_least_what_is_pending_and_nothing_else() {
+    let scene = Scene::new();
+    let mut chain = Watcher::new(B - 1, 10);
+    chain.expect(B, expected(&scene, B, 1_000));
+    let mut poor = chain.clone();
+    block(&mut poor, pays(&scene, 999), &[]);
+    assert!(!poor.is_win(B));
+    poor.expect(B, expected(&scene, B, 999));
+    assert!(poor.is_win(B), "told later that less is pending");
+    let mut plain = chain.clone();
+    block(&mut plain, None, &[transaction(&[], vec![pays(&scene, 5_000).unwrap()], 1)]);
+    assert!(!plain.is_win(B), "a plain transaction");
+    let mut late = chain.clone();
+    block(&mut late, None, &[]);
+    block(&mut late, pays(&scene, 5_000), &[]);
+    assert!(late.wins().next().is_none(), "another height");
+    block(&mut chain, pays(&scene, 1_000), &[]);
+    assert_eq!(chain.win(B).unwrap().value, sat(1_000));
+    chain.disconnected(B).unwrap();
+    assert!(!chain.is_win(B));
+}
+
+#[test]
+fn a_key_is_public_once_anybody_showed_it_and_stays_so() {
+    let scene = Scene::new();
+    let mut chain = Watcher::new(B - 1, 10);
+    chain.expect(B, expected(&scene, B, 1_000));
+    block(&mut chain, pays(&scene, 5_000), &[]);
+    let win = chain.win(B).unwrap().outpoint;
+    let reveals = |key: &[u8]| transaction(&[(win, Witness::from_slice(&[key]))], vec![], 1);
+    block(&mut chain, None, &[reveals(&[3; 32])]);
+    assert_eq!(chain.key(B), None, "not its key");
+    let tip = chain.tip();
+    chain.disconnected(tip).unwrap();
+    assert_eq!(chain.spend(&win), None);
+    block(&mut chain, None, &[reveals(&scene.key(B).to_bytes())]);
+    assert_eq!(chain.key(B).unwrap().seen, B + 1);
+    assert_eq!(chain.spend(&win).unwrap().height, B + 1);
+    chain.disconnected(B + 1).unwrap();
+    assert!(chain.key(B).is_some(), "what was seen cannot be unseen");
+    assert!(!chain.learn_key(B, scene.key(B + 1)));
+    let mut waiting = Watcher::new(B - 1, 10);
+    waiting.expect(B, expected(&scene, B, 1_000));
+    waiting.unconfirmed(&reveals(&scene.key(B).to_bytes()));
+    assert!(waiting.key(B).is_some(), "in nobody's block yet");
+}
+
+#[test]
+fn fundings_are_counted_and_what_spends_them_is_followed() {
+    let scene = Scene::new();
+    let funding = transaction(&[], vec![scene.funding()], 1);
+    let outpoint = OutPoint::new(funding.compute_txid(), 0);
+    let mut chain = Watcher::new(B - 1, 10);
+    chain.watch(scene.terms.id(), outpoint, scene.funding());
+    let mut fake = funding.clone();
+    fake.output[0].value -= sat(1);
+    assert_eq!(chain.confirmations(&outpoint), 0);
+    block(&mut chain, None, &[fake, funding]);
+    block(&mut chain, None, &[]);
+    assert_eq!(chain.confirmations(&outpoint), 2);
+    let claim = transaction(&[(outpoint, Witness::new())], vec![scene.funding()], 2);
+    let first = OutPoint::new(claim.compute_txid(), 0);
+    let child = transaction(&[(first, Witness::new())], vec![], 3);
+    block(&mut chain, None, &[claim.clone(), child.clone()]);
+    assert_eq!(chain.spend(&outpoint).unwrap().by, claim);
+    assert_eq!(chain.spend(&first).unwrap().by, child);
+    chain.disconnected(B + 2).unwrap();
+    chain.disconnected(B + 1).unwrap();
+    chain.disconnected(B).unwrap();
+    assert_eq!((chain.confirmations(&outpoint), chain.spend(&outpoint)), (0, None));
+}
+
+#[test]
+fn blocks_come_in_order() {
+    let mut chain = Watcher::new(B, 10);
+    let hash = bitcoin::BlockHash::all_zeros();
+    let gap = Block { height: B + 2, hash, coinbase: None, transactions: &[] };
+    assert_eq!(chain.connected(&gap), Err(OutOfOrder::Gap { height: B + 2, tip: B }));
+    assert_eq!(chain.disconnected(B - 1), Err(OutOfOrder::NotTheTip(B - 1)));
+    assert_eq!(chain.tip(), B);
+}
+
+#[test]
+fn claims_are_due_from_the_hundredth_confirmation_until_the_council_is_near() {
+    let scene = Scene::new();
+    let mut chain = Watcher::new(B - 1, 10);
+    chain.expect(B, expected(&scene, B, 1_000));
+    block(&mut chain, pays(&scene, 5_000), &[]);
+    for depth in 1..=1_000 {
+        assert_eq!(chain.depth(B), depth);
+        let due = !chain.claims_due(&Params::PUBLIC).is_empty();
+        assert_eq!(due, (100..=908).contains(&depth), "{depth}");
+        block(&mut chain, None, &[]);
+    }
+}
