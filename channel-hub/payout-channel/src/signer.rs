@@ -464,7 +464,7 @@ impl<S: Store<Event>> HubSigner<S> {
         let cap = match self.chain.win(height) {
             Some(win) => win.value,
             // Whatever it was set to: never more than 99 % of what a block brings anew.
-            None => (*self.caps.get(&height).ok_or(Refused::NoCap(height))?).min(self.ceiling(height)),
+            None => (*self.caps.get(&height).ok_or(Refusal::NoCap(height))?).min(self.ceiling(height)),
         };
         rules::r6_pendings_stay_below_the_cap(height, self.sum(height) + more, cap)?;
         let others = self.of_hasher.get(&terms.hasher_id).into_iter().flatten();
