@@ -174,3 +174,27 @@ fn compare_outputs(share: &Share, expected: &Value) -> usize {
     assert_eq!(paying.collect::<Vec<_>>(), expected);
     expected.iter().filter(|(_, script)| script.starts_with(&[0x51, 0x20])).count()
 }
+
+#[test]
+fn the_worked_example_of_the_protocol_is_the_first_vector() {
+    let text = include_str!("../../PROTOCOL.md");
+    let example = text.split("## Worked examples").nth(1).unwrap();
+    let block = example.split("```").nth(1).unwrap();
+    let bytes: String = block.lines().filter_map(|line| line.split_whitespace().next()).collect();
+    let vectors = vectors();
+    let (chain, asert) = (&vectors["chains"][0], list(&vectors["asert"]));
+    assert_eq!(bytes, chain["shares"][0]["bytes"].as_str().unwrap());
+    for value in [&chain["genesis"], &chain["shares"][0]["id"], &chain["shares"][0]["commitment"]] {
+        assert!(example.contains(value.as_str().unwrap()));
+    }
+    let rows = example.lines().filter(|line| line.starts_with("| ") && line.contains('`'));
+    let known = rows.filter(|row| {
+        let cells: Vec<String> = row.split('|').map(|cell| cell.trim().replace([',', '`'], "")).collect();
+        asert.iter().any(|vector| {
+            let hex = |place: usize| format!("{:08x}", number(&vector[place]));
+            let says = [number(&vector[4]).to_string(), number(&vector[5]).to_string(), hex(6), hex(7)];
+            vector[0] == 0x1b00_ffff && cells[1..5] == says
+        })
+    });
+    assert_eq!(known.count(), 6);
+}
