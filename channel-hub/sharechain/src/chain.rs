@@ -5,22 +5,18 @@
 //! returns to an empty list gives the best branch.
 
 use bitcoin::secp256k1::{Secp256k1, VerifyOnly};
-use bitcoin::{Amount, CompactTarget, Target};
 use lock::{Accusation, LockSheet};
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use crate::acceptance::LAPSES;
-use crate::difficulty;
 use crate::full::FullShare;
 use crate::id::ShareId;
 use crate::params::Params;
 use crate::recipient::Recipient;
-use crate::rules::{BrokenRule, Judged, judge_uncle, median_time};
-use crate::sheets::{self, Sheets};
-use crate::split::{Payee, Payout, split};
+use crate::rules::{BrokenRule, Judged};
+use crate::sheets::Sheets;
 use crate::tree::{Node, Spot, Tree};
-use crate::window::{Credit, Rolling, Window};
+use crate::window::Rolling;
 use crate::work::Work;
 
 /// A node's shares.
@@ -30,9 +26,9 @@ pub struct Chain {
     pub(crate) tree: Tree,
     pub(crate) sheets: Sheets,
     pub(crate) recipients: Recipients,
-    rolling: Rolling,
-    tip: Spot,
-    secp: Secp256k1<VerifyOnly>,
+    pub(crate) rolling: Rolling,
+    pub(crate) tip: Spot,
+    pub(crate) secp: Secp256k1<VerifyOnly>,
 }
 
 /// What an insertion changed.
@@ -71,21 +67,6 @@ pub enum Refused {
     /// Invalid on every machine, at any time.
     #[error(transparent)]
     Invalid(#[from] BrokenRule),
-}
-
-/// A share's place, for those who ask.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Standing {
-    /// Shares from genesis to it.
-    pub height: u32,
-    /// Work from genesis to it, uncles included.
-    pub total_work: Work,
-    /// Its header's time.
-    pub time: u32,
-    /// The height of its block.
-    pub block_height: u32,
-    /// The target of its block.
-    pub network: CompactTarget,
 }
 
 impl Chain {
@@ -254,261 +235,9 @@ impl Chain {
     }
 
     /// The share by whose window a child of `parent` pays.
-    fn split_ancestor(&self, parent: Spot) -> Spot {
+    pub(crate) fn split_ancestor(&self, parent: Spot) -> Spot {
         let height = (self.tree[parent].height + 1).saturating_sub(self.params.lag).max(self.tree.lowest());
         self.tree.ancestor(parent, height).unwrap_or_else(|| unreachable!("not below the lowest share"))
-    }
-}
-
-/// Queries.
-impl Chain {
-    /// The share with the most total work; among equals, the one that came first.
-    pub fn tip(&self) -> ShareId {
-        self.tree[self.tip].id
-    }
-
-    /// The tip of a node that does not build on shares which `shuns` names, since its own node refuses their blocks: the
-    /// share with the most total work that is not one of them, nor has one among its five parents. Deeper ones it takes, as
-    /// [`crate::acceptance::LAPSES`] says. The lowest share of the tree at the least.
-    pub fn tip_without(&self, shuns: impl Fn(&ShareId) -> bool) -> ShareId {
-        let depth = usize::try_from(LAPSES).unwrap_or(usize::MAX);
-        let is_clean =
-            |spot: Spot| !self.tree.branch(spot).take(depth).any(|spot| shuns(&self.tree[spot].id));
-        if is_clean(self.tip) {
-            return self.tip();
-        }
-        let highest = self.tree.highest();
-        let rows = (self.tree.lowest()..=highest).rev().map(|height| self.tree.row(height));
-        let mut best: Option<Spot> = None;
-        for row in rows {
-            let clean = row.iter().rev().copied().filter(|spot| is_clean(*spot));
-            best = clean.chain(best).max_by_key(|spot| self.tree[*spot].total_work);
-            // Below, only branches of fewer shares remain, and they end soon.
-            if best.is_some_and(|best| self.tree[best].height > self.tree[row[0]].height + 2 * LAPSES) {
-                break;
-            }
-        }
-        self.tree[best.unwrap_or(self.tip)].id
-    }
-
-    /// The lowest height of the tree: the genesis share's, until shares are pruned.
-    pub fn lowest(&self) -> u32 {
-        self.tree.lowest()
-    }
-
-    /// Shares in the tree, the lowest included.
-    pub fn len(&self) -> usize {
-        self.tree.len()
-    }
-
-    /// Whether there is no share but the first.
-    pub fn is_empty(&self) -> bool {
-        self.len() <= 1
-    }
-
-    /// Whether a share is in the tree.
-    pub fn contains(&self, id: &ShareId) -> bool {
-        self.tree.find(id).is_some()
-    }
-
-    /// A share's place.
-    pub fn standing(&self, id: &ShareId) -> Option<Standing> {
-        let Node { height, total_work, time, block_height, network, .. } = self.tree[self.tree.find(id)?];
-        Some(Standing { height, total_work, time, block_height, network })
-    }
-
-    /// A share's bytes, as they travel; empty for the genesis share.
-    pub fn encoded(&self, id: &ShareId) -> Option<&Arc<[u8]>> {
-        Some(&self.tree[self.tree.find(id)?].encoded)
-    }
-
-    /// The sheet that a share carries.
-    pub fn sheet_of(&self, id: &ShareId) -> Option<&Arc<LockSheet>> {
-        let node = &self.tree[self.tree.find(id)?];
-        let share: crate::share::Share = bitcoin::consensus::deserialize(&node.encoded).ok()?;
-        self.sheets.same(share.data.promise.as_ref()?)
-    }
-
-    /// A share's parent, if it is in the tree.
-    pub fn parent(&self, id: &ShareId) -> Option<ShareId> {
-        Some(self.tree[self.tree.parent(self.tree.find(id)?)?].id)
-    }
-
-    /// The ancestor of a share at a height, itself included.
-    pub fn ancestor(&self, id: &ShareId, height: u32) -> Option<ShareId> {
-        Some(self.tree[self.tree.ancestor(self.tree.find(id)?, height)?].id)
-    }
-
-    /// Whether `id` is `descendant` or one of its ancestors.
-    pub fn is_on_branch(&self, id: &ShareId, descendant: &ShareId) -> bool {
-        let spots = self.tree.find(id).zip(self.tree.find(descendant));
-        spots.is_some_and(|(spot, descendant)| self.tree.is_on_branch(spot, descendant))
-    }
-
-    /// Whether a share is on the best branch.
-    pub fn is_best(&self, id: &ShareId) -> bool {
-        self.tree.find(id).is_some_and(|spot| self.tree.is_on_branch(spot, self.tip))
-    }
-
-    /// The share of the best branch at a height.
-    pub fn at_height(&self, height: u32) -> Option<ShareId> {
-        Some(self.tree[self.tree.ancestor(self.tip, height)?].id)
-    }
-
-    /// All shares of a height, on the best branch or not, in the order in which they came.
-    pub fn row(&self, height: u32) -> impl Iterator<Item = ShareId> + '_ {
-        self.tree.row(height).iter().map(|spot| self.tree[*spot].id)
-    }
-
-    /// The share target that a child of `parent` must state, in a block of the target `network`.
-    pub fn required(&self, parent: &ShareId, network: CompactTarget) -> Option<CompactTarget> {
-        let parent = &self.tree[self.tree.find(parent)?];
-        Some(difficulty::required(&self.params, parent.height, parent.time, Target::from_compact(network)))
-    }
-
-    /// The earliest time that a child of `parent` may have.
-    pub fn earliest_time(&self, parent: &ShareId) -> Option<u32> {
-        Some(median_time(&self.tree, self.tree.find(parent)?).saturating_add(1))
-    }
-
-    /// The uncles that a child of `parent` may count, those that came first first.
-    pub fn uncles(&self, parent: &ShareId) -> Vec<ShareId> {
-        let Some(parent) = self.tree.find(parent) else { return Vec::new() };
-        let top = self.tree[parent].height;
-        let heights = (top + 1).saturating_sub(self.params.uncle_depth).max(1)..=top;
-        let rows = heights.flat_map(|height| self.tree.row(height).iter().copied());
-        let may = rows.filter(|spot| judge_uncle(&self.tree, parent, *spot, &self.params).is_ok());
-        may.take(usize::from(self.params.max_uncles)).map(|spot| self.tree[spot].id).collect()
-    }
-
-    /// The window of a share.
-    pub fn window(&mut self, id: &ShareId) -> Option<Window> {
-        let spot = self.tree.find(id)?;
-        self.rolling.move_to(&self.tree, &self.params, spot);
-        Some(self.rolling.window(&self.tree))
-    }
-
-    /// What each share of a share's window adds to it, the lowest first.
-    pub fn window_credits(
-        &mut self,
-        id: &ShareId,
-    ) -> Option<impl ExactSizeIterator<Item = (ShareId, &[Credit])>> {
-        let spot = self.tree.find(id)?;
-        self.rolling.move_to(&self.tree, &self.params, spot);
-        let tree = &self.tree;
-        Some(self.rolling.path().map(|spot| (tree[spot].id, &*tree[spot].credits)))
-    }
-
-    /// One recipient's weight in the window of a share.
-    pub fn weight(&mut self, id: &ShareId, recipient: &Recipient) -> Option<Work> {
-        let spot = self.tree.find(id)?;
-        self.rolling.move_to(&self.tree, &self.params, spot);
-        Some(self.rolling.weight(recipient))
-    }
-
-    /// The share by whose window a child of `parent` pays: the ancestor so many back as the network's lag, or the genesis
-    /// share.
-    pub fn paying(&self, parent: &ShareId) -> Option<ShareId> {
-        Some(self.tree[self.split_ancestor(self.tree.find(parent)?)].id)
-    }
-}
-
-/// The split.
-impl Chain {
-    /// Who is paid, and how, by a child of `parent`: its recipient, the sheet that it carries, its block's height and what
-    /// its coinbase pays in all. None if the parent is unknown, or if nobody can be paid: a hub's share needs its sheet.
-    pub fn payouts(
-        &mut self,
-        parent: &ShareId,
-        recipient: &Recipient,
-        sheet: Option<&LockSheet>,
-        block_height: u32,
-        value: Amount,
-    ) -> Option<Vec<Payout>> {
-        self.payouts_of(self.tree.find(parent)?, recipient, sheet, block_height, value)
-    }
-
-    /// Computes ahead the scripts that shares of a block height will pay, so that a new block costs no curve arithmetic.
-    pub fn prepare(&mut self, block_height: u32) {
-        let ancestor = self.split_ancestor(self.tip);
-        self.rolling.move_to(&self.tree, &self.params, ancestor);
-        self.payees(ancestor, block_height);
-    }
-
-    pub(crate) fn payouts_of(
-        &mut self,
-        parent: Spot,
-        recipient: &Recipient,
-        sheet: Option<&LockSheet>,
-        block_height: u32,
-        value: Amount,
-    ) -> Option<Vec<Payout>> {
-        let ancestor = self.split_ancestor(parent);
-        self.rolling.move_to(&self.tree, &self.params, ancestor);
-        let payees = self.payees(ancestor, block_height);
-        let params = Arc::clone(&self.params);
-        let payouts = split(&params, value, payees, |payee| self.is_kept(ancestor, &payee.recipient));
-        if !payouts.is_empty() {
-            return Some(payouts);
-        }
-        let script_pubkey = match (recipient, sheet) {
-            (Recipient::Script(script), _) => script.clone(),
-            (Recipient::Hub(_), Some(sheet)) if sheet.lock(block_height).is_some() => {
-                sheets::script(sheet, block_height, &self.params.locks.council, &self.secp)?
-            }
-            (Recipient::Hub(_), _) => self.script(recipient, block_height, parent)?,
-        };
-        let output = bitcoin::TxOut { value, script_pubkey };
-        Some(vec![Payout { recipient: Arc::new(recipient.clone()), output }])
-    }
-
-    /// The heaviest of the window that can be paid, where the window stands at `ancestor`.
-    fn payees(&mut self, ancestor: Spot, block_height: u32) -> Vec<Payee> {
-        let most = usize::from(self.params.max_outputs);
-        let mut payees = Vec::with_capacity(most);
-        let Self { rolling, sheets, tree, params, secp, .. } = self;
-        for (recipient, weight) in rolling.ranked() {
-            if payees.len() == most {
-                break;
-            }
-            let script = script(recipient, block_height, ancestor, (tree, sheets, params, secp));
-            payees.extend(script.map(|script| Payee { recipient: recipient.clone(), weight, script }));
-        }
-        payees
-    }
-
-    /// Whether a recipient was paid by the nearest share, `ancestor` included, at which the block height changed.
-    fn is_kept(&mut self, ancestor: Spot, recipient: &Recipient) -> bool {
-        let node = &self.tree[ancestor];
-        if node.height - node.change >= self.params.window_shares {
-            return false;
-        }
-        let Some(change) = self.tree.ancestor(ancestor, node.change) else { return false };
-        let block_height = self.tree[change].block_height;
-        self.script(recipient, block_height, ancestor)
-            .is_some_and(|script| self.tree[change].paid.contains(&script))
-    }
-
-    fn script(&mut self, recipient: &Recipient, block_height: u32, end: Spot) -> Option<bitcoin::ScriptBuf> {
-        let Self { sheets, tree, params, secp, .. } = self;
-        script(recipient, block_height, end, (tree, sheets, params, secp))
-    }
-}
-
-/// Where a recipient's money goes at a block height, by the sheets that count at `end`.
-fn script(
-    recipient: &Recipient,
-    block_height: u32,
-    end: Spot,
-    (tree, sheets, params, secp): (&Tree, &mut Sheets, &Params, &Secp256k1<VerifyOnly>),
-) -> Option<bitcoin::ScriptBuf> {
-    match recipient {
-        Recipient::Script(script) => Some(script.clone()),
-        Recipient::Hub(hub_id) => {
-            let period = params.locks.period_of(block_height);
-            let reach = (end, params.sheet_reach);
-            sheets.script(tree, (hub_id, period), block_height, reach, (&params.locks.council, secp))
-        }
     }
 }
 

@@ -32,12 +32,12 @@ pub enum BadShare {
     /// A compact target that is zero, negative, too large, or not the shortest form.
     #[error("the share target {0:#010x} is no canonical compact target")]
     ShareBits(u32),
-    /// Likewise, in the header.
-    #[error("the block's target {0:#010x} is no canonical compact target")]
-    NetworkBits(u32),
     /// The hash is above the share target.
     #[error("the hash is above the share target that it states")]
     NoWork,
+    /// Likewise, in the header.
+    #[error("the block's target {0:#010x} is no canonical compact target")]
+    NetworkBits(u32),
     /// Only version 1 exists.
     #[error("version {0} is unknown")]
     Version(u8),

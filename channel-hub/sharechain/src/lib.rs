@@ -15,6 +15,7 @@
 //! | [`full`] | a share with its lock sheet |
 //! | [`difficulty`] | the share target: ASERT on integers |
 //! | [`chain`] | the tree: insertion, fork choice, change sets, queries, pruning |
+//! | [`query`] | what one can ask of it |
 //! | [`rules`] | the rules that need ancestors |
 //! | [`split`] | from weights to coinbase outputs |
 //! | [`plan`] | building a share: its data, its outputs, its proof of work |
@@ -34,7 +35,9 @@ pub mod export;
 pub mod full;
 pub mod id;
 pub mod params;
+mod payouts;
 pub mod plan;
+pub mod query;
 pub mod recipient;
 pub mod rules;
 pub mod share;
@@ -55,6 +58,7 @@ pub use full::{BadBody, FullShare};
 pub use id::ShareId;
 pub use params::Params;
 pub use plan::{Candidate, Plan};
+pub use query::Standing;
 pub use recipient::Recipient;
 pub use rules::BrokenRule;
 pub use share::{Body, Share};

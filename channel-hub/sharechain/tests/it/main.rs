@@ -5,6 +5,7 @@ mod acceptance;
 mod agreement;
 mod alone;
 mod ancestors;
+mod complete;
 mod determinism;
 mod forks;
 mod miner;
