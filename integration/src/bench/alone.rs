@@ -21,7 +21,7 @@ pub struct Alone {
 }
 
 /// Every measure, in the table's order.
-pub const ALL: &[Alone] = &[];
+pub const ALL: &[Alone] = &[super::payout::SIGN, super::payout::VERIFY, super::payout::ROLL];
 
 impl Alone {
     /// That which gives the value of this name.

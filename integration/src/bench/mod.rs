@@ -42,6 +42,7 @@ pub mod alone;
 pub mod bed;
 pub mod experiment;
 mod ours;
+mod payout;
 pub mod results;
 pub mod stand;
 mod theirs;
