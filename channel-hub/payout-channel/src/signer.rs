@@ -508,9 +508,14 @@ impl<S: Store<Event>> Signer for HubSigner<S> {
     fn adopt(&mut self, id: PayoutChannelId, shown: &SignedState) -> Result<State, Self::Error> {
         let mut shown = shown.clone();
         shown.state.pendings.retain(|pending| pending.amount >= DUST);
-        self.learn(id, &shown.state)?;
+        // What was not signed must leave nothing behind, so it is looked at with a copy.
+        let mut template = self.known(id)?.template.clone();
+        for pending in shown.state.pendings.iter().take(usize::from(self.params.max_pendings)) {
+            let lock = self.lock(pending.height);
+            template.learn(pending.height, lock, &self.secp).map_err(Broken::from)?;
+        }
+        template.verify(&shown, &self.secp)?;
         let known = self.known(id)?;
-        known.template.verify(&shown, &self.secp)?;
         let covered = {
             let mut account = known.account.clone();
             account.take(&shown.state);
