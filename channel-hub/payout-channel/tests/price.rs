@@ -36,7 +36,7 @@ fn work(value: &Value) -> Work {
 }
 
 fn fee(value: &Value) -> Fee {
-    Fee::new(u16::try_from(number(value)).unwrap()).unwrap()
+    Fee::new(u32::try_from(number(value)).unwrap()).unwrap()
 }
 
 #[test]
@@ -52,8 +52,8 @@ fn prices_are_those_of_the_text() {
 
 #[test]
 fn a_fee_above_all_work_orphaned_above_all_and_an_empty_window_give_no_price() {
-    assert_eq!(Fee::new(10_001), Err(NoRate::Fee(10_001)));
-    let fee = Fee::new(100).unwrap();
+    assert_eq!(Fee::new(1_000_001), Err(NoRate::Fee(1_000_001)));
+    let fee = Fee::new(10_000).unwrap();
     let one = Work::from_hashes(1);
     assert_eq!(Rate::pplns(Amount::ONE_BTC, fee, one, 1_000_001), Err(NoRate::Orphaned(1_000_001)));
     assert_eq!(Rate::pplns(Amount::ONE_BTC, fee, Work::ZERO, 0), Err(NoRate::NoWork));
@@ -197,7 +197,7 @@ fn figures() -> PublicFigures {
         hub: HubPart { weight, oldest, window },
         hub_shares: 6_000,
         orphaned: 0,
-        fee: Fee::new(100).unwrap(),
+        fee: Fee::new(10_000).unwrap(),
     }
 }
 
@@ -218,14 +218,14 @@ fn a_promise_may_be_short_by_3_of_the_square_root_of_the_hubs_shares_and_not_by_
 
 #[test]
 fn a_hub_with_a_fee_that_keeps_r6_from_binding_must_promise_all_that_is_earned() {
-    let figures = PublicFigures { fee: Fee::new(400).unwrap(), ..figures() };
+    let figures = PublicFigures { fee: Fee::new(40_000).unwrap(), ..figures() };
     let earned = figures.rate().unwrap().of(Work::from_hashes(60 << 60));
     assert_eq!(figures.fair(earned), earned);
 }
 
 #[test]
 fn a_hasher_leaves_when_the_carry_is_beyond_chance_or_never_returns() {
-    let (fee, due) = (Fee::new(100).unwrap(), Amount::from_sat(1_000_000));
+    let (fee, due) = (Fee::new(10_000).unwrap(), Amount::from_sat(1_000_000));
     let carrying = |carry, wins| CarryWatch { carry: Amount::from_sat(carry), wins };
     // 15 / (0.01 · 6,000) = a quarter of a win; 20 + 45 / (6,000 · 0.0001) = 95 wins.
     assert_eq!(carrying(250_000, 95).check(fee, 6_000, due), Ok(()));

@@ -174,7 +174,7 @@ fn simulate(seed: u64, part: f64, window: usize, fee: Fee, skims: u128) -> Outco
 }
 
 /// 600 wins each; the seeds of docs/price.md are 20.
-fn runs(part: f64, window: usize, fee: u16, skims: u128) -> Vec<Outcome> {
+fn runs(part: f64, window: usize, fee: u32, skims: u128) -> Vec<Outcome> {
     let seeds = if std::env::var_os("SLUICE_ALL_SEEDS").is_some() { 20 } else { 4 };
     (1..=seeds).map(|seed| simulate(seed * 7_919, part, window, Fee::new(fee).unwrap(), skims)).collect()
 }
@@ -187,10 +187,13 @@ fn mean(runs: &[Outcome], of: impl Fn(&Outcome) -> f64) -> f64 {
 fn an_honest_hub_never_pays_more_than_it_gets_earns_its_fee_and_keeps_its_hashers() {
     // What is still carried at the end of 600 wins is more with fewer chain shares.
     for (part, window, more) in [(1.0, 6_000, 15.0), (0.3, 20_160, 15.0), (1.0, 600, 80.0)] {
-        for fee in [50, 100, 200] {
+        for fee in [5_000, 10_000, 20_000] {
             let runs = runs(part, window, fee, 0);
             let earned = mean(&runs, |run| run.earned) * 10_000.0;
-            assert!((f64::from(fee) - more..f64::from(fee) + more).contains(&earned), "{fee}: {earned}");
+            assert!(
+                (f64::from(fee) / 100.0 - more..f64::from(fee) / 100.0 + more).contains(&earned),
+                "{fee}: {earned}"
+            );
             assert_eq!(runs.iter().map(|run| run.left).sum::<u32>(), 0, "{part} {window} {fee}");
             assert!(mean(&runs, |run| run.short_heights()) < 0.01, "{part} {window} {fee}");
         }
@@ -200,7 +203,7 @@ fn an_honest_hub_never_pays_more_than_it_gets_earns_its_fee_and_keeps_its_hasher
 #[test]
 fn with_6_000_chain_shares_the_cap_binds_at_a_third_of_the_wins_for_a_fee_of_1_percent_and_a_fourteenth_for_2()
  {
-    let (one, two) = (runs(1.0, 6_000, 100, 0), runs(1.0, 6_000, 200, 0));
+    let (one, two) = (runs(1.0, 6_000, 10_000, 0), runs(1.0, 6_000, 20_000, 0));
     let capped = |runs: &[Outcome]| mean(runs, |run| f64::from(run.capped) / f64::from(WINS));
     assert!((0.2..0.45).contains(&capped(&one)), "{}", capped(&one));
     assert!((0.03..0.12).contains(&capped(&two)), "{}", capped(&two));
@@ -210,7 +213,7 @@ fn with_6_000_chain_shares_the_cap_binds_at_a_third_of_the_wins_for_a_fee_of_1_p
 
 #[test]
 fn a_hub_that_keeps_3_percent_of_every_win_for_itself_loses_its_hashers() {
-    for run in runs(1.0, 6_000, 100, 30) {
+    for run in runs(1.0, 6_000, 10_000, 30) {
         assert!(run.left > 0, "{run:?}");
         assert!(run.left_after.unwrap() < 60, "{run:?}");
     }

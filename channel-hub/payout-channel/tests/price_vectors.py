@@ -12,7 +12,7 @@ getcontext().prec = 60
 
 
 def pplns(value, fee, window, orphaned):
-    return value * (10_000 - fee) // 10_000 * (1_000_000 - orphaned) // 1_000_000, window
+    return value * (1_000_000 - fee) // 1_000_000 * (1_000_000 - orphaned) // 1_000_000, window
 
 
 def too_few(found, expected):
@@ -39,11 +39,11 @@ def quantile(expected):
 
 def rates():
     for value, fee, window, orphaned, work in [
-        (312_500_000, 100, 3 * 110 * 10**12 * 2**32, 0, 110 * 10**12 * 2**32),
-        (312_500_000, 100, 3 * 110 * 10**12 * 2**32, 12_345, 10**15 * 600),
+        (312_500_000, 10_000, 3 * 110 * 10**12 * 2**32, 0, 110 * 10**12 * 2**32),
+        (312_500_000, 10_000, 3 * 110 * 10**12 * 2**32, 12_345, 10**15 * 600),
         (312_500_000, 0, 2**81 + 1, 0, 2**81),
-        (5_000_000_000, 250, 240, 0, 7),
-        (2_099_999_997_690_000, 1, 2**90, 999_999, 2**90 - 1),
+        (5_000_000_000, 25_000, 240, 0, 7),
+        (2_099_999_997_690_000, 123, 2**90, 999_999, 2**90 - 1),
         (1, 0, 10**30, 0, 10**30 - 1),
     ]:
         pays, per = pplns(value, fee, window, orphaned)
@@ -107,15 +107,15 @@ def wins():
 
 def accrued():
     for subsidy, fees, fee, difficulty, works in [
-        (312_500_000, [2_000_000 + 10_000 * n for n in range(24)], 300, 110 * 10**12 * 2**32, [10**6 * 2**32] * 5),
-        (312_500_000, [9, 1, 5], 300, 10**20, [10**11, 3, 10**12]),
+        (312_500_000, [2_000_000 + 10_000 * n for n in range(24)], 30_000, 110 * 10**12 * 2**32, [10**6 * 2**32] * 5),
+        (312_500_000, [9, 1, 5], 30_000, 10**20, [10**11, 3, 10**12]),
         (312_500_000, [1] * 10 + [100] * 12 + [7] * 12, 0, 10**9, [10**9 + 1]),
         (5_000_000_000, [], 0, 3, [1, 1, 1]),
     ]:
         newest = sorted(fees[-24:])
         middle = len(newest) // 2
         median = 0 if not newest else newest[middle] if len(newest) % 2 else (newest[middle - 1] + newest[middle]) // 2
-        pays = (subsidy + median) * (10_000 - fee) // 10_000
+        pays = (subsidy + median) * (1_000_000 - fee) // 1_000_000
         parts = sum(floor(Fraction(pays * 2**64 * work, difficulty)) for work in works)
         yield dict(subsidy=subsidy, fees=fees, fee=fee, difficulty=str(difficulty), works=[str(w) for w in works], pays=pays, parts=str(parts), settled=parts >> 64)
 

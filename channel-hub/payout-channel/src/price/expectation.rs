@@ -109,8 +109,8 @@ impl CarryWatch {
     const MOST: u128 = 15;
     /// Wins that a carry may last whatever f and n are, and in parts of 1/(n·f²) beyond.
     const LASTS: (u128, u128) = (20, 45);
-    /// A lower fee is taken for this one, in parts of ten thousand: with no fee, no carry ever returns.
-    const LEAST_FEE: u16 = 10;
+    /// A lower fee is taken for this one, 0.1 %: with no fee, no carry ever returns.
+    const LEAST_FEE: u32 = 1_000;
 
     /// After a win: `due` without the carry, `paid` the final P_B.
     #[must_use]

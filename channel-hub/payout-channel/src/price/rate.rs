@@ -4,9 +4,9 @@ use bitcoin::Amount;
 
 use super::work::{Work, mul_div};
 
-/// f, in parts of ten thousand: 100 is 1 %. At most all.
+/// f, in millionths as in the terms: 10,000 is 1 %. At most all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Fee(u16);
+pub struct Fee(u32);
 
 /// c as a fraction, so that nothing is rounded before the work is known: `pays` satoshi for `per` hashes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,8 +24,8 @@ pub enum NoRate {
     #[error("there is no work to divide by")]
     NoWork,
     /// More than everything.
-    #[error("a fee of {0} parts of 10,000")]
-    Fee(u16),
+    #[error("a fee of {0} of 1,000,000 parts")]
+    Fee(u32),
     /// More than everything.
     #[error("{0} of 1,000,000 parts of the work orphaned")]
     Orphaned(u32),
@@ -33,18 +33,18 @@ pub enum NoRate {
 
 impl Fee {
     /// All of it.
-    pub const WHOLE: u16 = 10_000;
+    pub const WHOLE: u32 = 1_000_000;
 
     /// `parts` of [`Self::WHOLE`].
     ///
     /// # Errors
     /// More than all.
-    pub const fn new(parts: u16) -> Result<Self, NoRate> {
+    pub const fn new(parts: u32) -> Result<Self, NoRate> {
         if parts > Self::WHOLE { Err(NoRate::Fee(parts)) } else { Ok(Self(parts)) }
     }
 
     /// In parts of [`Self::WHOLE`].
-    pub const fn parts(self) -> u16 {
+    pub const fn parts(self) -> u32 {
         self.0
     }
 
