@@ -21,7 +21,8 @@ pub struct Alone {
 }
 
 /// Every measure, in the table's order.
-pub const ALL: &[Alone] = &[super::payout::SIGN, super::payout::VERIFY, super::payout::ROLL];
+pub const ALL: &[Alone] =
+    &[super::payout::SIGN, super::payout::VERIFY, super::payout::ROLL, super::pending_root::ROOT];
 
 impl Alone {
     /// That which gives the value of this name.

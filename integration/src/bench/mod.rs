@@ -43,6 +43,7 @@ pub mod bed;
 pub mod experiment;
 mod ours;
 mod payout;
+mod pending_root;
 pub mod results;
 pub mod stand;
 mod theirs;
