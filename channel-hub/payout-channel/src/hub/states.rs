@@ -205,10 +205,11 @@ impl PayoutChannel {
         self.live.retain(|height, _| *height > chain.tip());
     }
 
-    /// Heights that are worked on: the next block's, and those that are pre-signed beyond.
+    /// Heights that are worked on: the next block's, and the one beyond if it is pre-signed. What was signed further ahead before a
+    /// reorganisation waits until the tip is back: a hasher drops states of heights so far below the latest one's.
     fn worked_on(&self, chain: &Watcher) -> Vec<u32> {
         let next = chain.tip() + 1;
-        let beyond = self.live.range(next + 1..).map(|(height, _)| *height);
+        let beyond = self.live.range(next + 1..=next + 1).map(|(height, _)| *height);
         std::iter::once(next).chain(beyond).collect()
     }
 
