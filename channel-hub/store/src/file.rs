@@ -138,6 +138,8 @@ fn prepare(path: &Path, layout: Layout, max_pages: Option<u32>) -> Result<Connec
         connection.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(())).map_err(explain)?;
     }
     connection.pragma_update(None, "synchronous", "FULL").map_err(explain)?;
+    // The log is copied beside the commits, see `checkpoints`.
+    connection.pragma_update(None, "wal_autocheckpoint", 0).map_err(explain)?;
     migrate(&mut connection, layout, version).map_err(explain)?;
     Ok(connection)
 }

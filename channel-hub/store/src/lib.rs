@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`file`](mod@file) | opens a program's one database file: lock, versions, and every way it can be unusable |
 //! | [`writer`] | one thread that writes; changes queue, commits group themselves, acknowledgements follow |
+//! | `checkpoints` | brings the log into the database beside the commits |
 //! | `committed` | how far the writer is, and who waits for which commit |
 //! | [`store`](mod@store) | what the hub asks of a store, whatever database is behind it |
 //! | [`sqlite`] | the hub's store on a [`writer::Writer`] |
@@ -14,6 +15,7 @@
 //! `file` and `writer` know nothing of the hub: any program brings its own [`writer::Schema`].
 
 pub mod blocks;
+mod checkpoints;
 mod committed;
 pub mod file;
 mod journal;

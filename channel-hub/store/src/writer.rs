@@ -13,6 +13,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use crate::checkpoints::{BOUNDS, Checkpoints};
 pub use crate::committed::Committed;
 use crate::committed::Progress;
 use crate::file::{self, Layout, OpenError};
@@ -100,11 +101,19 @@ impl<S: Schema> Writer<S> {
         let mut opened = file::open(path, layout, max_pages)?;
         let schema = load(&mut opened.connection).map_err(|e| file::explain(path, &e))?;
         let reader = Mutex::new(file::open_reader(path)?);
+        let checkpoints = Checkpoints::start(path, BOUNDS)?;
         let queue = Arc::new(Queue::new(pace));
         let progress = Arc::new(Progress::default());
         let (queue_of_work, progress_of_work) = (Arc::clone(&queue), Arc::clone(&progress));
-        let work =
-            Work { queue: queue_of_work, progress: progress_of_work, schema, opened, pace, syncs: true };
+        let work = Work {
+            queue: queue_of_work,
+            progress: progress_of_work,
+            schema,
+            opened,
+            checkpoints,
+            pace,
+            syncs: true,
+        };
         let thread = std::thread::Builder::new()
             .name("store".into())
             .spawn(move || {
@@ -252,6 +261,7 @@ struct Work<S: Schema> {
     progress: Arc<Progress>,
     schema: S,
     opened: file::Opened,
+    checkpoints: Checkpoints,
     pace: Pace,
     /// The connection's `synchronous` is FULL, as it is after opening.
     syncs: bool,
@@ -273,6 +283,7 @@ impl<S: Schema> Work<S> {
             self.progress.reach(last);
         }
         // The lock goes last: whoever opens the file next finds everything in it.
+        drop(self.checkpoints);
         drop(self.opened.connection);
         drop(self.opened.lock);
     }
@@ -301,6 +312,7 @@ impl<S: Schema> Work<S> {
 
     fn commit(&mut self, batch: &[S::Change], sync: bool) -> rusqlite::Result<()> {
         // In WAL mode FULL syncs the log at commit, NORMAL only before a checkpoint: enough against SIGKILL.
+        let _commits = self.checkpoints.commit();
         let connection = &mut self.opened.connection;
         if self.syncs != sync {
             connection.pragma_update(None, "synchronous", if sync { "FULL" } else { "NORMAL" })?;
