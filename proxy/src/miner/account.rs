@@ -31,11 +31,40 @@ pub(crate) struct Account {
     pub(crate) surroundings: Surroundings,
     /// Where its work comes from.
     pub(crate) source: Source,
-    answers: mpsc::Sender<(u32, Outcome)>,
-    /// What the upstream said to its shares, by tag.
-    pub(crate) answered: mpsc::Receiver<(u32, Outcome)>,
+    /// What the upstream said to its shares.
+    pub(crate) answers: Answers,
     /// By worker, in order.
     totals: Vec<(Arc<str>, Arc<WorkerTotals>)>,
+}
+
+/// What the upstream said to one miner's shares, by tag. The queue is made with the first share: an idle miner does
+/// without its kilobyte and a half.
+#[derive(Default)]
+pub(crate) struct Answers(Option<(mpsc::Sender<Answer>, mpsc::Receiver<Answer>)>);
+
+/// A share's tag and what became of it.
+type Answer = (u32, Outcome);
+
+impl Answers {
+    /// The next answer; never if no share was handed on. Cancel-safe.
+    pub(crate) async fn next(&mut self) -> Answer {
+        match &mut self.0 {
+            Some((_, answered)) => match answered.recv().await {
+                Some(answer) => answer,
+                None => unreachable!("we hold a sender"),
+            },
+            None => std::future::pending().await,
+        }
+    }
+
+    /// The next answer, if it is here.
+    pub(crate) fn poll(&mut self) -> Option<Answer> {
+        self.0.as_mut()?.1.try_recv().ok()
+    }
+
+    fn sender(&mut self) -> mpsc::Sender<Answer> {
+        self.0.get_or_insert_with(|| mpsc::channel(MAX_ANSWERS)).0.clone()
+    }
 }
 
 /// What [`Account::attach`] and [`Account::came`] found for the miner to work on.
@@ -48,9 +77,8 @@ pub(crate) enum Found {
 
 impl Account {
     pub(crate) fn new(seat: Seat, mut surroundings: Surroundings) -> Self {
-        let (answers, answered) = mpsc::channel(MAX_ANSWERS);
         surroundings.active.mark_changed();
-        Self { seat, surroundings, source: Source::None, answers, answered, totals: Vec::new() }
+        Self { seat, surroundings, source: Source::None, answers: Answers::default(), totals: Vec::new() }
     }
 
     /// Gets work from the active upstream: its shared channel, or one for this miner, who says who it is and how fast
@@ -130,7 +158,7 @@ impl Account {
     fn hand_on(&mut self, share: UpstreamShare) -> Option<u32> {
         let tag = share.tag;
         let totals = self.worker(&share.worker);
-        let (miner, answers) = (self.seat.miner.clone(), self.answers.clone());
+        let (miner, answers) = (self.seat.miner.clone(), self.answers.sender());
         let command = Command::Share(Box::new(ShareOut { share, totals, miner, answers }));
         match &self.source {
             Source::Feed(route, _) if route.commands.try_send(command).is_ok() => None,

@@ -186,9 +186,9 @@ impl<W: Wire> Connection<W> {
             (self.account.surroundings.active.has_changed().unwrap_or(false), self.account.source.has_news());
         tokio::select! {
             biased;
-            Some((tag, outcome)) = self.account.answered.recv() => {
+            (tag, outcome) = self.account.answers.next() => {
                 self.session.answer(tag, &outcome);
-                while let Ok((tag, outcome)) = self.account.answered.try_recv() {
+                while let Some((tag, outcome)) = self.account.answers.poll() {
                     self.session.answer(tag, &outcome);
                 }
             }

@@ -127,9 +127,9 @@ impl Connection {
                 let found = self.account.came(came, miner(&self.session));
                 self.apply(found)?;
             }
-            Some((tag, outcome)) = self.account.answered.recv() => {
+            (tag, outcome) = self.account.answers.next() => {
                 self.session.answer(tag, &outcome);
-                while let Ok((tag, outcome)) = self.account.answered.try_recv() {
+                while let Some((tag, outcome)) = self.account.answers.poll() {
                     self.session.answer(tag, &outcome);
                 }
             }
