@@ -51,7 +51,7 @@ fuzz: setup ## fuzz one target under libFuzzer: make fuzz TARGET=sv1 MINUTES=5
 # ONLY=name: only what gives a value with that in its name; with WRITE=1 as well, its lines of the results are written
 # anew. QUICK=1: one run of three seconds each. Neither writes anything otherwise.
 bench: bitcoind peers ## beside SRI's pool and translator, 20 minutes: a table, and integration/benches/results.jsonl
-	cargo build --release --locked -p template-provider -p channel-hub -p proxy -p integration $(foreach bin,sluice-tp sluice-hub sluice-proxy bench,--bin $(bin))
+	cargo build --release --locked --config deploy/release.toml -p template-provider -p channel-hub -p proxy -p integration $(foreach bin,sluice-tp sluice-hub sluice-proxy bench,--bin $(bin))
 	@BITCOIND="$$(integration/bitcoind/ensure.sh)" exec taskset -c 1 $(dir $(programs))release/bench $(if $(ONLY),--only $(ONLY)) $(if $(filter-out 0,$(QUICK)),--quick) $(if $(filter-out 0,$(WRITE)),--write)
 
 soak: build ## half load with restarts and connections that come and go: make soak MINUTES=30
