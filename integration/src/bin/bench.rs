@@ -63,7 +63,8 @@ async fn bench(arguments: Arguments) -> anyhow::Result<()> {
     let Arguments { only, write, side, runs, seconds, quick, hold, alone } = arguments;
     if let Some(name) = alone {
         let values = Alone::named(&name).context("no such measure")?.measure(seconds)?;
-        return Ok(println!("{}", serde_json::to_string(&values)?));
+        println!("{}", serde_json::to_string(&values)?);
+        return Ok(());
     }
     let (runs, seconds) = if quick { (1, 3.0) } else { (runs, seconds) };
     let is_wanted = |name: &str| only.as_deref().is_none_or(|only| name.contains(only));
