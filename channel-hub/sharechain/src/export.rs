@@ -9,7 +9,7 @@
 //! | 1 + n | the network's name: its length in bytes, at most 64, and UTF-8 |
 //! | 2 + n | the network's parameters: their length, `u16`, and every value in the order of PROTOCOL.md, as hashed for the genesis share's id |
 //! | 32 | the genesis share's id |
-//! | … | shares, each after its parent and its uncles; in the order in which the writer took them where that matters, as for the first seen of two tips |
+//! | … | shares, each after its parent and its uncles, but for those below the first, if its parent is not the genesis share; in the order in which the writer took them where that matters, as for the first seen of two tips |
 //! | 4 | 0: the end |
 //! | 4 | number of shares, `u32` |
 //! | 32 | double SHA256 of all bytes before |
@@ -97,16 +97,18 @@ impl<W: Write> Writer<W> {
 }
 
 impl Chain {
-    /// Writes all shares of the tree, those off the best branch too.
+    /// Writes all shares of the tree, those off the best branch too. A tree that was pruned begins with the lowest share of
+    /// the best branch, and without what does not descend from it.
     ///
     /// # Errors
     /// What the sink says.
     pub fn export<W: Write>(&self, sink: W) -> io::Result<W> {
         let mut writer = Writer::new(sink, self.params())?;
         let tip = self.standing(&self.tip()).map_or(0, |standing| standing.height);
+        let root = self.at_height(self.lowest()).unwrap_or_else(|| self.tip());
         for id in (self.lowest()..=tip).flat_map(|height| self.row(height)) {
             let encoded = self.encoded(&id).filter(|encoded| !encoded.is_empty());
-            if let Some(encoded) = encoded {
+            if let Some(encoded) = encoded.filter(|_| self.is_on_branch(&root, &id)) {
                 writer.add(encoded, self.sheet_of(&id).map(|sheet| &**sheet))?;
             }
         }

@@ -21,6 +21,7 @@
 //! | [`plan`] | building a share: its data, its outputs, its proof of work |
 //! | [`acceptance`] | what a node takes now, apart from what is valid |
 //! | [`sync`] | how nodes bring each other their shares |
+//! | [`storage`] | what a store keeps of a tree, and how a node comes back from it |
 //! | [`export`] | a chain as a file |
 
 // Consensus: no machine may see another result (DESIGN.md §1). tests/determinism.rs looks for the types, too.
@@ -43,6 +44,7 @@ pub mod rules;
 pub mod share;
 mod sheets;
 pub mod split;
+pub mod storage;
 pub mod sync;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]

@@ -11,6 +11,7 @@
 //! | [`ledger`] | rows that grow: shares and work by hasher, worker, height and minute |
 //! | [`reports`] | what pages ask of the ledger |
 //! | [`blocks`] | found blocks, whole |
+//! | [`sharechain`] | the tree of shares; tables that any program's schema can have |
 //!
 //! `file` and `writer` know nothing of the hub: any program brings its own [`writer::Schema`].
 
@@ -23,6 +24,7 @@ pub mod ledger;
 mod migrations;
 mod ranges;
 pub mod reports;
+pub mod sharechain;
 pub mod sqlite;
 pub mod store;
 pub mod writer;

@@ -4,11 +4,13 @@
 //! decimal text: neither database has an integer of 128 bits.
 
 use crate::file::Layout;
+use crate::sharechain;
 
 /// "SluH": the hub's file.
 const APPLICATION_ID: i32 = 0x536c_7548;
 
-pub(crate) const HUB: Layout = Layout { application_id: APPLICATION_ID, migrations: &[VERSION_1] };
+pub(crate) const HUB: Layout =
+    Layout { application_id: APPLICATION_ID, migrations: &[VERSION_1, sharechain::TABLES] };
 
 /// The ledger's key begins with the minute: rows of now lie together at its end, wherever the table has grown to.
 const VERSION_1: &str = "

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use ::sharechain::storage::{Storage, Stored, Update};
 use rusqlite::Transaction;
 
 use crate::blocks::{self, BlockState, StoredBlock};
@@ -12,6 +13,7 @@ use crate::file::OpenError;
 use crate::journal::Journal;
 use crate::ledger::{self, HeightTotal, Ledger, LedgerRow, Share, Sum, Total};
 use crate::reports::{self, Recent};
+use crate::sharechain::{self, Sharechain};
 use crate::store::{Committed, ReadError, Refused, Reservation, Store};
 use crate::writer::{Pace, Schema, Sequence, Writer};
 use crate::{migrations, ranges};
@@ -45,9 +47,42 @@ impl SqliteStore {
         let mut next = HashMap::new();
         let writer = Writer::open(path, migrations::HUB, options.pace, options.max_pages, |connection| {
             next = ranges::load(connection)?;
-            Ok(Hub { ledger: Ledger::new(options.ledger), journal: options.journal.map(Journal::new) })
+            Ok(Hub {
+                ledger: Ledger::new(options.ledger),
+                journal: options.journal.map(Journal::new),
+                sharechain: Sharechain::default(),
+            })
         })?;
         Ok(Self { writer, next: Mutex::new(next) })
+    }
+}
+
+impl SqliteStore {
+    /// Stores what an insertion into the tree changed; it is safe from SIGKILL once committed. Shares need no fsync: peers
+    /// have them too.
+    ///
+    /// # Errors
+    /// When the queue is full or the store closing; what follows must not be stored then either.
+    pub fn keep_sharechain(&self, update: Update) -> Result<Sequence, Refused> {
+        self.writer.push(Change::Sharechain(Box::new(update)))
+    }
+
+    /// The tree's rows, for [`::sharechain::storage::load`].
+    ///
+    /// # Errors
+    /// If the database cannot be read, or a column holds something of another kind; then the row is named.
+    pub fn sharechain(&self) -> Result<Stored, ReadError> {
+        self.writer.read(|connection| Ok(sharechain::load(connection)))?
+    }
+}
+
+/// Of a store that others use too.
+impl Storage for &SqliteStore {
+    type Receipt = Sequence;
+    type Refused = Refused;
+
+    fn apply(&mut self, update: Update) -> Result<Sequence, Refused> {
+        self.keep_sharechain(update)
     }
 }
 
@@ -131,6 +166,7 @@ enum Change {
     Block(Box<StoredBlock>),
     BlockState(Box<(String, BlockState)>),
     Reserve(&'static str, u64),
+    Sharechain(Box<Update>),
 }
 
 impl Change {
@@ -142,6 +178,7 @@ impl Change {
 struct Hub {
     ledger: Ledger,
     journal: Option<Journal>,
+    sharechain: Sharechain,
 }
 
 impl Schema for Hub {
@@ -162,6 +199,7 @@ impl Schema for Hub {
                 Change::Block(block) => blocks::keep(transaction, block)?,
                 Change::BlockState(change) => blocks::set_state(transaction, &change.0, &change.1)?,
                 Change::Reserve(name, next) => ranges::take(transaction, name, *next)?,
+                Change::Sharechain(update) => self.sharechain.write(transaction, update)?,
             }
         }
         Ok(())
@@ -169,6 +207,7 @@ impl Schema for Hub {
 
     fn forget(&mut self) {
         self.ledger.forget();
+        self.sharechain.forget();
         if let Some(journal) = &mut self.journal {
             journal.forget();
         }

@@ -141,7 +141,7 @@ pub(crate) fn chain(length: u32) -> Chain {
     let mut chain = Chain::new(params());
     for at in 0..length {
         let parent = chain.tip();
-        let name = u8::from(at % 2 == 0);
+        let name = u8::from(at.is_multiple_of(2));
         extend(&mut chain, &Wish::of(script(name)));
         if at % 10 == 5 {
             extend_at(&mut chain, parent, &Wish { salt: 1, ..Wish::of(script(2)) });
