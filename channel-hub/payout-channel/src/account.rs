@@ -5,6 +5,7 @@
 use bitcoin::Amount;
 use std::collections::BTreeMap;
 
+use crate::fee::DUST;
 use crate::rules::{self, Broken};
 use crate::state::{Pending, State};
 
@@ -25,6 +26,11 @@ impl Account {
     /// The highest P_B that was signed.
     pub fn promised(&self, height: u32) -> Amount {
         self.promised.get(&height).copied().unwrap_or(Amount::ZERO)
+    }
+
+    /// [`Self::promised`], but 0 for dust: that has no output in a claim, so a hub that lost its ledger cannot be shown it.
+    pub fn secured(&self, height: u32) -> Amount {
+        Some(self.promised(height)).filter(|amount| *amount >= DUST).unwrap_or(Amount::ZERO)
     }
 
     /// Remembers a state that was signed. Taking it again changes nothing.
@@ -59,14 +65,20 @@ impl Account {
         left: impl Fn(u32) -> bool,
     ) -> Result<(), Broken> {
         for Pending { height, amount } in &state.pendings {
-            rules::r1_pendings_never_fall(*height, self.promised(*height), *amount, left(*height))?;
+            let promised = self.promised(*height);
+            let from = if promised < DUST { promised.min(*amount) } else { promised };
+            rules::r1_pendings_never_fall(*height, from, *amount, left(*height))?;
         }
         if state.settled_to < self.settled_to {
             return rules::r2_settled_never_falls(self.settled, Amount::MAX, state.settled, state.settled_to);
         }
         rules::r2_settled_never_falls(
             self.settled,
-            self.due(state.settled_to, won),
+            self.promised
+                .range(..=state.settled_to)
+                .filter(|(height, _)| won(**height))
+                .map(|(height, _)| self.secured(*height))
+                .sum(),
             state.settled,
             state.settled_to,
         )
@@ -130,14 +142,14 @@ mod tests {
     #[test]
     fn pendings_never_fall_and_settled_takes_in_every_win_in_full() {
         let mut account = Account::default();
-        account.take(&state(1, 0, 100, &[(5, 10), (6, 20)]));
+        account.take(&state(1, 0, 100, &[(5, 1_000), (6, 2_000)]));
         let follow = |state: State| account.may_follow(&state, |height| height == 5, |height| height == 6);
-        assert!(follow(state(2, 0, 100, &[(5, 11)])).is_ok());
-        assert!(matches!(follow(state(2, 0, 100, &[(5, 9)])), Err(Broken::PendingFalls { height: 5, .. })));
-        assert_eq!(follow(state(2, 0, 100, &[(6, 21)])), Err(Broken::PendingFinal(6)));
+        assert!(follow(state(2, 0, 100, &[(5, 1_001)])).is_ok());
+        assert!(matches!(follow(state(2, 0, 100, &[(5, 999)])), Err(Broken::PendingFalls { height: 5, .. })));
+        assert_eq!(follow(state(2, 0, 100, &[(6, 2_001)])), Err(Broken::PendingFinal(6)));
         assert!(matches!(follow(state(2, 0, 99, &[])), Err(Broken::SettledFalls { .. })));
-        assert!(follow(state(2, 5, 110, &[(6, 20)])).is_ok());
-        assert!(matches!(follow(state(2, 5, 109, &[])), Err(Broken::SettledFalls { .. })));
-        assert!(follow(state(2, 6, 110, &[])).is_ok(), "6 was lost");
+        assert!(follow(state(2, 5, 1_100, &[(6, 2_000)])).is_ok());
+        assert!(matches!(follow(state(2, 5, 1_099, &[])), Err(Broken::SettledFalls { .. })));
+        assert!(follow(state(2, 6, 1_100, &[])).is_ok(), "6 was lost");
     }
 }

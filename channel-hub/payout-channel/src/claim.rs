@@ -23,6 +23,7 @@ use lock::Lock;
 use std::collections::BTreeMap;
 
 use crate::aggregate::NoAggregate;
+use crate::curve;
 use crate::fee;
 use crate::script::{self, CLOSE, Output};
 use crate::state::{BadState, Pending, State};
@@ -221,7 +222,7 @@ impl ClaimTemplate {
         key: &Keypair,
         secp: &Secp256k1<C>,
     ) -> Result<Signature, NoClaim> {
-        Ok(secp.sign_schnorr_no_aux_rand(&Message::from(self.sighash(state)?), key))
+        Ok(curve::sign(secp, &Message::from(self.sighash(state)?), key))
     }
 
     /// Checks that it is a state of this payout channel, signed by the hub.
@@ -230,8 +231,9 @@ impl ClaimTemplate {
     /// See [`NoClaim`].
     pub fn verify<C: Verification>(&self, signed: &SignedState, secp: &Secp256k1<C>) -> Result<(), NoClaim> {
         let message = Message::from(self.sighash(&signed.state)?);
-        secp.verify_schnorr(&signed.signature, &message, &self.funded.terms.hub_funding)
-            .map_err(|_| NoClaim::Signature(signed.state.number))
+        let hub = &self.funded.terms.hub_funding;
+        let is_hubs = curve::verify(secp, &signed.signature, &message, hub);
+        if is_hubs { Ok(()) } else { Err(NoClaim::Signature(signed.state.number)) }
     }
 
     /// The claim with both signatures, ready to be published. `key` is Mf.

@@ -37,6 +37,7 @@ mod world;
 pub mod account;
 pub mod aggregate;
 pub mod claim;
+mod curve;
 pub mod exit;
 pub mod fee;
 pub mod hasher;

@@ -59,6 +59,9 @@ pub enum Broken {
     /// R2.
     #[error("R2: height {0} would be settled before its key is known")]
     SettledWithoutKey(u32),
+    /// R2.
+    #[error("R2: heights up to {0} would count as settled, and may still be won")]
+    SettledNotFinal(u32),
     /// R3.
     #[error("R3: height {0} is no win")]
     NotWon(u32),
@@ -137,6 +140,18 @@ pub fn r2_settled_with_its_key(height: u32, known: bool) -> Result<(), Broken> {
     if known || !enforced(Rule::R2) { Ok(()) } else { Err(Broken::SettledWithoutKey(height)) }
 }
 
+/// R2: what is called settled takes pendings away, so nothing up to there may still be won. `depth`: confirmations of the block
+/// at the height `to`.
+///
+/// # Errors
+/// It has too few.
+pub fn r2_settled_heights_are_final(to: u32, depth: u32, params: &Params) -> Result<(), Broken> {
+    if depth < params.confirmations && enforced(Rule::R2) {
+        return Err(Broken::SettledNotFinal(to));
+    }
+    Ok(())
+}
+
 /// R3. `depth`: confirmations of the block that won; none if there is no win at that height.
 ///
 /// # Errors
@@ -174,6 +189,11 @@ pub(crate) fn r5_one_lock_for_one_height(
         None => Ok(()),
         Some(other) => Err(LockReused { height, other }),
     }
+}
+
+/// R5: the height whose lock serves a height, which is itself.
+pub(crate) fn r5_lock_of(height: u32) -> u32 {
+    if enforced(Rule::R5) { height } else { height & !1 }
 }
 
 /// R6, of one height.

@@ -7,7 +7,7 @@
 //! remainder  tr(NUMS, and_v(v:pk(Hr),older(1)))
 //! ```
 
-use bitcoin::key::{Parity, TapTweak as _, TweakedPublicKey};
+use bitcoin::key::{Parity, TweakedPublicKey};
 use bitcoin::opcodes::all::{
     OP_CHECKSIG, OP_CHECKSIGVERIFY, OP_CLTV, OP_CSV, OP_EQUAL, OP_EQUALVERIFY, OP_SHA256, OP_SIZE, OP_VERIFY,
 };
@@ -19,6 +19,7 @@ use lock::{Lock, output::NUMS};
 use std::sync::OnceLock;
 
 use crate::aggregate::{NoAggregate, aggregate_two};
+use crate::curve;
 
 /// Leaf of the funding that claims and cooperative closes use.
 pub const CLOSE: usize = 0;
@@ -111,7 +112,7 @@ impl Output {
             [one, other] => TapNodeHash::from_node_hashes(node(one), node(other)),
             _ => unreachable!("an output has one leaf or two"),
         };
-        let (key, parity) = internal.tap_tweak(secp, Some(root));
+        let (key, parity) = curve::tweak(secp, internal, root);
         Self { internal, leaves, key, parity }
     }
 

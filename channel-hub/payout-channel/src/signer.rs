@@ -129,7 +129,7 @@ pub enum Refusal<E> {
 }
 
 /// What the signer knows of one payout channel.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Known {
     template: ClaimTemplate,
     keys: HubKeys,
@@ -186,6 +186,25 @@ impl<S: Store<Event>> HubSigner<S> {
         })
     }
 
+    /// The same signer with its memory in another place, which holds the same events.
+    pub fn with_store<T: Store<Event>>(&self, store: T) -> HubSigner<T> {
+        HubSigner {
+            secp: self.secp.clone(),
+            pool: self.pool.clone(),
+            params: self.params,
+            locks: self.locks.clone(),
+            hub_id: self.hub_id,
+            seed: self.seed.clone(),
+            chain: self.chain.clone(),
+            known: self.known.clone(),
+            of_hasher: self.of_hasher.clone(),
+            caps: self.caps.clone(),
+            sums: self.sums.clone(),
+            revealed: self.revealed.clone(),
+            store,
+        }
+    }
+
     /// Brings back what it must not forget, oldest first.
     ///
     /// # Errors
@@ -215,7 +234,7 @@ impl<S: Store<Event>> HubSigner<S> {
 
     /// h_B.
     pub fn lock(&self, height: u32) -> Lock {
-        self.locks.key(&self.pool, &self.hub_id, height).lock()
+        self.locks.key(&self.pool, &self.hub_id, rules::r5_lock_of(height)).lock()
     }
 
     /// script_B.

@@ -278,6 +278,11 @@ fn both_ends_come_back_from_their_rows_as_they_were() {
     pair.hasher.forget(&pair.chain);
     let mut hub = hub::PayoutChannel::restore(Params::PUBLIC, &pair.hub_rows).unwrap();
     hub.forget(&pair.chain);
+    assert!(
+        hub.again(&pair.chain, &mut pair.signer).unwrap().events().is_empty(),
+        "nothing before the hasher shows"
+    );
+    let _nothing = hub.adopt(&[], &pair.chain, &mut pair.signer).unwrap();
     assert_eq!(hub, pair.hub);
     let mut again = hasher::PayoutChannel::restore(Params::PUBLIC, &pair.hasher_rows, &pair.secp).unwrap();
     again.forget(&pair.chain);

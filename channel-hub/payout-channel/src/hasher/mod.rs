@@ -140,9 +140,15 @@ impl PayoutChannel {
     /// still open.
     pub fn best(&self, chain: &Watcher) -> Option<&SignedState> {
         let tip = chain.tip();
+        // A key that is public pays, even where the hub claimed what was no win.
+        let pays = |height: u32| chain.is_win(height) || self.key(height, chain).is_some();
         let value = |state: &State| {
-            let won = state.value(|height| chain.is_win(height));
-            (won, state.value(|height| chain.is_win(height) || height > tip), state.settled_to, state.number)
+            (
+                state.value(pays),
+                state.value(|height| pays(height) || height > tip),
+                state.settled_to,
+                state.number,
+            )
         };
         self.held.iter().max_by_key(|held| value(&held.state))
     }

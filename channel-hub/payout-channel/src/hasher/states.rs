@@ -6,7 +6,7 @@ use lock::{Key, Lock};
 use super::{Event, PayoutChannel, Refused, Taken};
 use crate::claim::{ClaimTemplate, NoClaim, SignedState};
 use crate::message::Standing;
-use crate::rules::Broken;
+use crate::rules::{self, Broken};
 use crate::save::{Durability, Transition};
 use crate::watcher::Watcher;
 
@@ -26,6 +26,10 @@ impl PayoutChannel {
         let (Standing::Open | Standing::Frozen, Some(template)) = (self.standing, &self.template) else {
             return Err(Refused::Standing(self.standing));
         };
+        // What comes after the last moment to close is not secured by anything.
+        if chain.tip() >= self.close_by() {
+            return Err(Refused::Standing(Standing::Closed));
+        }
         let (learned, events) = learn(template, signed, lock, secp)?;
         learned.as_ref().unwrap_or(template).verify(signed, secp)?;
         let is_late = signed.state.number <= self.account.number;
@@ -34,6 +38,10 @@ impl PayoutChannel {
         }
         if !is_late {
             self.account.may_follow(&signed.state, |height| chain.is_win(height), |_| false)?;
+        }
+        let to = signed.state.settled_to;
+        if to > self.account.settled_to {
+            rules::r2_settled_heights_are_final(to, chain.depth(to), &self.params)?;
         }
         let mut events = events;
         events.push(Event::State(signed.clone()));
@@ -52,8 +60,10 @@ impl PayoutChannel {
         chain: &Watcher,
         secp: &Secp256k1<C>,
     ) -> Result<Transition<Event, ()>, Refused> {
+        // Without a funding there is no pending that a key could be for.
+        let Some(template) = &self.template else { return Err(Refused::Standing(self.standing)) };
         let expected = chain.expected(height).map(|expected| expected.lock);
-        let lock = self.template.as_ref().and_then(|template| template.lock(height)).or(expected);
+        let lock = template.lock(height).or(expected);
         if !lock.is_some_and(|lock| lock.is_opened_by(&key)) {
             return Err(Refused::Key(height));
         }
@@ -80,8 +90,11 @@ impl PayoutChannel {
     /// needed any more, so nothing is saved: a restored end drops them again.
     pub fn forget(&mut self, chain: &Watcher) {
         let below = chain.tip().saturating_sub(self.params.kept);
-        self.account.forget_below(below, |height| chain.is_win(height));
-        let counts = |height: u32| height >= below || chain.is_win(height);
+        let keys = &self.keys;
+        let pays =
+            |height: u32| chain.is_win(height) || chain.key(height).is_some() || keys.contains_key(&height);
+        self.account.forget_below(below, pays);
+        let counts = |height: u32| height >= below || pays(height);
         let held = std::mem::take(&mut self.held);
         for (place, one) in held.iter().enumerate() {
             // A later state that pays as much for every height that still counts; of equals the later.

@@ -3,6 +3,7 @@
 use bitcoin::{Amount, Script};
 
 use super::PayoutChannel;
+use crate::fee::DUST;
 use crate::message::Standing;
 use crate::rules;
 use crate::state::State;
@@ -143,7 +144,8 @@ impl PayoutChannel {
         let owed = self.account.promised.iter();
         let mut missing = owed.filter(|(height, amount)| {
             let counts = chain.is_win(**height) || **height == state.height;
-            counts && **height > state.settled_to && state.pending(**height) < **amount
+            let is_secured = **amount >= DUST;
+            counts && is_secured && **height > state.settled_to && state.pending(**height) < **amount
         });
         missing.next().map(|(height, _)| *height)
     }

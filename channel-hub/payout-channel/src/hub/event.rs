@@ -64,7 +64,7 @@ impl PayoutChannel {
     pub fn restore(params: Params, events: &[Event]) -> Result<Self, BrokenRow> {
         let Some((first, rest)) = events.split_first() else { return Err(BrokenRow::Empty) };
         let Event::Accepted { index, terms } = first else { return Err(BrokenRow::Place(0)) };
-        let mut channel = Self::accepted(params, *index, terms);
+        let mut channel = Self { shown: false, ..Self::accepted(params, *index, terms) };
         for (row, event) in (1..).zip(rest) {
             channel.check(row, event)?;
             channel.apply(event);
@@ -83,6 +83,7 @@ impl PayoutChannel {
             account: Account::default(),
             live: BTreeMap::new(),
             perhaps_signed: 0,
+            shown: true,
         }
     }
 
@@ -114,7 +115,8 @@ impl PayoutChannel {
             Event::Accepted { .. } => false,
             Event::Funded(_) => matches!(self.standing, Standing::Accepted | Standing::Funded),
             Event::Opened => self.standing == Standing::Funded,
-            Event::Signed(_) | Event::Adopted(_) => self.signs().is_ok(),
+            Event::Signed(_) => self.signs().is_ok(),
+            Event::Adopted(_) => self.may_adopt(),
             Event::Frozen => self.standing == Standing::Open,
             Event::Closed(_) => matches!(self.standing, Standing::Frozen | Standing::Closed),
             Event::Restored(_) | Event::Spent => true,

@@ -45,7 +45,7 @@ impl PayoutChannel {
         secp: &Secp256k1<C>,
     ) -> Result<(Self, Transition<Event, ()>), BadTerms> {
         terms.check(secp)?;
-        let mut channel = Self::accepted(params, index, &terms);
+        let mut channel = Self { shown: false, ..Self::accepted(params, index, &terms) };
         let funded = Event::Funded(outpoint);
         channel.apply(&funded);
         let events = vec![Event::Accepted { index, terms: Box::new(terms) }, funded];
@@ -129,13 +129,15 @@ impl PayoutChannel {
         signer: &mut S,
     ) -> Result<Transition<Event, ()>, Refused<S::Error>> {
         let mut events = Vec::new();
+        // What the hasher keeps to itself it cannot enforce: nothing more can be missing.
+        self.shown = true;
         for shown in shown {
             let state = signer.adopt(self.id, shown).map_err(Refused::Signer)?;
             let mut account = self.account.clone();
             account.take(&state);
             let below = chain.tip().saturating_sub(self.params.kept);
             account.forget_below(below, |height| chain.is_win(height));
-            if account != self.account && self.signs().is_ok() {
+            if account != self.account && self.may_adopt() {
                 events.push(Event::Adopted(state));
                 self.apply(&events[events.len() - 1]);
             }

@@ -38,6 +38,9 @@ pub struct PayoutChannel {
     live: BTreeMap<u32, State>,
     /// The last height that was pre-signed before the ledger was lost, at the most.
     perhaps_signed: u32,
+    /// Whether the hasher has shown what it holds since the ledger was read: until then states may be missing from it, and
+    /// nothing is signed.
+    shown: bool,
 }
 
 /// Why the hub does not do it. Nothing has changed.
@@ -57,6 +60,9 @@ pub enum Refused<E> {
         /// The tip.
         tip: u32,
     },
+    /// The hasher has not shown what it holds since the ledger was read.
+    #[error("the hasher has not shown its states yet")]
+    NotShown,
     /// E is too near.
     #[error("nothing is credited from height {0} on")]
     Expiring(u32),
@@ -127,6 +133,17 @@ impl PayoutChannel {
             .keys()
             .copied()
             .filter(move |height| height.saturating_add(kept) > tip || won.contains(height))
+    }
+
+    /// Whether states can be signed: none may be missing from the ledger.
+    fn may_sign<E>(&self) -> Result<(), Refused<E>> {
+        self.signs().map_err(Refused::Standing)?;
+        if self.shown { Ok(()) } else { Err(Refused::NotShown) }
+    }
+
+    /// A ledger that was put back may not know yet that the payout channel is open; its states must not be lost for that.
+    fn may_adopt(&self) -> bool {
+        matches!(self.standing, Standing::Funded | Standing::Open | Standing::Frozen)
     }
 
     fn signs(&self) -> Result<(), Standing> {

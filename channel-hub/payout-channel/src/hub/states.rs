@@ -87,7 +87,7 @@ impl PayoutChannel {
     /// # Errors
     /// See [`Refused`].
     pub fn merge<S: Signer>(&mut self, chain: &Watcher, signer: &mut S) -> Signed<Vec<Message>, S::Error> {
-        if self.signs().is_err() {
+        if self.may_sign::<S::Error>().is_err() {
             return Ok(Transition::new(Vec::new(), Durability::Process, Vec::new()));
         }
         let stale = |height: &u32| {
@@ -124,7 +124,7 @@ impl PayoutChannel {
         chain: &Watcher,
         signer: &mut S,
     ) -> Signed<Vec<Message>, S::Error> {
-        self.signs().map_err(Refused::Standing)?;
+        self.may_sign()?;
         if !chain.is_win(height) || height <= self.account.settled_to {
             return Err(Refused::NotNow { height, tip: chain.tip() });
         }
@@ -154,10 +154,12 @@ impl PayoutChannel {
         chain: &Watcher,
         signer: &mut S,
     ) -> Signed<Vec<Message>, S::Error> {
-        self.signs().map_err(Refused::Standing)?;
+        self.may_sign()?;
         if height <= self.account.settled_to {
             return Err(Refused::NoNews);
         }
+        let opens = chain.expected(height).is_some_and(|expected| expected.lock.is_opened_by(&key));
+        rules::r2_settled_with_its_key(height, opens)?;
         for (won, _) in chain.wins().filter(|(won, _)| *won <= height) {
             let owed = self.account.promised(won) > Amount::ZERO;
             rules::r2_settled_with_its_key(won, !owed || chain.key(won).is_some())?;
@@ -187,7 +189,7 @@ impl PayoutChannel {
     /// See [`Refused`].
     pub fn again<S: Signer>(&mut self, chain: &Watcher, signer: &mut S) -> Signed<Vec<Message>, S::Error> {
         let mut made = Vec::new();
-        if self.signs().is_ok() {
+        if self.may_sign::<S::Error>().is_ok() {
             for height in self.worked_on(chain) {
                 let number = self.next_number(made.len())?;
                 made.push(self.sign(self.state(height, number, chain), signer)?);
@@ -217,6 +219,7 @@ impl PayoutChannel {
         if self.standing != Standing::Open {
             return Err(Refused::Standing(self.standing));
         }
+        self.may_sign()?;
         let tip = chain.tip();
         if height <= tip || height > tip + 2 {
             return Err(Refused::NotNow { height, tip });

@@ -12,6 +12,7 @@ use bitcoin::{Amount, BlockHash, OutPoint, ScriptBuf, XOnlyPublicKey};
 use lock::Key;
 
 use crate::claim::SignedState;
+use crate::curve;
 use crate::terms::{PayoutChannelId, Scheme, Terms};
 
 pub use bytes::Malformed;
@@ -294,7 +295,7 @@ pub fn is_authentic_reestablish<C: Verification>(
     secp: &Secp256k1<C>,
 ) -> bool {
     let hash = session_hash(handshake, 0x0d, &encode::unsigned_reestablish(id, held));
-    secp.verify_schnorr(signature, &bitcoin::secp256k1::Message::from_digest(hash), key).is_ok()
+    curve::verify(secp, signature, &bitcoin::secp256k1::Message::from_digest(hash), key)
 }
 
 fn sign_session<C: Signing>(
@@ -305,5 +306,5 @@ fn sign_session<C: Signing>(
     secp: &Secp256k1<C>,
 ) -> Signature {
     let hash = session_hash(handshake, kind, payload);
-    secp.sign_schnorr_no_aux_rand(&bitcoin::secp256k1::Message::from_digest(hash), key)
+    curve::sign(secp, &bitcoin::secp256k1::Message::from_digest(hash), key)
 }

@@ -9,6 +9,7 @@ use bitcoin::transaction::Version;
 use bitcoin::{Amount, FeeRate, OutPoint, ScriptBuf, Sequence, Transaction, TxIn, TxOut, Witness};
 use lock::{Key, LockedOutput};
 
+use crate::curve;
 use crate::fee::{self, DUST};
 use crate::script::{Output, key_only};
 
@@ -103,7 +104,7 @@ impl Coin {
             None => self.key.tap_tweak(secp, None).to_keypair(),
             Some(_) => self.key,
         };
-        let signature = secp.sign_schnorr_no_aux_rand(&message, &key);
+        let signature = curve::sign(secp, &message, &key);
         match &self.way {
             Way::KeyOnly => Witness::from_slice(&[signature.as_ref()]),
             Way::Leaf(output, leaf) => output.witness(*leaf, &[signature.as_ref()]),
