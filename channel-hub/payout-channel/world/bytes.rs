@@ -40,7 +40,7 @@ impl Random {
 pub fn trace(seed: u64, corpus: &[Vec<u8>]) -> Vec<u8> {
     let mut random = Random::new(seed);
     if corpus.is_empty() || random.below(2) == 0 {
-        let length = ACTION * (10 + random.below(LONGEST - 9));
+        let length = ACTION * (6 + random.below(LONGEST - 19));
         return (0..length).map(|_| random.byte()).collect();
     }
     let mut bytes = corpus[random.below(corpus.len())].clone();

@@ -65,6 +65,8 @@ pub struct Cast {
     pub hub_wallet: Keypair,
     /// Where each hasher wants its money.
     pub hasher_wallets: Vec<Keypair>,
+    /// Somebody who has coins.
+    pub stranger: Keypair,
     locked: HashMap<u32, LockedOutput>,
     heights: HashMap<[u8; 32], u32>,
 }
@@ -101,6 +103,7 @@ impl Cast {
             hasher_ids: hasher_seeds.iter().map(|seed| seed.identity(&secp).unwrap()).collect(),
             hasher_keys: hasher_seeds.iter().map(hasher_keys).collect(),
             hub_wallet: keypair(0x30),
+            stranger: keypair(0x50),
             hasher_wallets: (0..HASHERS).map(|n| keypair(0x40 + u8::try_from(n).unwrap())).collect(),
             locked: locked.collect(),
             heights: (FIRST..FIRST + HEIGHTS)
@@ -150,6 +153,14 @@ impl Cast {
     /// The hub's money at the beginning.
     pub fn granted(&self) -> Vec<TxOut> {
         let value = bitcoin::Amount::from_sat(200_000_000);
-        vec![TxOut { value, script_pubkey: self.hub_script() }; 6]
+        let stranger = TxOut { value, script_pubkey: self.stranger_script() };
+        let mut granted = vec![TxOut { value, script_pubkey: self.hub_script() }; 6];
+        granted.push(stranger);
+        granted
+    }
+
+    /// Where the stranger's money lies.
+    pub fn stranger_script(&self) -> ScriptBuf {
+        key_only(&public(&self.stranger), &self.secp)
     }
 }

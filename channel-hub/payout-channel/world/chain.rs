@@ -54,7 +54,7 @@ pub struct Block {
 }
 
 /// The best chain and its coins.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Chain {
     first: u32,
     blocks: Vec<Block>,
@@ -114,6 +114,26 @@ impl Chain {
     /// Whether a transaction is in the chain, coinbases apart.
     pub fn confirmed(&self, txid: &Txid) -> bool {
         self.blocks.iter().flat_map(|block| &block.transactions).any(|tx| tx.txid == *txid)
+    }
+
+    /// The transaction of the chain that spends a coin.
+    pub fn spender(&self, outpoint: &OutPoint) -> Option<Tx> {
+        let all = self.blocks.iter().rev().flat_map(|block| &block.transactions);
+        let spends = |tx: &&Tx| tx.body.input.iter().any(|input| input.previous_output == *outpoint);
+        all.into_iter().find(spends).cloned()
+    }
+
+    /// An output of a coinbase, spent or not.
+    pub fn output(&self, outpoint: &OutPoint) -> Option<&TxOut> {
+        let mut coinbases = self.blocks.iter().filter_map(|block| block.coinbase.as_ref());
+        let made = coinbases.find(|tx| tx.txid == outpoint.txid)?;
+        made.body.output.get(usize::try_from(outpoint.vout).unwrap())
+    }
+
+    /// Height of the block that has a transaction.
+    pub fn height_of(&self, txid: &Txid) -> Option<u32> {
+        let has = |block: &&Block| block.transactions.iter().any(|tx| tx.txid == *txid);
+        self.blocks.iter().rev().find(has).map(|block| block.height)
     }
 
     /// All coins.

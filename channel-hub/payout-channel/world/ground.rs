@@ -23,7 +23,7 @@ pub enum Party {
 pub const DEEPEST: usize = 5;
 
 /// Chain, mempool, owners.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Ground {
     /// The best chain.
     pub chain: Chain,
@@ -116,6 +116,11 @@ impl Ground {
         Change { gone, came }
     }
 
+    /// What a transaction should pay to be in the next block, in satoshi per 1,000 vB.
+    pub fn going_rate(&self) -> u64 {
+        self.blocks_want.max(self.mempool.floor()).max(1_000)
+    }
+
     /// What a party has, without conditions.
     pub fn bank(&self, party: Party) -> Amount {
         let own = |output: &TxOut| self.owners.get(&output.script_pubkey) == Some(&party);
@@ -149,6 +154,18 @@ impl Ground {
     /// All keys that anybody has seen.
     pub fn public_keys(&self) -> &BTreeMap<u32, Key> {
         &self.public
+    }
+
+    /// Whether a transaction has X_B in a witness.
+    pub fn shows_key(&self, transaction: &Transaction, height: u32) -> bool {
+        let items = transaction.input.iter().flat_map(|input| input.witness.iter());
+        items.into_iter().any(|item| item == cast().key(height).to_bytes())
+    }
+
+    /// What a coinbase's output of the best chain holds, spent or not.
+    pub fn value_of(&self, outpoint: &OutPoint) -> Amount {
+        let made = self.chain.output(outpoint);
+        made.map_or(Amount::ZERO, |output| output.value)
     }
 
     fn sent(&mut self, by: Party, tx: &Tx) {

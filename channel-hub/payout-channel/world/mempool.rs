@@ -32,7 +32,7 @@ pub struct Waiting {
 }
 
 /// Transactions that wait, parents before children.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Mempool {
     waiting: Vec<Waiting>,
     floor: u64,
