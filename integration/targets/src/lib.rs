@@ -11,6 +11,7 @@
 //! | [`sv1`] | lines of an SV1 miner, with moments between them in which other things happen |
 //! | [`pool`] | lines of an SV1 pool, likewise |
 //! | [`sv2`] | actions of a native SV2 miner on the proxy |
+//! | [`sharechain`] | actions on several sharechain nodes: mining, forks, late and broken shares, restarts |
 //! | [`answers`] | what a node answers: a template as JSON, or over the mining interface |
 //! | [`configuration`] | a configuration file |
 //! | [`input`], [`mutation`] | bytes read as choices; changes made to them |
@@ -28,6 +29,7 @@ pub mod input;
 pub mod mining;
 pub mod mutation;
 pub mod pool;
+pub mod sharechain;
 pub mod sv1;
 pub mod sv2;
 pub mod upstream;
@@ -36,13 +38,14 @@ pub mod upstream;
 pub type Body = fn(&[u8]);
 
 /// Every target by its name.
-pub const ALL: [(&str, Body); 9] = [
+pub const ALL: [(&str, Body); 10] = [
     ("link", connection::run),
     ("mining", mining::run),
     ("distribution", distribution::run),
     ("sv1", sv1::run),
     ("pool", pool::run),
     ("sv2", sv2::run),
+    ("sharechain", sharechain::run),
     ("gbt", answers::gbt),
     ("ipc", answers::ipc),
     ("configuration", configuration::run),

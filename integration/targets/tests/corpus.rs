@@ -72,6 +72,11 @@ fn the_proxy_survives_every_sv2_miner() {
 }
 
 #[test]
+fn sharechain_nodes_agree_whatever_comes_in_whatever_order() {
+    survives("sharechain", 10_000);
+}
+
+#[test]
 fn no_answer_of_getblocktemplate_stops_the_template_provider() {
     survives("gbt", 20_000);
 }
