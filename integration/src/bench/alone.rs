@@ -21,8 +21,13 @@ pub struct Alone {
 }
 
 /// Every measure, in the table's order.
-pub const ALL: &[Alone] =
-    &[super::payout::SIGN, super::payout::VERIFY, super::payout::ROLL, super::pending_root::ROOT];
+pub const ALL: &[Alone] = &[
+    super::payout::SIGN,
+    super::payout::VERIFY,
+    super::payout::ROLL,
+    super::pending_root::ROOT,
+    super::sharechain::FULL_WINDOW,
+];
 
 impl Alone {
     /// That which gives the value of this name.

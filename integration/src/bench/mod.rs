@@ -8,6 +8,7 @@
 //! | `ours`, `theirs` | each side's programs and settings |
 //! | [`experiment`] | the runs of programs |
 //! | [`alone`] | the measures of libraries |
+//! | `sharechain` | one of them: a full window |
 //! | [`results`] | the table |
 //!
 //! # A measure of a library
@@ -45,5 +46,6 @@ mod ours;
 mod payout;
 mod pending_root;
 pub mod results;
+mod sharechain;
 pub mod stand;
 mod theirs;
