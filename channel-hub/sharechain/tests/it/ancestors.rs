@@ -224,6 +224,19 @@ fn an_uncle_counts_once_on_a_branch_and_again_on_another() {
 }
 
 #[test]
+fn an_uncle_that_was_counted_as_far_back_as_it_could_be_is_counted() {
+    let mut chain = chain(4);
+    let fourth = chain.tip();
+    extend(&mut chain, script(0));
+    let uncle = extend_from(&mut chain, &candidate(fourth, script(3)));
+    extend_by(&mut chain, 2, &script(0));
+    let mut eighth = Making::on_tip(&mut chain, script(0));
+    assert_eq!((eighth.data.height, eighth.data.uncles.len()), (8, 0), "the sixth counted it");
+    count(&mut eighth, &chain, &[uncle]);
+    assert_eq!(insert(&mut chain, &eighth), broken(BrokenRule::UncleCounted(uncle)));
+}
+
+#[test]
 fn an_unknown_parent_or_uncle_is_waited_for_and_no_fault() {
     let (mut chain, _, _) = with_siblings();
     let unknown = ShareId::from_bytes([5; 32]);
