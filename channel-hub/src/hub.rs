@@ -21,6 +21,7 @@ use crate::miners::listener;
 use crate::miners::news::News;
 use crate::miners::session::Floor;
 use crate::prefixes::{self, Places};
+use crate::sharechain_file;
 use crate::status::Shown;
 use crate::succession;
 use crate::supply::task::Supply;
@@ -62,6 +63,14 @@ impl Program for Hub {
             findings.push(probe_provider(provider).await);
         }
         findings
+    }
+
+    fn commands() -> Vec<clap::Command> {
+        vec![sharechain_file::command()]
+    }
+
+    fn command(_: &str, arguments: &clap::ArgMatches) -> anyhow::Result<std::process::ExitCode> {
+        sharechain_file::run(arguments)
     }
 
     async fn start(config: Config, context: Context) -> anyhow::Result<()> {

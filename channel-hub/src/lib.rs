@@ -13,6 +13,7 @@
 //! | [`reward`] | where the coinbase pays |
 //! | [`succession`] | how another process takes over |
 //! | [`status`] | what the pages show |
+//! | [`sharechain_file`] | `sluice-hub sharechain`: looks at an exported chain |
 
 pub mod config;
 pub mod feed;
@@ -22,6 +23,7 @@ pub mod identity;
 pub mod miners;
 pub mod prefixes;
 pub mod reward;
+pub mod sharechain_file;
 pub mod status;
 pub mod succession;
 pub mod supply;

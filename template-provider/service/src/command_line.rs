@@ -12,6 +12,9 @@ use crate::program::Program;
 /// The flag of a program that takes over.
 pub(crate) const TAKE_OVER: &str = "take-over";
 
+/// The command that writes a config.
+const INIT: &str = "init";
+
 /// What the user asked for.
 pub(crate) enum Request {
     /// Run, with this file or the usual ones and these flags.
@@ -22,6 +25,8 @@ pub(crate) enum Request {
     Init(PathBuf),
     /// Print the README's table of keys.
     PrintKeys,
+    /// A command of the program's own.
+    Own(String, ArgMatches),
 }
 
 /// The part of the command line that is configuration.
@@ -42,8 +47,11 @@ pub(crate) fn parse<P: Program>(
 ) -> Result<Request, clap::Error> {
     let keys = Keys::of::<P>();
     let mut matches = command::<P>(&keys).try_get_matches_from(arguments)?;
-    if let Some((_, init)) = matches.subcommand() {
-        let dir = init.get_one::<PathBuf>("DIR").cloned();
+    if let Some((name, arguments)) = matches.remove_subcommand() {
+        if name != INIT {
+            return Ok(Request::Own(name, arguments));
+        }
+        let dir = arguments.get_one::<PathBuf>("DIR").cloned();
         return Ok(Request::Init(dir.unwrap_or_else(|| PathBuf::from("."))));
     }
     if matches.contains_id("print-keys") {
@@ -93,10 +101,11 @@ fn command<P: Program>(keys: &Keys) -> Command {
         )
         .args(keys.all.iter().map(|key| key_argument(keys, key)))
         .subcommand(
-            Command::new("init")
+            Command::new(INIT)
                 .about(format!("Write {}.toml with every key explained and fresh keys generated", P::NAME))
                 .arg(Arg::new("DIR").value_parser(value_parser!(PathBuf)).help("Directory [default: .]")),
         )
+        .subcommands(P::commands())
 }
 
 fn key_argument(keys: &Keys, key: &Key) -> Arg {

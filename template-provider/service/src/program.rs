@@ -58,6 +58,20 @@ pub trait Program: Sized + Send + Sync + 'static {
         async { Vec::new() }
     }
 
+    /// Commands of its own, beside `init`: things to do without a config and without running.
+    fn commands() -> Vec<clap::Command> {
+        Vec::new()
+    }
+
+    /// Does what one of [`Program::commands`] says, by its name and arguments. The exit status is the command's own.
+    ///
+    /// # Errors
+    /// Why it cannot be done; said on stderr, with status 1.
+    fn command(name: &str, arguments: &clap::ArgMatches) -> anyhow::Result<std::process::ExitCode> {
+        let _ = arguments;
+        anyhow::bail!("there is no command {name}")
+    }
+
     /// Runs until `context.shutdown` is cancelled, then drains and returns. What is not done after
     /// `context.drain` is cut off. An upstream or a node that is away is no reason to return.
     ///

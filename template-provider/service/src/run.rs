@@ -30,6 +30,7 @@ pub fn run<P: Program>() -> ExitCode {
     let done = match request {
         Request::Init(dir) => config::init::<P>(&dir).map(|fresh| say_init::<P>(&fresh)),
         Request::PrintKeys => Ok(say(&keys_markdown::<P>())),
+        Request::Own(name, arguments) => P::command(&name, &arguments),
         Request::Check(flags) => check::<P>(flags),
         Request::Run(flags) => start::<P>(flags),
     };
