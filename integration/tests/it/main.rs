@@ -4,6 +4,7 @@
 mod blocks;
 mod chain;
 mod commands;
+mod deploy;
 mod failover;
 mod hub;
 mod interop;
