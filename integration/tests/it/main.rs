@@ -17,3 +17,4 @@ mod restarts;
 mod sv1_pool;
 mod sv2;
 mod tools;
+mod without_a_break;
