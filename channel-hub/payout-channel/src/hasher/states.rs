@@ -36,11 +36,14 @@ impl PayoutChannel {
         if is_late && self.held.iter().any(|held| held.state.covers(&signed.state)) {
             return Ok(Transition::new(Vec::new(), Durability::Process, Taken::Known));
         }
-        if !is_late {
-            self.account.may_follow(&signed.state, |height| chain.is_win(height), |_| false)?;
-        }
+        // A late state is only one more to choose from, unless it takes pendings away by calling them settled.
         let to = signed.state.settled_to;
-        if to > self.account.settled_to {
+        let settles = to > self.account.settled_to;
+        if !is_late || settles {
+            let pays = |height: u32| chain.is_win(height) || self.key(height, chain).is_some();
+            self.account.may_follow(&signed.state, pays, |_| false)?;
+        }
+        if settles {
             rules::r2_settled_heights_are_final(to, chain.depth(to), &self.params)?;
         }
         let mut events = events;
