@@ -104,6 +104,9 @@ impl World {
                 self.books.accounts.iter().map(|account| account.template.funded().terms.expiry).min();
             // A pending can be taken until T; a hasher needs a few blocks.
             let until = expiry.unwrap_or(0).max(height + PARAMS.refund) - PARAMS.settled_within;
+            // A hasher forgets heights that were no wins after some time (DESIGN.md §6, R4).
+            let is_win = self.ground.value_of(&outpoint) >= part(height).0;
+            let until = if is_win { until } else { until.min(height + PARAMS.kept - 1) };
             if at < until.min(self.ground.chain.height() + 1) {
                 self.books.taken.insert(height);
             }
@@ -158,9 +161,21 @@ impl World {
         if self.hub_gone || self.restored {
             return;
         }
+        self.check_worth_it();
         for hasher in (0..HASHERS).filter(|hasher| self.is_honest(*hasher)) {
             assert!(!self.hashers[hasher].distrusts, "hasher {hasher} distrusts an honest hub");
             self.check_paid(hasher);
+        }
+    }
+
+    /// R6: no key costs its hub more than the block brings.
+    fn check_worth_it(&self) {
+        for height in self.books.revealed.iter().filter(|_| !self.lost_power) {
+            let owed: Amount =
+                (0..HASHERS).filter_map(|hasher| self.books.owed.get(&(hasher, *height)).copied()).sum();
+            let brings =
+                self.paid.get(height).map_or(Amount::ZERO, |outpoint| self.ground.value_of(outpoint));
+            assert!(owed <= brings, "height {height} costs the hub {owed}, and brings {brings}");
         }
     }
 
@@ -168,7 +183,8 @@ impl World {
     fn check_paid(&self, hasher: usize) {
         let mature = self.ground.chain.height() + 1 - PARAMS.maturity - 6;
         let mine = self.books.accounts.iter().filter(|account| account.hasher == hasher);
-        if !self.setting.patient
+        if self.lost_power
+            || !self.setting.patient
             || mine.clone().any(|account| account.forgot)
             || self.left_early[hasher]
             || self.hashers[hasher].left

@@ -66,6 +66,8 @@ pub struct World {
     pub hub: Hub,
     /// For good.
     pub hub_gone: bool,
+    /// The hub lost power, and with it credits that it had not sent yet.
+    pub lost_power: bool,
     /// Somebody's disk was put back: promises that only it held are gone.
     pub restored: bool,
     /// A hasher closed by itself in the middle: the hub promised it things afterwards that no state has.
@@ -137,6 +139,7 @@ impl World {
             hub: self.hub.fork(),
             hub_gone: false,
             restored: false,
+            lost_power: false,
             left_early: self.left_early,
             no_claims: false,
             hashers: self.hashers.iter().map(Hasher::fork).collect(),
@@ -159,6 +162,7 @@ impl World {
             hub: Hub::new(),
             hub_gone: false,
             restored: false,
+            lost_power: false,
             left_early: [false; HASHERS],
             no_claims: false,
             hashers: (0..HASHERS).map(Hasher::new).collect(),
@@ -352,6 +356,7 @@ impl World {
         if self.hub_gone {
             return;
         }
+        self.lost_power |= power;
         self.hub.reboot(power);
         // A program listens when its node is up to date, and not before.
         self.hub.follow(&self.ground);

@@ -4,7 +4,6 @@
 mod blocks;
 mod chain;
 mod commands;
-mod deploy;
 mod failover;
 mod hub;
 mod interop;
@@ -17,4 +16,3 @@ mod restarts;
 mod sv1_pool;
 mod sv2;
 mod tools;
-mod without_a_break;
