@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: soak bench fuzz help setup bitcoind peers build demo test lint keys clean-cache
+.PHONY: soak abuse bench fuzz help setup bitcoind peers build demo test lint keys clean-cache
 
 # Built programs, wherever cargo puts them.
 programs := $(or $(CARGO_TARGET_DIR),target)/debug
@@ -56,6 +56,11 @@ bench: bitcoind peers ## beside SRI's pool and translator, 20 minutes: a table, 
 
 soak: build ## half load with restarts and connections that come and go: make soak MINUTES=30
 	@BITCOIND="$$(integration/bitcoind/ensure.sh)" exec $(programs)/soak $(if $(filter command line environment,$(origin MINUTES)),$(MINUTES),30)
+
+# KIND=idle: that kind alone; LISTENER=sv1 or sv2: that listener alone.
+abuse: bitcoind ## what 1,000 honest miners notice of each kind of abuse, 7 minutes: a JSON line each, and a table
+	cargo build --release --locked --config deploy/release.toml -p template-provider -p channel-hub -p proxy -p integration $(foreach bin,sluice-tp sluice-hub sluice-proxy abuse,--bin $(bin))
+	@BITCOIND="$$(integration/bitcoind/ensure.sh)" exec $(dir $(programs))release/abuse $(if $(KIND),--kind $(KIND)) $(if $(LISTENER),--listener $(LISTENER))
 
 lint: setup ## formatting, clippy and docs, warnings being errors
 	@integration/setup/rust.sh rustfmt clippy

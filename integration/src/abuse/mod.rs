@@ -9,11 +9,13 @@
 //! | [`target`] | what is attacked |
 //! | [`attack`](mod@attack) | many at a time |
 //! | [`crowd`] | honest miners with a pace |
+//! | [`beside`] | what they notice of an attack |
 //! | `raw` | abuse that any protocol knows: bytes and their absence |
 //! | `sv1`, `sv2`, `page` | abuse that speaks the protocol |
 //! | `throttle` | a line that lets few bytes back |
 
 pub mod attack;
+pub mod beside;
 pub mod crowd;
 pub mod kind;
 mod page;

@@ -4,6 +4,7 @@
 mod blocks;
 mod chain;
 mod commands;
+mod deploy;
 mod failover;
 mod hub;
 mod interop;
@@ -16,3 +17,4 @@ mod restarts;
 mod sv1_pool;
 mod sv2;
 mod tools;
+mod without_a_break;

@@ -1,0 +1,94 @@
+//! What must not interrupt those who mine: a new version of a program, and a program that has no file descriptors left.
+
+use std::time::Duration;
+
+use anyhow::Context;
+use integration::world::chain::ADDRESS;
+use integration::world::{Part, Plan, World, bounded, holds, until};
+use integration::{sv1, sv2};
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
+use tokio::net::TcpStream;
+
+const BOUND: Duration = Duration::from_secs(180);
+const SOON: Duration = Duration::from_secs(40);
+
+/// More than fit.
+const STRANGERS: usize = 20;
+
+fn old(world: &World, worker: &str) -> sv1::Miner {
+    sv1::Miner::start(sv1::Options::new(world.proxy.address(), format!("{ADDRESS}.{worker}")).rate(400_000))
+}
+
+fn native(world: &World, worker: &str) -> anyhow::Result<sv2::Miner> {
+    let options = sv2::Options::new(&world.pool.hub.upstream()?, format!("{ADDRESS}.{worker}"))?;
+    Ok(sv2::Miner::start(options.rate(200_000)))
+}
+
+async fn more_shares(miner: &sv1::Miner) -> anyhow::Result<()> {
+    let before = miner.tally().accepted;
+    miner.until("more shares", SOON, |tally| tally.accepted >= before + 5).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn miners_of_a_proxy_stay_connected_while_it_is_replaced_twice() {
+    let test = async {
+        let mut world = World::start(Plan::default()).await?;
+        let miner = old(&world, "ann");
+        for _ in 0..2 {
+            more_shares(&miner).await?;
+            world.proxy.process.replace("--take-over", SOON).await?;
+        }
+        more_shares(&miner).await?;
+        assert_eq!(miner.tally().connections, 1, "{:?}", miner.tally());
+        Ok(())
+    };
+    bounded(BOUND, test).await.unwrap();
+}
+
+#[tokio::test]
+async fn without_file_descriptors_those_connected_are_served_and_the_others_wait() {
+    let test = async {
+        let world = World::start(Plan::default()).await?;
+        let (old, native) = (old(&world, "ann"), native(&world, "bob")?);
+        more_shares(&old).await?;
+        native.until("shares", SOON, |tally| tally.accepted > 0).await?;
+        for part in [&world.pool.hub, &world.proxy] {
+            let before = leave_room_for(part, 5)?;
+            let mut strangers = Vec::new();
+            for _ in 0..STRANGERS {
+                strangers.push(TcpStream::connect(part.address()).await?);
+            }
+            until("it says what it lacks", SOON, async || {
+                let log = part.process.log();
+                holds(log.contains("cannot accept connections"), log)
+            })
+            .await?;
+            more_shares(&old).await?;
+            let shares = native.tally().accepted;
+            native.until("more shares", SOON, |tally| tally.accepted > shares + 2).await?;
+            drop(strangers);
+            prlimit(pid(part)?, Resource::Nofile, before)?;
+        }
+        assert_eq!((old.tally().connections, native.tally().connections), (1, 1));
+        more_shares(&self::old(&world, "newcomer")).await?;
+        let newcomer = self::native(&world, "newcomer")?;
+        newcomer.until("shares", SOON, |tally| tally.accepted > 0).await?;
+        Ok(())
+    };
+    bounded(BOUND, test).await.unwrap();
+}
+
+/// Lets a program open so many more files than it has open; what it might open before.
+fn leave_room_for(part: &Part, files: u64) -> anyhow::Result<Rlimit> {
+    let open = std::fs::read_dir(format!("/proc/{}/fd", part.process.id().context("it does not run")?))?;
+    // The hard limit is this process's own, which the programs have from it.
+    let limit = getrlimit(Resource::Nofile);
+    let limit = Rlimit { current: Some(open.count() as u64 + files), ..limit };
+    Ok(prlimit(pid(part)?, Resource::Nofile, limit)?)
+}
+
+fn pid(part: &Part) -> anyhow::Result<Option<Pid>> {
+    let pid = part.process.id().context("it does not run")?;
+    Ok(Some(Pid::from_raw(i32::try_from(pid)?).context("no process has the id 0")?))
+}
