@@ -114,6 +114,9 @@ pub enum Refusal<E> {
     /// The terms have keys of somebody else.
     #[error("the terms' hub keys are not number {0} of this seed")]
     NotOurKeys(u32),
+    /// States or a close were signed for another funding of it.
+    #[error("payout channel {0} is signed for with another funding")]
+    FundedElsewhere(PayoutChannelId),
     /// The seed gives no such key.
     #[error(transparent)]
     Keys(#[from] NoKeys),
@@ -271,15 +274,24 @@ impl<S: Store<Event>> HubSigner<S> {
         self.sums.get(&height).copied().unwrap_or(Amount::ZERO)
     }
 
-    /// Takes a payout channel with the hub's keys number `index`.
+    /// Takes a payout channel with the hub's keys number `index`. One that it has already it keeps as it is, with all that
+    /// was signed on it.
     ///
     /// # Errors
-    /// The terms are none, or the keys others.
+    /// The terms are none, the keys others, or another funding of it was signed for.
     pub fn open(&mut self, index: u32, funded: FundedTerms) -> Result<(), Refusal<S::Error>> {
         funded.terms.check(&self.secp)?;
         let keys = self.public_keys(index)?;
         if keys != (funded.terms.hub_funding, funded.terms.hub_refund) || funded.terms.hub_id != self.hub_id {
             return Err(Refusal::NotOurKeys(index));
+        }
+        let id = funded.terms.id();
+        match self.known.get(&id) {
+            Some(known) if *known.template.funded() == funded => return Ok(()),
+            // Its first funding was replaced before anything was signed.
+            Some(known) if !known.closed && known.account == Account::default() => {}
+            Some(_) => return Err(Refusal::FundedElsewhere(id)),
+            None => {}
         }
         self.keep(&Event::Opened { index, funded: Box::new(funded) }, Durability::Power)
     }
@@ -430,7 +442,10 @@ impl<S: Store<Event>> HubSigner<S> {
         let id = funded.terms.id();
         let keys = self.seed.hub(index, &self.secp)?;
         let template = ClaimTemplate::new(funded.clone(), &self.secp).map_err(BadTerms::from)?;
-        self.of_hasher.entry(funded.terms.hasher_id).or_default().push(id);
+        let of_hasher = self.of_hasher.entry(funded.terms.hasher_id).or_default();
+        if !of_hasher.contains(&id) {
+            of_hasher.push(id);
+        }
         let known = Known { template, keys, account: Account::default(), closed: false };
         self.known.insert(id, known);
         Ok(())
@@ -485,7 +500,11 @@ impl<S: Store<Event>> HubSigner<S> {
             // Whatever it was set to: never more than 99 % of what a block brings anew.
             None => (*self.caps.get(&height).ok_or(Refusal::NoCap(height))?).min(self.ceiling(height)),
         };
-        rules::r6_pendings_stay_below_the_cap(height, self.sum(height) + more, cap)?;
+        rules::r6_pendings_stay_below_the_cap(
+            height,
+            self.sum(height).checked_add(more).unwrap_or(Amount::MAX),
+            cap,
+        )?;
         let others = self.of_hasher.get(&terms.hasher_id).into_iter().flatten();
         let counted = |other: &&PayoutChannelId| {
             let account = self.known.get(other).map(|known| &known.account);

@@ -480,3 +480,18 @@ fn messages_are_heard_in_sessions_and_refused_where_nobody_proved_who_they_are()
 fn lock_none(_: u32) -> Option<lock::Lock> {
     None
 }
+
+#[test]
+fn the_signer_forgets_nothing_when_it_is_told_of_a_payout_channel_again() {
+    use payout_channel::{FundedTerms, Signer as _};
+    let mut pair = Pair::open();
+    let height = pair.tip() + 1;
+    pair.next(height, 10_000);
+    let (id, funded) = (pair.hub.id(), pair.hub.funded_terms().unwrap());
+    let known = pair.signer.account(id).cloned();
+    pair.signer.open(0, funded.clone()).unwrap();
+    assert_eq!(pair.signer.account(id).cloned(), known);
+    let elsewhere = FundedTerms { outpoint: bitcoin::OutPoint::null(), ..funded };
+    assert!(matches!(pair.signer.open(0, elsewhere), Err(Refusal::FundedElsewhere(_))));
+    assert_eq!(pair.signer.account(id).cloned(), known);
+}
