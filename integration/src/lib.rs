@@ -8,6 +8,7 @@
 //! | [`demo`] | what `make demo` shows |
 //! | [`load`] | the load generator |
 //! | [`faults`] | lines, disks and clocks that fail on purpose |
+//! | [`simulation`] | the sharechain under virtual time, what `simulate` runs |
 //! | [`soak`] | what `make soak` does |
 //! | [`sv1`] | an SV1 miner, and a bare SV1 connection for tests |
 //! | [`sv2`] | an SV2 miner |
@@ -19,6 +20,7 @@ pub mod cpu;
 pub mod demo;
 pub mod faults;
 pub mod load;
+pub mod simulation;
 pub mod soak;
 pub mod sv1;
 pub mod sv2;
