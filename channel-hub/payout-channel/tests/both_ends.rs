@@ -224,6 +224,20 @@ fn a_full_payout_channel_asks_for_another_one() {
 }
 
 #[test]
+fn a_credit_that_the_next_height_which_is_signed_already_leaves_no_room_for_is_refused() {
+    let mut pair = Pair::open();
+    let height = pair.tip() + 1;
+    pair.next(height, 1_000);
+    pair.next(height + 1, CAPACITY - 1_500);
+    let credit = |amount| Credit { height, amount: sat(amount), ..Credit::default() };
+    assert!(matches!(pair.hub.credit(credit(501), &pair.chain, &mut pair.signer), Err(Refused::Full)));
+    pair.credit(height, 500);
+    pair.win();
+    pair.merge();
+    assert_eq!(pair.may_work(60_000), Ok(()), "both fit");
+}
+
+#[test]
 fn a_hub_that_lost_its_ledger_takes_the_hashers_states_and_signs_first_for_a_height_that_it_cannot_have_signed()
  {
     let mut pair = Pair::open();
@@ -241,6 +255,12 @@ fn a_hub_that_lost_its_ledger_takes_the_hashers_states_and_signs_first_for_a_hei
     for quiet in [next, next + 1] {
         let refused = pair.hub.next_height(quiet, sat(1), Price::default(), &pair.chain, &mut pair.signer);
         assert!(matches!(refused, Err(Refused::NotNow { .. })));
+        let credit = Credit { height: quiet, amount: sat(1), ..Credit::default() };
+        let refused = pair.hub.credit(credit, &pair.chain, &mut pair.signer);
+        assert!(
+            matches!(refused, Err(Refused::NotNow { .. })),
+            "others' pendings may be missing from the sum"
+        );
     }
     pair.merge();
     assert_eq!(pair.hasher.state_for(next).unwrap().pending(height), sat(10_500));

@@ -45,9 +45,6 @@ impl PayoutChannel {
         signer: &mut S,
     ) -> Signed<Message, S::Error> {
         self.may_credit(height, chain)?;
-        if height <= self.perhaps_signed {
-            return Err(Refused::NotNow { height, tip: chain.tip() });
-        }
         let promised = self.account.promised(height);
         if self.live.contains_key(&height) && base <= promised {
             return Err(Refused::NoNews);
@@ -221,7 +218,8 @@ impl PayoutChannel {
         }
         self.may_sign()?;
         let tip = chain.tip();
-        if height <= tip || height > tip + 2 {
+        // What others were promised for a height before the ledger was lost is not known until all have shown it (R6).
+        if height <= tip || height > tip + 2 || height <= self.perhaps_signed {
             return Err(Refused::NotNow { height, tip });
         }
         if height >= self.last_height() {
@@ -238,8 +236,7 @@ impl PayoutChannel {
         signer: &mut S,
     ) -> Result<SignedState, Refused<S::Error>> {
         let more = to.checked_sub(self.account.promised(height)).unwrap_or(Amount::ZERO);
-        let stake = self.account.at_stake(height, |won| chain.is_win(won));
-        self.holds(stake, more)?;
+        self.holds(height, more, chain)?;
         let mut state = self.state(height, self.next_number(0)?, chain);
         state.set_pending(height, to);
         self.sign(state, signer)
@@ -252,16 +249,23 @@ impl PayoutChannel {
         chain: &Watcher,
         signer: &mut S,
     ) -> Result<SignedState, Refused<S::Error>> {
-        self.holds(self.account.at_stake(height, |won| chain.is_win(won)), amount)?;
+        self.holds(height, amount, chain)?;
         let mut state = self.state(height, self.next_number(0)?, chain);
         state.settled += amount;
         self.sign(state, signer)
     }
 
-    /// R4: the capacity covers what is at stake, and so much more.
-    fn holds<E>(&self, stake: Option<Amount>, more: Amount) -> Result<(), Refused<E>> {
-        let stake = stake.and_then(|stake| stake.checked_add(more));
-        if stake.is_none_or(|stake| stake > self.terms.capacity) { Err(Refused::Full) } else { Ok(()) }
+    /// R4: the capacity covers what is at stake at this height, and so much more; also at the next one, which may be promised
+    /// already and has this one as its B − 1.
+    fn holds<E>(&self, height: u32, more: Amount, chain: &Watcher) -> Result<(), Refused<E>> {
+        for worked_on in [height, height + 1] {
+            let stake = self.account.at_stake(worked_on, |won| chain.is_win(won));
+            let stake = stake.and_then(|stake| stake.checked_add(more));
+            if stake.is_none_or(|stake| stake > self.terms.capacity) {
+                return Err(Refused::Full);
+            }
+        }
+        Ok(())
     }
 
     fn renew<S: Signer>(

@@ -67,7 +67,7 @@ pub fn unsigned<C: Verification>(
     let reserve = reserve(terms.max_pendings);
     let hubs = close.fee.min(reserve);
     let hashers = close.fee - hubs;
-    let paid = close.owed.checked_sub(hashers).unwrap_or(Amount::ZERO);
+    let paid = close.owed.checked_sub(hashers).ok_or(NoClose::Fee(close.fee))?;
     let rest = terms.capacity - close.owed + reserve - hubs;
     let mut output = Vec::new();
     if paid >= DUST {
