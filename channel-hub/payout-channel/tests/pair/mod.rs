@@ -10,6 +10,7 @@ use payout_channel::hasher::{self, Asked, Idle, Taken};
 use payout_channel::hub::{self, Credit};
 use payout_channel::keys::ChannelSeed;
 use payout_channel::message::{Message, Price};
+use payout_channel::terms::Scheme;
 use payout_channel::watcher::{Block, Tx};
 use payout_channel::{HubSigner, Params, SignedState, State, Terms, Watcher, signer};
 
@@ -67,9 +68,14 @@ pub fn block(chain: &mut Watcher, coinbase: Option<TxOut>, transactions: &[Trans
 }
 
 impl Pair {
-    /// Asked for, agreed, funded, confirmed.
     pub fn open() -> Self {
-        let scene = Scene::new();
+        Self::open_by(Scheme::Pplns)
+    }
+
+    /// Asked for, agreed, funded, confirmed.
+    pub fn open_by(scheme: Scheme) -> Self {
+        let mut scene = Scene::new();
+        scene.terms.scheme = scheme;
         let secp = Secp256k1::new();
         let mut chain = Watcher::new(START, 2_000);
         let mut signer = new_signer(&scene, START);
@@ -307,6 +313,25 @@ impl Pair {
         signer.open(0, self.hub.funded_terms().unwrap()).unwrap();
         *signer.chain() = self.chain.clone();
         self.signer = signer;
+    }
+
+    /// The hub's ledger and its signer's memory are what they were after so many rows; the chain is not.
+    pub fn put_back_the_hub(&mut self, rows: usize, signers: usize) {
+        self.hub_rows.truncate(rows);
+        self.hub = hub::PayoutChannel::restore(Params::PUBLIC, &self.hub_rows).unwrap();
+        let memory = self.signer.store()[..signers].to_vec();
+        let mut signer = new_signer(&self.scene, START).with_store(memory.clone());
+        signer.restore(memory).unwrap();
+        *signer.chain() = self.chain.clone();
+        self.signer = signer;
+        self.hub.forget(&self.chain);
+    }
+
+    pub fn put_back_the_hasher(&mut self, rows: usize) {
+        self.hasher_rows.truncate(rows);
+        self.hasher = hasher::PayoutChannel::restore(Params::PUBLIC, &self.hasher_rows, &self.secp).unwrap();
+        self.hasher.forget(&self.chain);
+        self.hasher.look(&self.chain, self.now);
     }
 
     pub fn lose_the_hashers_data(&mut self) {
