@@ -309,8 +309,8 @@ impl<S: Store<Event>> HubSigner<S> {
         Ok(None)
     }
 
-    /// Sets the most that Σ_B may be, which never is above 99 % of the bare subsidy: 99 % of the hub's part of the bare subsidy (R6). Once the height is a win, its real
-    /// value counts instead.
+    /// Sets the most that Σ_B may be: 99 % of the hub's part of the bare subsidy (R6), which is never above 99 % of all of it. Once
+    /// the height is a win, its real value counts instead.
     ///
     /// # Errors
     /// Its memory failed.

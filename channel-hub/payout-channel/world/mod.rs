@@ -1,8 +1,8 @@
 //! Nobody loses: a world in which a hub, its hashers, miners and the council do anything that bytes can say, over the real
 //! state machines on a simulated chain whose scripts Bitcoin Core's consensus code judges (issue 5, "How it must behave").
 //!
-//! The sources are shared: this crate's own tests play it with each of R1 to R7 switched off, `integration/targets` plays it
-//! on a corpus, under mutations and under libFuzzer. docs/decisions/ has the reasons; FUZZ.md beside this file what was found.
+//! This crate's own tests play it, on random traces and with each of R1 to R7 switched off; no fuzz target plays it yet.
+//! docs/decisions/0006 has the reasons, and what was found.
 //!
 //! | module | what for |
 //! |---|---|

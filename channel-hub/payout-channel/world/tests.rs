@@ -129,7 +129,7 @@ fn noticed(rule: Rule, seeds: impl Iterator<Item = u64>) -> Option<(u64, Vec<u8>
 }
 
 #[test]
-#[ignore = "a minute and more; the traces that it finds are below"]
+#[ignore = "a minute and more; the traces that it found are WITHOUT"]
 fn random_traces_notice_every_broken_rule_within_minutes() {
     for rule in [Rule::R1, Rule::R2, Rule::R3, Rule::R4, Rule::R5, Rule::R6, Rule::R7] {
         let begun = Instant::now();

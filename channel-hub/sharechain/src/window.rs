@@ -1,7 +1,7 @@
 //! The window of a share: whose weight counts for the blocks that pay by it (DESIGN.md §4).
 //!
 //! [`Rolling`] stands at one share and moves to another by what lies between them: a share on, a share off, each at
-//! O(log n). What it says never depends on how it came there; tests/window.rs compares it with the plain walk.
+//! O(log n). What it says never depends on how it came there; tests/it/windows.rs compares it with the plain walk.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap, VecDeque};
