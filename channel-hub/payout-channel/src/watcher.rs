@@ -6,7 +6,7 @@
 
 use bitcoin::{Amount, BlockHash, OutPoint, ScriptBuf, Transaction, TxOut, Txid};
 use lock::{Key, Lock};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::params::Params;
 use crate::terms::PayoutChannelId;
@@ -100,6 +100,8 @@ pub struct Watcher {
     tip: u32,
     kept: u32,
     expected: BTreeMap<u32, Expected>,
+    /// The locks of [`Self::expected`], so that a key finds its height.
+    locks: BTreeSet<(Lock, u32)>,
     /// Coinbases of recent blocks, so that what to expect may become known later than the block.
     coinbases: BTreeMap<u32, (BlockHash, Option<Coinbase>)>,
     wins: BTreeMap<u32, Win>,
@@ -118,6 +120,7 @@ impl Watcher {
             tip,
             kept,
             expected: BTreeMap::new(),
+            locks: BTreeSet::new(),
             coinbases: BTreeMap::new(),
             wins: BTreeMap::new(),
             keys: BTreeMap::new(),
@@ -133,9 +136,14 @@ impl Watcher {
         self.tip
     }
 
-    /// Tells what a win at a height looks like. Blocks that are still remembered are looked at again; Σ_B may change until then.
+    /// Tells what a win at a height looks like, with Σ_B as it stands under the last root before the block. Told late, a block that
+    /// is still remembered is looked at again: it may become a win, but a win stays one until its block is disconnected.
     pub fn expect(&mut self, height: u32, expected: Expected) {
-        self.expected.insert(height, expected);
+        let lock = expected.lock;
+        if let Some(before) = self.expected.insert(height, expected) {
+            self.locks.remove(&(before.lock, height));
+        }
+        self.locks.insert((lock, height));
         self.judge(height);
     }
 
@@ -253,6 +261,7 @@ impl Watcher {
     /// Drops what was expected below a height; wins and keys there are dropped as well.
     pub fn forget_below(&mut self, height: u32) {
         self.expected = self.expected.split_off(&height);
+        self.locks.retain(|(_, of)| *of >= height);
         let kept = self.wins.split_off(&height);
         for win in std::mem::replace(&mut self.wins, kept).values() {
             self.watched.remove(&win.outpoint);
@@ -272,10 +281,10 @@ impl Watcher {
         }
     }
 
-    /// Whether the block at a height is a win.
+    /// Whether the block at a height is a win, if that is not known yet.
     fn judge(&mut self, height: u32) {
-        if let Some(win) = self.wins.remove(&height) {
-            self.watched.remove(&win.outpoint);
+        if self.is_win(height) {
+            return;
         }
         let found = self.expected.get(&height).zip(self.coinbases.get(&height));
         let Some((expected, (block, Some((txid, outputs))))) = found else { return };
@@ -319,8 +328,7 @@ impl Watcher {
         let items = body.input.iter().flat_map(|input| input.witness.iter());
         for key in items.filter_map(|item| <[u8; 32]>::try_from(item).ok()).map(Key::from_bytes) {
             let lock = key.lock();
-            let opened = self.expected.iter().find(|(_, expected)| expected.lock == lock);
-            if let Some((height, _)) = opened {
+            if let Some((_, height)) = self.locks.range((lock, 0)..=(lock, u32::MAX)).next() {
                 self.keys.entry(*height).or_insert(Published { key, seen: self.tip });
             }
         }

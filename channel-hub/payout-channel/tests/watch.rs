@@ -44,6 +44,51 @@ fn a_win_is_a_coinbase_that_pays_the_output_at_least_what_is_pending_and_nothing
 }
 
 #[test]
+fn a_win_stays_one_whatever_is_told_of_it_later_until_its_block_is_gone() {
+    let scene = Scene::new();
+    let mut chain = Watcher::new(B - 1, 3);
+    chain.expect(B, expected(&scene, B, 1_000));
+    block(&mut chain, pays(&scene, 5_000), &[]);
+    let win = chain.win(B);
+    chain.expect(B, expected(&scene, B, 1_000));
+    assert_eq!(chain.win(B), win, "told twice");
+    chain.expect(B, expected(&scene, B, 5_001));
+    assert_eq!(chain.win(B), win, "raised late");
+    for _ in 0..4 {
+        block(&mut chain, None, &[]);
+    }
+    chain.expect(B, expected(&scene, B, 1_000));
+    assert_eq!(chain.win(B), win, "its coinbase is forgotten");
+    for height in (B..=chain.tip()).rev() {
+        chain.disconnected(height).unwrap();
+    }
+    assert_eq!(chain.win(B), None);
+}
+
+#[test]
+fn a_key_finds_its_height_by_the_lock_that_was_told_last() {
+    let scene = Scene::new();
+    let mut chain = Watcher::new(B - 1, 10);
+    for height in B..B + 3 {
+        chain.expect(height, expected(&scene, height, 1_000));
+    }
+    chain.expect(B, Expected { lock: scene.lock(B + 9), ..expected(&scene, B, 1_000) });
+    let shows = |height| {
+        let witness = Witness::from_slice(&[scene.key(height).to_bytes()]);
+        transaction(&[(OutPoint::null(), witness)], vec![], 1)
+    };
+    for shown in [B, B + 1, B + 9] {
+        chain.unconfirmed(&shows(shown));
+    }
+    let known: Vec<u32> = chain.keys().map(|(height, _)| height).collect();
+    assert_eq!(known, [B, B + 1]);
+    assert_eq!(chain.key(B).unwrap().key, scene.key(B + 9));
+    chain.forget_below(B + 2);
+    chain.unconfirmed(&shows(B + 1));
+    assert_eq!(chain.key(B + 1), None);
+}
+
+#[test]
 fn a_key_is_public_once_anybody_showed_it_and_stays_so() {
     let scene = Scene::new();
     let mut chain = Watcher::new(B - 1, 10);
