@@ -83,6 +83,26 @@ pub enum NoExit {
     Claim(#[from] NoClaim),
 }
 
+/// Why bytes are no kit.
+#[derive(Debug, thiserror::Error)]
+pub enum BadKit {
+    /// They end early, or hold what is no transaction.
+    #[error(transparent)]
+    Encoding(#[from] encode::Error),
+    /// They go on.
+    #[error("{0} bytes follow the kit")]
+    Long(usize),
+    /// A transaction that spends nothing.
+    #[error("a transaction has no input")]
+    NoInput,
+    /// A transaction that pays more than there can be.
+    #[error("a transaction pays more than all money")]
+    Money,
+    /// A pending's transaction is not one input with 32 bytes first in its witness.
+    #[error("the claim of height {0} has no place for a key")]
+    NoPlaceForKey(u32),
+}
+
 impl ExitKit {
     /// For the state that pays most if exactly the heights are won for which `won` holds: what the chain says, or where there is no
     /// chain to ask, the heights whose keys are stored. Everything goes to `to`.
@@ -166,34 +186,26 @@ impl ExitKit {
     /// As a watchtower gets it.
     ///
     /// # Errors
-    /// It is none.
-    pub fn decode(mut bytes: &[u8]) -> Result<Self, encode::Error> {
+    /// See [`BadKit`].
+    pub fn decode(mut bytes: &[u8]) -> Result<Self, BadKit> {
         let from = &mut bytes;
         let (before, claim) = (u32::consensus_decode(from)?, Transaction::consensus_decode(from)?);
         let claim_fee = Amount::from_sat(u64::consensus_decode(from)?);
         let children = decode_ladder(from)?;
         let count = u8::consensus_decode(from)?;
-        let pendings = (0..count).map(|_| {
-            Ok(PendingClaim {
-                height: u32::consensus_decode(from)?,
-                lock: Lock::from_bytes(<[u8; 32]>::consensus_decode(from)?),
-                amount: Amount::from_sat(u64::consensus_decode(from)?),
-                until: u32::consensus_decode(from)?,
-                ladder: decode_ladder(from)?,
-            })
-        });
-        let pendings = pendings.collect::<Result<_, encode::Error>>()?;
+        let pendings = (0..count).map(|_| PendingClaim::decode(from)).collect::<Result<_, _>>()?;
         if !from.is_empty() {
-            return Err(encode::Error::ParseFailed("bytes follow the kit"));
+            return Err(BadKit::Long(from.len()));
         }
         Ok(Self { before, claim, claim_fee, children, pendings })
     }
 }
 
 impl PendingClaim {
-    /// Its transactions with the key in its place, if it opens the lock.
+    /// Its transactions with the key in its place, if it opens the lock. Those that have no such place are left out.
     pub fn with_key(&self, key: &Key) -> Option<Vec<Priced>> {
-        self.lock.is_opened_by(key).then(|| self.ladder.iter().map(|priced| filled(priced, key)).collect())
+        let filled = || self.ladder.iter().filter_map(|priced| filled(priced, key)).collect();
+        self.lock.is_opened_by(key).then(filled)
     }
 
     /// The key, if a transaction that somebody published has it in a witness.
@@ -202,15 +214,29 @@ impl PendingClaim {
         let opens = |item: &&[u8]| sha256::Hash::hash(item).to_byte_array() == self.lock.to_bytes();
         items.filter(|item| item.len() == 32).find(opens)?.try_into().ok().map(Key::from_bytes)
     }
+
+    fn decode(from: &mut &[u8]) -> Result<Self, BadKit> {
+        let height = u32::consensus_decode(from)?;
+        let lock = Lock::from_bytes(<[u8; 32]>::consensus_decode(from)?);
+        let amount = Amount::from_sat(u64::consensus_decode(from)?);
+        let (until, ladder) = (u32::consensus_decode(from)?, decode_ladder(from)?);
+        let has_place = |priced: &Priced| filled(priced, &Key::from_bytes([0; 32])).is_some();
+        if !ladder.iter().all(has_place) {
+            return Err(BadKit::NoPlaceForKey(height));
+        }
+        Ok(Self { height, lock, amount, until, ladder })
+    }
 }
 
-fn filled(priced: &Priced, key: &Key) -> Priced {
+/// The transaction with 32 bytes for the first item of its only witness, which has as many.
+fn filled(priced: &Priced, key: &Key) -> Option<Priced> {
     let mut priced = priced.clone();
-    let input = &mut priced.transaction.input[0];
+    let [input] = priced.transaction.input.as_mut_slice() else { return None };
     let mut items = input.witness.to_vec();
-    items[0] = key.to_bytes().to_vec();
+    let place = items.first_mut().filter(|item| item.len() == 32)?;
+    *place = key.to_bytes().to_vec();
     input.witness = bitcoin::Witness::from_slice(&items);
-    priced
+    Some(priced)
 }
 
 fn ladder(at: impl Fn(FeeRate) -> Option<Transaction>) -> Vec<Priced> {
@@ -240,17 +266,16 @@ fn encode_ladder(ladder: &[Priced], bytes: &mut Vec<u8>) {
     }
 }
 
-fn decode_ladder(from: &mut &[u8]) -> Result<Vec<Priced>, encode::Error> {
+fn decode_ladder(from: &mut &[u8]) -> Result<Vec<Priced>, BadKit> {
     let count = u8::consensus_decode(from)?;
     (0..count)
         .map(|_| {
-            let (sat_per_vb, transaction) =
-                (u64::consensus_decode(from)?, Transaction::consensus_decode(from)?);
+            let sat_per_vb = u64::consensus_decode(from)?;
+            let transaction = Transaction::consensus_decode(from)?;
             let mut outputs = transaction.output.iter().map(|output| output.value);
-            let value = outputs.try_fold(Amount::ZERO, Amount::checked_add);
-            let value = value.ok_or(encode::Error::ParseFailed("more than all money"))?;
+            let value = outputs.try_fold(Amount::ZERO, Amount::checked_add).ok_or(BadKit::Money)?;
             if transaction.input.is_empty() {
-                return Err(encode::Error::ParseFailed("no input"));
+                return Err(BadKit::NoInput);
             }
             Ok(Priced { sat_per_vb, value, transaction })
         })

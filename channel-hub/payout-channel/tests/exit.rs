@@ -6,7 +6,7 @@ mod scene;
 
 use bitcoin::{Amount, Network, TxOut};
 use pair::Pair;
-use payout_channel::exit::{ExitKit, NoExit};
+use payout_channel::exit::{BadKit, ExitKit, NoExit};
 use payout_channel::hasher::{self, PayoutChannel};
 use payout_channel::keys::ChannelSeed;
 use payout_channel::record::Record as _;
@@ -175,4 +175,26 @@ fn a_bundle_that_is_cut_or_longer_is_none() {
         assert!(ExitKit::decode(&bytes[..cut]).is_err());
     }
     assert!(ExitKit::decode(&[bytes, vec![0]].concat()).is_err());
+}
+
+#[test]
+fn a_bundle_whose_transactions_have_no_place_for_a_key_is_refused_and_ends_nobody() {
+    let (pair, height) = owed();
+    let kit =
+        ExitKit::new(&from_rows(&pair), &seed(&pair, 9), |_| true, &pair.elsewhere(), &pair.secp).unwrap();
+    let place = kit.pendings.iter().position(|pending| pending.height == height + 1).unwrap();
+    let change = |change: &dyn Fn(&mut bitcoin::TxIn)| {
+        let mut kit = kit.clone();
+        change(&mut kit.pendings[place].ladder[0].transaction.input[0]);
+        let refused = ExitKit::decode(&kit.encode());
+        assert!(matches!(refused, Err(BadKit::NoPlaceForKey(of)) if of == height + 1), "{refused:?}");
+        let filled = kit.pendings[place].with_key(&pair.scene.key(height + 1)).unwrap();
+        assert_eq!(filled.len(), kit.pendings[place].ladder.len() - 1);
+    };
+    change(&|input| input.witness = bitcoin::Witness::new());
+    change(&|input| input.witness = bitcoin::Witness::from_slice(&[[0; 31]]));
+    let mut two = kit.clone();
+    let input = two.pendings[place].ladder[0].transaction.input[0].clone();
+    two.pendings[place].ladder[0].transaction.input.push(input);
+    assert!(ExitKit::decode(&two.encode()).is_err());
 }
