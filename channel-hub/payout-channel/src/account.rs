@@ -74,11 +74,11 @@ impl Account {
         }
         rules::r2_settled_never_falls(
             self.settled,
-            self.promised
+            sum(self
+                .promised
                 .range(..=state.settled_to)
                 .filter(|(height, _)| won(**height))
-                .map(|(height, _)| self.secured(*height))
-                .sum(),
+                .map(|(height, _)| self.secured(*height))),
             state.settled,
             state.settled_to,
         )
@@ -86,7 +86,12 @@ impl Account {
 
     /// The pendings of all wins up to `to`: what S grows by when it takes them in.
     pub fn due(&self, to: u32, won: impl Fn(u32) -> bool) -> Amount {
-        self.promised.range(..=to).filter(|(height, _)| won(**height)).map(|(_, amount)| *amount).sum()
+        sum(self.promised.range(..=to).filter(|(height, _)| won(**height)).map(|(_, amount)| *amount))
+    }
+
+    /// S and the pendings of all wins up to `to`; more than any amount there can be where it does not fit.
+    pub fn settled_with(&self, to: u32, won: impl Fn(u32) -> bool) -> Amount {
+        sum([self.settled, self.due(to, won)].into_iter())
     }
 
     /// The state for work on `height`: every unresolved win, and what is pending for the height itself.
@@ -106,6 +111,11 @@ impl Account {
             .map(|(_, amount)| *amount);
         counted.try_fold(self.settled, Amount::checked_add)
     }
+}
+
+/// No rows, and no peer, make it wrap around.
+fn sum(mut amounts: impl Iterator<Item = Amount>) -> Amount {
+    amounts.try_fold(Amount::ZERO, Amount::checked_add).unwrap_or(Amount::MAX)
 }
 
 #[cfg(test)]

@@ -268,7 +268,7 @@ impl ClaimTemplate {
             .map(|output| Some(Pending { height: height_of(&output.script_pubkey)?, amount: output.value }));
         let pendings = pendings.collect::<Option<Vec<_>>>()?;
         let fee = fee::claim_fee(claim.output.len() as u64);
-        let settled = (first.value + fee).checked_sub(self.funded.terms.reserve())?;
+        let settled = first.value.checked_add(fee)?.checked_sub(self.funded.terms.reserve())?;
         let state = State { number, height: 0, settled_to, settled, pendings };
         let again = self.unsigned(&state).ok()?;
         (again.compute_txid() == claim.compute_txid()).then_some(state)

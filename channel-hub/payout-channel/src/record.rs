@@ -170,6 +170,10 @@ impl Record for signer::Event {
                 encode::place(win.outpoint, &mut row);
                 row.extend(win.value.to_sat().to_le_bytes());
             }
+            Self::Lost(height) => {
+                row.push(5);
+                row.extend(height.to_le_bytes());
+            }
         }
         row
     }
@@ -186,6 +190,7 @@ impl Record for signer::Event {
                 2 => Self::Signed(id(from)?, state(from)?),
                 3 => Self::Closed(id(from)?),
                 4 => Self::Revealing(from.u32()?, win(from)?),
+                5 => Self::Lost(from.u32()?),
                 _ => return Err(Malformed::Kind(kind)),
             })
         })

@@ -140,13 +140,13 @@ pub fn r2_settled_with_its_key(height: u32, known: bool) -> Result<(), Broken> {
     if known || !enforced(Rule::R2) { Ok(()) } else { Err(Broken::SettledWithoutKey(height)) }
 }
 
-/// R2: what is called settled takes pendings away, so nothing up to there may still be won. `depth`: confirmations of the block
-/// at the height `to`.
+/// R2: what is called settled takes pendings away, so nothing up to there may still be won. Any reorganisation that leaves coinbase
+/// claims alive is survived, so that takes maturity (docs/decisions/0007). `depth`: confirmations of the block at the height `to`.
 ///
 /// # Errors
 /// It has too few.
 pub fn r2_settled_heights_are_final(to: u32, depth: u32, params: &Params) -> Result<(), Broken> {
-    if depth < params.confirmations && enforced(Rule::R2) {
+    if depth < params.maturity && enforced(Rule::R2) {
         return Err(Broken::SettledNotFinal(to));
     }
     Ok(())

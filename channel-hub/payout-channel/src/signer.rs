@@ -40,12 +40,12 @@ pub trait Signer {
     /// It pays other than what is settled, or something may still be won.
     fn sign_close(&mut self, id: PayoutChannelId, close: &Close) -> Result<Signature, Self::Error>;
 
-    /// Takes a state that the hasher shows, because the hub may have lost it. It proves itself, pendings of dust apart, which
-    /// are left out.
+    /// Takes states that the hasher shows, because the hub may have lost them. They prove themselves, pendings of dust apart,
+    /// which are left out. All of them, or none.
     ///
     /// # Errors
-    /// It is not signed by this hub.
-    fn adopt(&mut self, id: PayoutChannelId, shown: &SignedState) -> Result<State, Self::Error>;
+    /// One is not signed by this hub.
+    fn adopt(&mut self, id: PayoutChannelId, shown: &[SignedState]) -> Result<Vec<State>, Self::Error>;
 
     /// Lets X_B out.
     ///
@@ -75,6 +75,8 @@ pub enum Event {
     Closed(PayoutChannelId),
     /// X_B may leave for this win.
     Revealing(u32, Win),
+    /// Heights up to this one may have been signed for before events were lost.
+    Lost(u32),
 }
 
 /// Why the signer refuses.
@@ -102,6 +104,9 @@ pub enum Refusal<E> {
     /// No cap was set for a height.
     #[error("no cap is set for height {0}")]
     NoCap(u32),
+    /// What others were promised for it may be forgotten (R6).
+    #[error("height {0} may have been signed for before events were lost")]
+    PerhapsSigned(u32),
     /// It cannot be signed.
     #[error(transparent)]
     Claim(#[from] NoClaim),
@@ -154,6 +159,10 @@ pub struct HubSigner<S> {
     caps: BTreeMap<u32, Amount>,
     sums: BTreeMap<u32, Amount>,
     revealed: BTreeSet<u32>,
+    /// The last height that may have been signed for before events were lost.
+    perhaps_signed: u32,
+    /// The highest height whose first state is on disk whatever happens to the power.
+    synced: u32,
     store: S,
 }
 
@@ -185,6 +194,8 @@ impl<S: Store<Event>> HubSigner<S> {
             caps: BTreeMap::new(),
             sums: BTreeMap::new(),
             revealed: BTreeSet::new(),
+            perhaps_signed: 0,
+            synced: 0,
             store,
         })
     }
@@ -204,6 +215,8 @@ impl<S: Store<Event>> HubSigner<S> {
             caps: self.caps.clone(),
             sums: self.sums.clone(),
             revealed: self.revealed.clone(),
+            perhaps_signed: self.perhaps_signed,
+            synced: self.synced,
             store,
         }
     }
@@ -214,6 +227,16 @@ impl<S: Store<Event>> HubSigner<S> {
     /// A payout channel that is none.
     pub fn restore(&mut self, events: impl IntoIterator<Item = Event>) -> Result<(), Refusal<S::Error>> {
         events.into_iter().try_for_each(|event| self.apply(&event))
+    }
+
+    /// Events may be lost: its memory was put back from a copy, or the machine lost power. To be called when its chain is up to date,
+    /// before it signs anything; until then the next start calls it again. What was signed for a height since the last sync is
+    /// for heights up to the tip + 2, since each height's first state is synced: it signs no more for these than hashers show.
+    ///
+    /// # Errors
+    /// Its memory failed.
+    pub fn lost(&mut self) -> Result<(), Refusal<S::Error>> {
+        self.keep(&Event::Lost(self.chain.tip() + 2), Durability::Power)
     }
 
     /// Its own view of the chain, to be fed with blocks by whoever runs it; see [`Self::expect`].
@@ -434,6 +457,7 @@ impl<S: Store<Event>> HubSigner<S> {
                 self.known.get_mut(id).ok_or(Refusal::Unknown(*id))?.closed = true;
             }
             Event::Revealing(height, _) => drop(self.revealed.insert(*height)),
+            Event::Lost(height) => self.perhaps_signed = self.perhaps_signed.max(*height),
         }
         Ok(())
     }
@@ -466,6 +490,19 @@ impl<S: Store<Event>> HubSigner<S> {
         Ok(self.known(id)?.template.lock(height).is_none().then(|| self.lock(height)))
     }
 
+    /// A state that the hub signed, without what its signature does not cover. What was not signed leaves nothing behind.
+    fn proven(&self, id: PayoutChannelId, shown: &SignedState) -> Result<State, Refusal<S::Error>> {
+        let mut shown = shown.clone();
+        shown.state.pendings.retain(|pending| pending.amount >= DUST);
+        let mut template = self.known(id)?.template.clone();
+        for pending in shown.state.pendings.iter().take(usize::from(self.params.max_pendings)) {
+            let lock = self.lock(pending.height);
+            template.learn(pending.height, lock, &self.secp).map_err(Broken::from)?;
+        }
+        template.verify(&shown, &self.secp)?;
+        Ok(shown.state)
+    }
+
     fn check(&self, id: PayoutChannelId, state: &State) -> Result<(), Refusal<S::Error>> {
         let known = self.known(id)?;
         if known.closed {
@@ -474,9 +511,18 @@ impl<S: Store<Event>> HubSigner<S> {
         let (terms, account) = (&known.template.funded().terms, &known.account);
         let revealed = |height: u32| self.revealed.contains(&height);
         account.may_follow(state, revealed, revealed)?;
-        let due = account.settled + account.due(state.settled_to, revealed);
+        let due = account.settled_with(state.settled_to, revealed);
         if terms.scheme == Scheme::Pplns {
             rules::r2_settled_with_its_key(state.settled_to, state.settled <= due)?;
+        } else if state.settled > due && state.height <= self.perhaps_signed {
+            return Err(Refusal::PerhapsSigned(state.height));
+        }
+        if state.settled_to > account.settled_to {
+            rules::r2_settled_heights_are_final(
+                state.settled_to,
+                self.chain.depth(state.settled_to),
+                &self.params,
+            )?;
         }
         for pending in &state.pendings {
             let more = pending.amount.checked_sub(account.promised(pending.height)).unwrap_or(Amount::ZERO);
@@ -495,6 +541,9 @@ impl<S: Store<Event>> HubSigner<S> {
         height: u32,
         more: Amount,
     ) -> Result<(), Refusal<S::Error>> {
+        if height <= self.perhaps_signed {
+            return Err(Refusal::PerhapsSigned(height));
+        }
         let cap = match self.chain.win(height) {
             Some(win) => win.value,
             // Whatever it was set to: never more than 99 % of what a block brings anew.
@@ -526,7 +575,11 @@ impl<S: Store<Event>> Signer for HubSigner<S> {
         self.learn(id, state)?;
         let known = self.known(id)?;
         let signature = known.template.sign(state, &known.keys.funding, &self.secp)?;
-        self.keep(&Event::Signed(id, state.clone()), Durability::Process)?;
+        // Once for each block: what a loss of power takes is for heights up to the tip + 2.
+        let is_first = state.height > self.synced;
+        let durability = if is_first { Durability::Power } else { Durability::Process };
+        self.keep(&Event::Signed(id, state.clone()), durability)?;
+        self.synced = self.synced.max(state.height);
         Ok(signature)
     }
 
@@ -543,26 +596,16 @@ impl<S: Store<Event>> Signer for HubSigner<S> {
         Ok(signature)
     }
 
-    fn adopt(&mut self, id: PayoutChannelId, shown: &SignedState) -> Result<State, Self::Error> {
-        let mut shown = shown.clone();
-        shown.state.pendings.retain(|pending| pending.amount >= DUST);
-        // What was not signed must leave nothing behind, so it is looked at with a copy.
-        let mut template = self.known(id)?.template.clone();
-        for pending in shown.state.pendings.iter().take(usize::from(self.params.max_pendings)) {
-            let lock = self.lock(pending.height);
-            template.learn(pending.height, lock, &self.secp).map_err(Broken::from)?;
+    fn adopt(&mut self, id: PayoutChannelId, shown: &[SignedState]) -> Result<Vec<State>, Self::Error> {
+        let proven = shown.iter().map(|shown| self.proven(id, shown)).collect::<Result<Vec<_>, _>>()?;
+        for state in &proven {
+            let mut account = self.known(id)?.account.clone();
+            account.take(state);
+            if account != self.known(id)?.account {
+                self.keep(&Event::Signed(id, state.clone()), Durability::Process)?;
+            }
         }
-        template.verify(&shown, &self.secp)?;
-        let known = self.known(id)?;
-        let covered = {
-            let mut account = known.account.clone();
-            account.take(&shown.state);
-            account == known.account
-        };
-        if !covered {
-            self.keep(&Event::Signed(id, shown.state.clone()), Durability::Process)?;
-        }
-        Ok(shown.state)
+        Ok(proven)
     }
 
     fn reveal(&mut self, height: u32) -> Result<Key, Self::Error> {

@@ -117,12 +117,8 @@ impl State {
 
     /// What it pays if exactly the heights are won for which `won` holds.
     pub fn value(&self, won: impl Fn(u32) -> bool) -> Amount {
-        self.pendings
-            .iter()
-            .filter(|pending| won(pending.height))
-            .map(|pending| pending.amount)
-            .sum::<Amount>()
-            + self.settled
+        let won = self.pendings.iter().filter(|pending| won(pending.height));
+        won.fold(self.settled, |sum, pending| sum.checked_add(pending.amount).unwrap_or(Amount::MAX))
     }
 
     /// Whether it is worth at least as much as `other`, whatever is won.

@@ -187,6 +187,14 @@ impl Hub {
         }
     }
 
+    /// Its disks may have lost rows: tells its ends and its signer, once it has followed the chain.
+    pub fn lost(&mut self) {
+        self.signer.lost().expect("its fuse is mended");
+        for kept in &mut self.channels {
+            kept.machine.lost(&self.chain).save(&mut kept.disk).expect("its fuse is mended");
+        }
+    }
+
     /// h_B out of its sheet.
     pub fn lock(&self, height: u32) -> Lock {
         self.signer.lock(height)

@@ -360,6 +360,9 @@ impl World {
         self.hub.reboot(power);
         // A program listens when its node is up to date, and not before.
         self.hub.follow(&self.ground);
+        if power {
+            self.hub.lost();
+        }
         (0..HASHERS).for_each(|hasher| self.reconnect(hasher));
     }
 
@@ -376,6 +379,7 @@ impl World {
                 self.restored = true;
                 self.hub.restore(&backup);
                 self.hub.follow(&self.ground);
+                self.hub.lost();
                 (0..HASHERS).for_each(|hasher| self.reconnect(hasher));
             }
             Who::Hasher(hasher) => {

@@ -29,7 +29,7 @@ pub enum Event {
     Signed(State),
     /// A state came back from the hasher, which the ledger did not have.
     Adopted(State),
-    /// Heights up to this one may have been signed for before the ledger was lost.
+    /// Heights up to this one may have been signed for before rows of the ledger were lost.
     Restored(u32),
     /// Nothing is credited for new heights.
     Frozen,
@@ -104,7 +104,7 @@ impl PayoutChannel {
                 }
             }
             Event::Adopted(state) => self.account.take(state),
-            Event::Restored(height) => self.perhaps_signed = *height,
+            Event::Restored(height) => self.perhaps_signed = self.perhaps_signed.max(*height),
             Event::Frozen => self.standing = Standing::Frozen,
             Event::Closed(_) | Event::Spent => self.standing = Standing::Closed,
         }

@@ -42,14 +42,23 @@ impl PayoutChannel {
         index: u32,
         terms: Terms,
         outpoint: OutPoint,
+        chain: &Watcher,
         secp: &Secp256k1<C>,
     ) -> Result<(Self, Transition<Event, ()>), BadTerms> {
         terms.check(secp)?;
         let mut channel = Self { shown: false, ..Self::accepted(params, index, &terms) };
-        let funded = Event::Funded(outpoint);
-        channel.apply(&funded);
-        let events = vec![Event::Accepted { index, terms: Box::new(terms) }, funded];
+        let accepted = Event::Accepted { index, terms: Box::new(terms) };
+        let events = vec![accepted, Event::Funded(outpoint), Event::Restored(chain.tip() + 2)];
+        events.iter().for_each(|event| channel.apply(event));
         Ok((channel, Transition::new(events, Durability::Power, ())))
+    }
+
+    /// Rows of the ledger may be lost: it was put back from a copy, or the machine lost power. To be called on a chain that is up to
+    /// date, before anything is signed, whatever the hasher shows later; until it is saved, the next start calls it again. The signer
+    /// is told the same ([`crate::HubSigner::lost`]).
+    pub fn lost(&mut self, chain: &Watcher) -> Transition<Event, ()> {
+        self.shown = false;
+        self.step(Event::Restored(chain.tip() + 2), Durability::Power, ())
     }
 
     /// The transaction that funds it is made. When this is saved, and not before, it may be broadcast.
@@ -121,28 +130,30 @@ impl PayoutChannel {
     /// a height that may have been pre-signed.
     ///
     /// # Errors
-    /// A state that this hub did not sign.
+    /// A state that this hub did not sign. Nothing has changed.
     pub fn adopt<S: Signer>(
         &mut self,
         shown: &[SignedState],
         chain: &Watcher,
         signer: &mut S,
     ) -> Result<Transition<Event, ()>, Refused<S::Error>> {
-        let mut events = Vec::new();
+        let proven = signer.adopt(self.id, shown).map_err(Refused::Signer)?;
         // What the hasher keeps to itself it cannot enforce: nothing more can be missing.
         self.shown = true;
-        for shown in shown {
-            let state = signer.adopt(self.id, shown).map_err(Refused::Signer)?;
+        let below = chain.tip().saturating_sub(self.params.kept);
+        let mut events = Vec::new();
+        let proven = if self.may_adopt() { proven } else { Vec::new() };
+        for state in proven {
+            self.account.forget_below(below, |height| chain.is_win(height));
             let mut account = self.account.clone();
             account.take(&state);
-            let below = chain.tip().saturating_sub(self.params.kept);
             account.forget_below(below, |height| chain.is_win(height));
-            if account != self.account && self.may_adopt() {
+            if account != self.account {
                 events.push(Event::Adopted(state));
                 self.apply(&events[events.len() - 1]);
             }
         }
-        if !events.is_empty() {
+        if !events.is_empty() && self.perhaps_signed < chain.tip() + 2 {
             events.push(Event::Restored(chain.tip() + 2));
             self.apply(&events[events.len() - 1]);
         }

@@ -36,7 +36,7 @@ pub struct PayoutChannel {
     outpoint: Option<OutPoint>,
     account: Account,
     live: BTreeMap<u32, State>,
-    /// The last height that was pre-signed before the ledger was lost, at the most.
+    /// The last height that was pre-signed before rows of the ledger were lost, at the most.
     perhaps_signed: u32,
     /// Whether the hasher has shown what it holds since the ledger was read: until then states may be missing from it, and
     /// nothing is signed.

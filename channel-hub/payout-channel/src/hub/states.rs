@@ -165,7 +165,7 @@ impl PayoutChannel {
             height,
             chain.is_win(height) && chain.depth(height) >= self.params.maturity,
         )?;
-        let settled = self.account.settled + self.account.due(height, |won| chain.is_win(won));
+        let settled = self.account.settled_with(height, |won| chain.is_win(won));
         let id = self.id;
         let mut made = Vec::new();
         for at in self.worked_on(chain) {

@@ -22,7 +22,6 @@ pub(crate) struct Terms {
 /// What of "Timeouts" matters to sums, in blocks.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Times {
-    pub(crate) confirmations: u32,
     pub(crate) last_credit: u32,
     pub(crate) maturity: u32,
     pub(crate) last_reveal: u32,
@@ -290,12 +289,18 @@ impl Life {
         })
     }
 
-    /// A hub that was shown what it did not have signs for no height that it may have signed for before it forgot: up to the tip + 2 of that moment.
+    /// A hub that lost rows, or was shown what it did not have, promises nothing for a height that it may have signed for before: up
+    /// to the tip + 2 of that moment.
     fn barred(&self, height: u32) -> bool {
-        self.hub().iter().any(|(at, event)| {
-            let Event::Shown { states } = event else { return false };
-            let before = Life { events: self.events[..*at].to_vec(), ..self.clone() };
-            height <= before.tip() + 2 && states.iter().any(|state| before.lacks(state))
+        self.events.iter().enumerate().any(|(at, event)| {
+            let before = || Life { events: self.events[..at].to_vec(), ..self.clone() };
+            match event {
+                Event::HubRestored { .. } => height <= before().tip() + 2,
+                Event::Shown { states } => {
+                    height <= before().tip() + 2 && states.iter().any(|state| before().lacks(state))
+                }
+                _ => false,
+            }
         })
     }
 
@@ -377,6 +382,7 @@ impl Life {
             ]),
             Event::Raised { b, to } => all(&[
                 (self.in_doubt() || !self.won(*b) || *b <= self.settled_to(), Refused::NotNow),
+                (self.barred(*b) && *to > self.promised(*b), Refused::NotNow),
                 (*to < self.promised(*b) || (self.key_public(*b) && *to > self.promised(*b)), Refused::R1),
                 (!below_cap(*b), Refused::R6),
                 // Only what a state must hold: a raise is owed.
@@ -458,7 +464,7 @@ impl Life {
     pub(crate) fn hasher_refuses(&self, state: &State) -> Vec<Refused> {
         let old = self.told_settled_to();
         let early =
-            (state.settled_to > old && self.depth(state.settled_to) < self.times.confirmations, Refused::R2);
+            (state.settled_to > old && self.depth(state.settled_to) < self.times.maturity, Refused::R2);
         if self.held().iter().any(|held| held.number >= state.number) {
             return all(&[early]);
         }

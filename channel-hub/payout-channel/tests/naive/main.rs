@@ -86,7 +86,6 @@ impl Both {
             opened: 0,
         };
         let times = Times {
-            confirmations: params.confirmations,
             last_credit: params.last_credit,
             maturity: params.maturity,
             last_reveal: params.last_reveal(),
@@ -529,7 +528,10 @@ fn rule<E: std::fmt::Debug>(refused: &hub::Refused<Refusal<E>>) -> Refused {
         hub::Refused::Broken(broken) | hub::Refused::Signer(Refusal::Broken(broken)) => of(broken),
         hub::Refused::Full | hub::Refused::State(_) => Refused::Full,
         hub::Refused::Expiring(_) => Refused::R4,
-        hub::Refused::NotNow { .. } | hub::Refused::NotShown | hub::Refused::Standing(_) => Refused::NotNow,
+        hub::Refused::NotNow { .. }
+        | hub::Refused::NotShown
+        | hub::Refused::Standing(_)
+        | hub::Refused::Signer(Refusal::PerhapsSigned(_)) => Refused::NotNow,
         other => unreachable!("{other:?}"),
     }
 }

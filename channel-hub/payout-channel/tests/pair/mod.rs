@@ -313,6 +313,12 @@ impl Pair {
         signer.open(0, self.hub.funded_terms().unwrap()).unwrap();
         *signer.chain() = self.chain.clone();
         self.signer = signer;
+        self.tell_the_hub_of_its_loss();
+    }
+
+    fn tell_the_hub_of_its_loss(&mut self) {
+        self.signer.lost().unwrap();
+        self.hub.lost(&self.chain).save(&mut self.hub_rows).unwrap();
     }
 
     /// The hub's ledger and its signer's memory are what they were after so many rows; the chain is not.
@@ -324,6 +330,7 @@ impl Pair {
         signer.restore(memory).unwrap();
         *signer.chain() = self.chain.clone();
         self.signer = signer;
+        self.tell_the_hub_of_its_loss();
         self.hub.forget(&self.chain);
     }
 
