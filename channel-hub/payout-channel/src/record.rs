@@ -60,6 +60,11 @@ impl Record for hasher::Event {
             Self::Frozen => row.push(6),
             Self::Closing => row.push(7),
             Self::Spent => row.push(8),
+            Self::CloseSigned(close, signature) => {
+                row.push(9);
+                write_close(close, &mut row);
+                row.extend(signature.as_ref());
+            }
         }
         row
     }
@@ -76,6 +81,7 @@ impl Record for hasher::Event {
                 6 => Self::Frozen,
                 7 => Self::Closing,
                 8 => Self::Spent,
+                9 => Self::CloseSigned(close(from)?, from.signature()?),
                 _ => return Err(Malformed::Kind(kind)),
             })
         })
@@ -111,10 +117,7 @@ impl Record for hub::Event {
             Self::Frozen => row.push(6),
             Self::Closed(close) => {
                 row.push(7);
-                row.extend(close.owed.to_sat().to_le_bytes());
-                row.extend(close.fee.to_sat().to_le_bytes());
-                row.push(u8::try_from(close.to.len()).unwrap_or(u8::MAX));
-                row.extend(close.to.as_bytes());
+                write_close(close, &mut row);
             }
             Self::Spent => row.push(8),
         }
@@ -222,6 +225,13 @@ fn state(from: &mut Reader<'_>) -> Result<State, Malformed> {
 fn win(from: &mut Reader<'_>) -> Result<Win, Malformed> {
     let block = BlockHash::from_byte_array(from.array()?);
     Ok(Win { block, outpoint: decode::outpoint(from)?, value: from.amount()? })
+}
+
+fn write_close(close: &Close, row: &mut Vec<u8>) {
+    row.extend(close.owed.to_sat().to_le_bytes());
+    row.extend(close.fee.to_sat().to_le_bytes());
+    row.push(u8::try_from(close.to.len()).unwrap_or(u8::MAX));
+    row.extend(close.to.as_bytes());
 }
 
 fn close(from: &mut Reader<'_>) -> Result<Close, Malformed> {

@@ -4,7 +4,7 @@
 use bitcoin::{Amount, FeeRate, OutPoint, ScriptBuf, Transaction, Txid};
 use lock::Lock;
 use payout_channel::claim::ClaimTemplate;
-use payout_channel::hasher::{self, Idle, PayoutChannel, Refused, Taken};
+use payout_channel::hasher::{self, Idle, PayoutChannel, Publish, Refused, Taken};
 use payout_channel::message::{self, Message, Standing};
 use payout_channel::terms::{Scheme, Terms};
 use payout_channel::transactions::exit;
@@ -25,8 +25,6 @@ pub struct Kept {
     pub disk: Disk<hasher::Event>,
     /// A claim that was published in vain so far, and what it paid.
     rate: u64,
-    /// The close that the hub signed.
-    close: Option<Transaction>,
 }
 
 /// A hasher.
@@ -86,7 +84,6 @@ impl Hasher {
             machine: kept.machine.clone(),
             disk: kept.disk.fork(&fuse),
             rate: kept.rate,
-            close: kept.close.clone(),
         });
         Self {
             number: self.number,
@@ -148,7 +145,7 @@ impl Hasher {
                 let keys = &cast().hasher_keys[self.number][index(&kept.machine)];
                 let closed = kept.machine.close(terms, signature, &keys.funding, &self.chain, &cast().secp);
                 if let Ok(closed) = closed {
-                    kept.close = Some(closed.save(&mut kept.disk)?);
+                    closed.save(&mut kept.disk)?;
                 }
             }
             Message::KeyRevealed(id, revealed) => {
@@ -292,7 +289,7 @@ impl Hasher {
         if let Ok((machine, accepted)) = accepted {
             let mut disk = Disk::new(&self.fuse);
             accepted.save(&mut disk)?;
-            self.channels.push(Kept { machine, disk, rate: 0, close: None });
+            self.channels.push(Kept { machine, disk, rate: 0 });
         }
         Ok(())
     }
@@ -355,13 +352,16 @@ impl Hasher {
             self.take_pendings(place, &claim, ground);
             return;
         }
-        if let Some(close) = kept.close.clone() {
-            let _refused = ground.broadcast(Party::Hasher(self.number), &close);
+        match kept.machine.must_publish(&self.chain) {
+            Some(Publish::Close) => {
+                let close = kept.machine.agreed_close(&keys.funding, &cast().secp).unwrap();
+                let _refused = ground.broadcast(Party::Hasher(self.number), &close);
+                return;
+            }
+            Some(Publish::Claim) if is_time(&kept.machine, &self.chain) => {}
+            _ => return,
         }
         let Some(template) = kept.machine.template() else { return };
-        if !is_time(&kept.machine, &self.chain) {
-            return;
-        }
         let Some(best) = kept.machine.best(&self.chain) else { return };
         let claim = template.signed(best, &keys.funding, &cast().secp).unwrap();
         let rate = ground.going_rate();

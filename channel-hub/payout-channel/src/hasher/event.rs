@@ -2,6 +2,7 @@
 //! the seed.
 
 use bitcoin::OutPoint;
+use bitcoin::secp256k1::schnorr::Signature;
 use bitcoin::secp256k1::{Secp256k1, Verification};
 use lock::{Key, Lock};
 use std::collections::BTreeMap;
@@ -13,6 +14,7 @@ use crate::message::Standing;
 use crate::params::Params;
 use crate::rules::Broken;
 use crate::terms::{BadTerms, FundedTerms, Terms};
+use crate::transactions::close::{self, Close, NoClose};
 use crate::watcher::Published;
 
 /// A change of the hasher's end.
@@ -37,8 +39,10 @@ pub enum Event {
     Key(u32, Key, u32),
     /// No new heights.
     Frozen,
-    /// The hasher has published its claim or a close, or means to: no more work, no more states.
+    /// The hasher publishes its claim: no more work, no more states.
     Closing,
+    /// The hub signed a close, which the hasher publishes: no more work, no more states.
+    CloseSigned(Close, Signature),
     /// The funding is spent.
     Spent,
 }
@@ -61,6 +65,9 @@ pub enum BrokenRow {
     /// A lock that was another height's.
     #[error("row {0}: {1}")]
     Lock(usize, Broken),
+    /// A close that the hub did not sign.
+    #[error("row {0}: {1}")]
+    Close(usize, NoClose),
     /// A key that opens nothing.
     #[error("row {0}: the key does not open height {1}")]
     Key(usize, u32),
@@ -99,6 +106,7 @@ impl PayoutChannel {
             account: Account::default(),
             held: Vec::new(),
             keys: BTreeMap::new(),
+            close: None,
             missing_since: None,
         }
     }
@@ -123,7 +131,11 @@ impl PayoutChannel {
                 self.keys.entry(*height).or_insert(Published { key: *key, seen: *seen });
             }
             Event::Frozen => self.standing = Standing::Frozen,
-            Event::Closing | Event::Spent => self.standing = Standing::Closed,
+            Event::Closing => (self.standing, self.close) = (Standing::Closed, None),
+            Event::CloseSigned(close, signature) => {
+                (self.standing, self.close) = (Standing::Closed, Some((close.clone(), *signature)));
+            }
+            Event::Spent => self.standing = Standing::Closed,
         }
     }
 
@@ -153,6 +165,7 @@ impl PayoutChannel {
             Event::Opened => self.standing == Standing::Funded,
             Event::Learned(..) | Event::State(_) | Event::Key(..) => self.template.is_some(),
             Event::Frozen => self.standing == Standing::Open,
+            Event::CloseSigned(..) => self.template.is_some(),
             Event::Closing | Event::Spent => true,
         };
         let Some(template) = self.template.as_ref().filter(|_| fits) else {
@@ -170,6 +183,11 @@ impl PayoutChannel {
             Event::Key(height, key, _) => {
                 let opens = template.lock(*height).is_none_or(|lock| lock.is_opened_by(key));
                 if opens { Ok(()) } else { Err(BrokenRow::Key(row, *height)) }
+            }
+            Event::CloseSigned(close, signature) => {
+                close::verified(template.funded(), close, signature, secp)
+                    .map(drop)
+                    .map_err(|error| BrokenRow::Close(row, error))
             }
             _ => Ok(()),
         }

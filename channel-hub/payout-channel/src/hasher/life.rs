@@ -167,11 +167,26 @@ impl PayoutChannel {
         let Some(template) = &self.template else { return Err(NoLife::Standing(self.standing)) };
         let close = Close { owed: asked.owed, to: asked.to, fee: asked.fee };
         let transaction = close::signed(template.funded(), &close, signature, key, secp)?;
-        Ok(self.step(Event::Closing, Durability::Power, transaction, secp))
+        let closed = Event::CloseSigned(close, *signature);
+        Ok(self.step(closed, Durability::Power, transaction, secp))
     }
 
-    /// The hasher closes by itself: no more work, no more states. What to publish: [`crate::exit`].
+    /// The close that the hub signed, to be published again ([`Self::must_publish`]). `key` is Mf.
+    pub fn agreed_close<C: Signing + Verification>(
+        &self,
+        key: &Keypair,
+        secp: &Secp256k1<C>,
+    ) -> Option<Transaction> {
+        let (template, (close, signature)) = self.template.as_ref().zip(self.close.as_ref())?;
+        close::signed(template.funded(), close, signature, key, secp).ok()
+    }
+
+    /// The hasher closes by itself: no more work, no more states, and no close that the hub signed. What to publish:
+    /// [`crate::exit`].
     pub fn leave<C: Verification>(&mut self, secp: &Secp256k1<C>) -> Transition<Event, ()> {
+        if self.standing == Standing::Closed && self.close.is_none() {
+            return Transition::new(Vec::new(), Durability::Process, ());
+        }
         self.step(Event::Closing, Durability::Power, (), secp)
     }
 

@@ -9,6 +9,7 @@ mod session;
 mod states;
 mod work;
 
+use bitcoin::secp256k1::schnorr::Signature;
 use bitcoin::{Amount, OutPoint};
 use lock::Key;
 use std::collections::BTreeMap;
@@ -20,12 +21,13 @@ use crate::params::Params;
 use crate::rules::Broken;
 use crate::state::State;
 use crate::terms::{PayoutChannelId, Terms};
+use crate::transactions::close::Close;
 use crate::watcher::{Published, Watcher};
 
 pub use event::{BrokenRow, Event};
 pub use life::{Asked, NoLife, request};
 pub use session::{Heard, Unheard};
-pub use work::{Idle, WhyClose};
+pub use work::{Idle, Publish, WhyClose};
 
 /// The hasher's end of one payout channel.
 #[derive(Clone, Debug)]
@@ -40,6 +42,8 @@ pub struct PayoutChannel {
     account: Account,
     held: Vec<SignedState>,
     keys: BTreeMap<u32, Published>,
+    /// A close that the hub signed and the hasher agreed to.
+    close: Option<(Close, Signature)>,
     /// Since when a win is missing from the state that is worked with, in milliseconds.
     missing_since: Option<u64>,
 }
@@ -133,7 +137,7 @@ impl PayoutChannel {
 
     /// What is owed if the chain stays as it is: S and the pendings of all unresolved wins.
     pub fn owed(&self, chain: &Watcher) -> Amount {
-        self.account.settled + self.account.due(u32::MAX, |height| chain.is_win(height))
+        self.account.settled_with(u32::MAX, |height| chain.is_win(height))
     }
 
     /// The state to publish: the one that pays most as the chain is, and of those the one that pays most for heights that are

@@ -16,6 +16,8 @@ use crate::watcher::Watcher;
 pub enum Heard {
     /// A state.
     State(Taken),
+    /// A key that is right and is kept, beside a state that is not: the hub is told so, and the hasher stops working for it.
+    KeyOnly(Refused),
     /// Where it is funded: watch it.
     Funded,
     /// The hub has frozen it.
@@ -64,8 +66,11 @@ impl PayoutChannel {
             Message::Locked(_) => nothing(Heard::Locked),
             Message::KeyRevealed(_, revealed) => {
                 let key = self.take_key(revealed.height, revealed.key, chain, secp)?;
-                let taken = self.take(&revealed.signed, lock, chain, secp)?;
-                Ok(key.and(taken, |(), taken| Heard::State(taken)))
+                match self.take(&revealed.signed, lock, chain, secp) {
+                    Ok(taken) => Ok(key.and(taken, |(), taken| Heard::State(taken))),
+                    // The key pays whatever stands beside it, and counts already: it is saved like any other.
+                    Err(refused) => Ok(key.map(|()| Heard::KeyOnly(refused))),
+                }
             }
             Message::Frozen(_) => self.hub_froze(secp),
             Message::CloseSigned(_, asked, signature) => {

@@ -49,6 +49,15 @@ pub enum WhyClose {
     Expiring,
 }
 
+/// What a hasher that has closed publishes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Publish {
+    /// The close that the hub signed: [`PayoutChannel::agreed_close`].
+    Close,
+    /// The claim of its best state, with a child that pays for both ([`crate::exit`]), and the pendings with public keys.
+    Claim,
+}
+
 impl PayoutChannel {
     /// Whether work on a job may begin or go on: R4, at `now_ms` milliseconds of any clock that only goes forward. `coinbase`
     /// is the script of the job's output that should be the hub's.
@@ -101,7 +110,7 @@ impl PayoutChannel {
         self.missing_since.map(|since| since.saturating_add(self.params.merge_wait_ms))
     }
 
-    /// Whether it is time to close without the hub.
+    /// Whether it is time to close without the hub, for one that has not closed yet; what follows is [`Self::must_publish`].
     pub fn must_close(&self, chain: &Watcher) -> Option<WhyClose> {
         let opened = matches!(self.standing, Standing::Open | Standing::Frozen);
         if !opened || self.outpoint.is_none_or(|outpoint| chain.spend(&outpoint).is_some()) {
@@ -121,6 +130,23 @@ impl PayoutChannel {
                 _ => None,
             }
         })
+    }
+
+    /// What a hasher that has closed publishes, now and after every block, until the funding is spent as deep as it was confirmed
+    /// before it was used: what never confirms, and what a reorganisation takes back, would leave all of it to the hub at E. A close
+    /// that no block took by then gives way to the claim, whose fee its child can raise.
+    pub fn must_publish(&self, chain: &Watcher) -> Option<Publish> {
+        let outpoint = self.outpoint.filter(|_| self.standing == Standing::Closed)?;
+        let buried = chain.spend(&outpoint).map_or(0, |spend| chain.depth(spend.height));
+        if buried >= self.params.confirmations {
+            return None;
+        }
+        match (&self.close, self.best(chain)) {
+            (Some(_), _) if chain.tip() < self.close_by() => Some(Publish::Close),
+            (_, Some(_)) => Some(Publish::Claim),
+            // Nothing was ever owed.
+            (close, None) => close.as_ref().map(|_| Publish::Close),
+        }
     }
 
     /// The state that is worked with on a height: the latest one for it.

@@ -115,12 +115,27 @@ pub fn signed<C: Signing + Verification>(
     key: &Keypair,
     secp: &Secp256k1<C>,
 ) -> Result<Transaction, NoClose> {
-    let mut transaction = unsigned(funded, close, secp)?;
+    let mut transaction = verified(funded, close, hubs, secp)?;
     let message = Message::from(sighash(funded, &transaction, secp)?);
-    secp.verify_schnorr(hubs, &message, &funded.terms.hub_funding).map_err(|_| NoClose::Signature)?;
     let own = secp.sign_schnorr_no_aux_rand(&message, key);
     let funding = funded.terms.funding_output(secp)?;
     transaction.input[0].witness = funding.witness(CLOSE, &[hubs.as_ref(), own.as_ref()]);
+    Ok(transaction)
+}
+
+/// The close without signatures, if the hub's is right.
+///
+/// # Errors
+/// See [`NoClose`].
+pub fn verified<C: Verification>(
+    funded: &FundedTerms,
+    close: &Close,
+    hubs: &Signature,
+    secp: &Secp256k1<C>,
+) -> Result<Transaction, NoClose> {
+    let transaction = unsigned(funded, close, secp)?;
+    let message = Message::from(sighash(funded, &transaction, secp)?);
+    secp.verify_schnorr(hubs, &message, &funded.terms.hub_funding).map_err(|_| NoClose::Signature)?;
     Ok(transaction)
 }
 

@@ -1,0 +1,227 @@
+//! What must not be lost: when a close or claim does not stay in the chain, when rows are gone, when one message is half right.
+#![allow(clippy::unwrap_used)]
+
+mod pair;
+mod scene;
+
+use bitcoin::{Amount, Transaction};
+use pair::{Pair, block};
+use payout_channel::hasher::{self, Heard, PayoutChannel, Publish, Refused};
+use payout_channel::hub::{self, Credit};
+use payout_channel::message::{KeyRevealed, Message, Price, Standing};
+use payout_channel::record::Record as _;
+use payout_channel::rules::Broken;
+use payout_channel::signer::{self, Refusal};
+use payout_channel::terms::Scheme;
+use payout_channel::{Durability, Params, Pending, SignedState, Signer as _, State, Store};
+use scene::{E, sat};
+
+/// 5,000 sat are settled, nothing is open, and the hub has signed a close that the hasher took.
+fn closed() -> (Pair, Transaction) {
+    let mut pair = Pair::open_by(Scheme::Pps);
+    let height = pair.tip() + 1;
+    pair.next(height, 0);
+    pair.credit(height, 5_000);
+    let _ = pair.hasher.freeze(&pair.secp).unwrap().save(&mut pair.hasher_rows).unwrap();
+    pair.hub.freeze::<()>().unwrap().save(&mut pair.hub_rows).unwrap();
+    let asked = pair.hasher.request_close(pair.elsewhere(), sat(300), &pair.chain).unwrap();
+    let Message::RequestClose(_, asked) = asked else { unreachable!() };
+    let signed = pair.hub.close(&asked, &mut pair.signer).unwrap().save(&mut pair.hub_rows).unwrap();
+    let Message::CloseSigned(_, asked, signature) = signed else { unreachable!() };
+    let key = pair.scene.hasher.funding;
+    let close = pair.hasher.close(&asked, &signature, &key, &pair.chain, &pair.secp).unwrap();
+    let close = close.save(&mut pair.hasher_rows).unwrap();
+    (pair, close)
+}
+
+fn from_rows(pair: &Pair) -> PayoutChannel {
+    let rows = pair.hasher_rows.iter().map(|row| hasher::Event::from_row(&row.to_row()).unwrap());
+    PayoutChannel::restore(Params::PUBLIC, &rows.collect::<Vec<_>>(), &pair.secp).unwrap()
+}
+
+#[test]
+fn a_close_is_published_until_it_is_six_deep_and_again_when_a_reorganisation_takes_it_back() {
+    let (mut pair, close) = closed();
+    assert_eq!(pair.hasher.standing(), Standing::Closed);
+    assert_eq!(pair.hasher.must_close(&pair.chain), None);
+    assert_eq!(pair.hasher.must_publish(&pair.chain), Some(Publish::Close));
+    block(&mut pair.chain, None, std::slice::from_ref(&close));
+    for _ in 0..5 {
+        assert_eq!(pair.hasher.must_publish(&pair.chain), Some(Publish::Close));
+        block(&mut pair.chain, None, &[]);
+    }
+    assert_eq!(pair.hasher.must_publish(&pair.chain), None, "six deep");
+    if let Some(spent) = pair.hasher.spent(&pair.chain, &pair.secp) {
+        spent.save(&mut pair.hasher_rows).unwrap();
+    }
+    for _ in 0..6 {
+        let tip = pair.tip();
+        pair.chain.disconnected(tip).unwrap();
+    }
+    assert_eq!(pair.hasher.must_publish(&pair.chain), Some(Publish::Close), "taken back");
+    let again = from_rows(&pair);
+    assert_eq!(again.must_publish(&pair.chain), Some(Publish::Close));
+    let key = pair.scene.hasher.funding;
+    assert_eq!(again.agreed_close(&key, &pair.secp), Some(close));
+}
+
+#[test]
+fn a_close_that_no_block_takes_gives_way_to_the_claim_before_the_hub_can_take_the_funding() {
+    let (mut pair, _) = closed();
+    pair.wait_until(E - 433);
+    assert_eq!(pair.hasher.must_publish(&pair.chain), Some(Publish::Close));
+    pair.wait_until(E - 432);
+    assert_eq!(pair.hasher.must_publish(&pair.chain), Some(Publish::Claim));
+    assert_eq!(pair.hasher.best(&pair.chain).unwrap().state.settled, sat(5_000));
+    pair.hasher.leave(&pair.secp).save(&mut pair.hasher_rows).unwrap();
+    assert!(pair.hasher.leave(&pair.secp).events().is_empty(), "once");
+    assert_eq!(from_rows(&pair).agreed_close(&pair.scene.hasher.funding, &pair.secp), None);
+}
+
+#[test]
+fn a_claim_that_a_reorganisation_takes_back_is_published_again() {
+    let mut pair = Pair::open();
+    let height = pair.tip() + 1;
+    pair.next(height, 10_000);
+    pair.hasher.leave(&pair.secp).save(&mut pair.hasher_rows).unwrap();
+    assert_eq!(pair.hasher.must_publish(&pair.chain), Some(Publish::Claim));
+    let best = pair.hasher.best(&pair.chain).unwrap();
+    let key = pair.scene.hasher.funding;
+    let claim = pair.hasher.template().unwrap().signed(best, &key, &pair.secp).unwrap();
+    block(&mut pair.chain, None, &[claim]);
+    pair.chain.disconnected(height).unwrap();
+    assert_eq!(pair.hasher.must_publish(&pair.chain), Some(Publish::Claim));
+}
+
+#[test]
+fn a_close_in_the_rows_that_the_hub_did_not_sign_is_named() {
+    let (pair, _) = closed();
+    let mut rows = pair.hasher_rows.clone();
+    let row = rows.len() - 1;
+    let hasher::Event::CloseSigned(close, _) = &mut rows[row] else { unreachable!() };
+    close.owed = sat(4_999);
+    let refused = PayoutChannel::restore(Params::PUBLIC, &rows, &pair.secp).unwrap_err();
+    assert!(matches!(refused, hasher::BrokenRow::Close(at, _) if at == row));
+}
+
+#[test]
+fn a_key_counts_after_a_restart_though_the_state_beside_it_was_refused() {
+    let mut pair = Pair::open();
+    let height = pair.tip() + 1;
+    pair.next(height, 10_000);
+    pair.win();
+    pair.merge();
+    let state = pair.hasher.state_for(height + 1).unwrap().clone();
+    let unpaid = State { number: state.number + 1, settled_to: height, pendings: Vec::new(), ..state };
+    let revealed = KeyRevealed { height, key: pair.scene.key(height), signed: pair.sign_anything(unpaid) };
+    let message = Message::KeyRevealed(pair.hub.id(), Box::new(revealed));
+    let (lock, keys) = (|height| Some(pair.scene.lock(height)), pair.scene.hasher.clone());
+    let heard = pair.hasher.handle(0, &message, lock, &keys, &pair.chain, &pair.secp).unwrap();
+    let heard = heard.save(&mut pair.hasher_rows).unwrap();
+    assert!(matches!(heard, Heard::KeyOnly(Refused::Broken(Broken::SettledFalls { .. }))));
+    assert_eq!(pair.hasher.stored_key(height), Some(pair.scene.key(height)));
+    assert_eq!(from_rows(&pair).stored_key(height), Some(pair.scene.key(height)));
+}
+
+#[test]
+fn states_that_are_shown_count_together_or_not_at_all() {
+    let mut pair = Pair::open();
+    let height = pair.tip() + 1;
+    pair.next(height, 10_000);
+    let shown: Vec<SignedState> = pair.hasher.held().to_vec();
+    pair.lose_the_hubs_data();
+    let (before, rows) = (pair.hub.clone(), pair.signer.store().len());
+    let mut forged = shown[0].clone();
+    forged.state.settled = sat(77);
+    let refused = pair.hub.adopt(&[shown[0].clone(), forged], &pair.chain, &mut pair.signer);
+    assert!(refused.is_err());
+    assert_eq!((&pair.hub, pair.signer.store().len()), (&before, rows));
+    let next = pair.hub.next_height(height + 2, sat(1), Price::default(), &pair.chain, &mut pair.signer);
+    assert!(matches!(next, Err(hub::Refused::NotShown)));
+}
+
+#[test]
+fn no_state_settles_what_a_reorganisation_that_is_survived_could_still_make_a_win() {
+    let mut pair = Pair::open();
+    let height = pair.tip() + 1;
+    pair.next(height, 10_000);
+    for _ in 0..99 {
+        pair.lose();
+        let state = pair.hasher.held()[0].state.clone();
+        let gone = State { number: state.number + 1, settled_to: height, pendings: Vec::new(), ..state };
+        let refused = pair.take(&pair.sign_anything(gone.clone()));
+        assert_eq!(refused, Err(Refused::Broken(Broken::SettledNotFinal(height))));
+        let id = pair.hub.id();
+        assert!(pair.signer.sign_state(id, &gone).is_err(), "nor does the signer sign it");
+    }
+    for _ in 0..99 {
+        pair.disconnect();
+    }
+    pair.win();
+    pair.merge();
+    assert_eq!(pair.hasher.owed(&pair.chain), sat(10_000));
+    assert_eq!(pair.hasher.best(&pair.chain).unwrap().state.pending(height), sat(10_000));
+}
+
+#[test]
+fn a_hub_that_lost_rows_and_is_shown_nothing_signs_for_no_height_that_it_may_have_signed_for() {
+    let mut pair = Pair::open();
+    let height = pair.tip() + 1;
+    pair.next(height, 10_000);
+    let id = pair.hub.id();
+    pair.lose_the_hubs_data();
+    pair.hub.adopt(&[], &pair.chain, &mut pair.signer).unwrap().save(&mut pair.hub_rows).unwrap();
+    for quiet in [height, height + 1] {
+        pair.expect(quiet);
+        let next = pair.hub.next_height(quiet, sat(1), Price::default(), &pair.chain, &mut pair.signer);
+        assert!(matches!(next, Err(hub::Refused::NotNow { .. })));
+        let credit = Credit { height: quiet, amount: sat(1), ..Credit::default() };
+        assert!(pair.hub.credit(credit, &pair.chain, &mut pair.signer).is_err());
+        let pendings = vec![Pending { height: quiet, amount: sat(1) }];
+        let state = State { number: 9, height: quiet, settled_to: 0, settled: Amount::ZERO, pendings };
+        let refused = pair.signer.sign_state(id, &state);
+        assert!(matches!(refused, Err(Refusal::PerhapsSigned(of)) if of == quiet), "whoever asks");
+    }
+    pair.hub = hub::PayoutChannel::restore(Params::PUBLIC, &pair.hub_rows).unwrap();
+    pair.hub.adopt(&[], &pair.chain, &mut pair.signer).unwrap().save(&mut pair.hub_rows).unwrap();
+    let next = pair.hub.next_height(height, sat(1), Price::default(), &pair.chain, &mut pair.signer);
+    assert!(matches!(next, Err(hub::Refused::NotNow { .. })), "after another start as well");
+    pair.lose();
+    pair.hub_next(height + 2, 5);
+}
+
+/// How safe each commit was.
+#[derive(Default)]
+struct Commits(Vec<Durability>);
+
+impl Store<signer::Event> for Commits {
+    type Error = ();
+
+    fn append(&mut self, _: &signer::Event) -> Result<(), ()> {
+        Ok(())
+    }
+
+    fn commit(&mut self, durability: Durability) -> Result<(), ()> {
+        self.0.push(durability);
+        Ok(())
+    }
+}
+
+#[test]
+fn the_signer_syncs_once_for_each_height() {
+    let mut pair = Pair::open();
+    let (height, id) = (pair.tip() + 1, pair.hub.id());
+    for at in height..height + 3 {
+        pair.expect(at);
+    }
+    let mut signer = pair.signer.with_store(Commits::default());
+    let mut number = 0;
+    for at in [height, height, height + 1, height, height + 1, height + 2] {
+        number += 1;
+        let pendings = vec![Pending { height: at, amount: sat(number.into()) }];
+        let state = State { number, height: at, settled_to: 0, settled: Amount::ZERO, pendings };
+        signer.sign_state(id, &state).unwrap();
+    }
+    let (power, process) = (Durability::Power, Durability::Process);
+    assert_eq!(signer.store().0, [power, process, power, process, process, power]);
+}
