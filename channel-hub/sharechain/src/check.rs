@@ -38,6 +38,9 @@ pub enum BadShare {
     /// Likewise, in the header.
     #[error("the block's target {0:#010x} is no canonical compact target")]
     NetworkBits(u32),
+    /// No network has blocks that are easier than its shares may be.
+    #[error("the block's target {0:#010x} is easier than the easiest share target")]
+    EasyNetwork(u32),
     /// Only version 1 exists.
     #[error("version {0} is unknown")]
     Version(u8),
@@ -124,7 +127,10 @@ impl Share {
     ) -> Result<CheckedShare, BadShare> {
         let work = self.check_work()?;
         let network = self.header.bits;
-        canonical(network).ok_or(BadShare::NetworkBits(network.to_consensus()))?;
+        let block_target = canonical(network).ok_or(BadShare::NetworkBits(network.to_consensus()))?;
+        if block_target > params.easiest_target() {
+            return Err(BadShare::EasyNetwork(network.to_consensus()));
+        }
         self.check_data(params)?;
         check_coinbase_form(&self.coinbase)?;
         if self.merkle_root() != self.header.merkle_root {

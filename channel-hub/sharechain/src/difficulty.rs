@@ -11,11 +11,11 @@ const POINT: u32 = 16;
 /// Beyond this power of two any target is the easiest.
 const MOST_DOUBLINGS: i64 = 238;
 
-/// The share target that a share on this parent must state, given its own block's target: ASERT's, no easier than
-/// the network's parameters say, never harder than the block's own, rounded as compact targets are.
+/// The share target that a share on this parent must state, given its own block's target: ASERT's, never harder than
+/// the block's own, and above all no easier than the network's parameters say; rounded as compact targets are.
 pub fn required(params: &Params, parent_height: u32, parent_time: u32, network: Target) -> CompactTarget {
     let asert = asert(params, parent_height, parent_time);
-    asert.min(params.easiest_target()).max(network).to_compact_lossy()
+    asert.max(network).min(params.easiest_target()).to_compact_lossy()
 }
 
 /// ⌊anchor × 2^((time − genesis time − interval × height) / half-life)⌋, 2^x by the cubic of aserti3-2d.
@@ -102,5 +102,13 @@ mod tests {
         assert_eq!(required(&params, 0, u32::MAX, hardest), params.easiest);
         let network = Target::from_compact(CompactTarget::from_consensus(0x1a01_2345));
         assert_eq!(required(&params, u32::MAX, 0, network), network.to_compact_lossy());
+    }
+
+    #[test]
+    fn no_block_however_easy_makes_a_share_easier_than_the_easiest() {
+        let params = Params { easiest: CompactTarget::from_consensus(0x1f00_ffff), ..params() };
+        for height in [0, 1_000_000] {
+            assert_eq!(required(&params, height, params.genesis_time, any()), params.easiest);
+        }
     }
 }

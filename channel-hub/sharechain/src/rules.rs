@@ -35,6 +35,14 @@ pub enum BrokenRule {
         /// Of the shares before it.
         median: u32,
     },
+    /// Bitcoin's chain does not fall back so far.
+    #[error("block height {stated} is more than {DEEPEST_FALL} below {parent}")]
+    BlockFalls {
+        /// The share's.
+        stated: u32,
+        /// Its parent's.
+        parent: u32,
+    },
     /// The network's target moved as Bitcoin's never does.
     #[error("the network's target cannot move from {from:#010x} to {to:#010x} here")]
     NetworkTarget {
@@ -172,6 +180,7 @@ impl Chain {
         if time <= median {
             return Err(BrokenRule::Time { time, median });
         }
+        judge_block_height(share, parent)?;
         judge_network(share, parent, &self.params)?;
         judge_target(share, parent, &self.params)?;
         judge_uncles(&self.tree, line, &self.params)?;
@@ -317,27 +326,37 @@ fn judge_total_work(share: &FullShare, tree: &Tree, line: &Line) -> Result<(), B
     if stated == sum { Ok(()) } else { Err(BrokenRule::TotalWork { stated, sum }) }
 }
 
-/// Bitcoin's target moves between periods only, by a factor of 4 at most for each; the first share may state any.
+/// So many blocks Bitcoin's chain may fall back from a share to its child: Bitcoin holds a deeper reorganisation impossible,
+/// or coinbases would not be spendable on top of as many (`COINBASE_MATURITY`).
+pub const DEEPEST_FALL: u32 = 100;
+
+fn judge_block_height(share: &FullShare, parent: &Node) -> Result<(), BrokenRule> {
+    let (stated, parent) = (share.checked().block_height(), parent.block_height);
+    if stated.saturating_add(DEEPEST_FALL) < parent {
+        return Err(BrokenRule::BlockFalls { stated, parent });
+    }
+    Ok(())
+}
+
+/// Bitcoin's target moves between periods only, by a factor of 4 at most; the first share may state any. However many
+/// periods lie between two shares, the factor stays 4: a share must not buy an easy network with a height.
 fn judge_network(share: &FullShare, parent: &Node, params: &Params) -> Result<(), BrokenRule> {
     let to = share.checked().share().header.bits;
     if parent.height == 0 || params.retarget == Retarget::Any {
         return Ok(());
     }
     let period = |height: u32| height / DIFFICULTY_PERIOD;
-    let crossed = period(share.checked().block_height()).abs_diff(period(parent.block_height));
-    if is_within(parent.network, to, crossed) {
+    let is_same_period = period(share.checked().block_height()) == period(parent.block_height);
+    let may_be = if is_same_period { to == parent.network } else { is_within_four(parent.network, to) };
+    if may_be {
         return Ok(());
     }
     Err(BrokenRule::NetworkTarget { from: parent.network.to_consensus(), to: to.to_consensus() })
 }
 
-fn is_within(from: CompactTarget, to: CompactTarget, periods: u32) -> bool {
-    let (from_work, to_work) = (Work::of(Target::from_compact(from)), Work::of(Target::from_compact(to)));
+fn is_within_four(from: CompactTarget, to: CompactTarget) -> bool {
+    let (from, to) = (Work::of(Target::from_compact(from)), Work::of(Target::from_compact(to)));
     // Compact targets are rounded, so a little more than 4.
-    let factor = |work: Work| work.times(4_u32.saturating_pow(periods)).hashes();
-    let with_rounding = |work: Work| factor(work).saturating_add(factor(work) >> 14);
-    if periods == 0 {
-        return from == to;
-    }
-    to_work.hashes() <= with_rounding(from_work) && from_work.hashes() <= with_rounding(to_work)
+    let most = |work: Work| work.times(4).hashes().saturating_add(work.times(4).hashes() >> 14);
+    to.hashes() <= most(from) && from.hashes() <= most(to)
 }

@@ -59,7 +59,7 @@ def required(p, height, time, network):
     product = target(p["anchor"]) * factor
     asert = product << n >> 16 if n >= 0 else product >> (16 - n)
     asert = max(1, min(asert, 2**256 - 1))
-    return compact(max(min(asert, target(p["easiest"])), target(network)))
+    return compact(min(max(asert, target(network)), target(p["easiest"])))
 
 
 def genesis(p):

@@ -73,6 +73,13 @@ fn a_block_target_of_zero_or_below_or_in_a_longer_form_is_none() {
 }
 
 #[test]
+fn a_block_that_is_easier_than_any_share_is_no_block_of_this_network() {
+    let bits = 0x2100_ffff;
+    let broken = finished_with(|share| share.header.bits = CompactTarget::from_consensus(bits));
+    assert_eq!(broken, Err(BadShare::EasyNetwork(bits)));
+}
+
+#[test]
 fn other_versions_are_unknown() {
     assert_eq!(with(|making| making.data.version = 0), Err(BadShare::Version(0)));
     assert_eq!(with(|making| making.data.version = 2), Err(BadShare::Version(2)));

@@ -80,7 +80,28 @@ fn bitcoins_target_moves_between_its_periods_only_and_by_a_factor_of_four() {
     assert_eq!(from(2_015, 2_016, 0x2004_ec4e), Ok(()));
     assert_eq!(from(2_015, 2_016, 0x2003_0000), moved(0x2003_0000));
     assert_eq!(from(2_015, 2_016, 0x207f_ffff), moved(0x207f_ffff));
-    assert_eq!(from(2_015, 4_032, 0x2003_0000), Ok(()), "two periods on");
+    assert_eq!(from(2_015, 4_032, 0x2004_ec4e), Ok(()), "two periods on");
+    assert_eq!(from(2_015, 4_032, 0x2003_0000), moved(0x2003_0000), "and no easier for it");
+    assert_eq!(from(2_015, 2_016 * 1_000, 0x207f_ffff), moved(0x207f_ffff));
+}
+
+#[test]
+fn its_block_stands_no_more_than_a_hundred_below_its_parents() {
+    let on = |parent: u32, stated: u32| {
+        let mut chain = Chain::new(params());
+        for height in [parent, stated] {
+            let mut next = candidate(chain.tip(), script(1));
+            next.block.height = height;
+            let making = Making::new(&mut chain, &next);
+            insert(&mut chain, &making)?;
+        }
+        Ok(())
+    };
+    assert_eq!(on(500, 400), Ok(()));
+    assert_eq!(on(500, 399), broken(BrokenRule::BlockFalls { stated: 399, parent: 500 }));
+    assert_eq!(on(u32::MAX, 1), broken(BrokenRule::BlockFalls { stated: 1, parent: u32::MAX }));
+    assert_eq!(on(50, 1), Ok(()));
+    assert_eq!(on(1, 1_000_000), Ok(()), "a chain that stood still for years goes on");
 }
 
 #[test]
