@@ -1,21 +1,33 @@
 //! What a node takes now: a matter of its clock and its view of the Bitcoin chain, apart from what is valid (DESIGN.md §4).
-//! It may delay a share, never make it invalid, and it lapses once the share is deep.
+//! It may delay a share, never make it invalid.
+//!
+//! What a node knows does not lapse: that a share's time is ahead of the clock, which passes by itself, and that it lies about a
+//! block which the node has. What a node cannot know (any more) lapses once the share is *buried* ([`is_buried`]): work
+//! stands on it whose own blocks the node knows. Work on blocks that nobody knows buries nothing, so shares that state what
+//! they like cannot bury one another.
 
 use bitcoin::CompactTarget;
+use std::collections::HashMap;
 
 use crate::check::CheckedShare;
 use crate::id::ShareId;
+use crate::work::Work;
 
 /// How far ahead of the clock a share's time may be, in seconds.
 pub const MAX_AHEAD: u32 = 120;
 /// How many blocks the parent block may be off the best chain, or below its tip.
 pub const MAX_OFF: u32 = 2;
-/// Descendants on one branch after which a share is taken whatever this node thinks of its block and time.
-pub const LAPSES: u32 = 6;
+/// So many normal shares' work on a share bury it.
+pub const BURY_WORK: u32 = 6;
+/// So many shares bury it, too, where the difficulty has fallen: an hour of them on the public networks.
+pub const BURY_SHARES: u32 = 120;
+/// A normal share's work is the most among the share and so many below it.
+pub const NORMAL_OF: usize = 11;
 /// One in so many shares travels with its block's transactions.
 pub const WITH_TRANSACTIONS: u8 = 64;
 
-/// Where a share's parent block stands in a node's view.
+/// Where a share's parent block stands in a node's view. A node that knows a block knows the blocks below it, and so what a
+/// block on it must have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ParentBlock {
     /// Its height.
@@ -24,25 +36,28 @@ pub struct ParentBlock {
     pub off: u32,
     /// Blocks from there to the best chain's tip.
     pub below_tip: u32,
-    /// The target that a block on it must have, if the node knows.
-    pub next_bits: Option<CompactTarget>,
+    /// The target that a block on it must have.
+    pub next_bits: CompactTarget,
+    /// The other one that a block on it may have, where the network knows blocks of least difficulty.
+    pub least: Option<LeastDifficulty>,
 }
 
-/// What a node does with a share that is valid alone.
+/// Testnet4: a block that comes twenty minutes after the last one may have the least difficulty (BIP94).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LeastDifficulty {
+    /// Its target.
+    pub bits: CompactTarget,
+    /// The block's time must be above this, in seconds since 1970.
+    pub after: u32,
+}
+
+/// Why a node does not take a share yet that is valid alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Wait {
-    /// Its parent block is unknown: ask for the block's header.
-    #[error("the parent block is unknown")]
-    UnknownBlock,
-    /// Its parent block is too far from the best chain's tip.
-    #[error("the parent block is {off} blocks off the best chain, {below_tip} below its tip")]
-    StaleBlock {
-        /// Blocks off the best chain.
-        off: u32,
-        /// Blocks below its tip.
-        below_tip: u32,
-    },
-    /// Its height does not follow its parent block's.
+    /// Its time is too far ahead. Asking again that much later helps, and nothing else.
+    #[error("its time is {0} s ahead of the clock")]
+    Ahead(u32),
+    /// Its height does not follow its parent block's. Nothing helps.
     #[error("block height {stated} on a parent block of height {parent}")]
     BlockHeight {
         /// The share's.
@@ -50,7 +65,7 @@ pub enum Wait {
         /// The parent block's.
         parent: u32,
     },
-    /// Its block's target is not the network's.
+    /// Its block's target is not the network's. Nothing helps.
     #[error("the block states target {stated:#010x}, the network demands {demanded:#010x}")]
     BlockTarget {
         /// The share's.
@@ -58,38 +73,112 @@ pub enum Wait {
         /// The network's.
         demanded: u32,
     },
-    /// Its time is too far ahead. Asking again that much later helps.
-    #[error("its time is {0} s ahead of the clock")]
-    Ahead(u32),
+    /// Its parent block is unknown: ask for the block's header. Until it is known, or the share is buried.
+    #[error("the parent block is unknown")]
+    UnknownBlock,
+    /// Its parent block is too far from the best chain's tip. Until the share is buried.
+    #[error("the parent block is {off} blocks off the best chain, {below_tip} below its tip")]
+    StaleBlock {
+        /// Blocks off the best chain.
+        off: u32,
+        /// Blocks below its tip.
+        below_tip: u32,
+    },
 }
 
-/// Whether a node takes a share now. `now` is the clock in seconds since 1970; `depth` the number of shares that are known
-/// on top of it, on one branch; `block` where its parent block stands, if the node knows it.
+/// Whether a node takes a share now. `now` is the clock in seconds since 1970, `block` where its parent block stands, if the
+/// node knows it. `is_buried` is asked only where that decides.
 ///
 /// # Errors
-/// It waits; see [`Wait`]. A share that is [`LAPSES`] deep never does.
-pub fn accept(share: &CheckedShare, depth: u32, now: u32, block: Option<ParentBlock>) -> Result<(), Wait> {
-    if depth >= LAPSES {
-        return Ok(());
-    }
-    let header = &share.share().header;
-    if header.time > now.saturating_add(MAX_AHEAD) {
-        return Err(Wait::Ahead(header.time - now));
-    }
-    let block = block.ok_or(Wait::UnknownBlock)?;
-    if block.off > MAX_OFF || block.below_tip > MAX_OFF {
-        return Err(Wait::StaleBlock { off: block.off, below_tip: block.below_tip });
-    }
+/// It waits; see [`Wait`].
+pub fn accept(
+    share: &CheckedShare,
+    now: u32,
+    block: Option<ParentBlock>,
+    is_buried: impl FnOnce() -> bool,
+) -> Result<(), Wait> {
+    check_time(share, now)?;
+    let waits = match block {
+        None => Wait::UnknownBlock,
+        Some(block) => {
+            check_block(share, &block)?;
+            if block.off <= MAX_OFF && block.below_tip <= MAX_OFF {
+                return Ok(());
+            }
+            Wait::StaleBlock { off: block.off, below_tip: block.below_tip }
+        }
+    };
+    if is_buried() { Ok(()) } else { Err(waits) }
+}
+
+/// Whether a share's work counts for those below it: its time is not ahead, and its block stands on one of the best chain,
+/// however deep, as the network demands.
+pub fn is_grounded(share: &CheckedShare, now: u32, block: Option<ParentBlock>) -> bool {
+    let is_on_best = |block: &ParentBlock| block.off == 0 && check_block(share, block).is_ok();
+    check_time(share, now).is_ok() && block.as_ref().is_some_and(is_on_best)
+}
+
+fn check_time(share: &CheckedShare, now: u32) -> Result<(), Wait> {
+    let time = share.share().header.time;
+    if time > now.saturating_add(MAX_AHEAD) { Err(Wait::Ahead(time - now)) } else { Ok(()) }
+}
+
+/// What the share says of its block, against what the node knows of it.
+fn check_block(share: &CheckedShare, block: &ParentBlock) -> Result<(), Wait> {
     if block.height.checked_add(1) != Some(share.block_height()) {
         return Err(Wait::BlockHeight { stated: share.block_height(), parent: block.height });
     }
-    match block.next_bits {
-        Some(demanded) if demanded != header.bits => {
-            let (stated, demanded) = (header.bits.to_consensus(), demanded.to_consensus());
-            Err(Wait::BlockTarget { stated, demanded })
-        }
-        _ => Ok(()),
+    let header = &share.share().header;
+    let may_be_least =
+        block.least.is_some_and(|least| header.bits == least.bits && header.time > least.after);
+    if header.bits != block.next_bits && !may_be_least {
+        let (stated, demanded) = (header.bits.to_consensus(), block.next_bits.to_consensus());
+        return Err(Wait::BlockTarget { stated, demanded });
     }
+    Ok(())
+}
+
+/// What stands on a share, on one branch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct OnTop {
+    /// Work of shares.
+    pub work: Work,
+    /// Their number.
+    pub shares: u32,
+}
+
+impl OnTop {
+    fn and(self, work: Work) -> Self {
+        let most = Work::new(u128::MAX);
+        Self { work: self.work.plus(work).unwrap_or(most), shares: self.shares.saturating_add(1) }
+    }
+
+    /// Whether it buries a share: six times a normal share's work, or 120 shares.
+    pub fn buries(&self, normal: Work) -> bool {
+        self.work >= normal.times(BURY_WORK) || self.shares >= BURY_SHARES
+    }
+}
+
+/// Whether a share is buried under others, which come after their parents and uncles. `normal`: the most work that one share has among it
+/// and [`NORMAL_OF`] below it. Only [`is_grounded`] work counts; what stands on a nephew stands on its uncle, too.
+pub fn is_buried<'a>(
+    share: &CheckedShare,
+    normal: Work,
+    others: impl Iterator<Item = &'a CheckedShare>,
+    is_grounded: impl Fn(&CheckedShare) -> bool,
+) -> bool {
+    let mut on_top = HashMap::from([(share.id(), OnTop::default())]);
+    for other in others {
+        let data = &other.share().data;
+        let below = [data.parent].iter().chain(&data.uncles).filter_map(|id| on_top.get(id).copied()).max();
+        let Some(below) = below else { continue };
+        let here = if is_grounded(other) { below.and(other.work()) } else { below };
+        if here.buries(normal) {
+            return true;
+        }
+        on_top.insert(other.id(), here);
+    }
+    false
 }
 
 /// Whether a share is relayed with its block's transactions, so that others can check the block: one in

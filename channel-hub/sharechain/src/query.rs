@@ -5,7 +5,7 @@ use bitcoin::{CompactTarget, Target};
 use lock::LockSheet;
 use std::sync::Arc;
 
-use crate::acceptance::LAPSES;
+use crate::acceptance::{BURY_SHARES, NORMAL_OF, OnTop};
 use crate::chain::Chain;
 use crate::difficulty;
 use crate::id::ShareId;
@@ -15,6 +15,9 @@ use crate::share::Share;
 use crate::tree::{Node, Spot};
 use crate::window::{Credit, Window};
 use crate::work::Work;
+
+/// So many rows below the best clean share, no better one is looked for.
+const ENOUGH_ROWS: u32 = 12;
 
 /// A share's place, for those who ask.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,12 +41,14 @@ impl Chain {
     }
 
     /// The tip of a node that does not build on shares which `shuns` names, since its own node refuses their blocks: the
-    /// share with the most total work that is not one of them, nor has one among its five parents. Deeper ones it takes, as
-    /// [`crate::acceptance::LAPSES`] says. The lowest share of the tree at the least.
+    /// share with the most total work that is not one of them, nor stands on one that is not buried
+    /// ([`crate::acceptance`]; all work counts that the tree has). The lowest share of the tree at the least.
     pub fn tip_without(&self, shuns: impl Fn(&ShareId) -> bool) -> ShareId {
-        let depth = usize::try_from(LAPSES).unwrap_or(usize::MAX);
-        let is_clean =
-            |spot: Spot| !self.tree.branch(spot).take(depth).any(|spot| shuns(&self.tree[spot].id));
+        let deepest = usize::try_from(BURY_SHARES).unwrap_or(usize::MAX);
+        let is_clean = |spot: Spot| {
+            let mut near = self.tree.branch(spot).take(deepest);
+            !near.any(|under| shuns(&self.tree[under].id) && !self.is_buried_under(under, spot))
+        };
         if is_clean(self.tip) {
             return self.tip();
         }
@@ -54,11 +59,31 @@ impl Chain {
             let clean = row.iter().rev().copied().filter(|spot| is_clean(*spot));
             best = clean.chain(best).max_by_key(|spot| self.tree[*spot].total_work);
             // Below, only branches of fewer shares remain, and they end soon.
-            if best.is_some_and(|best| self.tree[best].height > self.tree[row[0]].height + 2 * LAPSES) {
+            if best.is_some_and(|best| self.tree[best].height > self.tree[row[0]].height + ENOUGH_ROWS) {
                 break;
             }
         }
         self.tree[best.unwrap_or(self.tip)].id
+    }
+
+    /// Whether enough stands on a share, on the branch that ends at `top`.
+    fn is_buried_under(&self, under: Spot, top: Spot) -> bool {
+        let (low, high) = (&self.tree[under], &self.tree[top]);
+        let on_top = OnTop {
+            work: high.total_work.less(low.total_work),
+            shares: high.height.saturating_sub(low.height),
+        };
+        on_top.buries(self.most_work(under, NORMAL_OF + 1))
+    }
+
+    /// The most work that one share has among a share and the ten below it.
+    pub fn normal_work(&self, id: &ShareId) -> Option<Work> {
+        Some(self.most_work(self.tree.find(id)?, NORMAL_OF))
+    }
+
+    fn most_work(&self, spot: Spot, of: usize) -> Work {
+        let works = self.tree.branch(spot).take(of).map(|spot| self.tree[spot].work);
+        works.max().unwrap_or(Work::ZERO)
     }
 
     /// The lowest height of the tree: the genesis share's, until shares are pruned.

@@ -1,5 +1,6 @@
 //! What a peer can do wrong, what each thing counts, and when that is enough.
 
+use bitcoin::BlockHash;
 use bitcoin::secp256k1::XOnlyPublicKey;
 use std::time::{Duration, Instant};
 
@@ -70,6 +71,9 @@ pub enum Fault {
     /// It does not have, or does not give, the body of a share that it sent.
     #[error("it withholds the body of share {0}")]
     WithheldBody(ShareId),
+    /// Another block's header, or one without its proof of work.
+    #[error("not the header of block {0}")]
+    OtherHeader(BlockHash),
     /// Locks that are not the ones the share announces.
     #[error("the body of share {share} is another: {why}")]
     OtherBody {
@@ -121,6 +125,7 @@ impl Fault {
             Self::Stalled(_) => "stalled",
             Self::Silent => "silent",
             Self::WithheldBody(_) => "withheld-body",
+            Self::OtherHeader(_) => "other-header",
             Self::OtherBody { .. } => "other-body",
             Self::Unasked => "unasked",
             Self::Repeated(_) => "repeated",

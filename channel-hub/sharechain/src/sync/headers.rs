@@ -1,8 +1,6 @@
-//! Shares on their way into the tree: asked for, checked alone, counted, held, placed.
+//! Shares that come: asked for, checked alone, counted, held. What follows is in `placing`.
 
 use bitcoin::consensus::encode;
-use lock::LockSheet;
-use std::sync::Arc;
 
 use super::branch::{Link, Tail, link};
 use super::fault::Fault;
@@ -11,26 +9,14 @@ use super::node::{Event, Node, Now, PeerId};
 use super::peer::{Catching, Outgoing, Request, Stage};
 use super::serve;
 use super::settings::Blocks;
-use crate::acceptance::{self, Wait};
-use crate::chain::Refused;
 use crate::check::CheckedShare;
-use crate::full::{BadBody, FullShare};
 use crate::id::ShareId;
-use crate::rules::BrokenRule;
-use crate::share::{Body, Share};
+use crate::share::Share;
 use crate::work::Work;
 
 /// An answer that is not the end has at least so many shares, or so many bytes.
 const LEAST_BATCH: usize = 100;
 const LEAST_BYTES: usize = 128 * 1024;
-
-/// What can be done with a share whose turn it is.
-enum Turn {
-    Place(Option<Arc<LockSheet>>),
-    Known,
-    Wait(Wait),
-    NeedsBody,
-}
 
 impl<B: Blocks> Node<B> {
     /// Goes on wherever something can go on: shares are placed, bodies and shares are asked for.
@@ -56,7 +42,7 @@ impl<B: Blocks> Node<B> {
 
     /// Whether a peer says that it has more work, in shares that this node has not.
     fn has_more(&self, peer: PeerId) -> bool {
-        let Some(peer) = self.peers.get(&peer).filter(|peer| peer.is_greeted && !peer.is_out_of_reach) else {
+        let Some(peer) = self.peers.get(&peer).filter(|peer| peer.may_be_asked()) else {
             return false;
         };
         let Tip { id, total_work, .. } = peer.claimed;
@@ -117,9 +103,10 @@ impl<B: Blocks> Node<B> {
         Ok(())
     }
 
-    fn out_of_reach(&mut self, peer: PeerId) {
+    pub(crate) fn out_of_reach(&mut self, peer: PeerId) {
         self.give_up(peer);
-        self.peer(peer).is_out_of_reach = true;
+        let Some(from) = self.peers.get_mut(&peer) else { return };
+        from.is_out_of_reach = true;
         self.events.push_back(Event::OutOfReach(peer));
     }
 
@@ -244,10 +231,15 @@ impl<B: Blocks> Node<B> {
         }
         from.claim(Tip { id, height: data.height, total_work: data.total_work });
         let is_catching = from.catching.is_some();
-        // Without its parent it says only that there is more, which is asked for next.
-        let is_linked =
-            self.chain.contains(&data.parent) && data.uncles.iter().all(|uncle| self.chain.contains(uncle));
-        if is_catching || !is_linked || self.chain.contains(&id) {
+        if is_catching || self.chain.contains(&id) {
+            return Ok(());
+        }
+        let has_uncles = data.uncles.iter().all(|uncle| self.chain.contains(uncle));
+        if !has_uncles || !self.chain.contains(&data.parent) {
+            // It says only that there is more, which is asked for next; unless it stands on what waits.
+            if self.waiting.contains(&data.parent) {
+                self.waiting.push(checked, peer);
+            }
             return Ok(());
         }
         link(&self.chain, &Tail::default(), std::slice::from_ref(&checked))?;
@@ -259,270 +251,5 @@ impl<B: Blocks> Node<B> {
         self.peer(peer).catching = Some(catching);
         self.advance(now, peer);
         Ok(())
-    }
-
-    /// Places what is held of a peer's chain, as far as that goes.
-    pub(crate) fn advance(&mut self, now: Now, peer: PeerId) {
-        let mut moved = false;
-        while let Some(catching) = self.peers.get(&peer).and_then(|peer| peer.catching.as_ref()) {
-            let (Some(first), Some(last)) = (catching.held.front(), catching.held.back()) else {
-                if catching.is_complete {
-                    self.peer(peer).catching = None;
-                }
-                break;
-            };
-            let depth = last.share().data.height.saturating_sub(first.share().data.height);
-            let (is_fresh, is_complete) = (last.id() == first.id() && !moved, catching.is_complete);
-            match self.turn(now, first, depth) {
-                Turn::Known => drop(self.next_held(peer)),
-                Turn::Place(sheet) => {
-                    let Some(first) = self.next_held(peer) else { break };
-                    moved = true;
-                    if let Err(fault) = self.place(now, peer, first, sheet, is_fresh && is_complete) {
-                        self.give_up(peer);
-                        self.blame(now, peer, fault);
-                    }
-                }
-                Turn::Wait(why) if is_complete => self.put_off(peer, why),
-                Turn::Wait(_) => break, // what comes on top of it decides
-                Turn::NeedsBody => {
-                    self.want_bodies(peer);
-                    break;
-                }
-            }
-        }
-    }
-
-    fn next_held(&mut self, peer: PeerId) -> Option<CheckedShare> {
-        self.peers.get_mut(&peer)?.catching.as_mut()?.held.pop_front()
-    }
-
-    fn turn(&self, now: Now, share: &CheckedShare, depth: u32) -> Turn {
-        if self.chain.contains(&share.id()) {
-            return Turn::Known;
-        }
-        let block = self.blocks.stands(&share.share().header.prev_blockhash);
-        if let Err(why) = acceptance::accept(share, depth, now.unix, block) {
-            return Turn::Wait(why);
-        }
-        let Some(promise) = &share.share().data.promise else { return Turn::Place(None) };
-        let sheet = self.chain.sheets.same(promise).or_else(|| self.bodies.sheet(&share.id()));
-        sheet.map_or(Turn::NeedsBody, |sheet| Turn::Place(Some(Arc::clone(sheet))))
-    }
-
-    fn place(
-        &mut self,
-        now: Now,
-        peer: PeerId,
-        share: CheckedShare,
-        sheet: Option<Arc<LockSheet>>,
-        is_fresh: bool,
-    ) -> Result<(), Fault> {
-        let id = share.id();
-        self.bodies.remove(&id);
-        let full = share.with_sheet(sheet).map_err(|why| other_body(id, &why))?;
-        match self.insert(now, &full, Some(peer), is_fresh) {
-            Ok(()) | Err(Refused::Known) => Ok(()),
-            Err(Refused::Unconnected(_)) => Err(Fault::Unrelated(id)),
-            Err(Refused::TooDeep { .. }) => {
-                self.out_of_reach(peer);
-                Ok(())
-            }
-            Err(Refused::Invalid(rule)) => {
-                if let BrokenRule::SecondSheet(accusation) = &rule {
-                    self.accuse(now, **accusation);
-                }
-                Err(Fault::Invalid { share: id, rule: rule.to_string() })
-            }
-        }
-    }
-
-    /// Takes a share into the tree and tells of it: of a fresh one itself, of others that the tip is another.
-    pub(crate) fn insert(
-        &mut self,
-        now: Now,
-        share: &FullShare,
-        from: Option<PeerId>,
-        is_fresh: bool,
-    ) -> Result<(), Refused> {
-        let change = self.chain.insert(share)?;
-        let (id, equivocation, is_tip) = (change.added, change.equivocation, !change.connected.is_empty());
-        self.events.push_back(Event::Inserted { change: Box::new(change), from });
-        match equivocation {
-            // Who holds both sheets sends the proof, and not the second.
-            Some(accusation) => self.accuse(now, accusation),
-            None if is_fresh => self.tell(now, |peer| peer.lacks(id).then_some(Outgoing::Fresh(id))),
-            None => {}
-        }
-        if is_tip && (!is_fresh || equivocation.is_some()) {
-            self.announce(now);
-        }
-        Ok(())
-    }
-
-    /// What is held of a peer's chain waits among those that wait.
-    fn put_off(&mut self, peer: PeerId, why: Wait) {
-        let Some(catching) = self.peer(peer).catching.take() else { return };
-        if let Some(first) = catching.held.front() {
-            self.events.push_back(Event::Waits { share: first.id(), why });
-        }
-        for share in catching.held {
-            self.waiting.push(share, peer);
-        }
-    }
-
-    /// Tries again what waits.
-    pub(crate) fn retry(&mut self, now: Now) {
-        let mut waiting = self.waiting.take();
-        while let Some((share, from)) = waiting.pop_front() {
-            let depth = depth_among(&share, waiting.iter().map(|(share, _)| share));
-            let parent = share.share().data.parent;
-            match self.turn(now, &share, depth) {
-                Turn::Known => {}
-                Turn::Place(sheet) if self.chain.contains(&parent) => {
-                    if let Err(fault) = self.place(now, from, share, sheet, depth == 0) {
-                        self.blame(now, from, fault);
-                    }
-                }
-                Turn::NeedsBody if self.peers.contains_key(&from) => {
-                    self.want_body(&share, from);
-                    self.waiting.push(share, from);
-                }
-                Turn::Place(_) | Turn::Wait(_)
-                    if self.chain.contains(&parent) || self.waiting.contains(&parent) =>
-                {
-                    self.waiting.push(share, from);
-                }
-                _ => {} // whoever has it will say so again
-            }
-        }
-    }
-}
-
-/// How many of these stand on a share, one on the other.
-fn depth_among<'a>(share: &CheckedShare, others: impl Iterator<Item = &'a CheckedShare>) -> u32 {
-    let (mut on_top, mut highest) = (vec![share.id()], share.share().data.height);
-    for other in others {
-        if on_top.contains(&other.share().data.parent) {
-            on_top.push(other.id());
-            highest = highest.max(other.share().data.height);
-        }
-    }
-    highest - share.share().data.height
-}
-
-fn other_body(share: ShareId, why: &BadBody) -> Fault {
-    Fault::OtherBody { share, why: why.to_string() }
-}
-
-/// Bodies.
-impl<B: Blocks> Node<B> {
-    /// The first bodies that a peer's held shares need.
-    fn want_bodies(&mut self, peer: PeerId) {
-        let Some(catching) = self.peers.get(&peer).and_then(|peer| peer.catching.as_ref()) else { return };
-        for share in &catching.held {
-            let data = &share.share().data;
-            let Some(promise) = data.promise.filter(|promise| self.chain.sheets.same(promise).is_none())
-            else {
-                continue;
-            };
-            if !self.bodies.want(share.id(), (promise, data.height), peer, self.settings.bodies) {
-                break;
-            }
-        }
-    }
-
-    fn want_body(&mut self, share: &CheckedShare, from: PeerId) {
-        let data = &share.share().data;
-        if let Some(promise) = data.promise {
-            self.bodies.want(share.id(), (promise, data.height), from, self.settings.bodies);
-        }
-    }
-
-    /// Asks for bodies, those who sent the share or have chains as high; whoever is asked for the fewest first.
-    fn ask_bodies(&mut self, now: Now) {
-        for share in self.bodies.idle() {
-            let Some(peer) = self.whom_to_ask(share) else { continue };
-            if let Some(wanted) = self.bodies.get_mut(&share) {
-                wanted.asking = Some(peer);
-                wanted.asked.push(peer);
-            }
-            let from = self.peer(peer);
-            from.bodies.push((share, now.instant));
-            if !from.send(Outgoing::GetBody(share)) {
-                self.blame(now, peer, Fault::DoesNotRead);
-            }
-        }
-    }
-
-    fn whom_to_ask(&mut self, share: ShareId) -> Option<PeerId> {
-        let most = self.settings.bodies_of_peer;
-        let wanted = self.bodies.get_mut(&share)?;
-        if wanted.senders.iter().all(|sender| wanted.asked.contains(sender)) {
-            wanted.asked.clear(); // the next refusal may be the last
-        }
-        let fits = self.peers.iter().filter(|(id, peer)| {
-            let may_have =
-                wanted.senders.contains(id) || peer.is_greeted && peer.claimed.height >= wanted.height;
-            may_have && !wanted.asked.contains(id) && peer.bodies.len() < most
-        });
-        fits.min_by_key(|(id, peer)| (peer.bodies.len(), !wanted.senders.contains(id))).map(|(id, _)| *id)
-    }
-
-    /// An answer to a request for a body.
-    pub(crate) fn body(
-        &mut self,
-        now: Now,
-        peer: PeerId,
-        share: ShareId,
-        body: Option<Body>,
-    ) -> Result<(), Fault> {
-        let from = self.peer(peer);
-        let asked = from.bodies.iter().position(|(asked, _)| *asked == share);
-        from.bodies.remove(asked.ok_or(Fault::Unasked)?);
-        let Some(body) = body else { return self.lacks_body(peer, share) };
-        let locks = &self.chain.params().locks;
-        let Some(wanted) = self.bodies.get_mut(&share) else { return Ok(()) };
-        wanted.asking = None;
-        match wanted.promise.with_locks(locks, body.locks) {
-            Ok(sheet) => wanted.sheet = Some(Arc::new(sheet)),
-            Err(why @ lock::sheet::BadSheet::SameLock(..)) => {
-                let senders = wanted.senders.clone();
-                self.bodies.remove(&share);
-                for sender in senders {
-                    self.give_up(sender);
-                    self.blame(now, sender, Fault::Invalid { share, rule: why.to_string() });
-                }
-                return Ok(());
-            }
-            Err(why) => return Err(Fault::OtherBody { share, why: why.to_string() }),
-        }
-        let senders = wanted.senders.clone();
-        senders.into_iter().for_each(|sender| self.advance(now, sender));
-        self.retry(now);
-        Ok(())
-    }
-
-    /// It says that it has not the body: a fault only if it sent the share.
-    fn lacks_body(&mut self, peer: PeerId, share: ShareId) -> Result<(), Fault> {
-        match self.no_body(peer, share) {
-            Fault::Stalled(_) => Ok(()),
-            fault => Err(fault),
-        }
-    }
-
-    /// A body does not come from a peer that was asked.
-    pub(crate) fn no_body(&mut self, peer: PeerId, share: ShareId) -> Fault {
-        let Some(wanted) = self.bodies.get_mut(&share) else { return Fault::Stalled("a body") };
-        wanted.asking = None;
-        if wanted.senders.contains(&peer) { Fault::WithheldBody(share) } else { Fault::Stalled("a body") }
-    }
-
-    /// Forgets what is held of a peer's chain.
-    pub(crate) fn give_up(&mut self, peer: PeerId) {
-        if let Some(from) = self.peers.get_mut(&peer) {
-            (from.catching, from.request) = (None, None);
-            self.bodies.forget(peer);
-        }
     }
 }

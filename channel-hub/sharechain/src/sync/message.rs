@@ -1,5 +1,7 @@
 //! What two nodes say to each other. SYNC.md gives every byte; there is one encoding of each message, and a bound on it.
 
+use bitcoin::BlockHash;
+use bitcoin::block::Header;
 use bitcoin::consensus::encode::{self, Decodable, Encodable};
 use bitcoin::io::{Read, Write};
 use lock::equivocation::Accusation;
@@ -78,6 +80,10 @@ pub enum Message {
     Body(ShareId, Option<Body>),
     /// A hub has signed two sheets for one period.
     Accusation(Box<Accusation>),
+    /// Asks for the header of a block that a share stands on.
+    GetHeader(BlockHash),
+    /// The answer; none if the sender has it not.
+    Header(BlockHash, Option<Header>),
 }
 
 /// A share, encoded: so that what is stored is sent without being taken apart.
@@ -154,6 +160,12 @@ impl Encodable for Message {
                 head + body.as_ref().map_or(Ok(0), |body| body.consensus_encode(w))?
             }
             Self::Accusation(accusation) => 8_u8.consensus_encode(w)? + accusation.consensus_encode(w)?,
+            Self::GetHeader(block) => 9_u8.consensus_encode(w)? + block.consensus_encode(w)?,
+            Self::Header(block, header) => {
+                let head = 10_u8.consensus_encode(w)? + block.consensus_encode(w)?;
+                let head = head + header.is_some().consensus_encode(w)?;
+                head + header.as_ref().map_or(Ok(0), |header| header.consensus_encode(w))?
+            }
         })
     }
 }
@@ -197,6 +209,12 @@ impl Decodable for Message {
                 Self::Body(share, has_body.then(|| Decodable::consensus_decode(r)).transpose()?)
             }
             8 => Self::Accusation(Box::new(Decodable::consensus_decode(r)?)),
+            9 => Self::GetHeader(Decodable::consensus_decode(r)?),
+            10 => {
+                let block = Decodable::consensus_decode(r)?;
+                let has_header = decode_flag(r)?;
+                Self::Header(block, has_header.then(|| Decodable::consensus_decode(r)).transpose()?)
+            }
             _ => return Err(encode::Error::ParseFailed("no message has this number")),
         })
     }

@@ -17,9 +17,13 @@
 //! | `peer` | what is held of one |
 //! | `branch` | whether shares hang together, and their work |
 //! | `bodies` | who is asked for which lock sheet |
+//! | `headers` | shares that come: asked for, counted, held |
+//! | `placing` | shares that are held: taken into the tree, or put off |
+//! | `blocks` | headers of blocks that shares stand on and the node does not know |
 //! | `waiting` | shares that are valid alone and may not be taken yet |
 //! | `serve` | answers from the node's own chain |
 
+mod blocks;
 mod bodies;
 mod branch;
 pub mod fault;
@@ -27,11 +31,12 @@ mod headers;
 pub mod message;
 pub mod node;
 mod peer;
+mod placing;
 mod serve;
 mod settings;
 mod waiting;
 
 pub use fault::Fault;
 pub use message::{BadMessage, Message, Tip};
-pub use node::{Event, Held, Node, Now, PeerId};
+pub use node::{Event, Held, Node, NotSubmitted, Now, PeerId};
 pub use settings::{Blocks, Settings};

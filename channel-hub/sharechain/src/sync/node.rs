@@ -1,6 +1,7 @@
 //! The session of a node with all its peers. See the module above for what it does, SYNC.md for what is said.
 
 use bitcoin::XOnlyPublicKey;
+use bitcoin::block::Header;
 use bitcoin::secp256k1::{Secp256k1, VerifyOnly};
 use lock::equivocation::Accusation;
 use std::collections::{BTreeMap, VecDeque};
@@ -13,7 +14,7 @@ use super::peer::{Outgoing, Peer};
 use super::serve;
 use super::settings::{Blocks, Settings};
 use super::waiting::Waiting;
-use crate::acceptance::Wait;
+use crate::acceptance::{self, Wait};
 use crate::chain::{Chain, Change, Refused};
 use crate::full::FullShare;
 use crate::id::ShareId;
@@ -50,6 +51,14 @@ pub enum Event {
         share: ShareId,
         /// Why.
         why: Wait,
+    },
+    /// A block that shares stand on and the node does not know; its header has the proof of work that it states. Give it to the
+    /// Bitcoin node, which finds out whether it is any good, and what lies between. When [`Blocks`] knows it, the shares are taken.
+    Header {
+        /// Of the block.
+        header: Header,
+        /// Who sent it.
+        from: PeerId,
     },
     /// A peer did something wrong; it is not enough to drop it.
     Blamed {
@@ -89,6 +98,17 @@ pub struct Held {
     pub body_bytes: usize,
 }
 
+/// Why a share of one's own was not taken.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotSubmitted {
+    /// It may not be taken yet.
+    #[error("other nodes would let it wait: {0}")]
+    Waits(#[from] Wait),
+    /// As any share.
+    #[error(transparent)]
+    Refused(#[from] Refused),
+}
+
 /// A node: its tree, and its peers. Applying each [`Event::Inserted`] to a store in order stores the tree.
 #[derive(Debug)]
 pub struct Node<B> {
@@ -116,7 +136,7 @@ impl<B: Blocks> Node<B> {
             blocks,
             peers: BTreeMap::new(),
             bodies: Bodies::default(),
-            waiting: Waiting::new(settings.waiting),
+            waiting: Waiting::new(settings.waiting, settings.waiting_of_peer),
             events: VecDeque::new(),
             next_request: 0,
             accusations: BTreeMap::new(),
@@ -139,7 +159,7 @@ impl<B: Blocks> Node<B> {
     /// A connection is gone.
     pub fn disconnect(&mut self, now: Now, peer: PeerId) {
         if self.peers.remove(&peer).is_some() {
-            self.bodies.forget(peer);
+            self.forget(peer);
             self.go_on(now);
         }
     }
@@ -178,8 +198,10 @@ impl<B: Blocks> Node<B> {
         let peers = self.peers.values().map(|peer| {
             let asked =
                 peer.bodies.iter().map(|(_, since)| *since).chain(peer.request.map(|request| request.since));
+            let asked = asked.chain(peer.header.map(|(_, since)| since));
             let answers = asked.map(|since| since + self.settings.answer);
-            answers.fold(peer.heard + self.settings.silent, Instant::min)
+            let again = peer.put_off.and_then(|off| off.until);
+            answers.chain(again).fold(peer.heard + self.settings.silent, Instant::min)
         });
         let retry = (self.waiting.len() > 0).then_some(self.next_retry);
         peers.chain(retry).chain([self.next_announcement]).min()
@@ -209,11 +231,13 @@ impl<B: Blocks> Node<B> {
         self.events.pop_front()
     }
 
-    /// A share of this node's own. It is told to all peers.
+    /// A share of this node's own. It is told to all peers. One that other nodes would let wait is not taken: whatever stood on it
+    /// would wait, too.
     ///
     /// # Errors
-    /// See [`Refused`].
-    pub fn submit(&mut self, now: Now, share: &FullShare) -> Result<(), Refused> {
+    /// See [`NotSubmitted`].
+    pub fn submit(&mut self, now: Now, share: &FullShare) -> Result<(), NotSubmitted> {
+        acceptance::accept(share.checked(), now.unix, self.stands(share.checked()), || false)?;
         self.insert(now, share, None, true)?;
         self.go_on(now);
         Ok(())
@@ -234,11 +258,12 @@ impl<B: Blocks> Node<B> {
         &mut self.blocks
     }
 
-    /// Whether its chain has enough work, and no peer says that it has more. Work is served only then (DESIGN.md §4).
+    /// Whether its chain has enough work, and no peer says that it has more, but for what may not be taken yet. Work is served
+    /// only then (DESIGN.md §4).
     pub fn is_in_sync(&self) -> bool {
         let own = serve::tip(&self.chain).total_work;
-        let has_more = |peer: &Peer| !peer.is_out_of_reach && peer.claimed.total_work > own;
-        own >= self.settings.least_work && !self.peers.values().any(has_more)
+        let is_ahead = |peer: &Peer| peer.is_ahead_of(own) && !self.waiting.contains(&peer.claimed.id);
+        own >= self.settings.least_work && !self.peers.values().any(is_ahead)
     }
 
     /// Whether a peer is connected.
@@ -304,6 +329,11 @@ impl<B: Blocks> Node<B> {
             }
             Message::Body(share, body) => self.body(now, peer, share, body),
             Message::Accusation(accusation) => self.accused(now, peer, *accusation),
+            Message::GetHeader(block) => {
+                let may = from.buckets.headers.take(now.instant) && !from.asks_too_much();
+                self.queue(peer, may, "requests for headers", Outgoing::Header(block))
+            }
+            Message::Header(block, header) => self.header(peer, block, header),
         }
     }
 
@@ -344,6 +374,8 @@ impl<B: Blocks> Node<B> {
             Outgoing::GetBody(share) => Message::GetBody(share).encode(),
             Outgoing::Body(share) => serve::body(&self.chain, share).encode(),
             Outgoing::Accusation(accusation) => Message::Accusation(accusation).encode(),
+            Outgoing::GetHeader(block) => Message::GetHeader(block).encode(),
+            Outgoing::Header(block) => Message::Header(block, self.blocks.header(&block)).encode(),
         })
     }
 
@@ -396,11 +428,17 @@ impl<B: Blocks> Node<B> {
         let Some(culprit) = self.peers.get_mut(&peer) else { return };
         if culprit.score.add(now.instant, &fault) {
             self.peers.remove(&peer);
-            self.bodies.forget(peer);
+            self.forget(peer);
             self.events.push_back(Event::Dropped { peer, fault });
         } else {
             self.events.push_back(Event::Blamed { peer, fault });
         }
+    }
+
+    /// What a peer brought that has no place yet.
+    fn forget(&mut self, peer: PeerId) {
+        self.bodies.forget(peer);
+        self.waiting.forget(peer);
     }
 
     /// What a peer owes by now.
@@ -410,9 +448,15 @@ impl<B: Blocks> Node<B> {
         if now.instant >= from.heard + silent {
             return Err(Fault::Silent);
         }
+        if let Some(off) = &mut from.put_off {
+            off.until.take_if(|until| now.instant >= *until);
+        }
         if from.request.is_some_and(|request| now.instant >= request.since + answer) {
             self.give_up(peer);
             return Err(Fault::Stalled("shares"));
+        }
+        if from.header.take_if(|(_, since)| now.instant >= *since + answer).is_some() {
+            return Err(Fault::Stalled("a header"));
         }
         match from.bodies.iter().position(|(_, since)| now.instant >= *since + answer) {
             Some(late) => {

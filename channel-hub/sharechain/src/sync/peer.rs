@@ -1,5 +1,6 @@
 //! What a node holds of one peer. Everything in it has a bound.
 
+use bitcoin::BlockHash;
 use lock::Promise;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -29,10 +30,14 @@ pub(crate) struct Peer {
     pub(crate) claimed: Tip,
     /// Nothing that it has helps this node: it forks off too deep, or has pruned what would be needed.
     pub(crate) is_out_of_reach: bool,
+    /// Its chain was shown, and may not be taken yet.
+    pub(crate) put_off: Option<PutOff>,
     pub(crate) request: Option<Request>,
     pub(crate) catching: Option<Catching>,
     /// Bodies that it was asked for.
     pub(crate) bodies: Vec<(ShareId, Instant)>,
+    /// The block whose header it was asked for.
+    pub(crate) header: Option<(BlockHash, Instant)>,
     pub(crate) score: Score,
     pub(crate) buckets: Buckets,
     pub(crate) heard: Instant,
@@ -51,6 +56,14 @@ pub(crate) struct Request {
     pub(crate) claimed: Tip,
 }
 
+/// What a peer said of its chain when that had to wait.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PutOff {
+    /// When it may be asked again; none once that is over.
+    pub(crate) until: Option<Instant>,
+    pub(crate) claimed: Tip,
+}
+
 /// Its chain, as far as it is on its way into the tree.
 #[derive(Debug)]
 pub(crate) struct Catching {
@@ -60,6 +73,8 @@ pub(crate) struct Catching {
     pub(crate) held: VecDeque<CheckedShare>,
     /// No more shares come after those that are held.
     pub(crate) is_complete: bool,
+    /// So many were held when the first of them had to wait for what comes on top of it.
+    pub(crate) stuck: usize,
 }
 
 /// How a branch is taken in.
@@ -81,6 +96,7 @@ pub(crate) struct Buckets {
     pub(crate) batches: Bucket,
     pub(crate) bodies: Bucket,
     pub(crate) accusations: Bucket,
+    pub(crate) headers: Bucket,
 }
 
 /// Something to send; made into a message when it can go.
@@ -94,6 +110,8 @@ pub(crate) enum Outgoing {
     GetBody(ShareId),
     Body(ShareId),
     Accusation(Box<lock::equivocation::Accusation>),
+    GetHeader(BlockHash),
+    Header(BlockHash),
 }
 
 impl Peer {
@@ -102,9 +120,11 @@ impl Peer {
             is_greeted: false,
             claimed: Tip { id: genesis, height: 0, total_work: Work::ZERO },
             is_out_of_reach: false,
+            put_off: None,
             request: None,
             catching: None,
             bodies: Vec::new(),
+            header: None,
             score: Score::new(now),
             buckets: Buckets::new(now),
             heard: now,
@@ -134,7 +154,9 @@ impl Peer {
 
     /// Whether so many of its requests wait that another is a flood.
     pub(crate) fn asks_too_much(&self) -> bool {
-        let asked = |out: &&Outgoing| matches!(out, Outgoing::Shares { .. } | Outgoing::Body(_));
+        let asked = |out: &&Outgoing| {
+            matches!(out, Outgoing::Shares { .. } | Outgoing::Body(_) | Outgoing::Header(_))
+        };
         self.outgoing.iter().filter(asked).count() >= MAX_ASKED
     }
 
@@ -143,6 +165,17 @@ impl Peer {
         if tip.total_work > self.claimed.total_work {
             self.claimed = tip;
         }
+    }
+
+    /// Whether there is any use in asking for its chain.
+    pub(crate) fn may_be_asked(&self) -> bool {
+        self.is_greeted && !self.is_out_of_reach && self.put_off.is_none_or(|off| off.until.is_none())
+    }
+
+    /// Whether it says that it has more work than this, in shares that were not shown and had to wait.
+    pub(crate) fn is_ahead_of(&self, own: Work) -> bool {
+        let shown = self.put_off.map_or(own, |off| off.claimed.total_work);
+        !self.is_out_of_reach && self.claimed.total_work > own.max(shown)
     }
 
     /// A share is about to be sent to it. False: it has it.
@@ -195,7 +228,29 @@ impl Peer {
 
 impl Catching {
     pub(crate) fn new() -> Self {
-        Self { stage: Stage::Taking, tail: Tail::default(), held: VecDeque::new(), is_complete: false }
+        Self {
+            stage: Stage::Taking,
+            tail: Tail::default(),
+            held: VecDeque::new(),
+            is_complete: false,
+            stuck: 0,
+        }
+    }
+
+    /// The first share, whose turn it is.
+    pub(crate) fn next_held(&mut self) -> Option<CheckedShare> {
+        self.stuck = 0;
+        self.held.pop_front()
+    }
+
+    /// The first share waits for more to come on top of it.
+    pub(crate) fn stick(&mut self) {
+        self.stuck = self.held.len();
+    }
+
+    /// Whether nothing has come since then.
+    pub(crate) fn is_stuck(&self) -> bool {
+        self.stuck > 0 && self.stuck == self.held.len() && !self.is_complete
     }
 
     /// Ids that are remembered of shares that are not held.
@@ -216,6 +271,7 @@ impl Buckets {
             batches: bucket(120, 100),
             bodies: bucket(256, 50),
             accusations: bucket(16, 60_000),
+            headers: bucket(16, 1_000),
         }
     }
 }

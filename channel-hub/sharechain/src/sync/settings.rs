@@ -1,6 +1,7 @@
 //! Bounds and patience of a node, and what it knows of the Bitcoin chain.
 
 use bitcoin::BlockHash;
+use bitcoin::block::Header;
 use std::time::Duration;
 
 use crate::acceptance::ParentBlock;
@@ -24,6 +25,8 @@ pub struct Settings {
     pub bodies_of_peer: usize,
     /// Most shares that wait for a block or for their time.
     pub waiting: usize,
+    /// And of them, most that one peer brought.
+    pub waiting_of_peer: usize,
     /// How long an answer may take.
     pub answer: Duration,
     /// How long a peer may say nothing.
@@ -42,6 +45,7 @@ impl Default for Settings {
             bodies: 8,
             bodies_of_peer: 2,
             waiting: 64,
+            waiting_of_peer: 16,
             answer: Duration::from_secs(15),
             silent: Duration::from_secs(120),
             announce: Duration::from_secs(30),
@@ -51,8 +55,14 @@ impl Default for Settings {
 
 /// What a node knows of the Bitcoin chain: enough to say which shares it takes now (DESIGN.md §4, acceptance).
 pub trait Blocks {
-    /// Where a block stands; none if it is unknown.
+    /// Where a block stands; none if it is unknown. It should know the best chain as far down as shares are kept (three weeks on
+    /// the public networks): work on blocks that it does not know buries no share.
     fn stands(&self, block: &BlockHash) -> Option<ParentBlock>;
+
+    /// The header of a block that is known: for peers that do not know it.
+    fn header(&self, _block: &BlockHash) -> Option<Header> {
+        None
+    }
 }
 
 impl<F: Fn(&BlockHash) -> Option<ParentBlock>> Blocks for F {

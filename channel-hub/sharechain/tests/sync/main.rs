@@ -7,4 +7,5 @@ mod many;
 mod messages;
 mod miner;
 mod pair;
+mod waiting;
 mod world;

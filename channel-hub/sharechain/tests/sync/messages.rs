@@ -5,7 +5,7 @@ use sharechain::sync::message::{Encoded, MAX_LOCATOR};
 use sharechain::sync::{BadMessage, Message, Tip};
 use std::time::Duration;
 
-use crate::miner::{chain, chain_of_hub, params, sheet};
+use crate::miner::{chain, chain_of_hub, header, params, sheet, unknown_block};
 use crate::world::{STRANGER, World, tip};
 
 fn all() -> Vec<Message> {
@@ -30,6 +30,9 @@ fn all() -> Vec<Message> {
         Message::Body(end.id, None),
         Message::Body(end.id, Some(sharechain::Body { locks: sheet(7, 0, 0).locks().to_vec() })),
         Message::Accusation(Box::new(accusation)),
+        Message::GetHeader(unknown_block()),
+        Message::Header(unknown_block(), None),
+        Message::Header(unknown_block(), Some(header())),
     ]
 }
 

@@ -1,5 +1,6 @@
 //! A network whose shares take two hashes, and miners on it.
 
+use bitcoin::block::Header;
 use bitcoin::hashes::Hash as _;
 use bitcoin::secp256k1::{All, Secp256k1};
 use bitcoin::{Amount, BlockHash, CompactTarget, Network, ScriptBuf, TxMerkleNode, TxOut, XOnlyPublicKey};
@@ -21,7 +22,7 @@ pub(crate) fn harder() -> Params {
     Params { anchor: CompactTarget::from_consensus(0x2000_ffff), margin: 1_950, ..params() }
 }
 
-fn bits_of(params: &Params) -> CompactTarget {
+pub(crate) fn bits_of(params: &Params) -> CompactTarget {
     if params.anchor == params.easiest { network() } else { CompactTarget::from_consensus(0x1f00_ffff) }
 }
 
@@ -84,11 +85,47 @@ pub(crate) struct Wish {
     pub(crate) after: u32,
     /// Makes shares of one parent different.
     pub(crate) salt: u32,
+    /// The block below it, and what it says of its own block.
+    pub(crate) prev_block: BlockHash,
+    pub(crate) block_height: u32,
+    pub(crate) bits: Option<CompactTarget>,
+}
+
+/// The block below all shares that say nothing else.
+pub(crate) fn best_block() -> BlockHash {
+    BlockHash::all_zeros()
+}
+
+/// One that no node knows.
+pub(crate) fn unknown_block() -> BlockHash {
+    BlockHash::from_byte_array([0xee; 32])
+}
+
+/// A block's header with the little work that it states.
+pub(crate) fn header() -> Header {
+    let mut header = Header {
+        version: bitcoin::block::Version::TWO,
+        prev_blockhash: best_block(),
+        merkle_root: TxMerkleNode::from_byte_array([0x11; 32]),
+        time: 1_795_478_400,
+        bits: CompactTarget::from_consensus(0x207f_ffff),
+        nonce: 0,
+    };
+    while header.validate_pow(header.target()).is_err() {
+        header.nonce += 1;
+    }
+    header
+}
+
+/// One that all know, ten blocks below the tip.
+pub(crate) fn stale_block() -> BlockHash {
+    BlockHash::from_byte_array([0xdd; 32])
 }
 
 impl Wish {
     pub(crate) fn of(recipient: Recipient) -> Self {
-        Self { recipient, sheet: None, after: 30, salt: 0 }
+        let (prev_block, block_height, bits) = (best_block(), 1, None);
+        Self { recipient, sheet: None, after: 30, salt: 0, prev_block, block_height, bits }
     }
 }
 
@@ -99,8 +136,8 @@ pub(crate) fn mine(chain: &mut Chain, parent: ShareId, wish: &Wish) -> FullShare
         parent,
         recipient: wish.recipient.clone(),
         block: Block {
-            height: 1,
-            bits: bits_of(chain.params()),
+            height: wish.block_height,
+            bits: wish.bits.unwrap_or_else(|| bits_of(chain.params())),
             value: Amount::from_sat(5_000_012_345),
             witness_commitment: witness_commitment(),
         },
@@ -111,7 +148,7 @@ pub(crate) fn mine(chain: &mut Chain, parent: ShareId, wish: &Wish) -> FullShare
     let time = plan.earliest_time.max(chain.standing(&parent).unwrap().time + wish.after);
     let coinbase = plan.coinbase(&wish.salt.to_le_bytes());
     let branch = vec![TxMerkleNode::from_byte_array([0x11; 32]); 2];
-    let mut share = plan.unsolved(BlockHash::all_zeros(), time, coinbase, branch);
+    let mut share = plan.unsolved(wish.prev_block, time, coinbase, branch);
     assert!(share.solve(10_000_000));
     share.check(chain.params(), &SECP).unwrap().with_sheet(wish.sheet.clone()).unwrap()
 }

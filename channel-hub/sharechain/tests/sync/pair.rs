@@ -144,55 +144,6 @@ fn a_share_with_a_sheet_brings_its_body_when_asked() {
 }
 
 #[test]
-fn a_share_whose_time_is_ahead_waits_until_the_clock_comes_near() {
-    let base = chain(20);
-    let mut miner = copy(&base);
-    let mut world = World::new(vec![copy(&base), base]);
-    let parent = miner.tip();
-    let time = miner.standing(&parent).unwrap().time;
-    world.now.unix = time;
-    world.connect(0, 1);
-    world.pass(Duration::from_secs(2));
-    let share = mine(&mut miner, parent, &Wish { after: 300, ..Wish::of(script(9)) });
-    let id = share.checked().id();
-    world.submit(0, &share);
-    world.pass(Duration::from_secs(60));
-    assert!(!world.nodes[1].chain().contains(&id));
-    assert!(
-        world
-            .events
-            .iter()
-            .any(|(at, event)| *at == 1 && matches!(event, Event::Waits { share, .. } if *share == id))
-    );
-    let sent = world.bytes_sent;
-    world.pass(Duration::from_secs(60));
-    assert!(world.bytes_sent - sent < 2_000, "it is not asked for again and again");
-    world.now.unix = time + 200;
-    assert!(world.until(MINUTE, |world| world.nodes[1].chain().contains(&id)));
-    assert_eq!(world.dropped, []);
-}
-
-#[test]
-fn six_shares_on_top_end_the_waiting() {
-    let base = chain(20);
-    let mut ahead = copy(&base);
-    let time = ahead.standing(&ahead.tip()).unwrap().time;
-    extend_by(&mut ahead, 6, &Wish { after: 1_000, ..Wish::of(script(9)) });
-    let sixth = ahead.at_height(21).unwrap();
-    let mut world = World::new(vec![base, ahead]);
-    world.now.unix = time;
-    world.connect(0, 1);
-    world.pass(MINUTE);
-    assert!(!world.nodes[0].chain().contains(&sixth), "five are on top");
-    let mut ahead = copy(world.nodes[1].chain());
-    let parent = ahead.tip();
-    let share = mine(&mut ahead, parent, &Wish { after: 1_000, ..Wish::of(script(9)) });
-    world.submit(1, &share);
-    assert!(world.until(MINUTE, |world| world.nodes[0].chain().contains(&sixth)));
-    assert_eq!(world.dropped, []);
-}
-
-#[test]
 fn lost_messages_cost_time_and_nothing_else() {
     let mut world = World::new(vec![chain(1_300), Chain::new(params())]);
     world.line = Line { lost: 200, ..GOOD };

@@ -1,23 +1,43 @@
 //! Nodes and the lines between them, under virtual time: messages take their time, overtake each other, and are lost. A
 //! number below [`STRANGER`] is a node's; a test speaks for the others.
 
-use bitcoin::BlockHash;
+use bitcoin::block::Header;
+use bitcoin::{BlockHash, CompactTarget};
 use sharechain::acceptance::ParentBlock;
 use sharechain::sync::{Blocks, Event, Fault, Held, Message, Node, Now, PeerId, Settings, Tip};
 use sharechain::{Chain, FullShare, Work};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
+use crate::miner::{bits_of, header, stale_block, unknown_block};
+
 /// The first number of a peer that is no node.
 pub(crate) const STRANGER: u64 = 100;
 
-/// Every block is on the best chain, just below a block of height 1: what the tests' shares are in.
+/// What all nodes know of Bitcoin: one block, which the tests' shares are on, and another, ten below the tip.
 #[derive(Debug)]
-pub(crate) struct AnyBlock;
+pub(crate) struct FewBlocks {
+    bits: CompactTarget,
+    pub(crate) unknown: BlockHash,
+    /// Whether the block that no node knows is known after all.
+    pub(crate) knows_all: bool,
+}
 
-impl Blocks for AnyBlock {
-    fn stands(&self, _: &BlockHash) -> Option<ParentBlock> {
-        Some(ParentBlock { height: 0, off: 0, below_tip: 0, next_bits: None })
+impl FewBlocks {
+    pub(crate) fn of(chain: &Chain) -> Self {
+        Self { bits: bits_of(chain.params()), unknown: unknown_block(), knows_all: false }
+    }
+}
+
+impl Blocks for FewBlocks {
+    fn stands(&self, block: &BlockHash) -> Option<ParentBlock> {
+        let below_tip = if *block == stale_block() { 10 } else { 0 };
+        let known = ParentBlock { height: 0, off: 0, below_tip, next_bits: self.bits, least: None };
+        (self.knows_all || *block != self.unknown).then_some(known)
+    }
+
+    fn header(&self, block: &BlockHash) -> Option<Header> {
+        Some(header()).filter(|header| header.block_hash() == *block)
     }
 }
 
@@ -36,7 +56,7 @@ pub(crate) const GOOD: Line = Line { delay: (20, 20), lost: 0, reorders: false }
 
 pub(crate) struct World {
     pub(crate) now: Now,
-    pub(crate) nodes: Vec<Node<AnyBlock>>,
+    pub(crate) nodes: Vec<Node<FewBlocks>>,
     pub(crate) line: Line,
     /// Who was dropped by whom, and why.
     pub(crate) dropped: Vec<(usize, PeerId, Fault)>,
@@ -67,8 +87,11 @@ impl World {
 
     pub(crate) fn with(chains: Vec<Chain>, settings: &Settings) -> Self {
         let now = begin(&chains[0]);
-        let nodes: Vec<_> =
-            chains.into_iter().map(|chain| Node::new(now, chain, AnyBlock, settings.clone())).collect();
+        let node = |chain: Chain| {
+            let blocks = FewBlocks::of(&chain);
+            Node::new(now, chain, blocks, settings.clone())
+        };
+        let nodes: Vec<_> = chains.into_iter().map(node).collect();
         Self {
             now,
             most: vec![Held::default(); nodes.len()],
