@@ -1,7 +1,7 @@
 //! The tree of shares that a node knows: insertion, fork choice, change sets, queries, pruning.
 //!
 //! Invariant: every share in the tree but the first is valid, and its parent and uncles are in the tree, or were when it
-//! came. The tip has the most total work of all; among equals it came first. Applying the changes that [`Chain::insert`]
+//! came; all descend from the lowest, which is on the best branch. The tip has the most total work of all; among equals it came first. Applying the changes that [`Chain::insert`]
 //! returns to an empty list gives the best branch.
 
 use bitcoin::secp256k1::{Secp256k1, VerifyOnly};
@@ -40,7 +40,8 @@ pub struct Change {
     pub disconnected: Vec<ShareId>,
     /// Shares that joined the best branch, the lowest first. Empty if the tip is the same as before.
     pub connected: Vec<ShareId>,
-    /// Shares that were forgotten because they are too deep, lowest first.
+    /// Shares that were forgotten, the lowest first: they are too deep, or on a branch that left the best one below its lowest
+    /// share that is kept.
     pub pruned: Vec<ShareId>,
     /// The hub signed another sheet for the period that the new share's sheet is for: the proof, to pass on.
     pub equivocation: Option<Accusation>,
@@ -219,7 +220,7 @@ impl Chain {
         // The window's place must not be pruned under it.
         let base = self.split_ancestor(self.tip);
         self.rolling.move_to(&self.tree, &self.params, base);
-        let pruned: Vec<ShareId> = self.tree.prune(below).into_iter().map(|node| node.id).collect();
+        let pruned: Vec<ShareId> = self.tree.prune(below, self.tip).into_iter().map(|node| node.id).collect();
         let tree = &self.tree;
         self.sheets.prune(|spot| !tree.holds(spot));
         self.recipients.sweep();

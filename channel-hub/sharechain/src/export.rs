@@ -353,11 +353,17 @@ fn check_params(params: &Params) -> Result<(), String> {
         None if params.locks.period > u32::from(u16::MAX) => {
             Err("a period is longer than 65,535 blocks".to_owned())
         }
-        None if [params.window_shares, params.sheet_reach, params.lag]
-            .into_iter()
-            .any(|shares| shares > 1 << 24) =>
+        None if [
+            params.window_shares,
+            params.sheet_reach,
+            params.sheet_gap,
+            params.uncle_depth,
+            params.lag,
+        ]
+        .into_iter()
+        .any(|shares| shares > 1 << 24) =>
         {
-            Err("a window, lag or reach of more than 2^24 shares".to_owned())
+            Err("a window, lag, reach, gap or uncle depth of more than 2^24 shares".to_owned())
         }
         None => Ok(()),
     }

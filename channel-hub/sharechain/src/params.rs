@@ -61,7 +61,7 @@ pub struct Params {
 /// How the network's target moves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Retarget {
-    /// Only between periods of 2,016 blocks, by a factor of 4 at most for each.
+    /// Only between periods of 2,016 blocks, by a factor of 4 at most.
     Period,
     /// At any block: networks with blocks of least difficulty.
     Any,
@@ -176,7 +176,8 @@ impl Params {
 
     /// Ancestors that a share's validity may depend on, counted from its parent.
     pub fn horizon(&self) -> u32 {
-        self.lag + self.window_shares.max(self.sheet_reach) + MEDIAN_SHARES
+        let farthest = [self.window_shares, self.sheet_reach, self.sheet_gap, self.uncle_depth];
+        self.lag + farthest.into_iter().max().unwrap_or(0) + MEDIAN_SHARES
     }
 
     /// [`Self::anchor`] as a target.

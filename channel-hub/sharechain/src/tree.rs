@@ -38,7 +38,7 @@ pub(crate) struct Node {
     pub(crate) encoded: Arc<[u8]>,
 }
 
-/// All shares that a node keeps, from the lowest height on.
+/// All shares that a node keeps, from the lowest height on; they descend from one, the only one there.
 #[derive(Debug)]
 pub(crate) struct Tree {
     places: Vec<Option<Place>>,
@@ -139,19 +139,33 @@ impl Tree {
         self.place(node, Some(parent), skip)
     }
 
-    /// Forgets every share below a height, and gives them back.
-    pub(crate) fn prune(&mut self, below: u32) -> Vec<Node> {
+    /// Forgets every share below a height of the branch that ends at `tip`, and every other that does not descend from the
+    /// branch's share there; gives them back, the lowest first.
+    pub(crate) fn prune(&mut self, below: u32, tip: Spot) -> Vec<Node> {
         let mut pruned = Vec::new();
+        let Some(root) = self.ancestor(tip, below) else { return pruned };
         while self.lowest < below && self.rows.len() > 1 {
             for spot in self.rows.pop_front().unwrap_or_default() {
                 pruned.extend(self.remove(spot));
             }
             self.lowest += 1;
-            for spot in self.row(self.lowest).to_vec() {
-                self.at_mut(spot).parent = None;
+        }
+        self.at_mut(root).parent = None;
+        for row in 0..self.rows.len() {
+            let orphans = self.orphans(row, root);
+            if orphans.is_empty() {
+                break; // so above there are none either
             }
+            self.rows[row].retain(|spot| !orphans.contains(spot));
+            pruned.extend(orphans.into_iter().filter_map(|spot| self.remove(spot)));
         }
         pruned
+    }
+
+    /// Shares of a row whose parents are gone, `root` apart.
+    fn orphans(&self, row: usize, root: Spot) -> Vec<Spot> {
+        let has_parent = |spot: Spot| self.parent(spot).is_some_and(|parent| self.holds(parent));
+        self.rows[row].iter().copied().filter(|spot| *spot != root && !has_parent(*spot)).collect()
     }
 
     fn remove(&mut self, spot: Spot) -> Option<Node> {

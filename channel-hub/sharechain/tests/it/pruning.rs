@@ -1,9 +1,10 @@
 //! A node keeps its windows and a margin; what it forgets changes no verdict, and a restart none either.
 
 use bitcoin::consensus::deserialize;
+use sharechain::storage::{Memory, Storage as _, load};
 use sharechain::{Chain, FullShare, Params, Refused, Share, ShareId};
 
-use crate::miner::{Making, candidate, full, params, script};
+use crate::miner::{Making, SECP, candidate, full, params, script};
 use crate::random::{Random, Tree};
 
 fn small() -> Params {
@@ -35,6 +36,7 @@ fn a_pruned_node_judges_as_one_that_keeps_all() {
         }
         assert!(forgotten.len() > 100);
         assert!(forgotten.iter().all(|id| !pruned.contains(id)));
+        assert_eq!(pruned.row(pruned.lowest()).count(), 1, "all descend from the lowest");
         assert_eq!(forgotten.len() + pruned.len(), tree.chain.len());
         let rows = pruned.standing(&pruned.tip()).unwrap().height - pruned.lowest();
         assert!(rows <= kept(&pruned).horizon() + 20 + 2, "{rows} rows");
@@ -121,4 +123,49 @@ fn a_restored_share_must_still_hang_together() {
     assert_eq!(chain.tip(), tree.chain.tip());
     making.data.height += 1;
     assert!(matches!(chain.restore(&making.full()), Err(Refused::Invalid(_))));
+}
+
+/// Two branches of the same work grow side by side until they are longer than a node keeps. It drops the one that is not the
+/// best, and stands where it would stand after a restart.
+#[test]
+fn of_two_branches_that_alternate_one_is_dropped_when_their_fork_is_forgotten() {
+    let mut everything = Chain::new(Params { margin: 10_000, ..small() });
+    let (mut node, mut memory) = (Chain::new(small()), Memory::default());
+    let mut dropped = None;
+    let mut take = |node: &mut Chain, share: &FullShare| {
+        let change = node.insert(share)?;
+        let Ok(()) = memory.apply(node.update(&change));
+        assert_eq!(memory.stored().shares.len() + usize::from(node.lowest() == 0), node.len());
+        Ok::<_, Refused>(change.pruned)
+    };
+    let mut tips = [everything.tip(); 2];
+    for round in 0..200_usize {
+        // Whoever is behind finds two: the tip is now on one branch, now on the other.
+        for at in [round % 2, (round + 1) % 2, (round + 1) % 2, round % 2] {
+            let who = script(u8::try_from(at).unwrap());
+            let share = Making::new(&mut everything, &candidate(tips[at], who)).full();
+            tips[at] = everything.insert(&share).unwrap().added;
+            match take(&mut node, &share) {
+                Ok(_) => assert_eq!(node.window(&tips[at]), everything.window(&tips[at])),
+                Err(Refused::Unconnected(_)) => dropped = dropped.or(Some((round, at))),
+                Err(why) => panic!("{why}"),
+            }
+        }
+    }
+    let (round, at) = dropped.unwrap();
+    assert!(u32::try_from(2 * round).unwrap() >= small().horizon() + 20, "{round}");
+    assert!(node.contains(&tips[1 - at]) && !node.contains(&tips[at]));
+    let ids = |chain: &Chain| -> Vec<ShareId> {
+        (chain.lowest()..=500).flat_map(|height| chain.row(height).collect::<Vec<_>>()).collect()
+    };
+    assert!(ids(&node).iter().all(|id| node.is_best(id)));
+    let mut restarted = load(small(), memory.stored().clone(), &SECP).unwrap();
+    assert_eq!(ids(&restarted), ids(&node));
+    assert_eq!(restarted.tip(), node.tip());
+    for _ in 0..30 {
+        let share = Making::new(&mut everything, &candidate(tips[1 - at], script(3))).full();
+        tips[1 - at] = everything.insert(&share).unwrap().added;
+        assert_eq!(restarted.insert(&share), node.insert(&share));
+        assert_eq!(restarted.window(&tips[1 - at]), node.window(&tips[1 - at]));
+    }
 }
