@@ -13,6 +13,10 @@ use crate::sheets::{self, Sheets};
 use crate::split::{Payee, Payout, split};
 use crate::tree::{Spot, Tree};
 
+/// So many recipients are looked at for each output that there may be: names without a sheet cost a share each, and looking at
+/// all of a window's would cost every node more than it costs who makes them.
+const RANKS_PER_OUTPUT: usize = 10;
+
 impl Chain {
     /// Who is paid, and how, by a child of `parent`: its recipient, the sheet that it carries, its block's height and what
     /// its coinbase pays in all. None if the parent is unknown, or if nobody can be paid: a hub's share needs its sheet.
@@ -66,7 +70,7 @@ impl Chain {
         let most = usize::from(self.params.max_outputs);
         let mut payees = Vec::with_capacity(most);
         let Self { rolling, sheets, tree, params, secp, .. } = self;
-        for (recipient, weight) in rolling.ranked() {
+        for (recipient, weight) in rolling.ranked().take(most * RANKS_PER_OUTPUT) {
             if payees.len() == most {
                 break;
             }

@@ -71,8 +71,11 @@ pub enum NoPlan {
     /// The parent is not in the tree.
     #[error("share {0} is not known")]
     UnknownParent(ShareId),
-    /// Not a target.
-    #[error("{0:#010x} is no canonical compact target")]
+    /// No share can state it.
+    #[error("the recipient's script is none of P2PKH, P2SH, P2WPKH, P2WSH and P2TR")]
+    Recipient,
+    /// Not a target, or one that is easier than any share's.
+    #[error("{0:#010x} is no block's target on this network")]
     NetworkBits(u32),
     /// No witness commitment.
     #[error("the template's last output is no witness commitment")]
@@ -98,7 +101,11 @@ impl Chain {
     pub fn plan(&mut self, candidate: &Candidate) -> Result<Plan, NoPlan> {
         let Candidate { parent, recipient, block, pendings, sheet } = candidate;
         let standing = self.standing(parent).ok_or(NoPlan::UnknownParent(*parent))?;
-        canonical(block.bits).ok_or(NoPlan::NetworkBits(block.bits.to_consensus()))?;
+        if !recipient.is_standard() {
+            return Err(NoPlan::Recipient);
+        }
+        let is_block = |target: &Target| *target <= self.params.easiest_target();
+        canonical(block.bits).filter(is_block).ok_or(NoPlan::NetworkBits(block.bits.to_consensus()))?;
         if !is_witness_commitment(&block.witness_commitment) {
             return Err(NoPlan::WitnessCommitment);
         }

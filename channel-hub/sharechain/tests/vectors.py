@@ -202,7 +202,7 @@ class Chain:
         p = self.p
         a = self.back(parent, p["lag"] - 1)
         weights = self.window(a)[0]
-        ranked = sorted(weights, key=lambda r: (-weights[r], recipient_bytes(r)))
+        ranked = sorted(weights, key=lambda r: (-weights[r], recipient_bytes(r)))[: 10 * p["max_outputs"]]
         payees = [(r, weights[r], self.script(r, block_height, a)) for r in ranked]
         payees = [payee for payee in payees if payee[2]][: p["max_outputs"]]
         kept = self.kept(a)

@@ -1,11 +1,12 @@
 //! The split: limits, their hysteresis, remainders, order.
 
 use bitcoin::{Amount, ScriptBuf};
+use sharechain::plan::NoPlan;
 use sharechain::split::{Payee, Payout, split};
 use sharechain::{Chain, Params, Recipient, Work};
 use std::sync::Arc;
 
-use crate::miner::{block, candidate, extend_from, params, script};
+use crate::miner::{block, candidate, extend_by, extend_from, hub, params, script};
 use crate::random::Random;
 
 fn sat(payouts: &[Payout]) -> Vec<u64> {
@@ -163,4 +164,31 @@ fn a_coinbase_has_ten_outputs_that_pay_at_most_and_stays_small() {
     let plan = chain.plan(&candidate(tip, script(1))).unwrap();
     let size = bitcoin::consensus::serialize(&plan.coinbase(&[0; 32])).len();
     assert!(size < 700, "{size}");
+}
+
+/// Hubs without a sheet are passed over, but not without end: with one output, ten recipients are looked at.
+#[test]
+fn of_the_ranked_only_ten_for_each_output_are_looked_at() {
+    for (hubs, is_paid) in [(9, true), (10, false)] {
+        let long = Params { window_shares: 100, window_blocks: 100, ..params() };
+        let mut chain = Chain::new(Params { max_outputs: 1, ..long });
+        extend_by(&mut chain, 4, &script(1));
+        (0..hubs).for_each(|name| extend_by(&mut chain, 5, &hub(20 + name)));
+        extend_by(&mut chain, 3, &script(2));
+        let payouts = chain.payouts(&chain.tip(), &script(2), None, 1, Amount::from_sat(5_000_000_000));
+        let paid = if is_paid { script(1) } else { script(2) };
+        assert_eq!(payouts.unwrap().iter().map(|payout| &*payout.recipient).collect::<Vec<_>>(), [&paid]);
+    }
+}
+
+#[test]
+fn what_no_share_can_state_is_no_plan() {
+    let mut chain = Chain::new(params());
+    for length in [0, 35, 300] {
+        let long = candidate(chain.tip(), Recipient::Script(ScriptBuf::from_bytes(vec![0x51; length])));
+        assert_eq!(chain.plan(&long), Err(NoPlan::Recipient));
+    }
+    let mut easy = candidate(chain.tip(), script(1));
+    easy.block.bits = bitcoin::CompactTarget::from_consensus(0x2100_ffff);
+    assert_eq!(chain.plan(&easy), Err(NoPlan::NetworkBits(0x2100_ffff)));
 }
