@@ -22,7 +22,7 @@
 //! | [`acceptance`] | what a node takes now, apart from what is valid |
 //! | [`sync`] | how nodes bring each other their shares |
 //! | [`storage`] | what a store keeps of a tree, and how a node comes back from it |
-//! | [`export`] | a chain as a file |
+//! | [`export`], [`import`] | a chain as a file, and as a new node's beginning |
 
 // Consensus: no machine may see another result (DESIGN.md §1). tests/determinism.rs looks for the types, too.
 #![deny(clippy::float_arithmetic, clippy::float_cmp, clippy::cast_precision_loss)]
@@ -35,6 +35,7 @@ pub mod difficulty;
 pub mod export;
 pub mod full;
 pub mod id;
+pub mod import;
 pub mod params;
 mod payouts;
 pub mod plan;

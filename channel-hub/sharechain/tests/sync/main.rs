@@ -3,6 +3,7 @@
 
 mod export;
 mod hostile;
+mod import;
 mod many;
 mod messages;
 mod miner;
