@@ -44,5 +44,5 @@ async fn miners_move_to_a_successor_and_no_acknowledged_share_is_lost_or_counted
 /// Shares in the ledger, read past the hub.
 fn shares(dir: &std::path::Path) -> i64 {
     let reader = rusqlite::Connection::open(dir.join("hub.sqlite")).unwrap();
-    reader.query_row("SELECT sum(shares) FROM worker_total", [], |row| row.get(0)).unwrap()
+    reader.query_row("SELECT sum(shares) FROM height_total", [], |row| row.get(0)).unwrap()
 }

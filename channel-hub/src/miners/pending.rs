@@ -135,7 +135,7 @@ mod tests {
             answered.extend(std::iter::from_fn(|| pending.poll()));
         }
         assert_eq!(answered, (0..credited + 10).collect::<Vec<_>>());
-        assert_eq!(store.total("alice", "").unwrap().sum.shares, credited as u64 + 10);
+        assert_eq!(store.whole().unwrap().shares, credited as u64 + 10);
         assert!(
             timeout(Duration::from_millis(50), pending.commit()).await.is_err(),
             "nothing waits any more"

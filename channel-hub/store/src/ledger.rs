@@ -1,16 +1,21 @@
 //! Rows that grow: accepted shares and their work, by minute, height, hasher and worker, with totals beside them.
 //!
-//! Invariant: what is remembered here equals what is in the database, or is forgotten. So a row is read once and
-//! from then on written with its absolute value; a batch that did not commit leaves no trace.
+//! A commit writes its shares to the [log](crate::share_log) and grows the totals by height. The rows and totals of
+//! workers follow within [`HOLD`]: one that grows with every commit is written once for all of them.
+//!
+//! Invariant: what is remembered here equals what is in the database and its log together, or is forgotten. So a row is
+//! read once and from then on written with its absolute value; a batch that did not commit leaves no trace.
 //!
 //! Rows by minute may go after a time; the totals by worker and by height never do.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, OptionalExtension, Params, Row, Transaction};
+
+use crate::share_log::{self, Number, Record};
 
 /// One accepted share.
 #[derive(Clone, Debug)]
@@ -91,9 +96,25 @@ pub(crate) struct Ledger {
     rows: Growing<(u32, u32, Worker)>,
     workers: Growing<Worker>,
     heights: Growing<u32>,
+    /// What the log holds is remembered here.
+    recalled: bool,
+    /// The log's newest record.
+    newest: Number,
+    /// The log's oldest record, or an older one.
+    oldest: Number,
 }
 
-/// Most totals and rows remembered; beyond it all are forgotten and read again as they are needed.
+/// How long a worker's row may lack what is in the log.
+pub(crate) const HOLD: Duration = Duration::from_secs(2);
+
+/// Rows and totals that a commit writes besides two for each of its shares, so that they never pile up.
+const WRITE_BESIDES: usize = 32;
+/// The same for one that comes only to write them.
+const WRITE_ALONE: usize = 512;
+/// Records are deleted so many at a time.
+const CUT_AT_ONCE: Number = 64;
+
+/// Most totals and rows remembered; beyond it those that are written are forgotten and read again as they are needed.
 const MAX_REMEMBERED: usize = 100_000;
 
 /// Minutes whose rows may be deleted in one: it catches up after a pause, and a clock that is years ahead for an
@@ -106,24 +127,30 @@ impl Ledger {
         Self { keep, ..Self::default() }
     }
 
-    /// Adds the batch's shares and writes every row that grew, once.
+    /// Credits the batch's shares, and writes rows and totals that have waited.
     pub(crate) fn write<'a>(
         &mut self,
         transaction: &Transaction<'_>,
         shares: impl Iterator<Item = &'a Share>,
     ) -> rusqlite::Result<()> {
-        let mut newest = 0;
+        let now = Instant::now();
+        self.recall(transaction, now)?;
+        let (mut record, number) = (Record::default(), self.newest + 1);
+        let (mut count, mut newest) = (0, 0);
         for share in shares {
-            let minute = share.time / 60;
-            newest = newest.max(minute);
-            let worker = (Arc::clone(&share.hasher), Arc::clone(&share.worker));
-            self.workers.grow(worker.clone(), share, |w| read(transaction, WORKER, (&*w.0, &*w.1)))?;
-            self.heights.grow(share.height, share, |h| read(transaction, HEIGHT, (h,)))?;
-            self.rows.grow((minute, share.height, worker), share, |(minute, height, w)| {
-                read(transaction, ROW, (minute, height, &*w.0, &*w.1))
-            })?;
+            count += 1;
+            newest = newest.max(share.time / 60);
+            record.push(share);
+            self.heights.grow(share.height, share, (number, now), |h| read_height(transaction, *h))?;
+            self.grow(transaction, share, (number, now))?;
         }
-        self.write_grown(transaction)?;
+        if !record.is_empty() {
+            record.append(transaction, number)?;
+            self.newest = number;
+            self.write_heights(transaction)?;
+        }
+        let most = if count == 0 { WRITE_ALONE } else { 2 * count + WRITE_BESIDES };
+        self.write_grown(transaction, most, |since| since + HOLD <= now)?;
         if newest != 0 && newest != self.minute {
             self.turn(transaction, newest)?;
         }
@@ -131,14 +158,51 @@ impl Ledger {
         Ok(())
     }
 
+    /// Writes every row and total that lacks something.
+    pub(crate) fn settle(&mut self, transaction: &Transaction<'_>) -> rusqlite::Result<()> {
+        self.recall(transaction, Instant::now())?;
+        self.write_grown(transaction, usize::MAX, |_| true)
+    }
+
+    /// When a row or total has waited long enough.
+    pub(crate) fn due(&self) -> Option<Instant> {
+        let first =
+            [self.rows.first(), self.workers.first()].into_iter().flatten().map(|(_, since)| since).min();
+        first.map(|since| since + HOLD)
+    }
+
     pub(crate) fn forget(&mut self) {
         *self = Self { keep: self.keep, ..Self::default() };
+    }
+
+    /// Takes in what an earlier run, or one before [`Self::forget`], left in the log.
+    fn recall(&mut self, transaction: &Transaction<'_>, now: Instant) -> rusqlite::Result<()> {
+        if !self.recalled {
+            let grow = |number, share: &Share| self.grow(transaction, share, (number, now));
+            self.newest = share_log::each(transaction, grow)?;
+            self.recalled = true;
+        }
+        Ok(())
+    }
+
+    /// The row and the total of the share's worker.
+    fn grow(
+        &mut self,
+        transaction: &Transaction<'_>,
+        share: &Share,
+        at: (Number, Instant),
+    ) -> rusqlite::Result<()> {
+        let worker = (Arc::clone(&share.hasher), Arc::clone(&share.worker));
+        self.workers.grow(worker.clone(), share, at, |w| read_logged(transaction, WORKER, (&*w.0, &*w.1)))?;
+        self.rows.grow((share.time / 60, share.height, worker), share, at, |(minute, height, w)| {
+            read_logged(transaction, ROW, (minute, height, &*w.0, &*w.1))
+        })
     }
 
     /// Another minute begins.
     fn turn(&mut self, transaction: &Transaction<'_>, newest: u32) -> rusqlite::Result<()> {
         self.minute = newest;
-        self.rows.sums.retain(|(minute, ..), _| minute + 1 >= newest);
+        self.rows.sums.retain(|(minute, ..), row| row.waits || minute + 1 >= newest);
         let Some(keep) = self.keep else { return Ok(()) };
         let mut oldest = transaction.prepare_cached("SELECT min(minute) FROM ledger")?;
         let oldest: Option<u32> = oldest.query_row([], |row| row.get(0))?;
@@ -147,22 +211,48 @@ impl Ledger {
         transaction.prepare_cached("DELETE FROM ledger WHERE minute < $1")?.execute([before]).map(drop)
     }
 
-    fn write_grown(&mut self, transaction: &Transaction<'_>) -> rusqlite::Result<()> {
-        let mut row = transaction.prepare_cached(WRITE_ROW)?;
-        self.rows.take_grown(|(minute, height, (hasher, worker)), sum| {
-            let (shares, work, best, last) = columns(sum);
-            row.execute((minute, height, &**hasher, &**worker, shares, work, best, last)).map(drop)
-        })?;
-        let mut total = transaction.prepare_cached(WRITE_WORKER)?;
-        self.workers.take_grown(|(hasher, worker), sum| {
-            let (shares, work, best, last) = columns(sum);
-            total.execute((&**hasher, &**worker, shares, work, best, last)).map(drop)
-        })?;
+    fn write_heights(&mut self, transaction: &Transaction<'_>) -> rusqlite::Result<()> {
         let mut height_total = transaction.prepare_cached(WRITE_HEIGHT)?;
-        self.heights.take_grown(|height, sum| {
+        let write = |height: &u32, sum: &Sum| {
             let (shares, work, best, last) = columns(sum);
             height_total.execute((height, shares, work, best, last)).map(drop)
-        })
+        };
+        self.heights.take_grown(self.newest, usize::MAX, |_| true, write).map(drop)
+    }
+
+    /// At most so many, of those that have waited since a time that `is_due`; then the log goes up to where all have it.
+    fn write_grown(
+        &mut self,
+        transaction: &Transaction<'_>,
+        most: usize,
+        is_due: impl Fn(Instant) -> bool,
+    ) -> rusqlite::Result<()> {
+        let newest = self.newest;
+        let mut row = transaction.prepare_cached(WRITE_ROW)?;
+        let rows =
+            self.rows.take_grown(newest, most, &is_due, |(minute, height, (hasher, worker)), sum| {
+                let (shares, work, best, last) = columns(sum);
+                row.execute((minute, height, &**hasher, &**worker, shares, work, best, last, newest))
+                    .map(drop)
+            })?;
+        let mut total = transaction.prepare_cached(WRITE_WORKER)?;
+        self.workers.take_grown(newest, most - rows, &is_due, |(hasher, worker), sum| {
+            let (shares, work, best, last) = columns(sum);
+            total.execute((&**hasher, &**worker, shares, work, best, last, newest)).map(drop)
+        })?;
+        self.cut(transaction)
+    }
+
+    fn cut(&mut self, transaction: &Transaction<'_>) -> rusqlite::Result<()> {
+        let waiting =
+            [self.rows.first(), self.workers.first()].into_iter().flatten().map(|(number, _)| number);
+        let is_settled = self.rows.first().is_none() && self.workers.first().is_none();
+        let oldest = waiting.fold(self.newest, Number::min);
+        if oldest >= self.oldest + CUT_AT_ONCE || is_settled && oldest > self.oldest {
+            share_log::cut(transaction, oldest)?;
+            self.oldest = oldest;
+        }
+        Ok(())
     }
 
     fn bound(&mut self) {
@@ -174,82 +264,118 @@ impl Ledger {
 
 /// Sums by key, and which of them grew since they were last written.
 struct Growing<K> {
-    sums: HashMap<K, Sum>,
-    grown: Vec<K>,
+    sums: HashMap<K, Grown>,
+    /// Those that wait, with the first record that they lack and since when; in order.
+    waiting: VecDeque<(K, Number, Instant)>,
+}
+
+/// A sum as it is, and how the database has it.
+#[derive(Default)]
+struct Grown {
+    sum: Sum,
+    /// The newest record that the database's row has.
+    logged: Number,
+    /// The database's row lacks something.
+    waits: bool,
 }
 
 impl<K> Default for Growing<K> {
     fn default() -> Self {
-        Self { sums: HashMap::new(), grown: Vec::new() }
+        Self { sums: HashMap::new(), waiting: VecDeque::new() }
     }
 }
 
 impl<K: Hash + Eq + Clone> Growing<K> {
+    /// Adds a share of this record, unless the row has it.
     fn grow(
         &mut self,
         key: K,
         share: &Share,
-        read: impl FnOnce(&K) -> rusqlite::Result<Sum>,
+        (number, now): (Number, Instant),
+        read: impl FnOnce(&K) -> rusqlite::Result<Grown>,
     ) -> rusqlite::Result<()> {
-        let sum = match self.sums.entry(key.clone()) {
-            std::collections::hash_map::Entry::Occupied(entry) => entry.into_mut(),
-            std::collections::hash_map::Entry::Vacant(entry) => {
-                let sum = read(entry.key())?;
-                entry.insert(sum)
+        let grown = match self.sums.get_mut(&key) {
+            Some(grown) => grown,
+            None => {
+                let grown = read(&key)?;
+                self.sums.entry(key.clone()).or_insert(grown)
             }
         };
+        if number <= grown.logged {
+            return Ok(());
+        }
+        let sum = &mut grown.sum;
         sum.shares = sum.shares.saturating_add(1);
         sum.work = sum.work.saturating_add(share.work);
         sum.best = sum.best.max(share.best);
         sum.last_share = sum.last_share.max(share.time);
-        self.grown.push(key);
+        if !std::mem::replace(&mut grown.waits, true) {
+            self.waiting.push_back((key, number, now));
+        }
         Ok(())
     }
 
+    /// Who has waited longest: the first record that it lacks, and since when.
+    fn first(&self) -> Option<(Number, Instant)> {
+        self.waiting.front().map(|(_, number, since)| (*number, *since))
+    }
+
+    /// Hands out at most so many of those that have waited since a time that `is_due`; how many. They have all records up
+    /// to the newest then.
     fn take_grown(
         &mut self,
+        newest: Number,
+        most: usize,
+        is_due: impl Fn(Instant) -> bool,
         mut write: impl FnMut(&K, &Sum) -> rusqlite::Result<()>,
-    ) -> rusqlite::Result<()> {
-        let mut written = std::collections::HashSet::with_capacity(self.grown.len().min(self.sums.len()));
-        for key in &self.grown {
-            if written.insert(key)
-                && let Some(sum) = self.sums.get(key)
-            {
-                write(key, sum)?;
+    ) -> rusqlite::Result<usize> {
+        let mut count = 0;
+        while count < most
+            && let Some((key, ..)) = self.waiting.pop_front_if(|(_, _, since)| is_due(*since))
+        {
+            if let Some(grown) = self.sums.get_mut(&key) {
+                write(&key, &grown.sum)?;
+                (grown.waits, grown.logged) = (false, newest);
             }
+            count += 1;
         }
-        self.grown.clear();
-        Ok(())
+        Ok(count)
     }
 
     fn bound(&mut self) {
         if self.sums.len() > MAX_REMEMBERED {
-            self.sums.clear();
+            self.sums.retain(|_, grown| grown.waits);
         }
     }
 }
 
-const ROW: &str = "SELECT shares, work, best, last_share FROM ledger
+const ROW: &str = "SELECT shares, work, best, last_share, logged FROM ledger
     WHERE minute = $1 AND height = $2 AND hasher = $3 AND worker = $4";
 const WORKER: &str =
-    "SELECT shares, work, best, last_share FROM worker_total WHERE hasher = $1 AND worker = $2";
+    "SELECT shares, work, best, last_share, logged FROM worker_total WHERE hasher = $1 AND worker = $2";
 const HEIGHT: &str = "SELECT shares, work, best, last_share FROM height_total WHERE height = $1";
-const WRITE_ROW: &str = "INSERT INTO ledger (minute, height, hasher, worker, shares, work, best, last_share)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
-    ON CONFLICT (minute, height, hasher, worker) DO UPDATE SET
-    shares = excluded.shares, work = excluded.work, best = excluded.best, last_share = excluded.last_share";
-const WRITE_WORKER: &str = "INSERT INTO worker_total (hasher, worker, shares, work, best, last_share)
-    VALUES ($1, $2, $3, $4, $5, $6)
-    ON CONFLICT (hasher, worker) DO UPDATE SET
-    shares = excluded.shares, work = excluded.work, best = excluded.best, last_share = excluded.last_share";
+const WRITE_ROW: &str =
+    "INSERT INTO ledger (minute, height, hasher, worker, shares, work, best, last_share, logged)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+    ON CONFLICT (minute, height, hasher, worker) DO UPDATE SET shares = excluded.shares, work = excluded.work,
+    best = excluded.best, last_share = excluded.last_share, logged = excluded.logged";
+const WRITE_WORKER: &str = "INSERT INTO worker_total (hasher, worker, shares, work, best, last_share, logged)
+    VALUES ($1, $2, $3, $4, $5, $6, $7)
+    ON CONFLICT (hasher, worker) DO UPDATE SET shares = excluded.shares, work = excluded.work,
+    best = excluded.best, last_share = excluded.last_share, logged = excluded.logged";
 const WRITE_HEIGHT: &str = "INSERT INTO height_total (height, shares, work, best, last_share)
     VALUES ($1, $2, $3, $4, $5)
     ON CONFLICT (height) DO UPDATE SET
     shares = excluded.shares, work = excluded.work, best = excluded.best, last_share = excluded.last_share";
 
-fn read(connection: &Connection, sql: &str, key: impl Params) -> rusqlite::Result<Sum> {
-    let sum = connection.prepare_cached(sql)?.query_row(key, |row| sum_at(row, 0)).optional()?;
-    Ok(sum.unwrap_or_default())
+fn read_logged(connection: &Connection, sql: &str, key: impl Params) -> rusqlite::Result<Grown> {
+    let grown = |row: &Row<'_>| Ok(Grown { sum: sum_at(row, 0)?, logged: row.get(4)?, waits: false });
+    Ok(connection.prepare_cached(sql)?.query_row(key, grown).optional()?.unwrap_or_default())
+}
+
+fn read_height(connection: &Connection, height: u32) -> rusqlite::Result<Grown> {
+    let sum = connection.prepare_cached(HEIGHT)?.query_row([height], |row| sum_at(row, 0)).optional()?;
+    Ok(Grown { sum: sum.unwrap_or_default(), ..Grown::default() })
 }
 
 /// A sum from four columns, the first of them at `at`.
@@ -288,7 +414,7 @@ pub(crate) fn all_totals(connection: &Connection) -> rusqlite::Result<Vec<Total>
 }
 
 pub(crate) fn one_total(connection: &Connection, hasher: &str, worker: &str) -> rusqlite::Result<Total> {
-    let sum = read(connection, WORKER, (hasher, worker))?;
+    let sum = read_logged(connection, WORKER, (hasher, worker))?.sum;
     Ok(Total { hasher: hasher.to_owned(), worker: worker.to_owned(), sum })
 }
 

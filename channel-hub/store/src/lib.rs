@@ -9,6 +9,7 @@
 //! | [`store`](mod@store) | what the hub asks of a store, whatever database is behind it |
 //! | [`sqlite`] | the hub's store on a [`writer::Writer`] |
 //! | [`ledger`] | rows that grow: shares and work by hasher, worker, height and minute |
+//! | `share_log` | shares that are credited and not yet in those rows |
 //! | [`reports`] | what pages ask of the ledger |
 //! | [`blocks`] | found blocks, whole |
 //! | [`sharechain`] | the tree of shares; tables that any program's schema can have |
@@ -24,6 +25,7 @@ pub mod ledger;
 mod migrations;
 mod ranges;
 pub mod reports;
+mod share_log;
 pub mod sharechain;
 pub mod sqlite;
 pub mod store;

@@ -10,7 +10,7 @@ use crate::sharechain;
 const APPLICATION_ID: i32 = 0x536c_7548;
 
 pub(crate) const HUB: Layout =
-    Layout { application_id: APPLICATION_ID, migrations: &[VERSION_1, sharechain::TABLES] };
+    Layout { application_id: APPLICATION_ID, migrations: &[VERSION_1, sharechain::TABLES, VERSION_3] };
 
 /// The ledger's key begins with the minute: rows of now lie together at its end, wherever the table has grown to.
 const VERSION_1: &str = "
@@ -70,4 +70,15 @@ CREATE TABLE reservation (
     name TEXT NOT NULL PRIMARY KEY,
     next BIGINT NOT NULL
 );
+";
+
+/// The log's records are found by number alone, so it is the key that SQLite needs no second tree for. A row's `logged` is the
+/// newest record whose shares it has.
+const VERSION_3: &str = "
+CREATE TABLE share_log (
+    number INTEGER PRIMARY KEY,
+    shares BLOB NOT NULL
+);
+ALTER TABLE ledger ADD COLUMN logged BIGINT NOT NULL DEFAULT 0;
+ALTER TABLE worker_total ADD COLUMN logged BIGINT NOT NULL DEFAULT 0;
 ";

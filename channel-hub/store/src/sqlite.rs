@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ::sharechain::storage::{Storage, Stored, Update};
 use rusqlite::Transaction;
@@ -31,6 +31,9 @@ pub struct Options {
     pub max_pages: Option<u32>,
 }
 
+/// How long reading rows waits for those that are not written yet; on a disk that takes nothing they are missing.
+const SETTLING: Duration = Duration::from_secs(2);
+
 /// The hub's store in one SQLite file. Dropping it commits what is queued.
 #[derive(Debug)]
 pub struct SqliteStore {
@@ -47,11 +50,11 @@ impl SqliteStore {
         let mut next = HashMap::new();
         let writer = Writer::open(path, migrations::HUB, options.pace, options.max_pages, |connection| {
             next = ranges::load(connection)?;
-            Ok(Hub {
-                ledger: Ledger::new(options.ledger),
-                journal: options.journal.map(Journal::new),
-                sharechain: Sharechain::default(),
-            })
+            let mut ledger = Ledger::new(options.ledger);
+            let transaction = connection.transaction()?;
+            ledger.settle(&transaction)?;
+            transaction.commit()?;
+            Ok(Hub { ledger, journal: options.journal.map(Journal::new), sharechain: Sharechain::default() })
         })?;
         Ok(Self { writer, next: Mutex::new(next) })
     }
@@ -108,6 +111,10 @@ impl Store for SqliteStore {
         Ok(Reservation { first, count, ready })
     }
 
+    fn settle(&self) -> Result<Sequence, Refused> {
+        self.writer.push(Change::Settle)
+    }
+
     fn close(&self) {
         self.writer.close();
     }
@@ -145,6 +152,10 @@ impl Store for SqliteStore {
     }
 
     fn ledger(&self, minute: u32, height: Option<u32>, limit: u32) -> Result<Vec<LedgerRow>, ReadError> {
+        // A store that closes or is full has what it has.
+        if let Ok(settled) = self.settle() {
+            self.writer.committed().wait(settled, SETTLING);
+        }
         Ok(self.writer.read(|connection| ledger::rows_since(connection, minute, height, limit))?)
     }
 
@@ -167,6 +178,7 @@ enum Change {
     BlockState(Box<(String, BlockState)>),
     Reserve(&'static str, u64),
     Sharechain(Box<Update>),
+    Settle,
 }
 
 impl Change {
@@ -200,9 +212,18 @@ impl Schema for Hub {
                 Change::BlockState(change) => blocks::set_state(transaction, &change.0, &change.1)?,
                 Change::Reserve(name, next) => ranges::take(transaction, name, *next)?,
                 Change::Sharechain(update) => self.sharechain.write(transaction, update)?,
+                Change::Settle => self.ledger.settle(transaction)?,
             }
         }
         Ok(())
+    }
+
+    fn due(&self) -> Option<Instant> {
+        self.ledger.due()
+    }
+
+    fn finish(&mut self, transaction: &Transaction<'_>) -> rusqlite::Result<()> {
+        self.ledger.settle(transaction)
     }
 
     fn forget(&mut self) {

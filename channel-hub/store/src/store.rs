@@ -1,7 +1,9 @@
 //! What the hub asks of a store, whatever database is behind it.
 //!
 //! Writing never blocks: it queues and returns a [`Sequence`]; what was queued counts once [`Store::committed`]
-//! has reached that number. Reading returns only what is committed; it may block for milliseconds.
+//! has reached that number. Reading returns only what is committed; it may block for milliseconds. Totals by
+//! worker and [`Store::recent`] follow the commits within some two seconds, or with [`Store::settle`]; all else is read as
+//! committed.
 
 use std::fmt::Debug;
 
@@ -39,6 +41,13 @@ pub trait Store: Debug + Send + Sync + 'static {
     /// # Errors
     /// As [`Self::credit`]; nothing is reserved then.
     fn reserve(&self, name: &'static str, count: u32) -> Result<Reservation, Refused>;
+
+    /// Brings rows by minute and totals by worker up to what was credited before this; they are once it is committed. Stops
+    /// the commits as long as that takes.
+    ///
+    /// # Errors
+    /// As [`Self::credit`].
+    fn settle(&self) -> Result<Sequence, Refused>;
 
     /// Commits what is queued and lets go of what it writes to: another process may have it when this returns. Blocks
     /// meanwhile. What comes later is refused with [`Refused::Closed`]; what is committed can still be read.
@@ -90,7 +99,7 @@ pub trait Store: Debug + Send + Sync + 'static {
     fn heights(&self, limit: u32) -> Result<Vec<HeightTotal>, ReadError>;
 
     /// Ledger rows from `minute` on (unix time / 60), only those of `height` if one is given, oldest first, at
-    /// most `limit`.
+    /// most `limit`. What was credited before is in them: it is [settled](Self::settle) first.
     ///
     /// # Errors
     /// If the database cannot be read.

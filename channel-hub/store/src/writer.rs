@@ -39,6 +39,19 @@ pub trait Schema: Send + 'static {
     /// What SQLite says; the transaction is rolled back.
     fn write(&mut self, transaction: &Transaction<'_>, batch: &[Self::Change]) -> rusqlite::Result<()>;
 
+    /// When [`Self::write`] is to be called though nothing changed; `None`: not at all.
+    fn due(&self) -> Option<Instant> {
+        None
+    }
+
+    /// Writes what is left to write, once, before the file is let go of.
+    ///
+    /// # Errors
+    /// What SQLite says; the transaction is rolled back.
+    fn finish(&mut self, _transaction: &Transaction<'_>) -> rusqlite::Result<()> {
+        Ok(())
+    }
+
     /// The last transaction did not commit: whatever was remembered of it or before must be read again.
     fn forget(&mut self);
 }
@@ -206,9 +219,9 @@ impl<C> Queue<C> {
         Ok(sequence)
     }
 
-    /// Swaps everything that waits into the empty `batch`; blocks until there is something, and until `due` unless
-    /// there is enough. `None`: closed.
-    fn take(&self, batch: &mut Vec<C>, due: Instant) -> Option<Sequence> {
+    /// Swaps everything that waits into the empty `batch`; blocks until there is something or it is time to `wake`, and
+    /// until `due` unless there is enough. `None`: closed.
+    fn take(&self, batch: &mut Vec<C>, due: Instant, wake: Option<Instant>) -> Option<Sequence> {
         let mut waiting = lock(&self.waiting);
         let few = |w: &mut Waiting<C>| !w.closed && w.changes.len() < self.pace.enough;
         let time = due.saturating_duration_since(Instant::now());
@@ -221,7 +234,13 @@ impl<C> Queue<C> {
                 return None;
             }
             waiting.idle = true;
-            waiting = self.arrived.wait(waiting).unwrap_or_else(PoisonError::into_inner);
+            waiting = match wake.map(|at| at.saturating_duration_since(Instant::now())) {
+                Some(Duration::ZERO) => break,
+                Some(time) => {
+                    self.arrived.wait_timeout(waiting, time).unwrap_or_else(PoisonError::into_inner).0
+                }
+                None => self.arrived.wait(waiting).unwrap_or_else(PoisonError::into_inner),
+            };
         }
         waiting.idle = false;
         std::mem::swap(&mut waiting.changes, batch);
@@ -274,13 +293,16 @@ impl<S: Schema> Work<S> {
     fn run(mut self) {
         let mut batch = Vec::new();
         let mut due = Instant::now();
-        while let Some(last) = self.queue.take(&mut batch, due) {
+        while let Some(last) = self.queue.take(&mut batch, due, self.schema.due()) {
             due = Instant::now() + self.pace.between;
             if !self.commit_until_it_holds(&batch) {
                 break;
             }
             batch.clear();
             self.progress.reach(last);
+        }
+        if let Err(error) = self.finish() {
+            tracing::warn!(%error, "closing with something left to write; the next opening does it");
         }
         // The lock goes last: whoever opens the file next finds everything in it.
         drop(self.checkpoints);
@@ -308,6 +330,14 @@ impl<S: Schema> Work<S> {
             tracing::info!("the store takes writes again");
         }
         true
+    }
+
+    fn finish(&mut self) -> rusqlite::Result<()> {
+        let _commits = self.checkpoints.commit();
+        let transaction =
+            self.opened.connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+        self.schema.finish(&transaction)?;
+        transaction.commit()
     }
 
     fn commit(&mut self, batch: &[S::Change], sync: bool) -> rusqlite::Result<()> {

@@ -22,8 +22,10 @@ async fn commit(store: &SqliteStore, sequence: u64) {
 }
 
 async fn credit_all(store: &SqliteStore, shares: impl IntoIterator<Item = Share>) {
-    let last = shares.into_iter().map(|share| store.credit(share).unwrap()).last().unwrap();
-    commit(store, last).await;
+    for share in shares {
+        store.credit(share).unwrap();
+    }
+    commit(store, store.settle().unwrap()).await;
 }
 
 #[tokio::test]
@@ -135,6 +137,61 @@ async fn work_of_all_128_bits_is_kept_exactly_and_stops_at_the_bound() {
     credit_all(&store, [huge(u128::MAX), huge(u128::MAX)]).await;
     let sum = store.total("bc1qhasher", "a").unwrap().sum;
     assert_eq!((sum.work, sum.best, sum.shares), (u128::MAX, u128::MAX, 3));
+}
+
+#[tokio::test]
+async fn rows_follow_by_themselves_and_are_there_when_the_file_is_closed() {
+    let dir = tempfile::tempdir().unwrap();
+    let count = || -> (i64, i64) {
+        let reader = rusqlite::Connection::open(dir.path().join("hub.sqlite")).unwrap();
+        let of = |sql| reader.query_row(sql, [], |row| row.get(0)).unwrap();
+        (
+            of("SELECT coalesce(sum(shares), 0) FROM ledger"),
+            of("SELECT coalesce(sum(shares), 0) FROM worker_total"),
+        )
+    };
+    let store = open(dir.path(), Options::default());
+    commit(&store, store.credit(share("a", 9, 60, 5)).unwrap()).await;
+    assert_eq!(store.whole().unwrap().shares, 1, "sums are exact at once");
+    let begin = std::time::Instant::now();
+    while count() != (1, 1) {
+        assert!(begin.elapsed() < Duration::from_secs(60), "{:?}", count());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    commit(&store, store.credit(share("a", 9, 60, 5)).unwrap()).await;
+    store.close();
+    assert_eq!(count(), (2, 2));
+}
+
+#[tokio::test]
+async fn what_is_only_in_the_log_is_counted_once_after_commits_that_failed() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path(), Options::default());
+    let mut credited = 0;
+    for round in 0..2 {
+        for worker in ["a", "b", "c"] {
+            commit(&store, store.credit(share(worker, 9, 60, 5)).unwrap()).await;
+            credited += 1;
+        }
+        if round % 2 == 0 {
+            commit(&store, store.settle().unwrap()).await;
+        }
+        // Somebody else holds the file until a commit has failed: all that was remembered is read again.
+        let other = rusqlite::Connection::open(dir.path().join("hub.sqlite")).unwrap();
+        other.execute_batch("BEGIN IMMEDIATE").unwrap();
+        let last = store.credit(share("a", 9, 60, 5)).unwrap();
+        credited += 1;
+        while store.committed().failing().is_none() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        other.execute_batch("ROLLBACK").unwrap();
+        commit(&store, last).await;
+    }
+    commit(&store, store.settle().unwrap()).await;
+    let total = |worker| store.total("bc1qhasher", worker).unwrap().sum.shares;
+    assert_eq!((total("a"), total("b"), total("c")), (4, 2, 2));
+    assert_eq!(store.whole().unwrap().shares, credited);
+    assert_eq!(store.ledger(0, None, 10).unwrap().iter().map(|row| row.sum.shares).sum::<u64>(), credited);
 }
 
 #[tokio::test]
