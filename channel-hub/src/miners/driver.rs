@@ -134,9 +134,14 @@ impl Driver {
         Ok(self.link.try_flush()?)
     }
 
-    fn update(&mut self, (update, updates): Update) -> Result<(), End> {
+    /// All that there is: a new block's job and its tip leave in one write.
+    fn update(&mut self, (update, mut updates): Update) -> Result<(), End> {
+        let now = now();
+        self.session.apply(now, &update.map_err(|_| End::Behind)?);
+        while let Ok(more) = updates.try_recv() {
+            self.session.apply(now, &more);
+        }
         self.updates.set(next_update(updates));
-        self.session.apply(now(), &update.map_err(|_| End::Behind)?);
         Ok(())
     }
 
