@@ -56,6 +56,20 @@ struct Candidate {
     summary: Summary,
 }
 
+/// The rest of it, as the node said it.
+struct Rest {
+    block: Vec<u8>,
+    fees: Vec<i64>,
+    sigops: Vec<i64>,
+}
+
+/// A template that the node has just given.
+struct Next {
+    template: Rc<dyn Template>,
+    /// It came because the tip changed, not for its fees.
+    is_for_tip: bool,
+}
+
 /// The template that the next ones are measured by.
 struct Current {
     candidate: Candidate,
@@ -80,7 +94,8 @@ impl Set {
         let room = self.constraints.into();
         let first = connection.ask("createNewBlock", connection.mining().create_new_block(room)).await?;
         let candidate = self.examine(first).await?;
-        let parts = self.fetch(&candidate).await?;
+        let rest = self.fetch(&candidate.template).await?;
+        let parts = self.parts(&candidate, rest)?;
         if self.stop.is_cancelled() {
             return Ok(());
         }
@@ -88,9 +103,9 @@ impl Set {
         let is_taken = self.offer(&candidate, parts);
         let mut current = Current { candidate, is_taken, look: Instant::now() + fees.interval };
         while let Some(next) = self.next(&mut current, &mut changes).await? {
-            let candidate = self.examine(next).await?;
+            let (candidate, rest) = self.look_at(next).await?;
             // A template that nobody took is not what the next ones are measured by.
-            if self.publish(&candidate).await? {
+            if self.publish(&candidate, rest).await? {
                 current = Current { candidate, is_taken: true, look: Instant::now() + fees.interval };
             }
         }
@@ -108,11 +123,7 @@ impl Set {
     /// The template after this one; none when the set is stopped. Under the same tip fees are looked at when it is
     /// time to, then after the interval again: each look costs the node a template. Meanwhile this one goes to those
     /// whom the set did not serve when it was new.
-    async fn next(
-        &self,
-        current: &mut Current,
-        changes: &mut Changes,
-    ) -> Result<Option<Rc<dyn Template>>, IpcError> {
+    async fn next(&self, current: &mut Current, changes: &mut Changes) -> Result<Option<Next>, IpcError> {
         loop {
             let now = Instant::now();
             let (patience, more) = if now < current.look {
@@ -126,7 +137,7 @@ impl Set {
                 tokio::select! {
                     answer = &mut waiting => break answer,
                     () = changes.happen() => {
-                        if self.publish(&current.candidate).await? {
+                        if self.publish(&current.candidate, None).await? {
                             current.is_taken = true;
                         }
                     }
@@ -141,7 +152,7 @@ impl Set {
             };
             let connection = &self.shared.connection;
             match answer.map_err(|error| connection.failure("waitNext", &error))? {
-                Some(next) => return Ok(Some(next)),
+                Some(template) => return Ok(Some(Next { template, is_for_tip: more == NEVER })),
                 None if more == NEVER && now.elapsed() < patience / 2 => {
                     return Err(IpcError::Ending { socket: connection.socket() });
                 }
@@ -157,13 +168,28 @@ impl Set {
         i64::try_from(threshold).unwrap_or(NEVER)
     }
 
-    /// Fetches a template and offers it, if anybody wants it. Whether anybody took it.
-    async fn publish(&self, candidate: &Candidate) -> Result<bool, IpcError> {
+    /// What decides whether anybody wants it. For a new tip somebody does: all is asked for at once, for one way there and
+    /// back instead of two.
+    async fn look_at(&self, next: Next) -> Result<(Candidate, Option<Rest>), IpcError> {
+        let Next { template, is_for_tip } = next;
+        if !is_for_tip {
+            return Ok((self.examine(template).await?, None));
+        }
+        let (candidate, rest) = tokio::try_join!(self.examine(Rc::clone(&template)), self.fetch(&template))?;
+        Ok((candidate, Some(rest)))
+    }
+
+    /// Offers a template, if anybody wants it; what is missing of it is fetched. Whether anybody took it.
+    async fn publish(&self, candidate: &Candidate, rest: Option<Rest>) -> Result<bool, IpcError> {
         let Summary { tip, value, .. } = candidate.summary;
         if !self.offering(candidate.as_of, |offered| self.shared.feed.wants(offered, tip, value)) {
             return Ok(false);
         }
-        let parts = self.fetch(candidate).await?;
+        let rest = match rest {
+            Some(rest) => rest,
+            None => self.fetch(&candidate.template).await?,
+        };
+        let parts = self.parts(candidate, rest)?;
         Ok(self.offer(candidate, parts))
     }
 
@@ -180,14 +206,20 @@ impl Set {
         Ok(Candidate { template, as_of, header, coinbase, summary })
     }
 
-    /// All of a template.
-    async fn fetch(&self, candidate: &Candidate) -> Result<Parts, IpcError> {
+    /// What is not needed to judge it.
+    async fn fetch(&self, template: &Rc<dyn Template>) -> Result<Rest, IpcError> {
         let connection = &self.shared.connection;
         let (block, fees, sigops) = tokio::try_join!(
-            connection.ask("getBlock", candidate.template.block()),
-            connection.ask("getTxFees", candidate.template.fees()),
-            connection.ask("getTxSigops", candidate.template.sigops()),
+            connection.ask("getBlock", template.block()),
+            connection.ask("getTxFees", template.fees()),
+            connection.ask("getTxSigops", template.sigops()),
         )?;
+        Ok(Rest { block, fees, sigops })
+    }
+
+    /// All of a template.
+    fn parts(&self, candidate: &Candidate, rest: Rest) -> Result<Parts, IpcError> {
+        let Rest { block, fees, sigops } = rest;
         let (header, coinbase) = (candidate.header.clone(), candidate.coinbase.clone());
         let raw = RawTemplate { header, block, coinbase, fees, sigops };
         answer::parts(&raw, &mut self.shared.known.borrow_mut()).map_err(|reason| self.bad(reason))
