@@ -5,6 +5,7 @@
 //! pages stay readable, and stand still. Beside that everything is saved every second.
 
 mod journal;
+mod labels;
 mod succession;
 
 use std::collections::{BTreeMap, HashMap};
@@ -17,6 +18,7 @@ use std::time::Duration;
 use crate::status::{Kind, Metric, Value};
 use journal::{Journal, Series};
 pub use journal::{JournalError, SaveError};
+use labels::Labels;
 pub(crate) use succession::Change;
 
 /// More label sets than this under one name are counted together, each label being `(other)`: names come from
@@ -67,8 +69,6 @@ struct Cell {
     record: AtomicBool,
 }
 
-type Labels = BTreeMap<String, String>;
-
 /// Why a data directory cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -109,8 +109,7 @@ impl Counters {
     /// case without a prefix and without `_total`.
     #[must_use]
     pub fn counter(&self, name: &'static str, labels: &[(&str, &str)]) -> Counter {
-        let labels = labels.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-        self.cell(name, labels.collect(), MAX_SERIES)
+        self.cell(name, Labels::of(labels), MAX_SERIES)
     }
 
     fn cell(&self, name: &str, mut labels: Labels, most: usize) -> Counter {
@@ -120,7 +119,7 @@ impl Counters {
         }
         let Some(series) = cells.get_mut(name) else { unreachable!("it was put there") };
         if series.len() >= most && !series.contains_key(&labels) {
-            labels.values_mut().for_each(|value| OTHER.clone_into(value));
+            labels = labels.all(OTHER);
         }
         Counter(Arc::clone(series.entry(labels).or_default()))
     }
@@ -140,15 +139,16 @@ impl Counters {
     /// The total with this name and these labels, if there is one; unlike [`Self::counter`] this makes none.
     #[must_use]
     pub fn find(&self, name: &str, labels: &[(&str, &str)]) -> Option<Counter> {
-        let labels: Labels =
-            labels.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        locked(&self.0.cells).get(name)?.get(&labels).cloned().map(Counter)
+        locked(&self.0.cells).get(name)?.get(&Labels::of(labels)).cloned().map(Counter)
     }
 
     /// The label sets that a name has totals for, those of earlier runs included.
     #[must_use]
     pub fn series(&self, name: &str) -> Vec<BTreeMap<String, String>> {
-        locked(&self.0.cells).get(name).into_iter().flatten().map(|(labels, _)| labels.clone()).collect()
+        let owned = |(labels, _): (&Labels, _)| {
+            labels.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+        };
+        locked(&self.0.cells).get(name).into_iter().flatten().map(owned).collect()
     }
 
     /// Writes what changed since the last time, and returns when the kernel has it.
@@ -164,9 +164,13 @@ impl Counters {
     fn write(&self) -> Result<(), SaveError> {
         let mut home = locked(&self.0.home);
         let Home::Here { journal, .. } = &mut *home else { return Ok(()) };
-        let changed = self.changed();
-        journal.append(changed.iter().map(|(series, value, _)| (series, *value)))?;
-        for (_, value, cell) in changed {
+        let (mut lines, mut saved) = (String::new(), Vec::new());
+        self.changed(|name, labels, value, cell| {
+            journal::push_line(&mut lines, name, labels, value);
+            saved.push((value, Arc::clone(cell)));
+        });
+        journal.append(&lines)?;
+        for (value, cell) in saved {
             cell.saved.store(value, Ordering::Relaxed);
         }
         if journal.is_long() {
@@ -226,26 +230,26 @@ impl Counters {
         let metric = |(name, series): (&String, &BTreeMap<Labels, Arc<Cell>>)| {
             // A name that the program of today does not know any more is kept on disk, but has no help and is not shown.
             let (name, help) = help.get_key_value(name)?;
+            let owned = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
             let samples = series
                 .iter()
-                .map(|(labels, cell)| (labels.clone().into_iter().collect(), Value::Count(cell.load())));
+                .map(|(labels, cell)| (labels.iter().map(owned).collect(), Value::Count(cell.load())));
             Some(Metric { name: name.clone().into(), help, kind: Kind::Counter, samples: samples.collect() })
         };
         cells.iter().filter_map(metric).collect()
     }
 
-    fn changed(&self) -> Vec<(Series, u64, Arc<Cell>)> {
+    /// Goes through the totals that are not saved as they are now.
+    fn changed(&self, mut take: impl FnMut(&str, &Labels, u64, &Arc<Cell>)) {
         let cells = locked(&self.0.cells);
-        let mut changed = Vec::new();
         for (name, series) in cells.iter() {
             for (labels, cell) in series {
                 let value = cell.value.load(Ordering::Relaxed);
                 if value != cell.saved.load(Ordering::Relaxed) {
-                    changed.push(((name.clone(), labels.clone()), value, Arc::clone(cell)));
+                    take(name, labels, value, cell);
                 }
             }
         }
-        changed
     }
 
     /// What is on disk.

@@ -7,8 +7,10 @@ use std::fs::{File, OpenOptions};
 use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
+use super::labels::Labels;
+
 /// A name and its labels.
-pub(super) type Series = (String, BTreeMap<String, String>);
+pub(super) type Series = (String, Labels);
 
 /// A file longer than this and four times its content is written anew, in bytes.
 const LONG: u64 = 1 << 20;
@@ -66,11 +68,8 @@ impl Journal {
         Ok((Self { path: path.to_owned(), file, length, fresh: length }, totals))
     }
 
-    pub(super) fn append<'a>(
-        &mut self,
-        totals: impl Iterator<Item = (&'a Series, u64)>,
-    ) -> Result<(), SaveError> {
-        let lines = lines(totals);
+    /// Appends what [`push_line`] made.
+    pub(super) fn append(&mut self, lines: &str) -> Result<(), SaveError> {
         if lines.is_empty() {
             return Ok(());
         }
@@ -137,11 +136,17 @@ fn write_anew(path: &Path, totals: &BTreeMap<Series, u64>) -> std::io::Result<(F
 
 fn lines<'a>(totals: impl Iterator<Item = (&'a Series, u64)>) -> String {
     let mut lines = String::new();
-    for ((name, labels), value) in totals {
-        lines.push_str(&serde_json::json!([name, labels, value]).to_string());
-        lines.push('\n');
-    }
+    totals.for_each(|((name, labels), value)| push_line(&mut lines, name, labels, value));
     lines
+}
+
+/// Appends one total's line. Farms have tens of thousands that change every second: none is copied for it.
+pub(super) fn push_line(lines: &mut String, name: &str, labels: &Labels, value: u64) {
+    match serde_json::to_string(&(name, labels, value)) {
+        Ok(line) => lines.push_str(&line),
+        Err(error) => unreachable!("text and a number are JSON: {error}"),
+    }
+    lines.push('\n');
 }
 
 /// The totals that a file's bytes stand for, or the number of a damaged line and what is wrong with it.
@@ -149,7 +154,7 @@ fn replay(bytes: &[u8]) -> Result<BTreeMap<Series, u64>, (usize, String)> {
     let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
     let mut totals = BTreeMap::new();
     for (index, line) in bytes[..whole].split_inclusive(|byte| *byte == b'\n').enumerate() {
-        let (name, labels, value): (String, BTreeMap<String, String>, u64) =
+        let (name, labels, value): (String, Labels, u64) =
             serde_json::from_slice(line).map_err(|error| (index + 1, error.to_string()))?;
         let total = totals.entry((name, labels)).or_default();
         if value < *total {

@@ -83,8 +83,8 @@ impl Counters {
 
     /// What was counted since [`Self::leave_home`] or the last call, in parts of at most `most` totals.
     pub(crate) fn told(&self, most: usize) -> Vec<Vec<Change>> {
-        let changes: Vec<_> =
-            self.changed().into_iter().map(|(series, value, cell)| told(series, value, &cell)).collect();
+        let mut changes = Vec::new();
+        self.changed(|name, labels, value, cell| changes.push(told(name, labels, value, cell)));
         changes.chunks(most).map(<[Change]>::to_vec).collect()
     }
 
@@ -113,11 +113,11 @@ impl Counters {
     }
 }
 
-fn told((name, labels): Series, value: u64, cell: &Cell) -> Change {
+fn told(name: &str, labels: &Labels, value: u64, cell: &Cell) -> Change {
     let before = cell.saved.swap(value, Ordering::Relaxed);
     let record = cell.record.load(Ordering::Relaxed);
     let by = if record { By::Raise(value) } else { By::Add(value.saturating_sub(before)) };
-    Change { name, labels, by }
+    Change { name: name.to_owned(), labels: labels.clone(), by }
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use super::*;
 
 fn series(name: &str, worker: &str) -> Series {
-    (name.to_owned(), BTreeMap::from([("worker".to_owned(), worker.to_owned())]))
+    (name.to_owned(), Labels::of(&[("worker", worker)]))
 }
 
 fn open(dir: &tempfile::TempDir) -> Result<(Journal, BTreeMap<Series, u64>), JournalError> {
@@ -22,8 +22,8 @@ fn the_last_total_of_a_name_and_its_labels_is_the_one_that_counts() {
     let (ann, bob) = (series("shares", "ann \"1\"\n"), series("shares", "bob"));
     let (mut journal, totals) = open(&dir).unwrap();
     assert!(totals.is_empty());
-    journal.append([(&ann, 1), (&bob, 7)].into_iter()).unwrap();
-    journal.append([(&ann, 5)].into_iter()).unwrap();
+    journal.append(&lines([(&ann, 1), (&bob, 7)].into_iter())).unwrap();
+    journal.append(&lines([(&ann, 5)].into_iter())).unwrap();
     let (_, totals) = open(&dir).unwrap();
     assert_eq!(totals, BTreeMap::from([(ann, 5), (bob, 7)]));
 }
@@ -33,16 +33,16 @@ fn a_kill_at_any_byte_of_a_write_leaves_the_totals_from_before_it() {
     let dir = tempfile::tempdir().unwrap();
     let ann = series("shares", "ann");
     let (mut journal, _) = open(&dir).unwrap();
-    journal.append([(&ann, 41)].into_iter()).unwrap();
+    journal.append(&lines([(&ann, 41)].into_iter())).unwrap();
     let before = std::fs::read(dir.path().join("counters.jsonl")).unwrap();
-    journal.append([(&ann, 42)].into_iter()).unwrap();
+    journal.append(&lines([(&ann, 42)].into_iter())).unwrap();
     let after = std::fs::read(dir.path().join("counters.jsonl")).unwrap();
     for end in before.len()..=after.len() {
         let dir = with_file(&after[..end]);
         let (mut journal, totals) = open(&dir).unwrap();
         let value = if end == after.len() { 42 } else { 41 };
         assert_eq!(totals[&ann], value, "cut at byte {end}");
-        journal.append([(&ann, 43)].into_iter()).unwrap();
+        journal.append(&lines([(&ann, 43)].into_iter())).unwrap();
         assert_eq!(open(&dir).unwrap().1[&ann], 43, "written on after a cut at byte {end}");
     }
 }
@@ -72,11 +72,11 @@ fn a_file_that_has_grown_long_is_written_anew_with_the_same_totals() {
     let mut total = 0;
     while !journal.is_long() {
         total += 1;
-        journal.append([(&ann, total)].into_iter()).unwrap();
+        journal.append(&lines([(&ann, total)].into_iter())).unwrap();
     }
     let long = std::fs::metadata(&path).unwrap().len();
     journal.rewrite(&BTreeMap::from([(ann.clone(), total)])).unwrap();
     assert!(std::fs::metadata(&path).unwrap().len() * 4 < long);
-    journal.append([(&ann, total + 1)].into_iter()).unwrap();
+    journal.append(&lines([(&ann, total + 1)].into_iter())).unwrap();
     assert_eq!(open(&dir).unwrap().1[&ann], total + 1);
 }
