@@ -1,6 +1,7 @@
 //! What a miner's task does for it, whatever protocol it speaks: finds it work, hands its shares on, counts.
 
 use super::Surroundings;
+use super::held::Held;
 use super::source::{Came, Source};
 use crate::farm::Seat;
 use crate::session::{Event, Outcome, UpstreamShare, Worker};
@@ -33,6 +34,8 @@ pub(crate) struct Account {
     pub(crate) source: Source,
     /// What the upstream said to its shares.
     pub(crate) answers: Answers,
+    /// Shares on their way to the upstream's queue; the miner is not read while there are any.
+    pub(crate) held: Held,
     /// By worker, in order.
     totals: Vec<(Arc<str>, Arc<WorkerTotals>)>,
 }
@@ -78,7 +81,14 @@ pub(crate) enum Found {
 impl Account {
     pub(crate) fn new(seat: Seat, mut surroundings: Surroundings) -> Self {
         surroundings.active.mark_changed();
-        Self { seat, surroundings, source: Source::None, answers: Answers::default(), totals: Vec::new() }
+        Self {
+            seat,
+            surroundings,
+            source: Source::None,
+            answers: Answers::default(),
+            held: Held::default(),
+            totals: Vec::new(),
+        }
     }
 
     /// Gets work from the active upstream: its shared channel, or one for this miner, who says who it is and how fast
@@ -161,8 +171,8 @@ impl Account {
         let (miner, answers) = (self.seat.miner.clone(), self.answers.sender());
         let command = Command::Share(Box::new(ShareOut { share, totals, miner, answers }));
         match &self.source {
-            Source::Feed(route, _) if route.commands.try_send(command).is_ok() => None,
-            _ => Some(tag),
+            Source::Feed(route, _) => self.held.hand_on(&route.commands, tag, command),
+            Source::None | Source::Refused(_) => Some(tag),
         }
     }
 

@@ -197,6 +197,9 @@ impl<W: Wire> Connection<W> {
                 Moved::End => return Err(End::Closed),
                 Moved::Written => {}
             },
+            lost = self.account.held.next() => if let Some(tag) = lost {
+                self.session.answer(tag, &Outcome::Lost);
+            },
             Ok(()) = self.account.surroundings.active.changed() => {
                 let found = self.account.attach(miner(&self.session));
                 self.apply(found)?;
@@ -245,6 +248,7 @@ impl<W: Wire> Connection<W> {
         let unserved = self.closing
             || self.departing.is_some()
             || self.session.is_full()
+            || !self.account.held.is_empty()
             || self.session.output().as_bytes().len() >= MAX_UNSENT;
         if unserved { Some(now + WRITE_TIMEOUT) } else { until }
     }

@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `connection` | the task |
 //! | `account` | what a task does for any miner: finds work, hands shares on, counts |
+//! | `held` | shares that the upstream connection has no room for yet |
 //! | `wire` | bytes in and out |
 //! | `source` | where the miner's work comes from |
 //! | `allowance` | how much a miner may send |
@@ -12,6 +13,7 @@
 pub(crate) mod account;
 mod allowance;
 mod connection;
+pub(crate) mod held;
 pub(crate) mod source;
 mod wire;
 

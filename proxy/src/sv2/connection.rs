@@ -114,7 +114,8 @@ impl Connection {
     /// Waits for one thing and gives it to the session.
     async fn step(&mut self) -> Result<(), End> {
         let timeout = self.session.poll_timeout();
-        let reads = self.session.has_room() && !self.closing && self.link.unsent() < MAX_UNREAD;
+        let has_room = self.session.has_room() && self.account.held.is_empty();
+        let reads = has_room && !self.closing && self.link.unsent() < MAX_UNREAD;
         tokio::select! {
             received = receive(&mut self.link, reads) => if let Some(received) = received? {
                 self.received(received)?;
@@ -127,6 +128,9 @@ impl Connection {
                 let found = self.account.came(came, miner(&self.session));
                 self.apply(found)?;
             }
+            lost = self.account.held.next() => if let Some(tag) = lost {
+                self.session.answer(tag, &Outcome::Lost);
+            },
             (tag, outcome) = self.account.answers.next() => {
                 self.session.answer(tag, &outcome);
                 while let Some((tag, outcome)) = self.account.answers.poll() {

@@ -32,6 +32,8 @@ const MAX_AT_ONCE: usize = 512;
 const TOGETHER: Duration = Duration::from_micros(100);
 /// So many at a time need not wait for each other.
 const MANY: usize = 32;
+/// While so many shares have no answer, no more are handed on: they wait with the miners.
+const MAX_IN_FLIGHT: usize = mining::client::MAX_OUTSTANDING / 2;
 /// The channel that all miners share, in aggregated mode; in the other, one that is opened only to see whether it can be.
 const SHARED: u64 = 0;
 
@@ -117,9 +119,10 @@ impl<'a> Connection<'a> {
         loop {
             let timeout = self.wire.poll_timeout();
             let leaving = leave_by.is_some();
+            let takes = self.hold.is_none() && self.wire.in_flight() < MAX_IN_FLIGHT;
             tokio::select! {
                 arrived = self.wire.arrived() => self.wire.take(now(), arrived?)?,
-                Some(command) = self.commands.recv(), if self.hold.is_none() => self.commanded(command),
+                Some(command) = self.commands.recv(), if takes => self.commanded(command),
                 () = wait_until(self.hold) => self.hold = None,
                 () = tokio::time::sleep_until(timeout.into()) => {
                     self.wire.handle_timeout(now());

@@ -7,7 +7,7 @@ use crate::work::Work;
 use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
 
-/// Commands that wait for an upstream connection's task; beyond that, shares are refused.
+/// Commands that wait for an upstream connection's task; beyond that, miners are not read.
 pub const MAX_COMMANDS: usize = 4096;
 
 /// The newest work of one upstream channel; `None` before the first and after the last.
@@ -20,7 +20,7 @@ pub struct Route {
     pub connection: u64,
     /// The upstream's address.
     pub address: Arc<str>,
-    /// To the connection's task; a full queue means: refuse.
+    /// To the connection's task; a full queue means: wait.
     pub commands: mpsc::Sender<Command>,
     /// The one channel that all miners share; `None` in non-aggregated mode.
     pub shared: Option<WorkFeed>,

@@ -1,0 +1,95 @@
+//! Shares that an upstream connection has no room for yet. Their miner is not read meanwhile, so that what it sends waits
+//! on its side: where more comes than goes, nobody is told that a share is lost.
+
+use crate::upstream::Command;
+use std::collections::VecDeque;
+use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
+
+/// One miner's.
+#[derive(Debug, Default)]
+pub(crate) struct Held(VecDeque<Waiting>);
+
+#[derive(Debug)]
+struct Waiting {
+    tag: u32,
+    command: Command,
+    to: mpsc::Sender<Command>,
+}
+
+impl Held {
+    /// Whether none waits.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Hands a share on, behind those that wait. Its tag if the upstream connection has ended.
+    pub(crate) fn hand_on(&mut self, to: &mpsc::Sender<Command>, tag: u32, command: Command) -> Option<u32> {
+        let command = match self.0.is_empty() {
+            true => match to.try_send(command) {
+                Ok(()) => return None,
+                Err(TrySendError::Closed(_)) => return Some(tag),
+                Err(TrySendError::Full(command)) => command,
+            },
+            false => command,
+        };
+        self.0.push_back(Waiting { tag, command, to: to.clone() });
+        None
+    }
+
+    /// Waits until the first is handed on, for ever if there is none; its tag if the upstream connection has ended.
+    /// Cancel-safe.
+    pub(crate) async fn next(&mut self) -> Option<u32> {
+        let Some(first) = self.0.front() else { return std::future::pending().await };
+        let to = first.to.clone();
+        let room = to.reserve().await;
+        let waiting = self.0.pop_front()?;
+        match room {
+            Ok(room) => {
+                room.send(waiting.command);
+                None
+            }
+            Err(_) => Some(waiting.tag),
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+    use tokio::time::timeout;
+
+    fn command(worker: u32) -> Command {
+        let (work, _) = tokio::sync::watch::channel(None);
+        Command::Open { worker: worker.to_string().into(), hash_rate: 0.0, work }
+    }
+
+    fn worker(command: Option<Command>) -> String {
+        match command.unwrap() {
+            Command::Open { worker, .. } => worker.to_string(),
+            Command::Share(_) => panic!("no share was sent"),
+        }
+    }
+
+    #[tokio::test]
+    async fn what_finds_no_room_waits_in_order_and_is_lost_only_with_the_connection() {
+        let (to, mut commands) = mpsc::channel(2);
+        let mut held = Held::default();
+        for tag in 0..5 {
+            assert_eq!(held.hand_on(&to, tag, command(tag)), None);
+        }
+        assert!(timeout(Duration::from_millis(20), held.next()).await.is_err(), "there is no room");
+        for tag in 0..3 {
+            assert_eq!(worker(commands.recv().await), tag.to_string());
+            assert_eq!(held.next().await, None);
+        }
+        assert!(held.is_empty());
+        assert_eq!(held.hand_on(&to, 5, command(5)), None);
+        drop(commands);
+        assert_eq!(held.next().await, Some(5));
+        assert_eq!(held.hand_on(&to, 6, command(6)), Some(6));
+        assert!(timeout(Duration::from_millis(20), held.next()).await.is_err(), "none waits");
+    }
+}
