@@ -165,11 +165,11 @@ impl Account {
         view.last_share = Some(Instant::now());
     }
 
-    fn hand_on(&mut self, share: UpstreamShare) -> Option<u32> {
+    fn hand_on(&mut self, share: Box<UpstreamShare>) -> Option<u32> {
         let tag = share.tag;
         let totals = self.worker(&share.worker);
         let (miner, answers) = (self.seat.miner.clone(), self.answers.sender());
-        let command = Command::Share(Box::new(ShareOut { share, totals, miner, answers }));
+        let command = Command::Share(ShareOut { share, totals, miner, answers });
         match &self.source {
             Source::Feed(route, _) => self.held.hand_on(&route.commands, tag, command),
             Source::None | Source::Refused(_) => Some(tag),

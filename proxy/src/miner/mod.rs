@@ -92,7 +92,7 @@ impl End {
 
 /// Serves one miner until its connection ends.
 pub async fn serve(wire: impl Wire, seat: Seat, surroundings: Surroundings) -> End {
-    follow(Connection::new(wire, seat, surroundings.clone()), surroundings).await
+    follow(Box::new(Connection::new(wire, seat, surroundings.clone())), surroundings).await
 }
 
 /// Goes on with a predecessor's miner.
@@ -106,17 +106,18 @@ pub async fn resume(
     surroundings: Surroundings,
 ) -> Result<End, String> {
     let connection = Connection::resumed(wire, passport, seat, surroundings.clone())?;
-    Ok(follow(connection, surroundings).await)
+    Ok(follow(Box::new(connection), surroundings).await)
 }
 
-async fn follow<W: Wire>(mut connection: Connection<W>, surroundings: Surroundings) -> End {
+/// The connection is in a box: a future would have room for it once for each that it is handed to.
+async fn follow<W: Wire>(mut connection: Box<Connection<W>>, surroundings: Surroundings) -> End {
     let address = connection.address();
     let end = loop {
         let Err(end) = connection.run().await;
         let End::Departs(departure) = end else { break end };
-        match connection.depart(departure).await {
+        match Box::pin(connection.depart(departure)).await {
             Ok(()) => return End::Carried,
-            Err(stays) => connection = stays,
+            Err(stays) => *connection = stays,
         }
     };
     if !matches!(end, End::Io(_) | End::Closed | End::Disconnect(Disconnect::NotReading)) {

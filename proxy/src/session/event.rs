@@ -18,7 +18,7 @@ pub enum Event {
         hash: BlockHash,
     },
     /// A share at the upstream's target: hand it on, and tell [`Session::answer`](super::Session::answer) what the upstream says.
-    Upstream(UpstreamShare),
+    Upstream(Box<UpstreamShare>),
     /// A share was answered with `true`.
     Accepted {
         /// Who handed it in.

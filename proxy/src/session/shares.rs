@@ -158,14 +158,14 @@ impl Session {
                 let until = now.instant + self.settings.answer_timeout;
                 let tag = self.waiting.push(id.clone(), worker.clone(), until);
                 let (work, hash, is_block) = (job.work, check.hash, check.is_block);
-                self.events.push_back(Event::Upstream(UpstreamShare {
+                self.events.push_back(Event::Upstream(Box::new(UpstreamShare {
                     tag,
                     worker,
                     work,
                     rolled,
                     hash,
                     is_block,
-                }));
+                })));
             }
             false => self.accepted(id, worker, AcceptedBy::OwnCheck),
         }

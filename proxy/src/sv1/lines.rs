@@ -3,8 +3,8 @@
 /// Longest line a miner may send, in bytes, without its end. Real ones stay below 500.
 pub const MAX_LINE: usize = 16 * 1024;
 
-/// Room that is kept while nothing is in it, in bytes; a submit or two.
-const KEPT: usize = 512;
+/// Room that is kept while nothing is in it, in bytes; a submit.
+const KEPT: usize = 256;
 
 /// A line went past [`MAX_LINE`]; nothing behind it can be told apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use std::fmt::{self, Write};
 
 /// Room that is kept while nothing waits, in bytes: an answer. A job takes more, but there is one in half a minute.
-const KEPT: usize = 512;
+const KEPT: usize = 128;
 
 /// Bytes on their way to one miner.
 #[derive(Debug, Default)]

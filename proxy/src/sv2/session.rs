@@ -294,14 +294,14 @@ impl Session {
         // No share waits under this tag, so its answer is nobody's.
         let tag = self.waiting.next_tag().wrapping_sub(1 << 31);
         let hash = block.hash;
-        self.events.push_back(Event::Upstream(UpstreamShare {
+        self.events.push_back(Event::Upstream(Box::new(UpstreamShare {
             tag,
             worker,
             work,
             rolled,
             hash,
             is_block: true,
-        }));
+        })));
     }
 
     fn share(&mut self, now: Now, share: AcceptedShare) {
@@ -324,7 +324,14 @@ impl Session {
         }
         let (tag, rolled) = (self.waiting.next_tag(), rolled(&work, &share.solution));
         self.waiting.push(waiting);
-        self.events.push_back(Event::Upstream(UpstreamShare { tag, worker, work, rolled, hash, is_block }));
+        self.events.push_back(Event::Upstream(Box::new(UpstreamShare {
+            tag,
+            worker,
+            work,
+            rolled,
+            hash,
+            is_block,
+        })));
     }
 
     fn accept(&mut self, share: Share, by: AcceptedBy) {

@@ -51,7 +51,7 @@ pub(super) struct Connection<'a> {
     commands: mpsc::Receiver<Command>,
     feeds: HashMap<u64, watch::Sender<Option<Arc<Work>>>>,
     next_slot: u64,
-    shares: HashMap<u64, Box<ShareOut>>,
+    shares: HashMap<u64, ShareOut>,
     next_ticket: u64,
     /// Until the first job; `None` once it came.
     ready_by: Option<Instant>,

@@ -30,7 +30,7 @@ pub struct Route {
 #[derive(Debug)]
 pub enum Command {
     /// Hand in a share.
-    Share(Box<ShareOut>),
+    Share(ShareOut),
     /// Open a channel for one miner. It is closed when all receivers of `work` are gone.
     Open {
         /// Whom to credit, below the configured account.
@@ -46,7 +46,7 @@ pub enum Command {
 #[derive(Debug)]
 pub struct ShareOut {
     /// The share.
-    pub share: UpstreamShare,
+    pub share: Box<UpstreamShare>,
     /// Its worker's totals.
     pub totals: Arc<WorkerTotals>,
     /// Who found it.

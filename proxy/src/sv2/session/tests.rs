@@ -119,7 +119,7 @@ impl Miner {
 
     /// Shares on their way to the upstream.
     fn handed_on(&mut self) -> Vec<UpstreamShare> {
-        let share = |event| if let Event::Upstream(share) = event { Some(share) } else { None };
+        let share = |event| if let Event::Upstream(share) = event { Some(*share) } else { None };
         self.events().into_iter().filter_map(share).collect()
     }
 }
