@@ -4,7 +4,7 @@
 //! gives way to one that may want to mine: first those who have said nothing, then those without a mining channel, last
 //! those whose channels never brought a share.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -40,6 +40,9 @@ pub struct Connections {
 struct Open {
     connections: BTreeMap<u64, Arc<Connection>>,
     by_neighbourhood: HashMap<IpAddr, usize>,
+    /// Those who have said nothing, oldest first, so that a flood of them costs little; and by where they come from.
+    silent: BTreeSet<u64>,
+    silent_from: BTreeSet<(IpAddr, u64)>,
     looked: Option<Instant>,
     /// Found at the last look for anybody's place, to be displaced one by one.
     found: Vec<Arc<Connection>>,
@@ -135,6 +138,8 @@ impl Connections {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let connection = Arc::new(Connection::new(id, address, now, self.shutdown.child_token()));
         *open.by_neighbourhood.entry(from).or_default() += 1;
+        open.silent.insert(id);
+        open.silent_from.insert((from, id));
         open.connections.insert(id, Arc::clone(&connection));
         Ok(Guard { connections: Arc::clone(self), connection })
     }
@@ -174,11 +179,19 @@ impl Open {
     }
 
     fn displace_from(&mut self, now: Instant, from: IpAddr) -> Option<()> {
+        let oldest = self.silent_from.range((from, 0)..=(from, u64::MAX)).next().map(|(_, id)| *id);
+        if self.displace_silent(now, oldest).is_some() {
+            return Some(());
+        }
         let found = self.look(now, |c| neighbourhood(c.address.ip()) == from)?;
         self.displace(now, found.last()?)
     }
 
     fn displace_any(&mut self, now: Instant) -> Option<()> {
+        let oldest = self.silent.first().copied();
+        if self.displace_silent(now, oldest).is_some() {
+            return Some(());
+        }
         while let Some(found) = self.found.pop() {
             if self.displace(now, &found).is_some() {
                 return Some(());
@@ -189,7 +202,13 @@ impl Open {
         self.displace(now, &found)
     }
 
-    /// Those `among` them that may be displaced, first those at the end; `None` if the last look was just now.
+    fn displace_silent(&mut self, now: Instant, oldest: Option<u64>) -> Option<()> {
+        let silent = Arc::clone(self.connections.get(&oldest?)?);
+        let is_due = now.saturating_duration_since(silent.since) >= SILENT;
+        (is_due && self.remove(&silent)).then(|| silent.leave.cancel())
+    }
+
+    /// Those `among` them that have spoken and may be displaced, first those at the end; `None` if the last look was just now.
     fn look(&mut self, now: Instant, among: impl Fn(&Connection) -> bool) -> Option<Vec<Arc<Connection>>> {
         if self.looked.is_some_and(|at| now.saturating_duration_since(at) < LOOK_AGAIN) {
             return None;
@@ -215,6 +234,7 @@ impl Open {
         if self.connections.remove(&connection.id).is_none() {
             return false;
         }
+        self.heard(connection);
         let from = neighbourhood(connection.address.ip());
         if let Some(count) = self.by_neighbourhood.get_mut(&from) {
             *count -= 1;
@@ -223,6 +243,20 @@ impl Open {
             }
         }
         true
+    }
+
+    /// It is no longer one of the silent.
+    fn heard(&mut self, connection: &Connection) {
+        self.silent.remove(&connection.id);
+        self.silent_from.remove(&(neighbourhood(connection.address.ip()), connection.id));
+    }
+}
+
+impl Guard {
+    /// Its first message is here.
+    pub fn spoke(&self) {
+        self.connections.lock().heard(&self.connection);
+        self.connection.lock().standing = Standing::Shaking;
     }
 }
 
@@ -237,24 +271,18 @@ impl Connection {
         Self { id, address, since: now, leave, details: Mutex::new(details) }
     }
 
-    /// How little is lost with it, least first; `None`: it may not be displaced.
+    /// How little is lost with one that has spoken, least first; `None`: it may not be displaced.
     fn worth(&self, now: Instant) -> Option<u8> {
         let over = |since, limit| now.saturating_duration_since(since) >= limit;
         let details = self.lock();
         match details.standing {
-            Standing::Silent => over(self.since, SILENT).then_some(0),
-            Standing::Shaking => None,
+            Standing::Silent | Standing::Shaking => None,
             Standing::Unused(since) => over(since, UNUSED).then_some(1),
             Standing::Mining(since) => {
                 let proven = || details.channels.values().any(|channel| channel.tally().accepted > 0);
                 (over(since, UNPROVEN) && !proven()).then_some(2)
             }
         }
-    }
-
-    /// Its first message is here.
-    pub fn spoke(&self) {
-        self.lock().standing = Standing::Shaking;
     }
 
     /// It is set up `now`.

@@ -53,15 +53,18 @@ fn one_without_a_mining_channel_gives_way_where_a_bound_is_reached_and_one_that_
     let later = start + UNUSED;
     let connections = connections(2, 2);
     let mines = connections.enter(from("1.1.1.1:1"), start).unwrap();
+    mines.spoke();
     mines.set_up(peer(), start);
     mines.opened(2, Channel::sample(), start);
     let waits = connections.enter(from("1.1.1.1:2"), start).unwrap();
+    waits.spoke();
     waits.set_up(peer(), start);
     assert!(connections.enter(from("2.2.2.2:1"), later - Duration::from_secs(1)).is_err());
     let next = connections.enter(from("2.2.2.2:1"), later).unwrap();
     assert!(waits.leave.is_cancelled() && !mines.leave.is_cancelled());
     drop(waits);
     assert_eq!(connections.count(), 2, "its place is counted once");
+    next.spoke();
     next.set_up(peer(), later);
     mines.closed(2, later);
     assert!(connections.enter(from("3.3.3.3:1"), later).is_err());
@@ -77,6 +80,7 @@ fn silent_ones_give_way_first_and_whoever_waits_for_its_handshake_keeps_its_plac
     let shaking = connections.enter(from("1.1.1.1:1"), start).unwrap();
     shaking.spoke();
     let unused = connections.enter(from("1.1.1.1:2"), start).unwrap();
+    unused.spoke();
     unused.set_up(peer(), start);
     let silent = connections.enter(from("1.1.1.1:3"), start).unwrap();
     assert!(connections.enter(from("2.2.2.2:1"), start).is_err(), "it has only just come");
@@ -95,7 +99,9 @@ fn a_channel_that_never_brought_a_share_gives_way_at_last_and_one_that_did_never
     );
     let channel = Channel::sample();
     channel.count_accepted(Work::new(1), Work::new(1));
+    proven.spoke();
     proven.opened(2, channel, start);
+    idle.spoke();
     idle.opened(2, Channel::sample(), start);
     assert!(connections.enter(from("2.2.2.2:1"), start + UNPROVEN - Duration::from_secs(1)).is_err());
     let newest = connections.enter(from("2.2.2.2:1"), start + UNPROVEN).unwrap();
@@ -116,4 +122,22 @@ fn many_places_are_found_at_one_look() {
     assert!(others.iter().all(Result::is_ok));
     assert!(silent.iter().all(|guard| guard.as_ref().unwrap().leave.is_cancelled()));
     assert_eq!(connections.enter(from("3.3.3.3:1"), later).unwrap_err(), TooMany::Connections);
+}
+
+#[test]
+fn newcomers_of_one_moment_get_places_one_after_the_other_from_a_crowd_of_silent_ones_at_their_own_address() {
+    let start = Instant::now();
+    let later = start + SILENT;
+    let connections = connections(2_000, 1_000);
+    let enter = |address, port| connections.enter((address, port).into(), start).unwrap();
+    let silent: Vec<_> = (1..=1_000).map(|port| enter([1, 1, 1, 1], port)).collect();
+    let elsewhere: Vec<_> = (1..=1_000).map(|port| enter([2, 2, 2, 2], port)).collect();
+    for port in 2_000..2_500 {
+        let newcomer = connections.enter(([1, 1, 1, 1], port).into(), later).unwrap();
+        newcomer.spoke();
+        assert!(silent[usize::from(port - 2_000)].leave.is_cancelled());
+        std::mem::forget(newcomer);
+    }
+    assert!(elsewhere.iter().all(|other| !other.leave.is_cancelled()), "an address pays with its own");
+    assert_eq!(connections.count(), 2_000);
 }
