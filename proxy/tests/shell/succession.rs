@@ -5,6 +5,7 @@ use crate::device::Device;
 use crate::farm::{Farm, toml};
 use crate::hub::Hub;
 use crate::miner::Miner;
+use crate::tls;
 use serde_json::json;
 use stratum_core::common_messages_sv2::MESSAGE_TYPE_RECONNECT;
 use tempfile::tempdir;
@@ -77,6 +78,29 @@ async fn an_sv2_miner_is_asked_to_connect_again_and_finds_the_successor_there() 
     old.ended().await.unwrap();
     let mut device = Device::extended(&new, "farm.device").await;
     device.mine(2, None).await.unwrap();
+    new.until("totals", |totals| totals["credited"].as_u64() == Some(hub.credited())).await;
+}
+
+#[tokio::test]
+async fn a_miner_over_tls_is_asked_to_connect_again_and_finds_the_successor_there() {
+    let (hub, data) = (Hub::start().await, tempdir().unwrap());
+    let more = format!("tls.listen = \"127.0.0.1:0\"\n{}", hub.toml());
+    let old = Farm::start(&toml("aggregated", data.path(), &more)).await;
+    let shown = tls::fingerprint(&old).await;
+    let mut ann = tls::connect(&old, &shown).await.unwrap();
+    ann.begin("ann").await;
+    ann.mine_one().await;
+    let new = old.successor().await;
+    assert_eq!((new.tls, tls::fingerprint(&new).await), (old.tls, shown.clone()));
+    let mut heard = Vec::new();
+    while let Some(line) = ann.hear().await {
+        heard.push(line["method"].clone());
+    }
+    assert!(heard.contains(&json!("client.reconnect")), "{heard:?}");
+    old.ended().await.unwrap();
+    let mut ann = tls::connect(&new, &shown).await.unwrap();
+    ann.begin("ann").await;
+    ann.mine_one().await;
     new.until("totals", |totals| totals["credited"].as_u64() == Some(hub.credited())).await;
 }
 

@@ -21,11 +21,11 @@ async fn farm(hub: &Hub, more: &str) -> (Farm, TempDir) {
     (farm, data)
 }
 
-async fn fingerprint(farm: &Farm) -> String {
+pub async fn fingerprint(farm: &Farm) -> String {
     farm.api("status").await["tls_fingerprint"].as_str().unwrap().to_owned()
 }
 
-async fn connect(farm: &Farm, fingerprint: &str) -> std::io::Result<Miner> {
+pub async fn connect(farm: &Farm, fingerprint: &str) -> std::io::Result<Miner> {
     let socket = TcpStream::connect(farm.tls.unwrap()).await.unwrap();
     let trust = Trust::Fingerprint(FromHex::from_hex(fingerprint).unwrap());
     Ok(Miner::over(client::connect(socket, "127.0.0.1", trust).await?))
