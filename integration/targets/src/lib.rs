@@ -12,6 +12,7 @@
 //! | [`pool`] | lines of an SV1 pool, likewise |
 //! | [`sv2`] | actions of a native SV2 miner on the proxy |
 //! | [`sharechain`] | actions on several sharechain nodes: mining, forks, late and broken shares, restarts |
+//! | [`sync`] | what the peers of a sharechain node do, one of them honest |
 //! | [`answers`] | what a node answers: a template as JSON, or over the mining interface |
 //! | [`configuration`] | a configuration file |
 //! | [`input`], [`mutation`] | bytes read as choices; changes made to them |
@@ -32,13 +33,14 @@ pub mod pool;
 pub mod sharechain;
 pub mod sv1;
 pub mod sv2;
+pub mod sync;
 pub mod upstream;
 
 /// A target's body.
 pub type Body = fn(&[u8]);
 
 /// Every target by its name.
-pub const ALL: [(&str, Body); 10] = [
+pub const ALL: [(&str, Body); 11] = [
     ("link", connection::run),
     ("mining", mining::run),
     ("distribution", distribution::run),
@@ -46,6 +48,7 @@ pub const ALL: [(&str, Body); 10] = [
     ("pool", pool::run),
     ("sv2", sv2::run),
     ("sharechain", sharechain::run),
+    ("sync", sync::run),
     ("gbt", answers::gbt),
     ("ipc", answers::ipc),
     ("configuration", configuration::run),

@@ -19,7 +19,7 @@ use crate::input::Input;
 /// Most shares of a run, so that a run stays short.
 const MAX_SHARES: usize = 40;
 /// Blocks in a period of this network.
-const PERIOD: u32 = 4;
+pub(crate) const PERIOD: u32 = 4;
 
 /// Bytes are what happens to the nodes.
 pub fn run(bytes: &[u8]) {
@@ -29,6 +29,24 @@ pub fn run(bytes: &[u8]) {
         world.act(&mut input);
     }
     world.settle();
+}
+
+/// A small network, a little different each time.
+pub(crate) fn params(input: &mut Input<'_>) -> Params {
+    let council =
+        Council::new(1, vec![XOnlyPublicKey::from_slice(&lock::output::NUMS).unwrap()], 10).unwrap();
+    Params {
+        locks: Pool { period: PERIOD, ..Pool::new(Network::Regtest, council.clone()) },
+        window_shares: 3 + u32::from(input.byte() % 16),
+        lag: 1 + u32::from(input.byte() % 4),
+        max_outputs: 1 + input.byte() % 4,
+        limit: Amount::from_sat(1_000_000_000),
+        keep_limit: Amount::from_sat(500_000_000),
+        sheet_gap: u32::from(input.byte() % 3),
+        sheet_reach: 8,
+        margin: 1_000,
+        ..Params::regtest(council)
+    }
 }
 
 struct World {
@@ -49,20 +67,7 @@ struct Node {
 
 impl World {
     fn new(input: &mut Input<'_>) -> Self {
-        let council =
-            Council::new(1, vec![XOnlyPublicKey::from_slice(&lock::output::NUMS).unwrap()], 10).unwrap();
-        let params = Params {
-            locks: Pool { period: PERIOD, ..Pool::new(Network::Regtest, council.clone()) },
-            window_shares: 3 + u32::from(input.byte() % 16),
-            lag: 1 + u32::from(input.byte() % 4),
-            max_outputs: 1 + input.byte() % 4,
-            limit: Amount::from_sat(1_000_000_000),
-            keep_limit: Amount::from_sat(500_000_000),
-            sheet_gap: u32::from(input.byte() % 3),
-            sheet_reach: 8,
-            margin: 1_000,
-            ..Params::regtest(council)
-        };
+        let params = params(input);
         let nodes = (0..3).map(|_| Node::new(&params)).collect();
         Self { params, nodes, shares: Vec::new(), broken: Vec::new(), block_height: 2 }
     }
@@ -304,7 +309,7 @@ fn join(params: &Params, share: Share, sheet: Option<Arc<LockSheet>>) -> Option<
     checked.with_body(body, params).ok()
 }
 
-static SECP: LazyLock<Secp256k1<All>> = LazyLock::new(Secp256k1::new);
+pub(crate) static SECP: LazyLock<Secp256k1<All>> = LazyLock::new(Secp256k1::new);
 
 fn pool() -> Pool {
     let council =
@@ -312,7 +317,7 @@ fn pool() -> Pool {
     Pool { period: PERIOD, ..Pool::new(Network::Regtest, council) }
 }
 
-fn recipient(who: usize) -> Recipient {
+pub(crate) fn recipient(who: usize) -> Recipient {
     static HUBS: LazyLock<[XOnlyPublicKey; 2]> =
         LazyLock::new(|| [0, 1].map(|hub| sheet(hub, 0, false).promise().hub_id));
     match who {
@@ -325,7 +330,7 @@ fn recipient(who: usize) -> Recipient {
 }
 
 /// A hub's sheet of a period, made once; or a second one that it should not have signed.
-fn sheet(hub: usize, period: u32, second: bool) -> Arc<LockSheet> {
+pub(crate) fn sheet(hub: usize, period: u32, second: bool) -> Arc<LockSheet> {
     type Made = std::collections::HashMap<(usize, u32, bool), Arc<LockSheet>>;
     static MADE: LazyLock<std::sync::Mutex<Made>> = LazyLock::new(std::sync::Mutex::default);
     let seed = Seed::from_bytes([u8::try_from(hub).unwrap() + 1; 32]);
@@ -345,7 +350,7 @@ fn sheet(hub: usize, period: u32, second: bool) -> Arc<LockSheet> {
     MADE.lock().unwrap().entry((hub, period, second)).or_insert_with(make).clone()
 }
 
-fn witness_commitment() -> TxOut {
+pub(crate) fn witness_commitment() -> TxOut {
     let script = [&sharechain::check::WITNESS_COMMITMENT[..], &[7; 32]].concat();
     TxOut { value: Amount::ZERO, script_pubkey: ScriptBuf::from_bytes(script) }
 }

@@ -77,6 +77,11 @@ fn sharechain_nodes_agree_whatever_comes_in_whatever_order() {
 }
 
 #[test]
+fn a_sharechain_node_survives_its_peers_and_follows_the_honest_one() {
+    survives("sync", 5_000);
+}
+
+#[test]
 fn no_answer_of_getblocktemplate_stops_the_template_provider() {
     survives("gbt", 20_000);
 }
