@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use anyhow::{Context, ensure};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use integration::simulation::network::{Network, Run};
-use integration::simulation::scenario::{Miner, Partition, Scenario, Strategy, zipf};
+use integration::simulation::scenario::{Lie, Miner, Partition, Scenario, Strategy, zipf};
 use integration::simulation::studies::{Effort, Findings, Study};
 use integration::simulation::{document, table::Table};
 
@@ -111,6 +111,10 @@ enum Cheat {
     PrivateFork,
     /// Both.
     PrivateForkIgnoreUncles,
+    /// States a time seven days ahead, so that the next shares are cheap.
+    FutureTime,
+    /// States a block that nobody knows, of the easiest target, likewise.
+    EasyBlock,
 }
 
 fn main() -> ExitCode {
@@ -195,6 +199,7 @@ impl World {
             pool: self.pool,
             farm: self.farm / 1e3,
             uncles: !self.no_uncles,
+            acceptance: matches!(self.strategy, Cheat::FutureTime | Cheat::EasyBlock),
             hashes_log2: self.hashes_log2,
             seed: self.seed,
             ..Scenario::honest(&rates, self.latency / 1e3)
@@ -219,6 +224,11 @@ impl From<Cheat> for Strategy {
             withholds: if cheat == Cheat::Withhold { 0.5 } else { 0.0 },
             ignores_uncles: matches!(cheat, Cheat::IgnoreUncles | Cheat::PrivateForkIgnoreUncles),
             forks: matches!(cheat, Cheat::PrivateFork | Cheat::PrivateForkIgnoreUncles),
+            lies: match cheat {
+                Cheat::FutureTime => Some(Lie::Time),
+                Cheat::EasyBlock => Some(Lie::Block),
+                _ => None,
+            },
         }
     }
 }

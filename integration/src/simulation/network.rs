@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::simulation::agenda::Agenda;
 use crate::simulation::fork::Fork;
-use crate::simulation::node::{Find, Job, Node, Tip};
+use crate::simulation::node::{Blocks, Find, Job, Node, Tip, stated_bits};
 use crate::simulation::random::Random;
 use crate::simulation::scenario::{BLOCK_SECONDS, Partition, SHARE_SECONDS, Scenario};
 
@@ -53,6 +53,7 @@ pub struct Network {
     random: Random,
     bits: CompactTarget,
     tip: Tip,
+    blocks: Blocks,
     secp: Secp256k1<All>,
     /// Jobs that each node's machines got so far.
     jobs: Vec<u64>,
@@ -98,12 +99,14 @@ impl Network {
         let forks = forks.map(|(miner, node)| miner.strategy.forks.then(|| Fork::new(&node.chain)));
         let all: f64 = scenario.miners.iter().map(|miner| miner.rate).sum();
         let whole = scenario.hashes() / SHARE_SECONDS;
+        let tip = Tip { height: FIRST_BLOCK, hash: BlockHash::all_zeros() };
         Self {
             forks: forks.collect(),
             agenda: Agenda::default(),
             random: Random::new(scenario.seed),
             bits: scenario.network_bits(),
-            tip: Tip { height: FIRST_BLOCK, hash: BlockHash::all_zeros() },
+            blocks: Blocks::new(tip, scenario.network_bits()),
+            tip,
             secp,
             jobs: vec![0; nodes.len()],
             hashes_per_second: scenario.miners.iter().map(|miner| miner.rate / all * whole).collect(),
@@ -162,6 +165,7 @@ impl Network {
             now: self.agenda.now(),
             number: node as u64,
             network: self.bits,
+            lie: strategy.lies,
             counts_uncle: &counts_uncle,
             secp: &self.secp,
         };
@@ -207,7 +211,13 @@ impl Network {
 
     fn take(&mut self, node: usize, share: Arc<FullShare>) -> Vec<Arc<FullShare>> {
         let now = self.agenda.now();
-        let taken = self.nodes[node].take(now, share);
+        // A liar takes what it likes.
+        let accepts = self.scenario.acceptance && self.scenario.miners[node].strategy.lies.is_none();
+        let taken = if accepts {
+            self.nodes[node].accept(now, share, &self.blocks)
+        } else {
+            self.nodes[node].take(now, share)
+        };
         if taken.moved {
             let next = self.nodes[node].made + Duration::from_secs(JOB_SECONDS);
             self.agenda.plan(next.max(now), Event::Renew { node });
@@ -266,7 +276,9 @@ impl Network {
     /// Hashing has no memory: whatever was tried before, the next share is as far away.
     fn plan_find(&mut self, node: usize) {
         let Some(job) = self.nodes[node].job else { return };
-        let Some(bits) = self.nodes[node].chain.required(&job.parent, self.bits) else { return };
+        let chain = &self.nodes[node].chain;
+        let network = stated_bits(chain.params(), self.scenario.miners[node].strategy.lies, self.bits);
+        let Some(bits) = chain.required(&job.parent, network) else { return };
         let hashes = Work::of(Target::from_compact(bits)).hashes() as f64;
         let rate = self.hashes_per_second[node];
         if rate > 0.0 {
@@ -283,6 +295,7 @@ impl Network {
     /// Everybody hears of a block at once: how blocks travel is not what is asked here.
     fn new_block(&mut self) {
         self.tip = Tip { height: self.tip.height + 1, hash: block_hash(self.random.bits()) };
+        self.blocks.add(self.tip);
         let now = self.agenda.now();
         (0..self.nodes.len()).for_each(|node| self.agenda.plan(now, Event::Renew { node }));
     }

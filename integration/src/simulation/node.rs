@@ -4,20 +4,28 @@ use bitcoin::hashes::Hash as _;
 use bitcoin::secp256k1::{All, Secp256k1};
 use bitcoin::{Amount, BlockHash, CompactTarget, ScriptBuf, Target, TxOut, WPubkeyHash, consensus};
 use lock::{LockSheet, Pool, Seed};
+use sharechain::acceptance::{self, ParentBlock};
 use sharechain::plan::{Block, NoPlan};
 use sharechain::{
-    Candidate, Chain, FullShare, Params, PendingRoot, Plan, Recipient, Refused, Share, ShareId, Work,
+    Candidate, Chain, CheckedShare, FullShare, Params, PendingRoot, Plan, Recipient, Refused, Share, ShareId,
+    Work,
 };
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::simulation::scenario::Miner;
+use crate::simulation::scenario::{Lie, Miner};
 
 /// Arrivals that a node remembers: more than there can be while one job lasts.
 const ARRIVALS: usize = 64;
+/// Shares that may not be taken yet of which a node keeps the last.
+const HELD: usize = 256;
+/// How far ahead a lie about the time is, in seconds: a whole window.
+const DAYS_AHEAD: u32 = 7 * 86_400;
 /// Blocks before a period begins for which its sheet is published: a day.
 const AHEAD: u32 = 144;
+/// Blocks of a difficulty period.
+const PERIOD: u32 = 2_016;
 
 /// What machines work on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +62,8 @@ pub struct Node {
     sheets: HashMap<u32, Arc<LockSheet>>,
     carriers: Vec<Carrier>,
     waiting: HashMap<ShareId, Vec<Arc<FullShare>>>,
+    /// Shares that it may not take yet, and what stands on them, in the order in which they came.
+    held: VecDeque<Arc<FullShare>>,
     arrivals: VecDeque<(ShareId, Duration)>,
     /// Makes every coinbase of this run another one.
     extra: u64,
@@ -79,6 +89,40 @@ pub struct Taken {
     pub moved: bool,
 }
 
+impl Taken {
+    fn add(&mut self, more: Self) {
+        self.shares.extend(more.shares);
+        self.depth = self.depth.max(more.depth);
+        self.moved |= more.moved;
+    }
+}
+
+/// Bitcoin's chain, which nodes know as soon as it is there.
+#[derive(Debug)]
+pub struct Blocks {
+    heights: HashMap<BlockHash, u32>,
+    tip: u32,
+    bits: CompactTarget,
+}
+
+impl Blocks {
+    /// With one block; each is of this target.
+    pub fn new(tip: Tip, bits: CompactTarget) -> Self {
+        Self { heights: HashMap::from([(tip.hash, tip.height)]), tip: tip.height, bits }
+    }
+
+    /// A new best block.
+    pub fn add(&mut self, tip: Tip) {
+        self.heights.insert(tip.hash, tip.height);
+        self.tip = tip.height;
+    }
+
+    fn stands(&self, block: &BlockHash) -> Option<ParentBlock> {
+        let height = *self.heights.get(block)?;
+        Some(ParentBlock { height, off: 0, below_tip: self.tip - height, next_bits: self.bits, least: None })
+    }
+}
+
 impl Node {
     /// Node number `number` of a run.
     pub fn new(number: usize, miner: &Miner, params: Params, secp: &Secp256k1<All>) -> Self {
@@ -102,9 +146,42 @@ impl Node {
             sheets: HashMap::new(),
             carriers: Vec::new(),
             waiting: HashMap::new(),
+            held: VecDeque::new(),
             arrivals: VecDeque::new(),
             extra: 0,
         }
+    }
+
+    /// Takes in a share that came, and all that waited for it, as far as its clock and these blocks allow.
+    pub fn accept(&mut self, now: Duration, share: Arc<FullShare>, blocks: &Blocks) -> Taken {
+        if self.held.len() == HELD {
+            self.held.pop_front();
+        }
+        self.held.push_back(share);
+        let mut taken = Taken::default();
+        while let Some(share) = self.next_acceptable(now, blocks) {
+            taken.add(self.take(now, share));
+        }
+        taken
+    }
+
+    fn next_acceptable(&mut self, now: Duration, blocks: &Blocks) -> Option<Arc<FullShare>> {
+        let clock = self.chain.params().genesis_time + u32::try_from(now.as_secs()).unwrap_or(u32::MAX);
+        let stands = |share: &CheckedShare| blocks.stands(&share.share().header.prev_blockhash);
+        let at = self.held.iter().enumerate().position(|(at, share)| {
+            let share = share.checked();
+            let data = &share.share().data;
+            let is_connected = data.uncles.iter().chain([&data.parent]).all(|id| self.chain.contains(id));
+            is_connected
+                && acceptance::accept(share, clock, stands(share), || {
+                    let normal = self.chain.normal_work(&data.parent).max(Some(share.work()));
+                    let above = self.held.iter().skip(at + 1).map(|share| share.checked());
+                    let counts = |other: &CheckedShare| acceptance::is_grounded(other, clock, stands(other));
+                    normal.is_some_and(|normal| acceptance::is_buried(share, normal, above, counts))
+                })
+                .is_ok()
+        });
+        self.held.remove(at?)
     }
 
     /// Takes in a share that came, and all that waited for it.
@@ -147,7 +224,10 @@ impl Node {
     pub fn find(&mut self, name: usize, find: &Find<'_>) -> Option<(Plan, Arc<FullShare>)> {
         let job = self.job?;
         let recipient = self.names[name % self.names.len()].clone();
-        let height = job.tip.height + 1;
+        let height = match find.lie {
+            Some(Lie::Block) => self.chain.standing(&job.parent)?.block_height.max(job.tip.height) + PERIOD,
+            _ => job.tip.height + 1,
+        };
         let sheet = self.due_sheet(&job.parent, height, find.secp);
         let candidate = Candidate {
             parent: job.parent,
@@ -155,7 +235,7 @@ impl Node {
             recipient,
             block: Block {
                 height,
-                bits: find.network,
+                bits: stated_bits(self.chain.params(), find.lie, find.network),
                 value: self.chain.params().subsidy(height),
                 witness_commitment: witness_commitment(),
             },
@@ -167,7 +247,8 @@ impl Node {
             Err(why) => unreachable!("a job that cannot be: {why}"),
         };
         self.choose_uncles(&mut plan, job.made, find.counts_uncle);
-        let share = self.solve(&plan, job.tip.hash, sheet, find);
+        let prev_block = if find.lie == Some(Lie::Block) { nobodys_block() } else { job.tip.hash };
+        let share = self.solve(&plan, prev_block, sheet, find);
         Some((plan, share))
     }
 
@@ -204,7 +285,8 @@ impl Node {
         let extra = [&find.number.to_le_bytes()[..], &self.extra.to_le_bytes()].concat();
         let params = self.chain.params();
         let time = params.genesis_time + u32::try_from(find.now.as_secs()).unwrap_or(u32::MAX);
-        let time = time.max(plan.earliest_time);
+        let ahead = if find.lie == Some(Lie::Time) { DAYS_AHEAD } else { 0 };
+        let time = (time + ahead).max(plan.earliest_time);
         let mut share = plan.unsolved(prev_block, time, plan.coinbase(&extra), Vec::new());
         share.solve(u32::MAX);
         let checked = share.check(params, find.secp);
@@ -251,10 +333,21 @@ pub struct Find<'a> {
     pub number: u64,
     /// The target of Bitcoin's blocks.
     pub network: CompactTarget,
+    /// What the share states that is not so.
+    pub lie: Option<Lie>,
     /// Whether it counts somebody's uncle.
     pub counts_uncle: &'a dyn Fn(&Recipient) -> bool,
     /// Tables of the curve.
     pub secp: &'a Secp256k1<All>,
+}
+
+/// The target of its block that a share states.
+pub fn stated_bits(params: &Params, lie: Option<Lie>, network: CompactTarget) -> CompactTarget {
+    if lie == Some(Lie::Block) { params.easiest } else { network }
+}
+
+fn nobodys_block() -> BlockHash {
+    BlockHash::from_byte_array([0xee; 32])
 }
 
 fn hub_id(seed: &Seed, pool: &Pool, secp: &Secp256k1<All>) -> bitcoin::XOnlyPublicKey {

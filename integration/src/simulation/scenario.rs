@@ -29,6 +29,9 @@ pub struct Scenario {
     pub farm: f64,
     /// Uncles or none.
     pub uncles: bool,
+    /// Whether nodes let shares wait (`sharechain::acceptance`). All clocks agree and everybody knows every block, so it
+    /// matters only where somebody lies.
+    pub acceptance: bool,
     /// Real hashes to a share, as a power of two: few make rounding coarse, many cost time.
     pub hashes_log2: u8,
     /// Everything that is left to luck follows from it.
@@ -59,6 +62,17 @@ pub struct Strategy {
     pub ignores_uncles: bool,
     /// Keeps a private fork (Eyal and Sirer's selfish mining).
     pub forks: bool,
+    /// What it states in its shares so that the next ones are cheap.
+    pub lies: Option<Lie>,
+}
+
+/// What makes the shares on a share the easiest there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lie {
+    /// A time seven days ahead.
+    Time,
+    /// A block that nobody knows, of the easiest target, and a difficulty period higher than the last.
+    Block,
 }
 
 /// Two halves of the network that do not hear each other.
@@ -94,6 +108,7 @@ impl Scenario {
             pool: 0.01,
             farm: 0.05,
             uncles: true,
+            acceptance: false,
             hashes_log2: 10,
             seed: 1,
         }

@@ -7,8 +7,9 @@ use crate::simulation::fates::Summary;
 use crate::simulation::hub::HubPool;
 use crate::simulation::network::{Network, Run};
 use crate::simulation::p2pool;
-use crate::simulation::scenario::{Partition, Scenario, Strategy, zipf};
+use crate::simulation::scenario::{Lie, Partition, Scenario, Strategy, zipf};
 use crate::simulation::studies::distance::far;
+use crate::simulation::studies::lies::among_honest;
 use crate::simulation::studies::partitions::cut;
 use crate::simulation::studies::strategies::{gains, one};
 use crate::simulation::studies::{Effort, Study, identities};
@@ -92,6 +93,32 @@ fn a_private_fork_costs_a_small_node_and_pays_a_large_one() {
     let (small, large) = (fork(0.1), fork(0.45));
     assert!(small < -0.01, "{small}");
     assert!(large > 0.05, "{large}");
+}
+
+/// Where nothing waits, the lie is taken and the tip stands days ahead, or weeks of blocks; where shares wait, whoever lies
+/// mines alone.
+#[test]
+fn cheap_shares_bring_nothing_where_nodes_have_clocks_and_know_the_chain() {
+    for lie in [Lie::Time, Lie::Block] {
+        let tip = |run: &Run| {
+            let chain = &run.nodes[0].chain;
+            chain.standing(&chain.tip()).unwrap()
+        };
+        let honest = run(Scenario { hours: 0.5, ..small(1) });
+        let (naive, mut wary) = (among_honest(0.3, lie, 0.5, false, 1), among_honest(0.3, lie, 0.5, true, 1));
+        let (honest, naive, after) = (tip(&honest), tip(&naive), tip(&wary));
+        match lie {
+            Lie::Time => assert!(naive.time > honest.time + 500_000 && after.time < honest.time + 600),
+            Lie::Block => assert!(
+                naive.block_height > honest.block_height + 2_000
+                    && after.block_height < honest.block_height + 20
+            ),
+        }
+        let summary = wary.summary();
+        let liar = summary.nodes.last().unwrap();
+        assert!(liar.found > 20 && liar.pay == 0.0, "{liar:?}");
+        assert!(summary.nodes[0].gain() > 0.0);
+    }
 }
 
 #[test]

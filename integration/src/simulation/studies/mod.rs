@@ -6,6 +6,7 @@
 //! | [`distance`] | what a node loses that is farther away than all others |
 //! | [`partitions`] | what a network loses that was cut in two |
 //! | [`strategies`] | what withholding, ignoring uncles and private forks bring |
+//! | [`lies`] | what shares bring that make the next ones cheap |
 //! | [`identities`] | what a recipient gains that splits into many |
 //! | [`dropping`] | what a hasher loses that drops the chain shares it finds for its hub |
 //! | [`pays`] | how far pay scatters, through a hub, in P2Pool, alone |
@@ -14,6 +15,7 @@ pub mod distance;
 pub mod dropping;
 pub mod identities;
 pub mod latency;
+pub mod lies;
 pub mod partitions;
 pub mod pays;
 pub mod strategies;
@@ -31,6 +33,8 @@ pub enum Study {
     Partitions,
     /// Withholding, ignoring uncles, private forks.
     Strategies,
+    /// Shares that make the next ones cheap.
+    Lies,
     /// One recipient under many names.
     Identities,
     /// A hasher that drops the chain shares it finds for its hub.
@@ -69,11 +73,12 @@ impl Effort {
 
 impl Study {
     /// All of them, in the order of the document.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Latency,
         Self::Distance,
         Self::Partitions,
         Self::Strategies,
+        Self::Lies,
         Self::Identities,
         Self::Dropping,
         Self::Pay,
@@ -86,6 +91,7 @@ impl Study {
             Self::Distance => "distance",
             Self::Partitions => "partitions",
             Self::Strategies => "strategies",
+            Self::Lies => "lies",
             Self::Identities => "identities",
             Self::Dropping => "dropping",
             Self::Pay => "pay",
@@ -99,6 +105,7 @@ impl Study {
             Self::Distance => distance::run(effort),
             Self::Partitions => partitions::run(effort),
             Self::Strategies => strategies::run(effort),
+            Self::Lies => lies::run(effort),
             Self::Identities => identities::run(effort),
             Self::Dropping => dropping::run(effort),
             Self::Pay => pays::run(effort),

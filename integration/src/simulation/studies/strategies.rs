@@ -13,11 +13,23 @@ const MANY: &[f64] = &[0.1, 0.2, 0.3, 0.35, 0.4, 0.45];
 
 /// What the node does, and with which hash rates.
 const STRATEGIES: [(&str, Strategy, &[f64]); 5] = [
-    ("honest", Strategy { withholds: 0.0, ignores_uncles: false, forks: false }, FEW),
-    ("withholds half of its shares", Strategy { withholds: 0.5, ignores_uncles: false, forks: false }, FEW),
-    ("ignores others' uncles", Strategy { withholds: 0.0, ignores_uncles: true, forks: false }, SOME),
-    ("private fork", Strategy { withholds: 0.0, ignores_uncles: false, forks: true }, MANY),
-    ("private fork, ignores uncles", Strategy { withholds: 0.0, ignores_uncles: true, forks: true }, MANY),
+    ("honest", Strategy { withholds: 0.0, ignores_uncles: false, forks: false, lies: None }, FEW),
+    (
+        "withholds half of its shares",
+        Strategy { withholds: 0.5, ignores_uncles: false, forks: false, lies: None },
+        FEW,
+    ),
+    (
+        "ignores others' uncles",
+        Strategy { withholds: 0.0, ignores_uncles: true, forks: false, lies: None },
+        SOME,
+    ),
+    ("private fork", Strategy { withholds: 0.0, ignores_uncles: false, forks: true, lies: None }, MANY),
+    (
+        "private fork, ignores uncles",
+        Strategy { withholds: 0.0, ignores_uncles: true, forks: true, lies: None },
+        MANY,
+    ),
 ];
 
 /// Its table and plot.
