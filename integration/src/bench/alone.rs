@@ -5,6 +5,7 @@
 
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context, ensure};
 
@@ -27,6 +28,7 @@ pub const ALL: &[Alone] = &[
     super::payout::ROLL,
     super::pending_root::ROOT,
     super::sharechain::FULL_WINDOW,
+    super::sharechain::WINDOW_SYNC,
 ];
 
 impl Alone {
@@ -68,6 +70,16 @@ impl Alone {
     }
 }
 
+/// What this thread has run on a processor so far.
+///
+/// # Errors
+/// The system does not say.
+pub fn cpu_time() -> anyhow::Result<Duration> {
+    let statistics = std::fs::read_to_string("/proc/thread-self/schedstat")?;
+    let nanoseconds = statistics.split_whitespace().next().context("an empty schedstat")?;
+    Ok(Duration::from_nanos(nanoseconds.parse()?))
+}
+
 /// Resident memory of this process, bytes.
 ///
 /// # Errors
@@ -94,6 +106,18 @@ mod tests {
         assert_eq!(ONE.measure(2.0).unwrap()["one_ms"], 2.0);
         let other = Alone { run: |_| Ok(Values::from([("two_ms".to_owned(), 1.0)])), ..ONE };
         assert!(other.measure(1.0).unwrap_err().to_string().contains("two_ms"));
+    }
+
+    #[test]
+    fn time_that_is_slept_is_not_counted() {
+        let before = cpu_time().unwrap();
+        std::thread::sleep(Duration::from_millis(50));
+        assert!(cpu_time().unwrap() - before < Duration::from_millis(40));
+        let start = std::time::Instant::now();
+        while start.elapsed() < Duration::from_millis(50) {
+            std::hint::black_box(());
+        }
+        assert!(cpu_time().unwrap() > before);
     }
 
     #[test]

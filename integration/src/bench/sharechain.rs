@@ -2,6 +2,9 @@
 //!
 //! A share is validated from its bytes: decoding, every rule, its place in the tree. The split is measured from a new block to
 //! all outputs of the next job; the hubs' scripts of the next height were computed ahead, as a node does while it waits.
+//!
+//! A new node gets such a window from another one in the same process, message by message: headers first, then bodies, each share
+//! by every rule and by acceptance, as if it came over a line that takes no time. Both nodes' work is in the measure.
 
 use anyhow::Context;
 use bitcoin::consensus::{deserialize, serialize};
@@ -11,14 +14,16 @@ use bitcoin::{
     Amount, BlockHash, CompactTarget, Network, ScriptBuf, TxMerkleNode, TxOut, WPubkeyHash, XOnlyPublicKey,
 };
 use lock::{Council, LockSheet, Pool, Seed};
+use sharechain::acceptance::ParentBlock;
 use sharechain::params::Retarget;
 use sharechain::plan::Block;
+use sharechain::sync::{Blocks, Node, Now, PeerId, Settings};
 use sharechain::{Candidate, Chain, Params, PendingRoot, Recipient, Share};
 use std::hint::black_box;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::alone::{Alone, memory};
+use super::alone::{Alone, cpu_time, memory};
 use super::experiment::Values;
 use super::results::Name;
 
@@ -31,6 +36,10 @@ pub(super) const FULL_WINDOW: Alone = Alone {
     ],
     run: full_window,
 };
+
+/// What it takes to bring a new node up to date.
+pub(super) const WINDOW_SYNC: Alone =
+    Alone { names: &[Name::at_most("window_sync_s", "s", 5.0)], run: window_sync };
 
 const RECIPIENTS: usize = 1_000;
 const HUBS: usize = 100;
@@ -69,6 +78,61 @@ fn full_window(_seconds: f64) -> anyhow::Result<Values> {
         ("split_us_1000".to_owned(), median_us(&mut splitting)),
         ("window_mb".to_owned(), held as f64 / 1e6),
     ]))
+}
+
+/// However many seconds it is given: it brings one window over, once.
+fn window_sync(_seconds: f64) -> anyhow::Result<Values> {
+    let mut world = World::new()?;
+    let mut chain = Chain::new(world.params.clone());
+    let window = usize::try_from(world.params.window_shares)?;
+    for at in 0..window {
+        let bytes = world.next(&mut chain, at)?;
+        world.validate(&mut chain, &bytes)?;
+    }
+    let (tip, params) = (chain.tip(), world.params.clone());
+    let standing = chain.standing(&tip).context("no tip")?;
+    let mut now = Now { instant: Instant::now(), unix: standing.time };
+    let known = || Known { tip: standing.block_height - 1 };
+    let full = Node::new(now, chain, known(), Settings::default());
+    let new = Node::new(now, Chain::new(params), known(), Settings::default());
+    let mut nodes = [full, new];
+    let before = cpu_time()?;
+    for node in &mut nodes {
+        anyhow::ensure!(node.connect(now, PeerId(0)), "no room for one peer");
+    }
+    while nodes[1].chain().tip() != tip {
+        let mut is_quiet = true;
+        for from in 0..2 {
+            while let Some((peer, bytes)) = nodes[from].poll_send() {
+                is_quiet = false;
+                now.instant += Duration::from_millis(10);
+                nodes[1 - from].handle(now, peer, &bytes);
+            }
+            while let Some(event) = nodes[from].poll_event() {
+                black_box(event);
+            }
+        }
+        anyhow::ensure!(!is_quiet, "it stops at {} shares", nodes[1].chain().len());
+    }
+    let taken = cpu_time()?.saturating_sub(before);
+    Ok(Values::from([("window_sync_s".to_owned(), taken.as_secs_f64())]))
+}
+
+/// Bitcoin's chain, whose blocks' hashes say their heights.
+struct Known {
+    tip: u32,
+}
+
+impl Blocks for Known {
+    fn stands(&self, block: &BlockHash) -> Option<ParentBlock> {
+        let height = u32::from_le_bytes(block.to_byte_array()[..4].try_into().ok()?);
+        let below_tip = self.tip.checked_sub(height)?;
+        Some(ParentBlock { height, off: 0, below_tip, next_bits: network_bits(), least: None })
+    }
+}
+
+fn network_bits() -> CompactTarget {
+    CompactTarget::from_consensus(0x1a01_ffff)
 }
 
 struct World {
@@ -114,7 +178,10 @@ impl World {
         let plan = chain.plan(&self.candidate(chain, who, block_height(at)?))?;
         let time = self.params.genesis_time + 30 * u32::try_from(at + 1)?;
         let branch = (0..12).map(|level| TxMerkleNode::from_byte_array([level; 32])).collect();
-        let mut share = plan.unsolved(BlockHash::all_zeros(), time, plan.coinbase(&[7; 32]), branch);
+        let mut below = [0; 32];
+        below[..4].copy_from_slice(&(block_height(at)? - 1).to_le_bytes());
+        let below = BlockHash::from_byte_array(below);
+        let mut share = plan.unsolved(below, time, plan.coinbase(&[7; 32]), branch);
         anyhow::ensure!(share.solve(1_000_000), "two hashes a share");
         Ok(serialize(&share))
     }
@@ -137,7 +204,7 @@ impl World {
             recipient,
             block: Block {
                 height,
-                bits: CompactTarget::from_consensus(0x1a01_ffff),
+                bits: network_bits(),
                 value: Amount::from_sat(500_000_000),
                 witness_commitment: TxOut {
                     value: Amount::ZERO,
