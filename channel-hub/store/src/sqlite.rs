@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use ::sharechain::storage::{Storage, Stored, Update};
-use rusqlite::Transaction;
+use rusqlite::{Connection, Transaction};
 
 use crate::blocks::{self, BlockState, StoredBlock};
 use crate::file::OpenError;
@@ -79,6 +79,20 @@ impl SqliteStore {
     }
 }
 
+impl SqliteStore {
+    /// Reads rows of workers, which may not be written yet.
+    fn read_settled<T>(&self, query: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> rusqlite::Result<T> {
+        let mut committed = self.writer.committed();
+        // A store that closes, or whose commits fail, has what it has.
+        if committed.failing().is_none()
+            && let Ok(settled) = self.settle()
+        {
+            committed.wait(settled, SETTLING);
+        }
+        self.writer.read(query)
+    }
+}
+
 /// Of a store that others use too.
 impl Storage for &SqliteStore {
     type Receipt = Sequence;
@@ -124,7 +138,7 @@ impl Store for SqliteStore {
     }
 
     fn totals(&self) -> Result<Vec<Total>, ReadError> {
-        Ok(self.writer.read(ledger::all_totals)?)
+        Ok(self.read_settled(ledger::all_totals)?)
     }
 
     fn whole(&self) -> Result<Sum, ReadError> {
@@ -132,19 +146,19 @@ impl Store for SqliteStore {
     }
 
     fn workers(&self) -> Result<u64, ReadError> {
-        Ok(self.writer.read(reports::workers)?)
+        Ok(self.read_settled(reports::workers)?)
     }
 
     fn some_totals(&self, skip: u32, limit: u32) -> Result<Vec<Total>, ReadError> {
-        Ok(self.writer.read(|connection| reports::some_totals(connection, skip, limit))?)
+        Ok(self.read_settled(|connection| reports::some_totals(connection, skip, limit))?)
     }
 
     fn recent(&self, first: u32, last: u32) -> Result<Vec<Recent>, ReadError> {
-        Ok(self.writer.read(|connection| reports::recent(connection, first, last))?)
+        Ok(self.read_settled(|connection| reports::recent(connection, first, last))?)
     }
 
     fn total(&self, hasher: &str, worker: &str) -> Result<Total, ReadError> {
-        Ok(self.writer.read(|connection| ledger::one_total(connection, hasher, worker))?)
+        Ok(self.read_settled(|connection| ledger::one_total(connection, hasher, worker))?)
     }
 
     fn heights(&self, limit: u32) -> Result<Vec<HeightTotal>, ReadError> {
@@ -152,11 +166,7 @@ impl Store for SqliteStore {
     }
 
     fn ledger(&self, minute: u32, height: Option<u32>, limit: u32) -> Result<Vec<LedgerRow>, ReadError> {
-        // A store that closes or is full has what it has.
-        if let Ok(settled) = self.settle() {
-            self.writer.committed().wait(settled, SETTLING);
-        }
-        Ok(self.writer.read(|connection| ledger::rows_since(connection, minute, height, limit))?)
+        Ok(self.read_settled(|connection| ledger::rows_since(connection, minute, height, limit))?)
     }
 
     fn blocks(&self, limit: u32) -> Result<Vec<StoredBlock>, ReadError> {

@@ -1,9 +1,8 @@
 //! What the hub asks of a store, whatever database is behind it.
 //!
 //! Writing never blocks: it queues and returns a [`Sequence`]; what was queued counts once [`Store::committed`]
-//! has reached that number. Reading returns only what is committed; it may block for milliseconds. Totals by
-//! worker and [`Store::recent`] follow the commits within some two seconds, or with [`Store::settle`]; all else is read as
-//! committed.
+//! has reached that number. Reading returns only what is committed; it may block for milliseconds. Rows and totals
+//! of workers are [settled](Store::settle) first; on a disk that takes nothing they may lack the last two seconds.
 
 use std::fmt::Debug;
 
@@ -99,7 +98,7 @@ pub trait Store: Debug + Send + Sync + 'static {
     fn heights(&self, limit: u32) -> Result<Vec<HeightTotal>, ReadError>;
 
     /// Ledger rows from `minute` on (unix time / 60), only those of `height` if one is given, oldest first, at
-    /// most `limit`. What was credited before is in them: it is [settled](Self::settle) first.
+    /// most `limit`.
     ///
     /// # Errors
     /// If the database cannot be read.
