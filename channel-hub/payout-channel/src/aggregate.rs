@@ -58,7 +58,9 @@ pub fn aggregate_two<C: Verification>(
     other: &XOnlyPublicKey,
     secp: &Secp256k1<C>,
 ) -> Result<XOnlyPublicKey, NoAggregate> {
-    aggregate(&[one.public_key(Parity::Even), other.public_key(Parity::Even)], secp)
+    crate::curve::aggregate((*one, *other), || {
+        aggregate(&[one.public_key(Parity::Even), other.public_key(Parity::Even)], secp)
+    })
 }
 
 fn coefficient(list: &[u8; 32], key: &PublicKey) -> Result<Scalar, NoAggregate> {

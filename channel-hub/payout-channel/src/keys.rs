@@ -79,9 +79,8 @@ impl ChannelSeed {
     /// # Errors
     /// See [`NoKeys`].
     pub fn hub<C: Signing>(&self, index: u32, secp: &Secp256k1<C>) -> Result<HubKeys, NoKeys> {
-        let channel = derive(&self.account, &[1, index], secp)?;
-        let key = |role| Ok(derive(&channel, &[role], secp)?.to_keypair(secp));
-        Ok(HubKeys { funding: key(0)?, refund: key(1)? })
+        let [funding, refund] = self.channel(index, secp)?;
+        Ok(HubKeys { funding, refund })
     }
 
     /// The hasher's keys of its payout channel number `index`.
@@ -89,9 +88,24 @@ impl ChannelSeed {
     /// # Errors
     /// See [`NoKeys`].
     pub fn hasher<C: Signing>(&self, index: u32, secp: &Secp256k1<C>) -> Result<HasherKeys, NoKeys> {
-        let channel = derive(&self.account, &[1, index], secp)?;
-        let key = |role| Ok(derive(&channel, &[role], secp)?.to_keypair(secp));
-        Ok(HasherKeys { funding: key(0)?, pending: key(1)?, settled: key(2)? })
+        let [funding, pending, settled] = self.channel(index, secp)?;
+        Ok(HasherKeys { funding, pending, settled })
+    }
+
+    /// Roles 0 to N − 1 of a payout channel.
+    fn channel<const N: usize, C: Signing>(
+        &self,
+        index: u32,
+        secp: &Secp256k1<C>,
+    ) -> Result<[Keypair; N], NoKeys> {
+        crate::curve::children((self.account.private_key.secret_bytes(), index), || {
+            let channel = derive(&self.account, &[1, index], secp)?;
+            let mut keys = [self.account.to_keypair(secp); N];
+            for (role, key) in (0..).zip(&mut keys) {
+                *key = derive(&channel, &[role], secp)?.to_keypair(secp);
+            }
+            Ok(keys)
+        })
     }
 }
 

@@ -27,12 +27,12 @@
 //! | [`price`] | what a unit of work is worth, the same on both ends |
 //! | [`pending_root`] | the tree of a height's pendings, proofs, and what the council repays |
 
-// The suite that plays both ends against everybody; its sources are shared with integration/targets.
-#[cfg(test)]
+// The suite that plays both ends against everybody. The crate in ../world compiles all of this again with the feature on, for a fuzz target.
+#[cfg(any(test, feature = "world"))]
 extern crate self as payout_channel;
-#[cfg(test)]
+#[cfg(any(test, feature = "world"))]
 #[path = "../world/mod.rs"]
-mod world;
+pub mod world;
 
 pub mod account;
 pub mod aggregate;

@@ -1,7 +1,7 @@
 //! R1 to R7 (DESIGN.md §6), each in one place. Both ends ask here before they sign, send, accept or reveal anything.
 //!
-//! With the feature `mutants`, and in this crate's own tests, one rule can be switched off to show that a suite notices;
-//! in a program there is no such switch.
+//! In this crate's own tests, and in the fuzz target of its suite (`world/`), one rule can be switched off to show that the suite
+//! notices; in a program there is no such switch.
 
 use bitcoin::{Amount, ScriptBuf};
 use lock::Lock;
@@ -222,23 +222,23 @@ pub fn r7_one_payout_channel_for_a_height(
     }
 }
 
-#[cfg(not(any(test, feature = "mutants")))]
+#[cfg(not(any(test, feature = "world")))]
 const fn enforced(_: Rule) -> bool {
     true
 }
 
-#[cfg(any(test, feature = "mutants"))]
+#[cfg(any(test, feature = "world"))]
 thread_local! {
     static SWITCHED_OFF: std::cell::Cell<Option<Rule>> = const { std::cell::Cell::new(None) };
 }
 
-#[cfg(any(test, feature = "mutants"))]
+#[cfg(any(test, feature = "world"))]
 fn enforced(rule: Rule) -> bool {
     SWITCHED_OFF.get() != Some(rule)
 }
 
 /// Switches one rule off in this thread, until called again. For suites that must notice.
-#[cfg(any(test, feature = "mutants"))]
+#[cfg(any(test, feature = "world"))]
 pub fn switch_off(rule: Option<Rule>) {
     SWITCHED_OFF.set(rule);
 }

@@ -151,7 +151,7 @@ impl Output {
 
 /// `tr(key)` without a script (BIP86): the settled output, and where the hub's rest goes.
 pub fn key_only<C: Verification>(key: &XOnlyPublicKey, secp: &Secp256k1<C>) -> ScriptBuf {
-    ScriptBuf::new_p2tr(secp, *key, None)
+    ScriptBuf::new_p2tr_tweaked(curve::tweak_key_only(secp, *key))
 }
 
 fn node(script: &ScriptBuf) -> TapNodeHash {

@@ -27,8 +27,8 @@ pub enum Action {
     PowerCut(Who, bool),
     /// A copy of the disks is made.
     Backup(Who),
-    /// The copy is put back.
-    Restore(Who),
+    /// The copy is put back; for the hub, with its signer's memory or without, or nothing at all.
+    Restore(Who, u8),
     /// A dishonest hasher publishes any state that was signed for it.
     Publish(usize, u8),
     /// A hasher asks for a cooperative close.
@@ -138,8 +138,14 @@ impl Action {
             25..=27 => Self::Blocks(98 + u32::from(a) % 16),
             28..=29 => Self::FakeWin([Fake::Plain, Fake::Less, Fake::OtherHeight][usize::from(a) % 3]),
             30..=32 => {
-                let depth = 1 + usize::from(a) % super::ground::DEEPEST;
-                Self::Reorganise(depth, (b % 2 == 1).then_some(usize::from(b / 2) % (depth + 1)))
+                // A deep one now and then, at any place of which the pool wins.
+                let (depth, spread) = match a {
+                    0..=249 => (1 + usize::from(a) % 5, 1),
+                    _ => ([7, 12, 25, 50, 80, super::ground::DEEPEST][usize::from(a) - 250], 19),
+                };
+                let depth = depth.min(super::ground::DEEPEST);
+                let place = usize::from(b / 2) * spread % (depth + 1);
+                Self::Reorganise(depth, (b % 2 == 1).then_some(place))
             }
             33 => Self::Wait([1_000, 4_999, 5_000, 20_000][usize::from(a) % 4]),
             34..=35 => Self::Hold(hasher, b % 3 != 0),
@@ -151,7 +157,7 @@ impl Action {
             40..=41 => Self::Crash(who, b % 8, b & 8 != 0),
             42 => Self::PowerCut(who, b % 2 == 0),
             43 => Self::Backup(who),
-            44 => Self::Restore(who),
+            44 => Self::Restore(who, b),
             45..=46 => Self::Publish(hasher, b),
             47 => Self::AskClose(hasher),
             48 => Self::Leave(hasher),
@@ -231,7 +237,7 @@ impl std::fmt::Display for Action {
             Self::PowerCut(who, true) => write!(f, "{who} loses power"),
             Self::PowerCut(who, false) => write!(f, "{who}'s process ends"),
             Self::Backup(who) => write!(f, "{who} makes a copy of its disks"),
-            Self::Restore(who) => write!(f, "{who} puts the copy of its disks back"),
+            Self::Restore(who, how) => write!(f, "{who} puts the copy of its disks back ({how})"),
             Self::Publish(hasher, which) => {
                 write!(f, "hasher {hasher}, if dishonest, publishes old state {which}")
             }

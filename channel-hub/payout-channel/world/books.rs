@@ -1,8 +1,9 @@
 //! The auditor: what was owed, signed, counted and worked for, as this suite saw it, without the crate's own sums.
 
-use bitcoin::Amount;
+use bitcoin::{Amount, OutPoint};
 use payout_channel::claim::ClaimTemplate;
-use payout_channel::{PayoutChannelId, SignedState, State};
+use payout_channel::message::Standing;
+use payout_channel::{FundedTerms, PayoutChannelId, SignedState, State, fee};
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::cast::{HASHERS, cast};
@@ -18,12 +19,15 @@ pub struct Account {
     pub template: ClaimTemplate,
     /// Every state of which a signature left the hub.
     pub signed: Vec<SignedState>,
-    /// Every state that the hasher counted: it said so after it was saved.
+    /// Every state that the hasher counted, as far as its disk has it: it said so after it was saved.
     pub counted: Vec<State>,
     /// The least that the hasher must get, for work that R4 says was covered: heights with their pendings.
     pub worked: Vec<BTreeMap<u32, Amount>>,
-    /// The hasher's disk was put back, so that what it counted before may be gone.
-    pub forgot: bool,
+    /// How many of both there were when the hasher's disk was copied.
+    marked: Option<(usize, usize)>,
+    /// The hasher's disk was put back to a time before it had closed, or before there was this payout channel. What it holds is
+    /// owed, but what it does from then on is no promise's.
+    pub outdated: bool,
 }
 
 /// The books.
@@ -43,19 +47,35 @@ pub struct Books {
     pub revealed: BTreeSet<u32>,
     /// Heights of the pool whose key a block has early enough for every hasher to take its pending.
     pub taken: BTreeSet<u32>,
+    /// Those of them that a hasher knew when it left: their pendings can be in the child of its claim.
+    pub known: BTreeSet<u32>,
+    /// What an exit pays in the end, in satoshi per 1,000 vB.
+    pub rate: u64,
 }
 
+/// What it takes to get a pending that is in no child, beside the output that must be no dust.
+const PENDING_SIZE: u64 = 155;
+/// A child, and a claim of one output; each further output.
+const EXIT_SIZE: u64 = 111 + 118 + 43;
+const OUTPUT_SIZE: u64 = 43;
+
 impl Books {
+    /// Whether it has a payout channel with that funding.
+    pub fn knows(&self, outpoint: &OutPoint) -> bool {
+        self.accounts.iter().any(|account| account.template.funded().outpoint == *outpoint)
+    }
+
     /// The hub funded a payout channel.
-    pub fn opened(&mut self, hasher: usize, funded: payout_channel::FundedTerms) {
+    pub fn opened(&mut self, hasher: usize, funded: FundedTerms) {
         let id = funded.terms.id();
+        let template = ClaimTemplate::new(funded, &cast().secp).unwrap();
         if let Some(account) = self.account_mut(id) {
-            account.template = ClaimTemplate::new(funded, &cast().secp).unwrap();
+            account.template = template;
             return;
         }
-        let template = ClaimTemplate::new(funded, &cast().secp).unwrap();
         let (signed, counted, worked) = (Vec::new(), Vec::new(), Vec::new());
-        self.accounts.push(Account { id, hasher, template, signed, counted, worked, forgot: false });
+        let (marked, outdated) = (None, false);
+        self.accounts.push(Account { id, hasher, template, signed, counted, worked, marked, outdated });
     }
 
     /// P_B is at least this.
@@ -71,6 +91,41 @@ impl Books {
         }
     }
 
+    /// A hasher counts a state from now on.
+    pub fn counted(&mut self, id: PayoutChannelId, state: State) {
+        if let Some(account) = self.open_account(id) {
+            account.counted.push(state);
+        }
+    }
+
+    /// A hasher's disk is copied.
+    pub fn mark(&mut self, hasher: usize) {
+        for account in self.accounts.iter_mut().filter(|account| account.hasher == hasher) {
+            account.marked = Some((account.counted.len(), account.worked.len()));
+        }
+    }
+
+    /// A hasher's disk is put back: what it counted after the copy was made is gone. `before` and `after` say where its payout
+    /// channels stood.
+    pub fn put_back(
+        &mut self,
+        hasher: usize,
+        before: &[(PayoutChannelId, Standing)],
+        after: &[(PayoutChannelId, Standing)],
+    ) {
+        let standing = |of: &[(PayoutChannelId, Standing)], id| {
+            of.iter().find(|(other, _)| *other == id).map(|(_, standing)| *standing)
+        };
+        for account in self.accounts.iter_mut().filter(|account| account.hasher == hasher) {
+            let (counted, worked) = account.marked.unwrap_or((0, 0));
+            account.counted.truncate(counted);
+            account.worked.truncate(worked);
+            let (before, after) = (standing(before, account.id), standing(after, account.id));
+            let had_closed = before == Some(Standing::Closed) && after != Some(Standing::Closed);
+            account.outdated |= had_closed || after.is_none();
+        }
+    }
+
     /// A payout channel.
     pub fn account(&self, id: PayoutChannelId) -> Option<&Account> {
         self.accounts.iter().find(|account| account.id == id)
@@ -81,24 +136,42 @@ impl Books {
         self.accounts.iter_mut().find(|account| account.id == id)
     }
 
+    /// A payout channel on which what its hasher counts and works for is promised.
+    pub fn open_account(&mut self, id: PayoutChannelId) -> Option<&mut Account> {
+        self.account_mut(id).filter(|account| !account.outdated)
+    }
+
+    /// P_B of a hasher, as it is owed, or may be.
+    pub fn pending(&self, hasher: usize, height: u32) -> Amount {
+        let of = |book: &BTreeMap<(usize, u32), Amount>| book.get(&(hasher, height)).copied();
+        of(&self.owed).unwrap_or(Amount::ZERO).max(of(&self.perhaps).unwrap_or(Amount::ZERO))
+    }
+
+    /// Σ_B as it is owed.
+    pub fn sum(&self, height: u32) -> Amount {
+        (0..HASHERS).filter_map(|hasher| self.owed.get(&(hasher, height)).copied()).sum()
+    }
+
     /// The most that an honest hub owes a hasher: credit without condition, and the pendings of revealed heights.
     pub fn most(&self, hasher: usize) -> Amount {
-        let heights = self.revealed.iter().map(|height| {
-            let of = |book: &BTreeMap<(usize, u32), Amount>| book.get(&(hasher, *height)).copied();
-            of(&self.owed).unwrap_or(Amount::ZERO).max(of(&self.perhaps).unwrap_or(Amount::ZERO))
-        });
+        let heights = self.revealed.iter().map(|height| self.pending(hasher, *height));
         heights.sum::<Amount>() + self.settled[hasher] + self.perhaps_settled[hasher]
     }
 
     /// The most that any choice of signed states can take from the hub for a hasher.
     pub fn most_claimed(&self, hasher: usize) -> Amount {
-        let own = self.accounts.iter().filter(|account| account.hasher == hasher);
-        own.map(|account| {
-            let values =
-                account.signed.iter().map(|signed| signed.state.value(|height| self.is_revealed(height)));
-            values.max().unwrap_or(Amount::ZERO)
-        })
-        .sum()
+        self.of(hasher)
+            .map(|account| {
+                let values =
+                    account.signed.iter().map(|signed| signed.state.value(|height| self.is_revealed(height)));
+                values.max().unwrap_or(Amount::ZERO)
+            })
+            .sum()
+    }
+
+    /// A hasher's payout channels.
+    pub fn of(&self, hasher: usize) -> impl Iterator<Item = &Account> {
+        self.accounts.iter().filter(move |account| account.hasher == hasher)
     }
 
     /// Whether a height's key is out.
@@ -106,23 +179,60 @@ impl Books {
         self.revealed.contains(&height)
     }
 
-    /// The least that an honest hasher must get out of a payout channel: the best state that it counted, and all that it worked
-    /// for under R4.
-    pub fn least(&self, account: &Account) -> Amount {
-        // Dust is no output: ledger credit.
-        let pays = |height: u32, amount: Amount| {
-            let counts = self.taken.contains(&height) && amount.to_sat() >= 330;
-            if counts { amount } else { Amount::ZERO }
+    /// What a pending brings whoever leaves. One that costs more than it brings is left.
+    fn pays(&self, height: u32, amount: Amount) -> Amount {
+        let counts = self.taken.contains(&height) && amount >= self.cost(PENDING_SIZE);
+        if counts { amount } else { Amount::ZERO }
+    }
+
+    /// What so many bytes cost, with an output that is no dust.
+    fn cost(&self, size: u64) -> Amount {
+        fee::DUST + Amount::from_sat((size * self.rate).div_ceil(1_000))
+    }
+
+    /// What an exit brings, if it pays for itself: no miner who asks for more than 1 sat/vB takes a claim whose child cannot pay for
+    /// both, out of what is settled and of pendings whose keys are known by then.
+    fn realisable(&self, settled: Amount, pendings: &[(u32, Amount)]) -> Amount {
+        let sum = |counts: &dyn Fn(u32) -> bool| -> Amount {
+            let pendings = pendings.iter().filter(|(height, _)| counts(*height));
+            pendings.map(|(height, amount)| self.pays(*height, *amount)).sum::<Amount>() + settled
         };
-        let value = |state: &State| {
-            let pendings = state.pendings.iter().map(|pending| pays(pending.height, pending.amount));
-            pendings.sum::<Amount>() + state.settled
-        };
-        let counted = account.counted.iter().map(value).max().unwrap_or(Amount::ZERO);
-        let worked = account
-            .worked
-            .iter()
-            .map(|work| work.iter().map(|(height, amount)| pays(*height, *amount)).sum());
-        worked.max().unwrap_or(Amount::ZERO).max(counted)
+        let size = EXIT_SIZE + OUTPUT_SIZE * (2 + pendings.len() as u64);
+        let is_mined = self.rate <= 1_000 || sum(&|height| self.known.contains(&height)) >= self.cost(size);
+        if is_mined { sum(&|_| true) } else { Amount::ZERO }
+    }
+
+    /// The best that an honest hasher counted.
+    pub fn least_counted(&self, account: &Account) -> Amount {
+        let values = account.counted.iter().map(|state| {
+            let pendings = state.pendings.iter().map(|pending| (pending.height, pending.amount));
+            self.realisable(state.settled, &pendings.collect::<Vec<_>>())
+        });
+        values.max().unwrap_or(Amount::ZERO)
+    }
+
+    /// What it worked for under R4.
+    pub fn least_worked(&self, account: &Account) -> Amount {
+        let sums = account.worked.iter().map(|work| {
+            let pendings = work.iter().map(|(height, amount)| (*height, *amount));
+            self.realisable(Amount::ZERO, &pendings.collect::<Vec<_>>())
+        });
+        sums.max().unwrap_or(Amount::ZERO)
+    }
+
+    /// What an honest hub that lost its last rows still owes on a payout channel: all that its hasher counted, which it shows.
+    /// `won`: heights whose pendings are due.
+    pub fn shown(&self, account: &Account, won: impl Fn(u32) -> bool) -> Amount {
+        let settled = account.counted.iter().map(|state| state.settled).max().unwrap_or(Amount::ZERO);
+        let settled_to = account.counted.iter().map(|state| state.settled_to).max().unwrap_or(0);
+        let mut pendings: BTreeMap<u32, Amount> = BTreeMap::new();
+        for pending in account.counted.iter().flat_map(|state| &state.pendings) {
+            let is_due = pending.height > settled_to && pending.amount >= fee::DUST && won(pending.height);
+            if is_due {
+                let highest = pendings.entry(pending.height).or_default();
+                *highest = (*highest).max(pending.amount);
+            }
+        }
+        settled + pendings.values().copied().sum()
     }
 }

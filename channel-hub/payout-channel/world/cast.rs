@@ -67,8 +67,16 @@ pub struct Cast {
     pub hasher_wallets: Vec<Keypair>,
     /// Somebody who has coins.
     pub stranger: Keypair,
-    locked: HashMap<u32, LockedOutput>,
+    of_height: Vec<OfHeight>,
     heights: HashMap<[u8; 32], u32>,
+}
+
+/// What belongs to a height, computed once: it costs a curve operation, and every block asks for it.
+struct OfHeight {
+    key: Key,
+    lock: Lock,
+    output: LockedOutput,
+    script: ScriptBuf,
 }
 
 /// The cast, made once.
@@ -94,10 +102,13 @@ impl Cast {
         let indices = 0..CHANNELS * u32::try_from(HASHERS).unwrap();
         let hasher_keys =
             |seed: &ChannelSeed| (0..CHANNELS).map(|n| seed.hasher(n, &secp).unwrap()).collect();
-        let locked = (FIRST..FIRST + HEIGHTS).map(|height| {
-            let lock = lock_seed.key(&pool, &hub_id, height).lock();
-            (height, LockedOutput::new(&public(&claim_key), lock, &pool.council, &secp))
+        let of_height = (FIRST..FIRST + HEIGHTS).map(|height| {
+            let key = lock_seed.key(&pool, &hub_id, height);
+            let lock = key.lock();
+            let output = LockedOutput::new(&public(&claim_key), lock, &pool.council, &secp);
+            OfHeight { key, lock, script: output.script_pubkey(), output }
         });
+        let of_height: Vec<_> = of_height.collect();
         Self {
             hub_keys: indices.map(|n| hub_seed.hub(n, &secp).unwrap()).collect(),
             hasher_ids: hasher_seeds.iter().map(|seed| seed.identity(&secp).unwrap()).collect(),
@@ -105,10 +116,8 @@ impl Cast {
             hub_wallet: keypair(0x30),
             stranger: keypair(0x50),
             hasher_wallets: (0..HASHERS).map(|n| keypair(0x40 + u8::try_from(n).unwrap())).collect(),
-            locked: locked.collect(),
-            heights: (FIRST..FIRST + HEIGHTS)
-                .map(|height| (lock_seed.key(&pool, &hub_id, height).to_bytes(), height))
-                .collect(),
+            heights: (FIRST..).zip(&of_height).map(|(height, of)| (of.key.to_bytes(), height)).collect(),
+            of_height,
             secp,
             pool,
             lock_seed,
@@ -120,14 +129,14 @@ impl Cast {
         }
     }
 
-    /// X_B.
+    /// X_B, by R5 of no other height.
     pub fn key(&self, height: u32) -> Key {
-        self.lock_seed.key(&self.pool, &self.hub_id, height)
+        self.at(height).key
     }
 
     /// h_B.
     pub fn lock(&self, height: u32) -> Lock {
-        self.key(height).lock()
+        self.at(height).lock
     }
 
     /// The height that 32 bytes are the key of.
@@ -137,7 +146,17 @@ impl Cast {
 
     /// script_B with its leaves.
     pub fn locked(&self, height: u32) -> &LockedOutput {
-        &self.locked[&height]
+        &self.at(height).output
+    }
+
+    /// script_B.
+    pub fn script(&self, height: u32) -> &ScriptBuf {
+        &self.at(height).script
+    }
+
+    fn at(&self, height: u32) -> &OfHeight {
+        let height = crate::rules::r5_lock_of(height);
+        &self.of_height[usize::try_from(height - FIRST).unwrap()]
     }
 
     /// Where the hub's money lies.

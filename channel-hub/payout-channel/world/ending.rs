@@ -1,36 +1,30 @@
-//! The end of a trace: everybody wakes and collects, and the auditor compares what they have with what they must.
+//! The end of a trace: everybody wakes and collects. Hashers leave; what each has is then taken by a stranger, with a kit out
+//! of its stored file alone.
 
-use bitcoin::Amount;
 use payout_channel::SignedState;
+use payout_channel::exit::LADDER;
 
 use super::actions::Action;
 use super::cast::{HASHERS, PARAMS};
-use super::ground::Party;
-use super::hub::part;
+use super::findings::Finding;
+use super::tower::{Tower, stored};
 use super::world::World;
 
 impl World {
     /// Plays the end, and checks it.
     ///
-    /// # Panics
+    /// # Errors
     /// Somebody lost.
-    pub fn end(&mut self) {
+    pub fn end(&mut self) -> Result<(), Finding> {
         self.calm();
         if self.setting.patient {
             // What is pending matures and is settled.
             (0..PARAMS.claimed_by + 2).for_each(|_| self.mine(Vec::new()));
             self.calm();
         }
-        for hasher in 0..HASHERS {
-            self.note_revealed();
-            if self.is_honest(hasher) {
-                self.leave(hasher);
-            } else {
-                self.publish_best(hasher);
-            }
-        }
-        self.collect(5 + usize::try_from(PARAMS.confirmations).unwrap());
+        self.leave_all();
         if self.setting.to_the_end {
+            self.ask_for(0);
             let last = self.books.accounts.iter().map(|account| account.template.funded().terms.expiry).max();
             let last = last.unwrap_or(0).max(self.ground.chain.height()) + 30;
             while self.ground.chain.height() < last {
@@ -39,7 +33,7 @@ impl World {
             }
             self.collect(3);
         }
-        self.check();
+        self.check()
     }
 
     /// Lines are free, fees low, everybody awake and connected.
@@ -54,6 +48,60 @@ impl World {
         }
         self.hub.fuse.mend();
         self.react();
+    }
+
+    /// Mempools and blocks want that from now on.
+    fn ask_for(&mut self, rate: u64) {
+        self.fees_until = u32::MAX;
+        self.ground.blocks_want = rate;
+        self.ground.mempool.set_floor(rate);
+    }
+
+    /// Everybody leaves, whatever it costs. Kits are made when it is certain which heights were won.
+    fn leave_all(&mut self) {
+        let rate = self.setting.dear;
+        let rung = LADDER.iter().map(|rung| rung * 1_000).find(|rung| *rung >= rate);
+        self.books.rate = rung.unwrap_or(rate);
+        for hasher in 0..HASHERS {
+            self.note_revealed();
+            if self.is_honest(hasher) {
+                self.hand_over(hasher);
+                self.leave(hasher);
+            }
+        }
+        if rate > 1_000 {
+            self.ask_for(rate);
+        }
+        for hasher in 0..HASHERS {
+            if !self.is_honest(hasher) {
+                self.publish_best(hasher);
+            }
+        }
+        self.collect(usize::try_from(PARAMS.confirmations).unwrap());
+        self.note_revealed();
+        self.books.known = self.books.taken.clone();
+        (0..HASHERS).for_each(|hasher| self.make_kits(hasher));
+        self.collect(5);
+    }
+
+    /// From now on a hasher's program leaves alone what it has not published yet.
+    fn hand_over(&mut self, hasher: usize) {
+        for kept in &mut self.hashers[hasher].channels {
+            let Some(outpoint) = kept.machine.outpoint() else { continue };
+            let is_spent =
+                self.ground.chain.coin(&outpoint).is_none() || self.ground.mempool.spends(&outpoint);
+            kept.handed_over = !is_spent && self.setting.kits;
+        }
+    }
+
+    fn make_kits(&mut self, hasher: usize) {
+        let who = &self.hashers[hasher];
+        for kept in who.channels.iter().filter(|kept| kept.handed_over) {
+            let file = stored(&kept.disk.rows());
+            if let Some(tower) = Tower::new(hasher, &file, &who.chain) {
+                self.towers.insert(kept.machine.id(), tower);
+            }
+        }
     }
 
     /// Blocks in which everybody takes what is due.
@@ -86,127 +134,5 @@ impl World {
                 self.publish_state(place, &best);
             }
         }
-    }
-
-    /// Which heights' keys are out, and which of them early enough to be acted on.
-    fn note_revealed(&mut self) {
-        let public: Vec<u32> = self.ground.public_keys().keys().copied().collect();
-        self.books.revealed.extend(public);
-        let paid: Vec<_> = self.paid.iter().map(|(height, outpoint)| (*height, *outpoint)).collect();
-        self.books.taken.clear();
-        for (height, outpoint) in paid {
-            let Some(spend) = self.ground.chain.spender(&outpoint) else { continue };
-            if !self.ground.shows_key(&spend.body, height) {
-                continue;
-            }
-            let at = self.ground.chain.height_of(&spend.txid).unwrap_or(u32::MAX);
-            let expiry =
-                self.books.accounts.iter().map(|account| account.template.funded().terms.expiry).min();
-            // A pending can be taken until T; a hasher needs a few blocks.
-            let until = expiry.unwrap_or(0).max(height + PARAMS.refund) - PARAMS.settled_within;
-            // A hasher forgets heights that were no wins after some time (DESIGN.md §6, R4).
-            let is_win = self.ground.value_of(&outpoint) >= part(height).0;
-            let until = if is_win { until } else { until.min(height + PARAMS.kept - 1) };
-            if at < until.min(self.ground.chain.height() + 1) {
-                self.books.taken.insert(height);
-            }
-        }
-    }
-
-    fn check(&mut self) {
-        self.note_revealed();
-        for hasher in 0..HASHERS {
-            if self.is_honest(hasher) {
-                self.check_least(hasher);
-            }
-            if self.setting.honest_hub {
-                self.check_most(hasher);
-            }
-        }
-        if self.setting.honest_hub {
-            self.check_hub();
-        }
-    }
-
-    /// An honest hasher has at least what it counted.
-    fn check_least(&self, hasher: usize) {
-        let own = self.books.accounts.iter().filter(|account| account.hasher == hasher && !account.forgot);
-        let least: Amount = own.map(|account| self.books.least(account)).sum();
-        let has = self.has(hasher);
-        assert!(has >= least, "hasher {hasher} has {has} with its fees, and must have {least}");
-    }
-
-    /// An honest hub paid no more than it owes, whatever was published, and could not have been made to.
-    fn check_most(&self, hasher: usize) {
-        let most = self.books.most(hasher);
-        let claimed = self.books.most_claimed(hasher);
-        assert!(claimed <= most, "hasher {hasher} could claim {claimed}, and is owed {most}");
-        let own = self.books.accounts.iter().filter(|account| account.hasher == hasher);
-        let reserves: Amount = own.map(|account| account.template.funded().terms.reserve()).sum();
-        let has = self.has(hasher);
-        assert!(has <= most + reserves, "hasher {hasher} has {has} with its fees, and is owed {most}");
-    }
-
-    /// A key left only for a win, every win of an honest hub that lives is paid for, and none costs more than it brings.
-    fn check_hub(&self) {
-        for height in &self.books.revealed {
-            let owed: Amount =
-                (0..HASHERS).filter_map(|hasher| self.books.owed.get(&(hasher, *height)).copied()).sum();
-            let brings = self.paid.contains_key(height);
-            assert!(
-                brings || owed == Amount::ZERO,
-                "the key of height {height} left, and no block pays for {owed}"
-            );
-        }
-        if self.hub_gone || self.restored {
-            return;
-        }
-        self.check_worth_it();
-        for hasher in (0..HASHERS).filter(|hasher| self.is_honest(*hasher)) {
-            assert!(!self.hashers[hasher].distrusts, "hasher {hasher} distrusts an honest hub");
-            self.check_paid(hasher);
-        }
-    }
-
-    /// R6: no key costs its hub more than the block brings.
-    fn check_worth_it(&self) {
-        for height in self.books.revealed.iter().filter(|_| !self.lost_power) {
-            let owed: Amount =
-                (0..HASHERS).filter_map(|hasher| self.books.owed.get(&(hasher, *height)).copied()).sum();
-            let brings =
-                self.paid.get(height).map_or(Amount::ZERO, |outpoint| self.ground.value_of(outpoint));
-            assert!(owed <= brings, "height {height} costs the hub {owed}, and brings {brings}");
-        }
-    }
-
-    /// With an honest hub that lives, a hasher gets everything that it is owed.
-    fn check_paid(&self, hasher: usize) {
-        let mature = self.ground.chain.height() + 1 - PARAMS.maturity - 6;
-        let mine = self.books.accounts.iter().filter(|account| account.hasher == hasher);
-        if self.lost_power
-            || !self.setting.patient
-            || mine.clone().any(|account| account.forgot)
-            || self.left_early[hasher]
-            || self.hashers[hasher].left
-        {
-            return;
-        }
-        let won = |height: u32| {
-            let pays = self
-                .paid
-                .get(&height)
-                .is_some_and(|outpoint| self.ground.value_of(outpoint) >= part(height).0);
-            pays && height <= mature
-        };
-        let owed = self.books.owed.iter().filter(|((of, height), _)| *of == hasher && won(*height));
-        let owed: Amount = owed.map(|(_, amount)| *amount).filter(|amount| amount.to_sat() >= 330).sum();
-        let (has, owed) = (self.has(hasher), owed + self.books.settled[hasher]);
-        assert!(has >= owed, "hasher {hasher} has {has} with its fees, an honest hub owes it {owed}");
-    }
-
-    /// What a hasher has, and what it paid in fees.
-    fn has(&self, hasher: usize) -> Amount {
-        let party = Party::Hasher(hasher);
-        self.ground.bank(party) + self.ground.fees(party)
     }
 }

@@ -2,10 +2,13 @@
 
 use bitcoin::{Amount, OutPoint, ScriptBuf, Transaction, TxOut, Txid};
 use lock::Key;
+use payout_channel::exit::LADDER;
+use payout_channel::fee;
 use std::collections::{BTreeMap, HashMap};
 
 use super::cast::{FIRST, cast};
 use super::chain::{Block, Chain, Tx};
+use super::findings::Finding;
 use super::mempool::{Mempool, Refusal};
 
 /// Who pays a fee, or owns a coin.
@@ -19,8 +22,8 @@ pub enum Party {
     Council,
 }
 
-/// Most blocks that a reorganisation takes back: fewer than a payout channel waits for before it is used.
-pub const DEEPEST: usize = 5;
+/// Most blocks that a reorganisation takes back: one less than a coinbase waits for (docs/decisions/0007).
+pub const DEEPEST: usize = 99;
 
 /// Chain, mempool, owners.
 #[derive(Clone, Debug)]
@@ -34,6 +37,8 @@ pub struct Ground {
     owners: HashMap<ScriptBuf, Party>,
     payers: HashMap<Txid, (Party, Amount)>,
     public: BTreeMap<u32, Key>,
+    /// An exit that cost more than blocks ask for.
+    pub found: Option<Finding>,
 }
 
 /// What changed on the best chain.
@@ -58,6 +63,7 @@ impl Ground {
             owners,
             payers: HashMap::new(),
             public: BTreeMap::new(),
+            found: None,
         }
     }
 
@@ -74,7 +80,19 @@ impl Ground {
         let tx = Tx::new(transaction.clone());
         self.mempool.accept(&self.chain, &tx)?;
         self.sent(by, &tx);
+        self.check_fee(by, &[&tx]);
         Ok(tx)
+    }
+
+    /// Sends a cooperative close, whose fee both agreed on.
+    ///
+    /// # Errors
+    /// The mempool refuses it.
+    pub fn broadcast_close(&mut self, by: Party, close: &Transaction) -> Result<(), Refusal> {
+        let tx = Tx::new(close.clone());
+        self.mempool.accept(&self.chain, &tx)?;
+        self.sent(by, &tx);
+        Ok(())
     }
 
     /// Sends a transaction and its child as a package.
@@ -88,10 +106,25 @@ impl Ground {
         child: &Transaction,
     ) -> Result<(), Refusal> {
         let (parent, child) = (Tx::new(parent.clone()), Tx::new(child.clone()));
-        self.mempool.accept_package(&self.chain, &parent, &child)?;
+        let accepted = self.mempool.accept_package(&self.chain, &parent, &child);
+        // A parent that pays enough by itself may be taken where its child is not.
         self.sent(by, &parent);
+        accepted?;
         self.sent(by, &child);
+        self.check_fee(by, &[&parent, &child]);
         Ok(())
+    }
+
+    /// A hasher pays what blocks ask for, rounded up to what an exit kit has, and no more but a rest that is dust.
+    fn check_fee(&mut self, by: Party, package: &[&Tx]) {
+        let Party::Hasher(hasher) = by else { return };
+        let going = self.going_rate();
+        let rate = LADDER.iter().map(|rung| rung * 1_000).find(|rung| *rung >= going).unwrap_or(going) + 5;
+        let fee: Amount = package.iter().filter_map(|tx| self.mempool.fee(&tx.txid)).sum();
+        let size: u64 = package.iter().map(|tx| tx.body.vsize() as u64).sum();
+        if fee >= Amount::from_sat((size * rate).div_ceil(1_000)) + fee::DUST {
+            self.found.get_or_insert(Finding::Fee { hasher, fee, size, rate });
+        }
     }
 
     /// Mines a block of all that pays enough. Its coinbase pays `outputs`.
@@ -123,8 +156,11 @@ impl Ground {
 
     /// What a party has, without conditions.
     pub fn bank(&self, party: Party) -> Amount {
-        let own = |output: &TxOut| self.owners.get(&output.script_pubkey) == Some(&party);
-        self.chain.coins().filter(|(_, coin)| own(&coin.output)).map(|(_, coin)| coin.output.value).sum()
+        self.chain
+            .coins()
+            .filter(|(_, coin)| self.is_of(party, &coin.output))
+            .map(|(_, coin)| coin.output.value)
+            .sum()
     }
 
     /// A party's plain coins that could be spent in the next block.
@@ -144,6 +180,16 @@ impl Ground {
         let confirmed = |txid: &Txid| self.chain.confirmed(txid);
         let paid = self.payers.iter().filter(|(txid, (payer, _))| *payer == party && confirmed(txid));
         paid.map(|(_, (_, fee))| *fee).sum()
+    }
+
+    /// The fee of a transaction, if a party bore it.
+    pub fn fee_of(&self, txid: &Txid, party: Party) -> Amount {
+        self.payers.get(txid).filter(|(payer, _)| *payer == party).map_or(Amount::ZERO, |(_, fee)| *fee)
+    }
+
+    /// Whether a party owns an output, without conditions.
+    pub fn is_of(&self, party: Party, output: &TxOut) -> bool {
+        self.owners.get(&output.script_pubkey) == Some(&party)
     }
 
     /// X_B as it stands in a witness that anybody has seen.

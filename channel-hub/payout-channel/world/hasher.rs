@@ -1,20 +1,22 @@
-//! A hasher's program, reduced to what decides: its payout channels, its view of the chain, what it publishes. An honest one
-//! does what the machine says; what a dishonest one does besides is in [`super::lies`].
+//! A hasher's program, reduced to what decides: its payout channels, its view of the chain. An honest one does what the machine
+//! says; what a dishonest one does besides is in [`super::lies`]. What it publishes is in [`super::exits`].
 
-use bitcoin::{Amount, FeeRate, OutPoint, ScriptBuf, Transaction, Txid};
-use lock::Lock;
+use bitcoin::{Amount, Txid};
 use payout_channel::claim::ClaimTemplate;
-use payout_channel::hasher::{self, Idle, PayoutChannel, Publish, Refused, Taken};
-use payout_channel::message::{self, Message, Standing};
+use payout_channel::hasher::{self, Heard, Idle, PayoutChannel, Refused, Taken, Unheard};
+use payout_channel::message::{self, Code, Message, Request};
 use payout_channel::terms::{Scheme, Terms};
-use payout_channel::transactions::exit;
 use payout_channel::watcher::Expected;
-use payout_channel::{PayoutChannelId, SignedState, State, Watcher};
+use payout_channel::{PayoutChannelId, State, Watcher};
 
 use super::cast::{FIRST, PARAMS, cast};
 use super::disk::{Crash, Disk, Fuse};
-use super::ground::{Ground, Party};
+use super::frame::id_of;
+use super::ground::Ground;
 use super::view::{Step, View, shown};
+
+/// A transaction that spends a funding, and the state that it claims, with what it takes to spend that.
+pub type SpentBy = (Txid, Option<Box<(ClaimTemplate, State)>>);
 
 /// A payout channel as the hasher's program keeps it.
 #[derive(Debug)]
@@ -23,8 +25,14 @@ pub struct Kept {
     pub machine: PayoutChannel,
     /// The rows of it.
     pub disk: Disk<hasher::Event>,
-    /// A claim that was published in vain so far, and what it paid.
-    rate: u64,
+    /// What a claim that was published in vain so far paid, in satoshi per 1,000 vB.
+    pub rate: u64,
+    /// Somebody else has its exit kit: its program publishes nothing.
+    pub handed_over: bool,
+    /// The claim that spends the funding, and the state that it is of, once they were looked for.
+    pub spent_by: Option<SpentBy>,
+    /// The hub was reminded of it on this connection.
+    recalled: bool,
 }
 
 /// A hasher.
@@ -44,16 +52,21 @@ pub struct Hasher {
     pub distrusts: bool,
     /// It closed by itself because the hub did not do what it must, or could not be heard.
     pub left: bool,
+    /// What it asked for, by the number of its keys: none is asked for twice, whatever becomes of its disk.
+    asked: Vec<Request>,
+    handshake: [u8; 32],
     view: View,
 }
 
 /// What a message did.
 #[derive(Debug, Default)]
-pub struct Heard {
+pub struct Done {
     /// Answers.
     pub said: Vec<Message>,
     /// A state that counts from now on, and on which payout channel.
-    pub counted: Option<(usize, State)>,
+    pub counted: Option<(PayoutChannelId, State)>,
+    /// Blocks that went by may hold what it watches from now on.
+    pub must_look_again: bool,
 }
 
 /// What the hub's sheet and the sharechain say of a height; shared by all.
@@ -73,6 +86,8 @@ impl Hasher {
             asleep: false,
             distrusts: false,
             left: false,
+            asked: Vec::new(),
+            handshake: [0; 32],
             view: View::default(),
         }
     }
@@ -84,6 +99,9 @@ impl Hasher {
             machine: kept.machine.clone(),
             disk: kept.disk.fork(&fuse),
             rate: kept.rate,
+            handed_over: kept.handed_over,
+            spent_by: kept.spent_by.clone(),
+            recalled: kept.recalled,
         });
         Self {
             number: self.number,
@@ -92,6 +110,8 @@ impl Hasher {
             asleep: self.asleep,
             distrusts: self.distrusts,
             left: self.left,
+            asked: self.asked.clone(),
+            handshake: self.handshake,
             view: self.view.clone(),
             fuse,
         }
@@ -105,69 +125,100 @@ impl Hasher {
     }
 
     /// Starts with disks that were put back to an earlier time.
-    pub fn restore(&mut self, lengths: &[usize]) {
+    pub fn restore(&mut self, backup: &Backup) {
         self.fuse.mend();
-        for (place, kept) in self.channels.iter().enumerate() {
-            kept.disk.put_back(lengths.get(place).copied().unwrap_or(0));
+        for kept in &self.channels {
+            kept.disk.put_back(backup.get(&kept.machine.id()).copied().unwrap_or(0));
         }
         self.start();
     }
 
     /// How much is on its disks now.
-    pub fn backup(&self) -> Vec<usize> {
-        self.channels.iter().map(|kept| kept.disk.length()).collect()
+    pub fn backup(&self) -> Backup {
+        self.channels.iter().map(|kept| (kept.machine.id(), kept.disk.length())).collect()
     }
 
     fn start(&mut self) {
-        self.chain = Watcher::new(FIRST - 1, PARAMS.council);
-        self.view = View::default();
         self.channels.retain(|kept| kept.disk.length() > 0);
         for kept in &mut self.channels {
             let rows = kept.disk.rows();
             kept.machine =
                 PayoutChannel::restore(PARAMS, &rows, &cast().secp).expect("the hasher's own rows");
-            watch(&mut self.chain, &kept.machine);
+            (kept.rate, kept.spent_by) = (0, None);
         }
+        self.look_again();
+    }
+
+    /// Goes through the chain once more, for payout channels that it did not watch so far.
+    pub fn look_again(&mut self) {
+        self.chain = Watcher::new(FIRST - 1, PARAMS.council);
+        self.view = View::default();
+        for kept in &self.channels {
+            if let Some(outpoint) = kept.machine.outpoint() {
+                let funding = kept.machine.terms().funding(&cast().secp).unwrap();
+                self.chain.watch(kept.machine.id(), outpoint, funding);
+            }
+        }
+    }
+
+    /// Asks for a payout channel, while it has keys.
+    pub fn ask(&mut self, scheme: Scheme) -> Option<Message> {
+        let cast = cast();
+        let keys = cast.hasher_keys[self.number].get(self.asked.len())?;
+        let id = payout_channel::keys::public(&cast.hasher_ids[self.number]);
+        let request = hasher::request(id, keys, Amount::from_sat(12_000_000), scheme).unwrap();
+        self.asked.push(request.clone());
+        let signed = request.sign(&self.handshake, &keys.funding, &cast.secp);
+        Some(Message::Request(Box::new(signed)))
     }
 
     /// A message of the hub.
     ///
     /// # Errors
     /// The hasher ends.
-    pub fn hear(&mut self, message: &Message, public: &impl Public) -> Result<Heard, Crash> {
-        let mut heard = Heard::default();
-        match message {
-            Message::Accept(terms) => self.accept(terms)?,
-            Message::Funded(id, outpoint) => self.funded(*id, *outpoint)?,
-            Message::CloseSigned(id, terms, signature) => {
-                let Some(place) = self.place(*id) else { return Ok(heard) };
-                let kept = &mut self.channels[place];
-                let keys = &cast().hasher_keys[self.number][index(&kept.machine)];
-                let closed = kept.machine.close(terms, signature, &keys.funding, &self.chain, &cast().secp);
-                if let Ok(closed) = closed {
-                    closed.save(&mut kept.disk)?;
+    pub fn hear(&mut self, message: &Message, public: &impl Public, now_ms: u64) -> Result<Done, Crash> {
+        let mut done = Done::default();
+        let place = id_of(message).and_then(|id| self.place(id));
+        match (message, place) {
+            (Message::Accept(terms), _) => self.accept(terms)?,
+            (Message::Error(_, Code::Unknown, _), Some(place)) => done.said = self.recall(place),
+            (message, Some(place)) => self.heard_about(place, message, public, now_ms, &mut done)?,
+            (_, None) => {}
+        }
+        Ok(done)
+    }
+
+    fn heard_about(
+        &mut self,
+        place: usize,
+        message: &Message,
+        public: &impl Public,
+        now_ms: u64,
+        done: &mut Done,
+    ) -> Result<(), Crash> {
+        let kept = &mut self.channels[place];
+        let keys = &cast().hasher_keys[self.number][index(&kept.machine)];
+        let lock = |height| Some(public.expected(height).lock);
+        let id = kept.machine.id();
+        match kept.machine.handle(now_ms, message, lock, keys, &self.chain, &cast().secp) {
+            Ok(heard) => match heard.save(&mut kept.disk)? {
+                Heard::State(Taken::Counts) => {
+                    done.counted = message.signed().map(|signed| (id, signed.state.clone()));
                 }
-            }
-            Message::KeyRevealed(id, revealed) => {
-                if let Some(place) = self.place(*id) {
-                    let kept = &mut self.channels[place];
-                    let (height, key) = (revealed.height, revealed.key);
-                    match kept.machine.take_key(height, key, &self.chain, &cast().secp) {
-                        Ok(taken) => taken.save(&mut kept.disk)?,
-                        Err(Refused::Standing(_)) => return Ok(heard),
-                        Err(_) => self.distrusts = true,
-                    }
-                    heard.counted = self.take(place, &revealed.signed, public)?;
+                Heard::KeyOnly(refused) => {
+                    let unheard = Unheard::Refused(refused);
+                    self.distrusts |= !is_late(&unheard);
+                    done.said.push(unheard.reply(id));
                 }
-            }
-            other => {
-                let place = id_of(other).and_then(|id| self.place(id));
-                if let (Some(place), Some(signed)) = (place, other.signed()) {
-                    heard.counted = self.take(place, signed, public)?;
-                }
+                Heard::Funded => done.must_look_again = true,
+                _ => {}
+            },
+            Err(unheard) => {
+                self.distrusts |= !is_late(&unheard);
+                done.said.push(unheard.reply(id));
             }
         }
-        Ok(heard)
+        Ok(())
     }
 
     /// What it does whenever something changed.
@@ -232,17 +283,29 @@ impl Hasher {
         Ok(())
     }
 
-    /// What it sends when it connects again.
-    pub fn reconnects(&self, handshake: &[u8; 32]) -> Vec<Message> {
-        let said = self.channels.iter().filter(|kept| kept.machine.template().is_some()).flat_map(|kept| {
-            let held = kept.machine.show();
-            let keys = &cast().hasher_keys[self.number][index(&kept.machine)];
-            let count = u16::try_from(held.len()).unwrap();
-            let first =
-                message::reestablish(kept.machine.id(), count, handshake, &keys.funding, &cast().secp);
-            std::iter::once(first).chain(held)
-        });
-        said.collect()
+    /// What it sends when it connects again: everything that it holds.
+    pub fn connected(&mut self, handshake: [u8; 32]) -> Vec<Message> {
+        self.handshake = handshake;
+        self.channels.iter_mut().for_each(|kept| kept.recalled = false);
+        (0..self.channels.len()).flat_map(|place| self.shows(place)).collect()
+    }
+
+    /// The hub knows nothing of a payout channel: it is told terms and funding, and shown everything, once on a connection.
+    fn recall(&mut self, place: usize) -> Vec<Message> {
+        let kept = &mut self.channels[place];
+        let Some(outpoint) = kept.machine.outpoint().filter(|_| !kept.recalled) else { return Vec::new() };
+        kept.recalled = true;
+        let recall = Message::Recall(Box::new(kept.machine.terms().clone()), outpoint);
+        std::iter::once(recall).chain(self.shows(place)).collect()
+    }
+
+    fn shows(&self, place: usize) -> Vec<Message> {
+        let machine = &self.channels[place].machine;
+        let held = machine.show();
+        let count = u16::try_from(held.len()).unwrap();
+        let key = &cast().hasher_keys[self.number][index(machine)].funding;
+        let first = message::reestablish(machine.id(), count, &self.handshake, key, &cast().secp);
+        std::iter::once(first).chain(held).collect()
     }
 
     /// The payout channel on which it may work at the next height, by R4.
@@ -278,51 +341,26 @@ impl Hasher {
             return Ok(());
         }
         let cast = cast();
-        let next = self.channels.len();
-        let Some(keys) = cast.hasher_keys[self.number].get(next) else { return Ok(()) };
-        let id = payout_channel::keys::public(&cast.hasher_ids[self.number]);
-        let asked = hasher::request(id, keys, terms.capacity, terms.scheme).unwrap();
-        let (index, tip) = (u32::try_from(next).unwrap(), self.chain.tip());
-        let (hub_id, magic) = (cast.hub_id, cast.pool.magic);
-        let asked = hasher::Asked { index, request: asked, hub_id, magic, tip };
+        let asked = self.asked.iter().position(|request| request.funding == terms.hasher_funding);
+        let Some(number) = asked else { return Ok(()) };
+        let (index, tip) = (u32::try_from(number).unwrap(), self.chain.tip());
+        let (hub_id, magic, request) = (cast.hub_id, cast.pool.magic, self.asked[number].clone());
+        let asked = hasher::Asked { index, request, hub_id, magic, tip };
         let accepted = PayoutChannel::accept(PARAMS, &asked, terms.clone(), &cast.secp);
         if let Ok((machine, accepted)) = accepted {
-            let mut disk = Disk::new(&self.fuse);
-            accepted.save(&mut disk)?;
-            self.channels.push(Kept { machine, disk, rate: 0 });
+            let disk = Disk::new(&self.fuse);
+            self.channels.push(Kept {
+                machine,
+                disk,
+                rate: 0,
+                handed_over: false,
+                spent_by: None,
+                recalled: false,
+            });
+            let last = self.channels.len() - 1;
+            accepted.save(&mut self.channels[last].disk)?;
         }
         Ok(())
-    }
-
-    fn funded(&mut self, id: PayoutChannelId, outpoint: OutPoint) -> Result<(), Crash> {
-        let Some(place) = self.place(id) else { return Ok(()) };
-        let kept = &mut self.channels[place];
-        if let Ok(funded) = kept.machine.funded(outpoint, &cast().secp) {
-            funded.save(&mut kept.disk)?;
-            watch(&mut self.chain, &kept.machine);
-        }
-        Ok(())
-    }
-
-    fn take(
-        &mut self,
-        place: usize,
-        signed: &SignedState,
-        public: &impl Public,
-    ) -> Result<Option<(usize, State)>, Crash> {
-        let kept = &mut self.channels[place];
-        let lock = |height| -> Option<Lock> { Some(public.expected(height).lock) };
-        match kept.machine.take(signed, lock, &self.chain, &cast().secp) {
-            Ok(taken) => {
-                let counts = taken.save(&mut kept.disk)? == Taken::Counts;
-                Ok(counts.then(|| (place, signed.state.clone())))
-            }
-            Err(Refused::Standing(_)) => Ok(None),
-            Err(_) => {
-                self.distrusts = true;
-                Ok(None)
-            }
-        }
     }
 
     /// Sees what it missed of the chain.
@@ -338,160 +376,29 @@ impl Hasher {
             }
         }
     }
-
-    /// Publishes what is due of a payout channel that is closing, and takes what is its own.
-    fn collect(&mut self, place: usize, ground: &mut Ground) {
-        let kept = &mut self.channels[place];
-        let Some(outpoint) = kept.machine.outpoint() else { return };
-        if kept.machine.standing() != Standing::Closed {
-            return;
-        }
-        let keys = &cast().hasher_keys[self.number][index(&kept.machine)];
-        if let Some(spend) = self.chain.spend(&outpoint) {
-            let claim = spend.by.clone();
-            self.take_pendings(place, &claim, ground);
-            return;
-        }
-        match kept.machine.must_publish(&self.chain) {
-            Some(Publish::Close) => {
-                let close = kept.machine.agreed_close(&keys.funding, &cast().secp).unwrap();
-                let _refused = ground.broadcast(Party::Hasher(self.number), &close);
-                return;
-            }
-            Some(Publish::Claim) if is_time(&kept.machine, &self.chain) => {}
-            _ => return,
-        }
-        let Some(template) = kept.machine.template() else { return };
-        let Some(best) = kept.machine.best(&self.chain) else { return };
-        let claim = template.signed(best, &keys.funding, &cast().secp).unwrap();
-        let rate = ground.going_rate();
-        if ground.mempool.has(&claim.compute_txid()) && rate <= kept.rate {
-            return;
-        }
-        kept.rate = rate;
-        let opened = |height| kept.machine.key(height, &self.chain).map(|published| published.key);
-        let published = publish(self.number, template, &best.state, &claim, opened, rate, ground);
-        let _ = published;
-    }
-
-    fn take_pendings(&mut self, place: usize, claim: &Transaction, ground: &mut Ground) {
-        let machine = &self.channels[place].machine;
-        let Some(template) = machine.template() else { return };
-        let txid = claim.compute_txid();
-        let states = machine.held().iter().map(|held| &held.state);
-        let Some(state) = states.into_iter().find(|state| is_of(template, state, &txid)) else { return };
-        let opened = |height| machine.key(height, &self.chain).map(|published| published.key);
-        sweep(self.number, template, state, claim, opened, ground);
-    }
 }
 
-/// One state can be published, and no state has two heights that are both still open: a hasher waits until it is certain which
-/// of them were won, unless E is near.
-fn is_time(machine: &PayoutChannel, chain: &Watcher) -> bool {
-    let last =
-        machine.held().iter().flat_map(|held| &held.state.pendings).map(|pending| pending.height).max();
-    let is_certain = last.is_none_or(|last| chain.depth(last) >= PARAMS.confirmations);
-    is_certain || chain.tip() + PARAMS.close_before >= machine.terms().expiry
-}
-
-/// Publishes a claim, with a child at that rate (satoshi per 1,000 vB) if it alone does not pay it.
-pub fn publish(
-    number: usize,
-    template: &ClaimTemplate,
-    state: &State,
-    claim: &Transaction,
-    opened: impl Fn(u32) -> Option<lock::Key>,
-    rate: u64,
-    ground: &mut Ground,
-) -> bool {
-    let party = Party::Hasher(number);
-    let amounts = template.amounts(state).unwrap();
-    let index = index_of(number, template);
-    let keys = &cast().hasher_keys[number][index];
-    let (first, pendings) = exit::coins(claim, &amounts, template, keys, opened, &cast().secp);
-    let to = cast().hasher_script(number);
-    let feerate = FeeRate::from_sat_per_kwu(rate.div_ceil(4).max(250));
-    // Pendings pay more than they cost, or stay for later.
-    let cost = feerate.fee_vb(101).unwrap();
-    let worth: Vec<_> = pendings.into_iter().filter(|coin| coin.value > cost).collect();
-    let child = exit::child(claim, amounts.fee, &first, &worth, to, feerate, &cast().secp);
-    match child {
-        Ok(child) => ground.broadcast_package(party, claim, &child).is_ok(),
-        Err(_) => ground.broadcast(party, claim).is_ok(),
-    }
-}
-
-/// Takes what a confirmed claim pays: its first output, and the pendings whose keys are known.
-pub fn sweep(
-    number: usize,
-    template: &ClaimTemplate,
-    state: &State,
-    claim: &Transaction,
-    opened: impl Fn(u32) -> Option<lock::Key>,
-    ground: &mut Ground,
-) {
-    let amounts = template.amounts(state).unwrap();
-    let keys = &cast().hasher_keys[number][index_of(number, template)];
-    let (_, pendings) = exit::coins(claim, &amounts, template, keys, opened, &cast().secp);
-    let there = |coin: &payout_channel::transactions::Coin| {
-        ground.chain.coin(&coin.outpoint).is_some() && !ground.mempool.spends(&coin.outpoint)
-    };
-    let due: Vec<_> = pendings.into_iter().filter(there).collect();
-    let feerate = FeeRate::from_sat_per_kwu(ground.going_rate().div_ceil(4).max(250));
-    for coin in due {
-        let to: ScriptBuf = cast().hasher_script(number);
-        if let Ok(sweep) = exit::sweep(std::slice::from_ref(&coin), to, feerate, &cast().secp) {
-            let _refused = ground.broadcast(Party::Hasher(number), &sweep);
-        }
-    }
-}
-
-/// Whether a claim is the one of a state.
-pub fn is_of(template: &ClaimTemplate, state: &State, txid: &Txid) -> bool {
-    template.unsigned(state).is_ok_and(|claim| claim.compute_txid() == *txid)
-}
+/// How much a hasher's disks held at some time.
+pub type Backup = std::collections::BTreeMap<PayoutChannelId, usize>;
 
 /// Number of a payout channel's keys.
 pub fn index(machine: &PayoutChannel) -> usize {
     usize::try_from(machine.index()).unwrap()
 }
 
-fn index_of(number: usize, template: &ClaimTemplate) -> usize {
+/// Number of its keys, out of what was agreed.
+pub fn index_of(number: usize, template: &ClaimTemplate) -> usize {
     let funding = template.funded().terms.hasher_funding;
     let keys = cast().hasher_keys[number].iter();
     keys.map(|keys| payout_channel::keys::public(&keys.funding)).position(|key| key == funding).unwrap()
 }
 
-fn watch(chain: &mut Watcher, machine: &PayoutChannel) {
-    if let Some(outpoint) = machine.outpoint() {
-        chain.watch(machine.id(), outpoint, machine.terms().funding(&cast().secp).unwrap());
-    }
+/// Comes at the wrong time, but is no lie.
+fn is_late(unheard: &Unheard) -> bool {
+    matches!(unheard, Unheard::Refused(Refused::Standing(_)) | Unheard::Life(_))
 }
 
-/// The payout channel that a message of the hub is about.
-pub fn id_of(message: &Message) -> Option<PayoutChannelId> {
-    match message {
-        Message::Funded(id, _)
-        | Message::Locked(id)
-        | Message::NextHeight(id, _)
-        | Message::ShareCredited(id, _)
-        | Message::BlockWon(id, _)
-        | Message::KeyRevealed(id, _)
-        | Message::Renewed(id, _)
-        | Message::Freeze(id)
-        | Message::Frozen(id)
-        | Message::RequestClose(id, _)
-        | Message::CloseSigned(id, ..)
-        | Message::Reestablish(id, ..)
-        | Message::Held(id, _)
-        | Message::Reestablished(id, _)
-        | Message::Error(id, ..) => Some(*id),
-        Message::Recall(terms, _) => Some(terms.id()),
-        Message::Request(_) | Message::Accept(_) => None,
-    }
-}
-
-/// How the second hasher is paid in half of all traces.
+/// How the second hasher is paid in some traces.
 pub fn scheme(number: usize, pps: bool) -> Scheme {
     if pps && number == 1 { Scheme::Pps } else { Scheme::Pplns }
 }

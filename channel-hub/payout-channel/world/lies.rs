@@ -11,8 +11,8 @@ use payout_channel::{Pending, SignedState, State};
 
 use super::actions::Lie;
 use super::cast::cast;
+use super::exits;
 use super::ground::Party;
-use super::hasher;
 use super::wallet;
 use super::world::World;
 
@@ -76,7 +76,7 @@ impl World {
                 Message::ShareCredited(id, Box::new(credited))
             }
         };
-        self.lines[hasher].down.push_back(message);
+        self.lines[hasher].say_down(&message);
     }
 
     fn lie_key(&mut self, hasher: usize, how: u8) {
@@ -90,7 +90,8 @@ impl World {
             _ => Key::from_bytes(sha256::Hash::hash(&cast().lock(height).to_bytes()).to_byte_array()),
         };
         let revealed = KeyRevealed { height, key, signed };
-        self.lines[hasher].down.push_back(Message::KeyRevealed(account.id, Box::new(revealed)));
+        let message = Message::KeyRevealed(account.id, Box::new(revealed));
+        self.lines[hasher].say_down(&message);
     }
 
     /// Spends coinbase outputs that pay script_B too little to be a win, or all that are there.
@@ -118,7 +119,8 @@ impl World {
         let (height, key) = (pending.height, cast().key(pending.height));
         self.books.revealed.insert(height);
         let revealed = KeyRevealed { height, key, signed };
-        self.lines[hasher].down.push_back(Message::KeyRevealed(account.id, Box::new(revealed)));
+        let message = Message::KeyRevealed(account.id, Box::new(revealed));
+        self.lines[hasher].say_down(&message);
     }
 
     fn lie_close(&mut self, hasher: usize, how: u8) {
@@ -139,7 +141,7 @@ impl World {
         let Ok(signature) = close::sign(&funded, &close, &keys.funding, &cast().secp) else { return };
         let signature: Signature = signature;
         let message = Message::CloseSigned(account.id, CloseTerms { owed, fee, to }, signature);
-        self.lines[hasher].down.push_back(message);
+        self.lines[hasher].say_down(&message);
     }
 
     /// Spends the hub's coins elsewhere, with a fee that replaces what waits.
@@ -177,17 +179,14 @@ impl World {
     pub fn publish_state(&mut self, place: usize, signed: &SignedState) {
         let account = &mut self.books.accounts[place];
         learn(account, &signed.state, &self.hub);
-        let index = self.books.accounts[..place]
-            .iter()
-            .filter(|other| other.hasher == self.books.accounts[place].hasher);
-        let index = index.count();
         let account = &self.books.accounts[place];
+        let index = super::hasher::index_of(account.hasher, &account.template);
         let keys = &cast().hasher_keys[account.hasher][index];
         let Ok(claim) = account.template.signed(signed, &keys.funding, &cast().secp) else { return };
         let rate = self.ground.going_rate();
         let public = self.ground.public_keys().clone();
         let opened = |height: u32| public.get(&height).copied();
-        hasher::publish(
+        exits::publish(
             account.hasher,
             &account.template,
             &signed.state,
@@ -212,13 +211,13 @@ impl World {
                 learn(&mut self.books.accounts[place], state, &self.hub);
             }
             let template = &self.books.accounts[place].template;
-            let Some(state) = states.iter().find(|state| hasher::is_of(template, state, &spend.txid)) else {
+            let Some(state) = states.iter().find(|state| exits::is_of(template, state, &spend.txid)) else {
                 continue;
             };
             let public: std::collections::BTreeMap<u32, Key> =
                 self.books.revealed.iter().map(|height| (*height, self.hub_key(*height))).collect();
             let opened = |height: u32| public.get(&height).copied();
-            hasher::sweep(hasher, template, state, &spend.body, opened, &mut self.ground);
+            exits::sweep(hasher, template, state, &spend.body, opened, &mut self.ground);
         }
     }
 

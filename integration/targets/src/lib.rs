@@ -13,6 +13,7 @@
 //! | [`sv2`] | actions of a native SV2 miner on the proxy |
 //! | [`sharechain`] | actions on several sharechain nodes: mining, forks, late and broken shares, restarts |
 //! | [`sync`] | what the peers of a sharechain node do, one of them honest |
+//! | [`payout_channel_world`] | actions of a hub, its hashers, miners and the council on a simulated chain: nobody loses |
 //! | [`answers`] | what a node answers: a template as JSON, or over the mining interface |
 //! | [`configuration`] | a configuration file |
 //! | [`input`], [`mutation`] | bytes read as choices; changes made to them |
@@ -40,7 +41,7 @@ pub mod upstream;
 pub type Body = fn(&[u8]);
 
 /// Every target by its name.
-pub const ALL: [(&str, Body); 11] = [
+pub const ALL: [(&str, Body); 12] = [
     ("link", connection::run),
     ("mining", mining::run),
     ("distribution", distribution::run),
@@ -49,6 +50,7 @@ pub const ALL: [(&str, Body); 11] = [
     ("sv2", sv2::run),
     ("sharechain", sharechain::run),
     ("sync", sync::run),
+    ("payout_channel", payout_channel_world::world::run),
     ("gbt", answers::gbt),
     ("ipc", answers::ipc),
     ("configuration", configuration::run),

@@ -82,6 +82,11 @@ fn a_sharechain_node_survives_its_peers_and_follows_the_honest_one() {
 }
 
 #[test]
+fn nobody_loses_over_a_payout_channel_whatever_happens() {
+    survives("payout_channel", 500);
+}
+
+#[test]
 fn no_answer_of_getblocktemplate_stops_the_template_provider() {
     survives("gbt", 20_000);
 }

@@ -101,10 +101,10 @@ impl PayoutChannel {
         let held = std::mem::take(&mut self.held);
         for (place, one) in held.iter().enumerate() {
             // A later state that pays as much for every height that still counts; of equals the later.
+            let mut open = one.state.clone();
+            open.pendings.retain(|pending| counts(pending.height));
             let covered = held.iter().enumerate().any(|(other_place, other)| {
                 let newer = (other.state.number, other_place) > (one.state.number, place);
-                let mut open = one.state.clone();
-                open.pendings.retain(|pending| counts(pending.height));
                 newer && other.state.covers(&open)
             });
             let worked_on = one.state.height > chain.tip();

@@ -1,8 +1,8 @@
 //! Outputs that can be spent, and signing for them. All signatures are BIP340 with SIGHASH_DEFAULT and have 64 bytes, so the
-//! size of a transaction is known exactly once it was signed for any fee.
+//! size of a transaction is known exactly before it is signed.
 
 use bitcoin::absolute::LockTime;
-use bitcoin::key::TapTweak as _;
+use bitcoin::secp256k1::schnorr::Signature;
 use bitcoin::secp256k1::{All, Keypair, Message, Secp256k1};
 use bitcoin::sighash::{Prevouts, SighashCache, TapSighashType};
 use bitcoin::transaction::Version;
@@ -101,16 +101,20 @@ impl Coin {
         };
         let message = Message::from(sighash.unwrap_or_else(|_| unreachable!("one spent output an input")));
         let key = match leaf {
-            None => self.key.tap_tweak(secp, None).to_keypair(),
+            None => curve::tweak_keypair(secp, &self.key),
             Some(_) => self.key,
         };
-        let signature = curve::sign(secp, &message, &key);
+        self.witness(curve::sign(secp, &message, &key))
+    }
+
+    fn witness(&self, signature: Signature) -> Witness {
         match &self.way {
             Way::KeyOnly => Witness::from_slice(&[signature.as_ref()]),
             Way::Leaf(output, leaf) => output.witness(*leaf, &[signature.as_ref()]),
             Way::Preimage(output, leaf, key) => output.witness(*leaf, &[&key.to_bytes(), signature.as_ref()]),
             Way::Coinbase(output, key) => {
-                let signature = bitcoin::taproot::Signature { signature, sighash_type: kind };
+                let sighash_type = TapSighashType::Default;
+                let signature = bitcoin::taproot::Signature { signature, sighash_type };
                 output.claim_witness(&signature, key)
             }
         }
@@ -124,22 +128,7 @@ pub(crate) fn spend(
     fee: Amount,
     secp: &Secp256k1<All>,
 ) -> Result<Transaction, CannotPay> {
-    let sum = |mut amounts: Box<dyn Iterator<Item = Amount> + '_>| {
-        amounts.try_fold(Amount::ZERO, Amount::checked_add).unwrap_or(Amount::MAX)
-    };
-    let value = sum(Box::new(coins.iter().map(|coin| coin.value)));
-    let fixed = sum(Box::new(plan.fixed.iter().map(|output| output.value)));
-    let needed = fixed.checked_add(fee).and_then(|needed| needed.checked_add(DUST)).unwrap_or(Amount::MAX);
-    if value < needed {
-        return Err(CannotPay { value, needed });
-    }
-    let rest = TxOut { value: value - fixed - fee, script_pubkey: plan.rest.clone() };
-    let mut transaction = Transaction {
-        version: plan.version,
-        lock_time: plan.lock_time,
-        input: coins.iter().map(Coin::input).collect(),
-        output: plan.fixed.iter().cloned().chain([rest]).collect(),
-    };
+    let mut transaction = unsigned(coins, plan, fee)?;
     let spent: Vec<TxOut> = coins.iter().map(|coin| coin.output(secp)).collect();
     let unsigned = transaction.clone();
     let mut cache = SighashCache::new(&unsigned);
@@ -156,6 +145,35 @@ pub(crate) fn spend_at(
     rate: FeeRate,
     secp: &Secp256k1<All>,
 ) -> Result<Transaction, CannotPay> {
-    let size = spend(coins, plan, Amount::ZERO, secp)?.vsize() as u64;
+    let size = size(coins, plan)?;
     spend(coins, plan, fee::at(rate, size).unwrap_or(Amount::MAX), secp)
+}
+
+/// Virtual bytes of what spends all coins. A signature has 64 bytes, whatever they are.
+pub(crate) fn size(coins: &[Coin], plan: &Plan<'_>) -> Result<u64, CannotPay> {
+    let mut transaction = unsigned(coins, plan, Amount::ZERO)?;
+    let signature = Signature::from_slice(&[0; 64]).unwrap_or_else(|_| unreachable!("64 bytes"));
+    for (input, coin) in transaction.input.iter_mut().zip(coins) {
+        input.witness = coin.witness(signature);
+    }
+    Ok(transaction.vsize() as u64)
+}
+
+fn unsigned(coins: &[Coin], plan: &Plan<'_>, fee: Amount) -> Result<Transaction, CannotPay> {
+    let sum = |mut amounts: Box<dyn Iterator<Item = Amount> + '_>| {
+        amounts.try_fold(Amount::ZERO, Amount::checked_add).unwrap_or(Amount::MAX)
+    };
+    let value = sum(Box::new(coins.iter().map(|coin| coin.value)));
+    let fixed = sum(Box::new(plan.fixed.iter().map(|output| output.value)));
+    let needed = fixed.checked_add(fee).and_then(|needed| needed.checked_add(DUST)).unwrap_or(Amount::MAX);
+    if value < needed {
+        return Err(CannotPay { value, needed });
+    }
+    let rest = TxOut { value: value - fixed - fee, script_pubkey: plan.rest.clone() };
+    Ok(Transaction {
+        version: plan.version,
+        lock_time: plan.lock_time,
+        input: coins.iter().map(Coin::input).collect(),
+        output: plan.fixed.iter().cloned().chain([rest]).collect(),
+    })
 }

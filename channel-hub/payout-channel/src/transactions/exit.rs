@@ -6,7 +6,7 @@ use bitcoin::transaction::Version;
 use bitcoin::{Amount, FeeRate, OutPoint, ScriptBuf, Sequence, Transaction};
 use lock::Key;
 
-use super::coin::{CannotPay, Coin, Plan, Way, spend, spend_at};
+use super::coin::{CannotPay, Coin, Plan, Way, size, spend, spend_at};
 use crate::claim::{ClaimAmounts, ClaimTemplate};
 use crate::fee;
 use crate::keys::HasherKeys;
@@ -68,7 +68,7 @@ pub fn child(
     let coins: Vec<Coin> =
         std::iter::once(first).chain(pendings.iter().take(MOST_IN_CHILD)).cloned().collect();
     let plan = Plan { version: Version(3), lock_time: LockTime::ZERO, fixed: &[], rest: to };
-    let size = spend(&coins, &plan, Amount::ZERO, secp)?.vsize() as u64;
+    let size = size(&coins, &plan)?;
     let fee = fee::of_child(rate, size, claim.vsize() as u64, claim_fee).unwrap_or(Amount::MAX);
     spend(&coins, &plan, fee, secp)
 }

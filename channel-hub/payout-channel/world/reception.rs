@@ -1,0 +1,198 @@
+//! What the hub's program does with a hasher's messages, and how it funds payout channels.
+
+use bitcoin::{Amount, OutPoint};
+use payout_channel::hub::{PayoutChannel, Refused, Session};
+use payout_channel::message::{Code, Message, Request, Standing};
+use payout_channel::signer::Refusal;
+use payout_channel::{PayoutChannelId, Terms};
+
+use super::cast::{PARAMS, cast};
+use super::disk::{Crash, Disk};
+use super::frame::id_of;
+use super::ground::{Ground, Party};
+use super::hub::{Ends as _, Hub, Kept, Out, ended};
+use super::wallet;
+
+impl Hub {
+    /// A hasher connects: its sessions begin anew. It is offered again what it may never have heard of.
+    pub fn connected(&mut self, hasher: usize, handshake: [u8; 32]) -> Vec<Message> {
+        let own = self.channels.iter_mut().filter(|kept| kept.hasher == hasher);
+        own.for_each(|kept| kept.session = Session::new(handshake));
+        let unheard = self.channels.iter().filter(|kept| kept.hasher == hasher && !kept.locked);
+        unheard.flat_map(|kept| offers(&kept.machine)).collect()
+    }
+
+    /// A message of a hasher, on the connection with this handshake.
+    ///
+    /// # Errors
+    /// The hub ends.
+    pub fn hear(
+        &mut self,
+        hasher: usize,
+        message: &Message,
+        handshake: [u8; 32],
+        ground: &mut Ground,
+    ) -> Result<Out, Crash> {
+        let mut out = Out::default();
+        let own = |kept: &Kept, id: PayoutChannelId| kept.hasher == hasher && kept.machine.id() == id;
+        let place = id_of(message).and_then(|id| self.channels.iter().position(|kept| own(kept, id)));
+        match (message, place) {
+            (Message::Request(request), _) => self.requested(hasher, request, handshake, ground, &mut out)?,
+            (Message::Recall(terms, outpoint), None) => {
+                self.recalled(hasher, terms, *outpoint, handshake, ground, &mut out)?;
+            }
+            (Message::Error(..) | Message::Recall(..), _) => {}
+            (Message::Reestablish(id, ..), None) => {
+                out.say(hasher, Message::Error(*id, Code::Unknown, "nothing is known of it".to_owned()));
+            }
+            (_, None) => {}
+            (message, Some(place)) => self.heard_about(place, message, &mut out)?,
+        }
+        Ok(out)
+    }
+
+    fn heard_about(&mut self, place: usize, message: &Message, out: &mut Out) -> Result<(), Crash> {
+        let kept = &mut self.channels[place];
+        let (hasher, secp) = (kept.hasher, &cast().secp);
+        let answers = kept.session.handle(message, &mut kept.machine, &self.chain, &mut self.signer, secp);
+        match answers {
+            Ok(answers) => {
+                let answers = answers.save(&mut kept.disk)?;
+                let is_back = |said: &Message| matches!(said, Message::Reestablished(..));
+                kept.locked |= matches!(message, Message::Locked(_)) || answers.iter().any(is_back);
+                out.say_all(hasher, answers);
+            }
+            Err(unheard) if unheard.ends() => return Err(Crash),
+            Err(unheard) => out.say(hasher, unheard.reply(kept.machine.id())),
+        }
+        Ok(())
+    }
+
+    /// Makes terms for whoever asks, as long as there are keys. Asked twice, it answers the same.
+    fn requested(
+        &mut self,
+        hasher: usize,
+        request: &Request,
+        handshake: [u8; 32],
+        ground: &Ground,
+        out: &mut Out,
+    ) -> Result<(), Crash> {
+        let cast = cast();
+        let asked = |kept: &&Kept| kept.machine.terms().hasher_funding == request.funding;
+        if let Some(kept) = self.channels.iter().find(asked) {
+            out.say_all(hasher, offers(&kept.machine));
+            return Ok(());
+        }
+        let index = self.used;
+        let Some(keys) = cast.hub_keys.get(usize::try_from(index).unwrap()) else { return Ok(()) };
+        if !request.is_authentic(&handshake, &cast.secp) {
+            return Ok(());
+        }
+        let public = payout_channel::keys::public;
+        let terms = Terms {
+            magic: cast.pool.magic,
+            hub_id: cast.hub_id,
+            hasher_id: request.hasher_id,
+            hub_funding: public(&keys.funding),
+            hub_refund: public(&keys.refund),
+            hasher_funding: request.funding,
+            hasher_pending: request.pending,
+            hasher_settled: request.settled,
+            capacity: request.capacity,
+            expiry: ground.chain.height() + PARAMS.life,
+            refund: PARAMS.refund,
+            max_pendings: PARAMS.max_pendings,
+            fee_ppm: 10_000,
+            scheme: request.scheme,
+        };
+        self.used += 1;
+        let (machine, offer) = PayoutChannel::accept(PARAMS, index, terms, &cast.secp).unwrap();
+        let session = Session::of_request(handshake);
+        let disk = Disk::new(&self.fuse);
+        self.channels.push(Kept { hasher, machine, disk, locked: false, session, funding: None });
+        let Some(kept) = self.channels.last_mut() else { return Ok(()) };
+        out.say(hasher, offer.save(&mut kept.disk)?);
+        Ok(())
+    }
+
+    /// Funds what was agreed to, and sends the funding again until a block has it.
+    ///
+    /// # Errors
+    /// The hub ends.
+    pub fn see_to_funding(&mut self, place: usize, ground: &mut Ground, out: &mut Out) -> Result<(), Crash> {
+        let kept = &self.channels[place];
+        match (kept.machine.standing(), kept.machine.outpoint()) {
+            (Standing::Accepted, _) => self.fund(place, ground, out)?,
+            (Standing::Funded, Some(outpoint)) if self.chain.confirmations(&outpoint) == 0 => {
+                if let Some(funding) = kept.funding.as_ref().filter(|_| !ground.mempool.has(&outpoint.txid)) {
+                    let _low = ground.broadcast(Party::Hub, funding);
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn fund(&mut self, place: usize, ground: &mut Ground, out: &mut Out) -> Result<(), Crash> {
+        let cast = cast();
+        let kept = &mut self.channels[place];
+        let funding = kept.machine.terms().funding(&cast.secp).unwrap();
+        let script = cast.hub_script();
+        let coins = ground.coins_of(&script);
+        let Some(coin) = coins.first() else { return Ok(()) };
+        let fee = Amount::from_sat(ground.going_rate() * 200 / 1_000 + 200);
+        let paid = wallet::pay(&cast.hub_wallet, &script, &[*coin], vec![funding.clone()], fee);
+        let Some(transaction) = paid else { return Ok(()) };
+        let outpoint = OutPoint::new(transaction.compute_txid(), 0);
+        kept.funding = Some(transaction.clone());
+        let funded: Result<_, Refused<Refusal<Crash>>> = kept.machine.funded(outpoint);
+        let funded = funded.unwrap().save(&mut kept.disk)?;
+        let terms = kept.machine.funded_terms().unwrap();
+        self.chain.watch(kept.machine.id(), outpoint, funding);
+        ended(self.signer.open(kept.machine.index(), terms))?;
+        out.say(kept.hasher, funded);
+        let _low = ground.broadcast(Party::Hub, &transaction);
+        Ok(())
+    }
+
+    /// Takes a payout channel that it lost: its own keys in the terms, the funding unspent in the chain.
+    fn recalled(
+        &mut self,
+        hasher: usize,
+        terms: &Terms,
+        outpoint: OutPoint,
+        handshake: [u8; 32],
+        ground: &Ground,
+        out: &mut Out,
+    ) -> Result<(), Crash> {
+        let cast = cast();
+        let keys = u32::try_from(cast.hub_keys.len()).unwrap();
+        let is_there =
+            ground.chain.coin(&outpoint).map(|coin| &coin.output) == terms.funding(&cast.secp).ok().as_ref();
+        let index = self.signer.index_of(terms, keys).ok().flatten().filter(|_| is_there);
+        let Some(index) = index else {
+            out.say(hasher, Message::Error(terms.id(), Code::Terms, "not this hub's".to_owned()));
+            return Ok(());
+        };
+        let recalled =
+            PayoutChannel::recalled(PARAMS, index, terms.clone(), outpoint, &self.chain, &cast.secp);
+        let Ok((machine, recalled)) = recalled else { return Ok(()) };
+        let (disk, session) = (Disk::new(&self.fuse), Session::new(handshake));
+        self.channels.push(Kept { hasher, machine, disk, locked: false, session, funding: None });
+        let Some(kept) = self.channels.last_mut() else { return Ok(()) };
+        recalled.save(&mut kept.disk)?;
+        let funded = kept.machine.funded_terms().unwrap();
+        ended(self.signer.open(index, funded))?;
+        kept.machine.catch_up(&self.signer);
+        self.recalls += 1;
+        self.look_again();
+        self.follow(ground);
+        Ok(())
+    }
+}
+
+/// What a hasher is told of a payout channel that it does not know yet.
+fn offers(machine: &PayoutChannel) -> impl Iterator<Item = Message> + use<> {
+    let funded = machine.outpoint().map(|outpoint| Message::Funded(machine.id(), outpoint));
+    std::iter::once(Message::Accept(Box::new(machine.terms().clone()))).chain(funded)
+}
