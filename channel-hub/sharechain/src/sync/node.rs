@@ -178,7 +178,7 @@ impl<B: Blocks> Node<B> {
     pub fn handle_timeout(&mut self, now: Now) {
         let peers: Vec<PeerId> = self.peers.keys().copied().collect();
         for peer in peers {
-            if let Err(fault) = self.expire(now, peer) {
+            while let Err(fault) = self.expire(now, peer) {
                 self.blame(now, peer, fault);
             }
         }
@@ -441,7 +441,7 @@ impl<B: Blocks> Node<B> {
         self.waiting.forget(peer);
     }
 
-    /// What a peer owes by now.
+    /// What a peer owes by now, one thing at a time, which it owes no longer then.
     fn expire(&mut self, now: Now, peer: PeerId) -> Result<(), Fault> {
         let (answer, silent) = (self.settings.answer, self.settings.silent);
         let Some(from) = self.peers.get_mut(&peer) else { return Ok(()) };
