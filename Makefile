@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: soak abuse bench fuzz help setup bitcoind peers build demo test lint keys clean-cache
+.PHONY: units soak abuse bench fuzz help setup bitcoind peers build demo test lint keys clean-cache
 
 # Built programs, wherever cargo puts them.
 programs := $(or $(CARGO_TARGET_DIR),target)/debug
@@ -61,6 +61,9 @@ soak: build ## half load with restarts and connections that come and go: make so
 abuse: bitcoind ## what 1,000 honest miners notice of each kind of abuse, 7 minutes: a JSON line each, and a table
 	cargo build --release --locked --config deploy/release.toml -p template-provider -p channel-hub -p proxy -p integration $(foreach bin,sluice-tp sluice-hub sluice-proxy abuse,--bin $(bin))
 	@BITCOIND="$$(integration/bitcoind/ensure.sh)" exec $(dir $(programs))release/abuse $(if $(KIND),--kind $(KIND)) $(if $(LISTENER),--listener $(LISTENER))
+
+units: build ## deploy/systemd's units under a systemd of their own, in a container: needs root and systemd-container
+	@deploy/systemd/try.sh $(programs) "$$(integration/bitcoind/ensure.sh)"
 
 lint: setup ## formatting, clippy and docs, warnings being errors
 	@integration/setup/rust.sh rustfmt clippy

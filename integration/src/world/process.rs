@@ -157,6 +157,14 @@ impl Process {
         self.signal(Signal::CONT)
     }
 
+    /// SIGUSR2: it starts its own successor, which is a process of which only the log tells.
+    ///
+    /// # Errors
+    /// It does not run.
+    pub fn ask_for_a_successor(&self) -> anyhow::Result<()> {
+        self.signal(Signal::USR2)
+    }
+
     fn signal(&self, signal: Signal) -> anyhow::Result<()> {
         let pid = self.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
         let pid = pid.with_context(|| format!("{} does not run", self.name))?;

@@ -6,7 +6,7 @@ use anyhow::Context;
 use integration::world::chain::ADDRESS;
 use integration::world::{Part, Plan, World, bounded, holds, until};
 use integration::{sv1, sv2};
-use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, prlimit, test_kill_process};
 use tokio::net::TcpStream;
 
 const BOUND: Duration = Duration::from_secs(180);
@@ -44,6 +44,71 @@ async fn miners_of_a_proxy_stay_connected_while_it_is_replaced_twice() {
         Ok(())
     };
     bounded(BOUND, test).await.unwrap();
+}
+
+/// What `systemctl reload` sends.
+#[tokio::test]
+async fn on_sigusr2_a_program_starts_its_own_successor_and_one_that_cannot_serve_changes_nothing() {
+    let test = async {
+        let mut world = World::start(Plan::default()).await?;
+        let (old, native) = (old(&world, "ann"), native(&world, "bob")?);
+        more_shares(&old).await?;
+        native.until("shares", SOON, |tally| tally.accepted > 0).await?;
+        for part in [&mut world.pool.hub, &mut world.proxy] {
+            let config = std::fs::read_to_string(part.config_file())?;
+            std::fs::write(part.config_file(), "listen = 7")?;
+            part.process.ask_for_a_successor()?;
+            until("it says that the successor ended", SOON, async || {
+                let log = part.process.log();
+                holds(log.contains("the successor ended"), log)
+            })
+            .await?;
+            assert!(part.process.is_running());
+            std::fs::write(part.config_file(), config)?;
+            more_shares(&old).await?;
+            part.process.ask_for_a_successor()?;
+            until("the predecessor ends", SOON, async || {
+                holds(!part.process.is_running(), part.process.log())
+            })
+            .await?;
+        }
+        let hub = Successor::of(&world.pool.hub)?;
+        let proxy = Successor::of(&world.proxy)?;
+        more_shares(&old).await?;
+        let shares = native.tally().accepted;
+        native.until("more shares", SOON, |tally| tally.accepted > shares + 2).await?;
+        assert_eq!(old.tally().connections, 1, "{:?}", old.tally());
+        proxy.ended().await?;
+        hub.ended().await
+    };
+    bounded(BOUND, test).await.unwrap();
+}
+
+/// A process that a part has started in its place. Killed when dropped.
+struct Successor(Pid);
+
+impl Successor {
+    /// The last that the part's log names.
+    fn of(part: &Part) -> anyhow::Result<Self> {
+        let log = part.process.log();
+        let line = log.lines().rfind(|line| line.contains("started a successor"));
+        let (_, pid) = line.and_then(|line| line.split_once("pid=")).context("it started none")?;
+        let digits = pid.split(|letter: char| !letter.is_ascii_digit()).next().unwrap_or(pid);
+        Ok(Self(Pid::from_raw(digits.parse()?).context("no process has the id 0")?))
+    }
+
+    /// SIGTERM, and waits until it has ended.
+    async fn ended(self) -> anyhow::Result<()> {
+        kill_process(self.0, Signal::TERM)?;
+        until("the successor ends", SOON, async || holds(test_kill_process(self.0).is_err(), "it still runs"))
+            .await
+    }
+}
+
+impl Drop for Successor {
+    fn drop(&mut self) {
+        let _ = kill_process(self.0, Signal::KILL); // it may have ended
+    }
 }
 
 #[tokio::test]

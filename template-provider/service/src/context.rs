@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
+use sd_notify::NotifyState;
 use tokio_util::sync::CancellationToken;
 
 use crate::counters::{Counters, OpenError};
@@ -15,6 +16,7 @@ use crate::listener::Listener;
 use crate::operation::Operation;
 use crate::sockets::Sockets;
 use crate::status::PageServer;
+use crate::systemd;
 
 /// What a running program is given. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -144,7 +146,7 @@ impl Context {
             }
         };
         self.house.sockets.drop_unwanted();
-        tell_systemd();
+        systemd::tell(&[NotifyState::MainPid(std::process::id()), NotifyState::Ready]);
         Ok(parcels)
     }
 
@@ -176,13 +178,5 @@ impl Context {
     /// Whether a successor serves.
     pub(crate) fn has_successor(&self) -> bool {
         matches!(*self.house.stage.borrow(), Stage::Left(_))
-    }
-}
-
-/// That this is the main process of the service and that it serves; nothing without systemd.
-fn tell_systemd() {
-    let states = [sd_notify::NotifyState::MainPid(std::process::id()), sd_notify::NotifyState::Ready];
-    if let Err(error) = sd_notify::notify(&states) {
-        tracing::debug!("systemd cannot be told that this program is ready: {error}");
     }
 }

@@ -31,6 +31,7 @@ mod secret;
 mod signals;
 mod sockets;
 mod status;
+mod systemd;
 
 pub use backoff::Backoff;
 pub use complaints::Complaints;

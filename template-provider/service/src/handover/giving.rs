@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use sd_notify::NotifyState;
 use tokio::time::timeout;
 
 use super::gate::House;
@@ -12,6 +13,7 @@ use super::line::Line;
 use super::message::{Ask, Reply};
 use super::stage::{Docket, Sealed};
 use super::{Departure, PROTOCOL, Stage};
+use crate::systemd;
 
 /// How long a successor may think before it says something that costs it nothing.
 const WORD: Duration = Duration::from_secs(10);
@@ -35,6 +37,9 @@ pub(super) async fn give(mut line: Line, house: &House, busy: bool) -> anyhow::R
         (other, _) => bail!("it said {other:?} where ready was due"),
     }
     let spread = depart(&mut line, house).await?;
+    // The successor says so too, but perhaps later than this process ends: systemd would take that for the service's end,
+    // and end the successor with it.
+    systemd::tell(&[NotifyState::MainPid(pid)]);
     house.page.close();
     house.stage.send_replace(Stage::Left(spread));
     tracing::info!(
