@@ -136,8 +136,14 @@ fn load<P: Program>(flags: Flags) -> Result<(Operation, P::Config, String), Refu
     Ok((operation, config, said))
 }
 
+/// On a single core a scheduler that other threads could take tasks from only costs.
 fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_multi_thread().enable_all().build()
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let mut builder = match cores {
+        1 => tokio::runtime::Builder::new_current_thread(),
+        _ => tokio::runtime::Builder::new_multi_thread(),
+    };
+    builder.enable_all().build()
 }
 
 fn say_init<P: Program>(fresh: &Fresh) -> ExitCode {
