@@ -63,7 +63,7 @@ pub use keys::{HasherKeys, HubKeys};
 pub use params::Params;
 pub use save::{Durability, Store, Transition};
 pub use script::Output;
-pub use signer::{HubSigner, Signer};
+pub use signer::{Cap, HubSigner, Signer};
 pub use state::{Pending, State};
 pub use terms::{FundedTerms, PayoutChannelId, Terms};
 pub use watcher::Watcher;

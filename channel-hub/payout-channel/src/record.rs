@@ -7,6 +7,7 @@ use lock::{Key, Lock};
 
 use crate::message::bytes::{Malformed, Reader};
 use crate::message::{decode, encode};
+use crate::signer::Cap;
 use crate::state::State;
 use crate::terms::{FundedTerms, PayoutChannelId};
 use crate::transactions::close::Close;
@@ -155,7 +156,8 @@ impl Record for signer::Event {
             Self::Capped(height, cap) => {
                 row.push(1);
                 row.extend(height.to_le_bytes());
-                row.extend(cap.to_sat().to_le_bytes());
+                row.extend(cap.pendings.to_sat().to_le_bytes());
+                row.extend(cap.at_once.to_sat().to_le_bytes());
             }
             Self::Signed(id, state) => {
                 row.push(2);
@@ -189,7 +191,10 @@ impl Record for signer::Event {
                     let funded = FundedTerms { terms, outpoint: decode::outpoint(from)? };
                     Self::Opened { index, funded: Box::new(funded) }
                 }
-                1 => Self::Capped(from.u32()?, from.amount()?),
+                1 => {
+                    let (height, pendings) = (from.u32()?, from.amount()?);
+                    Self::Capped(height, Cap { pendings, at_once: from.amount()? })
+                }
                 2 => Self::Signed(id(from)?, state(from)?),
                 3 => Self::Closed(id(from)?),
                 4 => Self::Revealing(from.u32()?, win(from)?),

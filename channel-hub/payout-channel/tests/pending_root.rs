@@ -249,3 +249,23 @@ fn the_last_root_before_the_winning_share_counts_and_one_of_an_earlier_height_if
     assert_eq!(Candidate::that_counts(ahead, 900_000), Some(ahead[1]));
     assert_eq!(Candidate::that_counts([], 900_000), None);
 }
+
+/// BIP340.
+fn tagged(tag: &str, parts: &[&[u8]]) -> [u8; 32] {
+    use bitcoin::hashes::{Hash as _, sha256};
+    let tag = sha256::Hash::hash(tag.as_bytes()).to_byte_array();
+    sha256::Hash::hash(&[&[&tag[..], &tag], parts].concat().concat()).to_byte_array()
+}
+
+#[test]
+fn one_leaf_of_more_than_all_money_is_not_proven() {
+    for (amount, expected) in [(Amount::MAX_MONEY, Ok(())), (Amount::MAX, Err(NotProven::Sum))] {
+        let leaf = Leaf { salt: [3; 32], payee: payee(1), amount };
+        let sum = amount.to_sat().to_le_bytes();
+        let hash = tagged("sluice/pending-leaf", &[&leaf.salt, &leaf.payee.serialize(), &sum]);
+        let (height, leaves) = (900_000_u32.to_le_bytes(), 1_u32.to_le_bytes());
+        let root = tagged("sluice/pending-root", &[&height, &leaves, &hash, &sum]);
+        let proof = Proof { leaves: 1, place: 0, partners: Vec::new() };
+        assert_eq!(proof.check(&PendingRoot { root, sum: amount }, 900_000, &leaf), expected);
+    }
+}

@@ -395,7 +395,7 @@ pub fn index_of(number: usize, template: &ClaimTemplate) -> usize {
 
 /// Comes at the wrong time, but is no lie.
 fn is_late(unheard: &Unheard) -> bool {
-    matches!(unheard, Unheard::Refused(Refused::Standing(_)) | Unheard::Life(_))
+    matches!(unheard, Unheard::Refused(Refused::Standing(_) | Refused::TooFar { .. }) | Unheard::Life(_))
 }
 
 /// How the second hasher is paid in some traces.

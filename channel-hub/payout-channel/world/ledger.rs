@@ -1,11 +1,11 @@
 //! What the hub's program signs: for the next height, for shares, after wins; and what its ledger may wish by mistake.
 
 use bitcoin::Amount;
-use payout_channel::Signer as _;
 use payout_channel::hub::{Credit, Refused};
 use payout_channel::message::{Price, Standing};
 use payout_channel::signer::Refusal;
 use payout_channel::terms::Scheme;
+use payout_channel::{Cap, Signer as _};
 
 use super::cast::PARAMS;
 use super::disk::Crash;
@@ -91,7 +91,7 @@ impl Hub {
         amount: Amount,
         out: &mut Out,
     ) -> Result<bool, Crash> {
-        ended(self.signer.cap(height, part(height).1))?;
+        ended(self.signer.cap(height, Cap { pendings: part(height).1, at_once: part(height).1 }))?;
         let Some(kept) = self.channels.get_mut(place).filter(|kept| kept.locked) else { return Ok(false) };
         self.perhaps.owed.push((kept.hasher, height, amount));
         let price = Price { pays: Amount::from_sat(100_000), per: 1 };

@@ -15,7 +15,7 @@ use payout_channel::keys::{ChannelSeed, public};
 use payout_channel::message::{Message, Price};
 use payout_channel::terms::Scheme;
 use payout_channel::watcher::{Block, Tx};
-use payout_channel::{ClaimTemplate, HubSigner, Params, SignedState, Terms, Watcher};
+use payout_channel::{Cap, ClaimTemplate, HubSigner, Params, SignedState, Terms, Watcher};
 
 use super::alone::Alone;
 use super::experiment::Values;
@@ -180,7 +180,7 @@ impl Hub {
     }
 
     fn roll(&mut self, height: u32) -> anyhow::Result<Vec<Message>> {
-        self.signer.cap(height, Amount::MAX_MONEY)?;
+        self.signer.cap(height, Cap { pendings: Amount::MAX_MONEY, at_once: Amount::MAX_MONEY })?;
         let mut messages = Vec::with_capacity(self.channels.len());
         for channel in &mut self.channels {
             let (base, price) = (Amount::from_sat(5_000), Price::default());

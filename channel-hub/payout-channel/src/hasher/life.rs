@@ -212,7 +212,7 @@ impl PayoutChannel {
             return Err(NoLife::Standing(self.standing));
         }
         let (tip, kept) = (chain.tip(), self.params.kept);
-        let is_open = |height: &&u32| height.saturating_add(kept) > tip || chain.is_win(**height);
+        let is_open = |height: &&u32| height.saturating_add(kept) > tip || self.pays(**height, chain);
         match self.account.promised.keys().find(is_open) {
             Some(height) => Err(NoLife::Open(*height)),
             None => Ok(CloseTerms { owed: self.account.settled, fee, to }),

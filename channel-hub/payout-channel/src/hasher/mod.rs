@@ -69,6 +69,17 @@ pub enum Refused {
     /// R1, R2 or R5.
     #[error(transparent)]
     Broken(#[from] Broken),
+    /// No height that anybody works on: the hub, or this end's view of the chain, is ahead.
+    #[error("height {height} is too far beyond the tip at {tip}")]
+    TooFar {
+        /// Of the state, or of a pending in it.
+        height: u32,
+        /// The tip.
+        tip: u32,
+    },
+    /// More states than a hasher keeps.
+    #[error("{0} states are held already, and it replaces none")]
+    TooMany(usize),
     /// The key does not open its height.
     #[error("the key does not open height {0}")]
     Key(u32),
@@ -125,6 +136,11 @@ impl PayoutChannel {
         self.keys.get(&height).map(|published| published.key)
     }
 
+    /// Whether P_B is owed as the chain is: B is a win, or its key is public, even where the hub claimed what was no win.
+    fn pays(&self, height: u32, chain: &Watcher) -> bool {
+        chain.is_win(height) || self.key(height, chain).is_some()
+    }
+
     /// The first height for which nothing is worked any more.
     pub fn last_height(&self) -> u32 {
         self.terms.expiry.saturating_sub(self.params.last_credit)
@@ -135,17 +151,16 @@ impl PayoutChannel {
         self.terms.expiry.saturating_sub(self.params.close_before)
     }
 
-    /// What is owed if the chain stays as it is: S and the pendings of all unresolved wins.
+    /// What is owed if the chain stays as it is: S and the pendings of all unresolved wins and public keys.
     pub fn owed(&self, chain: &Watcher) -> Amount {
-        self.account.settled_with(u32::MAX, |height| chain.is_win(height))
+        self.account.settled_with(u32::MAX, |height| self.pays(height, chain))
     }
 
     /// The state to publish: the one that pays most as the chain is, and of those the one that pays most for heights that are
     /// still open.
     pub fn best(&self, chain: &Watcher) -> Option<&SignedState> {
         let tip = chain.tip();
-        // A key that is public pays, even where the hub claimed what was no win.
-        let pays = |height: u32| chain.is_win(height) || self.key(height, chain).is_some();
+        let pays = |height: u32| self.pays(height, chain);
         let value = |state: &State| {
             (
                 state.value(pays),

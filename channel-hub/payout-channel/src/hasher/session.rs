@@ -105,8 +105,8 @@ impl Unheard {
     pub fn reply(&self, id: PayoutChannelId) -> Message {
         let code = match self {
             Self::Refused(Refused::Broken(_)) => Code::Rule,
-            Self::Refused(Refused::Claim(_) | Refused::Key(_)) => Code::BadState,
-            Self::Refused(Refused::Standing(_)) | Self::NoPlace(_) => Code::NotNow,
+            Self::Refused(Refused::Claim(_) | Refused::Key(_) | Refused::TooMany(_)) => Code::BadState,
+            Self::Refused(Refused::Standing(_) | Refused::TooFar { .. }) | Self::NoPlace(_) => Code::NotNow,
             Self::Life(NoLife::Terms(_)) => Code::Terms,
             Self::Life(_) => Code::Close,
         };

@@ -5,9 +5,10 @@ use lock::{Key, Lock};
 
 use super::{Event, PayoutChannel, Refused, Taken};
 use crate::claim::{ClaimTemplate, NoClaim, SignedState};
-use crate::message::Standing;
+use crate::message::{MAX_HELD, Standing};
 use crate::rules::{self, Broken};
 use crate::save::{Durability, Transition};
+use crate::state::State;
 use crate::watcher::Watcher;
 
 impl PayoutChannel {
@@ -30,17 +31,18 @@ impl PayoutChannel {
         if chain.tip() >= self.close_by() {
             return Err(Refused::Standing(Standing::Closed));
         }
+        self.has_place_for(signed, chain)?;
         let (learned, events) = learn(template, signed, lock, secp)?;
         learned.as_ref().unwrap_or(template).verify(signed, secp)?;
         let is_late = signed.state.number <= self.account.number;
-        if is_late && self.held.iter().any(|held| held.state.covers(&signed.state)) {
+        if is_late && self.adds_nothing(&signed.state, chain) {
             return Ok(Transition::new(Vec::new(), Durability::Process, Taken::Known));
         }
         // A late state is only one more to choose from, unless it takes pendings away by calling them settled.
         let to = signed.state.settled_to;
         let settles = to > self.account.settled_to;
         if !is_late || settles {
-            let pays = |height: u32| chain.is_win(height) || self.key(height, chain).is_some();
+            let pays = |height: u32| self.pays(height, chain);
             self.account.may_follow(&signed.state, pays, |_| false)?;
         }
         if settles {
@@ -50,6 +52,29 @@ impl PayoutChannel {
         events.push(Event::State(signed.clone()));
         events.iter().for_each(|event| self.apply(event, secp));
         Ok(Transition::new(events, Durability::Power, Taken::Counts))
+    }
+
+    /// Whether what is held pays as much, and this state is for no work that goes on, or not the latest for it: a hasher that lost it is
+    /// sent it as it was.
+    fn adds_nothing(&self, late: &State, chain: &Watcher) -> bool {
+        let has_later = self.state_for(late.height).is_some_and(|held| held.number >= late.number);
+        let is_covered = self.held.iter().any(|held| held.state.covers(late));
+        is_covered && (has_later || late.height <= chain.tip())
+    }
+
+    /// A hub signs for heights up to its tip + 2, and its tip may be one ahead. Beyond, a state is for nothing that can be worked on,
+    /// and would be kept for as long.
+    fn has_place_for(&self, signed: &SignedState, chain: &Watcher) -> Result<(), Refused> {
+        let (state, tip) = (&signed.state, chain.tip());
+        let height = state.pendings.iter().map(|pending| pending.height).fold(state.height, u32::max);
+        if height > tip.saturating_add(3) {
+            return Err(Refused::TooFar { height, tip });
+        }
+        let is_full = self.held.len() >= usize::from(MAX_HELD);
+        if is_full && !self.held.iter().any(|held| state.covers(&held.state)) {
+            return Err(Refused::TooMany(self.held.len()));
+        }
+        Ok(())
     }
 
     /// Takes a key that the hub revealed.

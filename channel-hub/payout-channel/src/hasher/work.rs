@@ -94,7 +94,7 @@ impl PayoutChannel {
                 return Some(Idle::MissingWin(missing));
             }
         }
-        let stake = self.account.at_stake(height, |won| chain.is_win(won));
+        let stake = self.account.at_stake(height, |won| self.pays(won, chain));
         stake.is_none_or(|stake| stake > self.terms.capacity).then_some(Idle::Full(height))
     }
 
@@ -121,7 +121,7 @@ impl PayoutChannel {
             return Some(WhyClose::Expiring);
         }
         let unsettled = self.account.promised.iter().filter(|(_, amount)| **amount > Amount::ZERO);
-        unsettled.map(|(height, _)| *height).filter(|height| chain.is_win(*height)).find_map(|height| {
+        unsettled.map(|(height, _)| *height).filter(|height| self.pays(*height, chain)).find_map(|height| {
             let public = self.key(height, chain).map(|published| published.seen);
             let settled_by = public.map(|seen| seen.saturating_add(self.params.settled_within));
             match settled_by {
@@ -169,7 +169,7 @@ impl PayoutChannel {
     fn missing_win(&self, state: &State, chain: &Watcher) -> Option<u32> {
         let owed = self.account.promised.iter();
         let mut missing = owed.filter(|(height, amount)| {
-            let counts = chain.is_win(**height) || **height == state.height;
+            let counts = self.pays(**height, chain) || **height == state.height;
             let is_secured = **amount >= DUST;
             counts && is_secured && **height > state.settled_to && state.pending(**height) < **amount
         });

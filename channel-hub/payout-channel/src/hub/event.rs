@@ -51,7 +51,7 @@ pub enum BrokenRow {
     /// A state that nobody could have signed.
     #[error("row {0}: {1}")]
     State(usize, BadState),
-    /// A pending fell or what was settled did.
+    /// A pending, what was settled or the number fell.
     #[error("row {0}: state {1} is below the one before")]
     Falls(usize, u32),
 }
@@ -82,6 +82,7 @@ impl PayoutChannel {
             outpoint: None,
             account: Account::default(),
             live: BTreeMap::new(),
+            sent: BTreeMap::new(),
             perhaps_signed: 0,
             shown: true,
         }
@@ -129,6 +130,9 @@ impl PayoutChannel {
             .check(self.terms.capacity, self.terms.max_pendings)
             .map_err(|error| BrokenRow::State(row, error))?;
         let adopted = matches!(event, Event::Adopted(_));
+        if !adopted && state.number <= self.account.number {
+            return Err(BrokenRow::Falls(row, state.number));
+        }
         // Which heights were won is not in the store: only what holds for any chain.
         if !adopted && self.account.may_follow(state, |_| false, |_| false).is_err() {
             return Err(BrokenRow::Falls(row, state.number));

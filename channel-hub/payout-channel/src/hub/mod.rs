@@ -36,6 +36,8 @@ pub struct PayoutChannel {
     outpoint: Option<OutPoint>,
     account: Account,
     live: BTreeMap<u32, State>,
+    /// Those of `live` that this process signed.
+    sent: BTreeMap<u32, SignedState>,
     /// The last height that was pre-signed before rows of the ledger were lost, at the most.
     perhaps_signed: u32,
     /// Whether the hasher has shown what it holds since the ledger was read: until then states may be missing from it, and

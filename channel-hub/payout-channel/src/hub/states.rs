@@ -52,7 +52,7 @@ impl PayoutChannel {
         let base = base.max(promised);
         let signed = self.promise(height, base, chain, signer)?;
         let next = Message::NextHeight(self.id, Box::new(NextHeight { base, price, signed: signed.clone() }));
-        Ok(self.signed(signed.state, next))
+        Ok(self.signed(signed, next))
     }
 
     /// Credits shares: pending for their height, or settled at once by the terms of `pps`.
@@ -75,7 +75,7 @@ impl PayoutChannel {
             Scheme::Pps => self.settle_at_once(height, amount, chain, signer)?,
         };
         let credited = ShareCredited { sequence, shares, work, signed: signed.clone() };
-        Ok(self.signed(signed.state, Message::ShareCredited(self.id, Box::new(credited))))
+        Ok(self.signed(signed, Message::ShareCredited(self.id, Box::new(credited))))
     }
 
     /// Signs anew where wins are missing from the states that are worked with, or are none any more. To be called after every
@@ -131,7 +131,7 @@ impl PayoutChannel {
         let id = self.id;
         let mut made = Vec::new();
         for at in work {
-            let number = self.next_number(made.len())?;
+            let number = self.next_number(made.len(), signer)?;
             let mut state = self.state(at, number, chain);
             state.set_pending(height, to);
             made.push(self.sign(state, signer)?);
@@ -169,7 +169,7 @@ impl PayoutChannel {
         let id = self.id;
         let mut made = Vec::new();
         for at in self.worked_on(chain) {
-            let number = self.next_number(made.len())?;
+            let number = self.next_number(made.len(), signer)?;
             let mut state = self.state(at, number, chain);
             (state.settled, state.settled_to) = (settled, height);
             state.pendings.retain(|pending| pending.height > height);
@@ -180,20 +180,29 @@ impl PayoutChannel {
         }))
     }
 
-    /// What is worked with, once more: for a hasher that is back, perhaps without its data.
+    /// What is worked with, once more: for a hasher that is back, perhaps without its data. What was signed and is still right is sent
+    /// as it is, so that a hasher that asks again and again costs nothing.
     ///
     /// # Errors
     /// See [`Refused`].
     pub fn again<S: Signer>(&mut self, chain: &Watcher, signer: &mut S) -> Signed<Vec<Message>, S::Error> {
-        let mut made = Vec::new();
-        if self.may_sign::<S::Error>().is_ok() {
-            for height in self.worked_on(chain) {
-                let number = self.next_number(made.len())?;
-                made.push(self.sign(self.state(height, number, chain), signer)?);
+        if self.may_sign::<S::Error>().is_err() {
+            return Ok(Transition::new(Vec::new(), Durability::Process, Vec::new()));
+        }
+        let (mut sent, mut made) = (Vec::new(), Vec::new());
+        for height in self.worked_on(chain) {
+            let now = self.state(height, 0, chain);
+            match self.sent.get(&height).filter(|signed| same(&signed.state, &now)) {
+                Some(signed) => sent.push(Message::Renewed(self.id, Box::new(signed.clone()))),
+                None => {
+                    let number = self.next_number(made.len(), signer)?;
+                    made.push(self.sign(State { number, ..now }, signer)?);
+                }
             }
         }
         let id = self.id;
-        Ok(self.signed_all(made, |signed| Message::Renewed(id, Box::new(signed))))
+        let made = self.signed_all(made, |signed| Message::Renewed(id, Box::new(signed)));
+        Ok(made.map(|made| sent.into_iter().chain(made).collect()))
     }
 
     /// Forgets pendings of heights that were lost for good, and states of heights that are past. They are not needed any more,
@@ -202,6 +211,7 @@ impl PayoutChannel {
         let below = chain.tip().saturating_sub(self.params.kept);
         self.account.forget_below(below, |height| chain.is_win(height));
         self.live.retain(|height, _| *height > chain.tip());
+        self.sent.retain(|height, _| *height > chain.tip());
     }
 
     /// Heights that are worked on: the next block's, and the one beyond if it is pre-signed. What was signed further ahead before a
@@ -237,7 +247,7 @@ impl PayoutChannel {
     ) -> Result<SignedState, Refused<S::Error>> {
         let more = to.checked_sub(self.account.promised(height)).unwrap_or(Amount::ZERO);
         self.holds(height, more, chain)?;
-        let mut state = self.state(height, self.next_number(0)?, chain);
+        let mut state = self.state(height, self.next_number(0, signer)?, chain);
         state.set_pending(height, to);
         self.sign(state, signer)
     }
@@ -250,7 +260,7 @@ impl PayoutChannel {
         signer: &mut S,
     ) -> Result<SignedState, Refused<S::Error>> {
         self.holds(height, amount, chain)?;
-        let mut state = self.state(height, self.next_number(0)?, chain);
+        let mut state = self.state(height, self.next_number(0, signer)?, chain);
         state.settled += amount;
         self.sign(state, signer)
     }
@@ -277,32 +287,35 @@ impl PayoutChannel {
     ) -> Signed<Vec<Message>, S::Error> {
         let mut made = Vec::new();
         for height in heights {
-            let number = self.next_number(made.len())?;
+            let number = self.next_number(made.len(), signer)?;
             made.push(self.sign(self.state(*height, number, chain), signer)?);
         }
         let id = self.id;
         Ok(self.signed_all(made, |signed| message(id, signed)))
     }
 
-    fn next_number<E>(&self, after: usize) -> Result<u32, Refused<E>> {
+    /// Above every number that was signed, also where the signer signed what then did not leave.
+    fn next_number<S: Signer>(&self, after: usize, signer: &S) -> Result<u32, Refused<S::Error>> {
         let after = u32::try_from(after).unwrap_or(u32::MAX);
-        let number = self.account.number.saturating_add(1).saturating_add(after);
+        let signed = signer.account(self.id).map_or(0, |account| account.number);
+        let number = self.account.number.saturating_add(after).max(signed).saturating_add(1);
         if number > State::LAST { Err(Refused::Full) } else { Ok(number) }
     }
 
-    fn signed<M>(&mut self, state: State, message: M) -> Transition<Event, M> {
-        let event = Event::Signed(state);
-        self.apply(&event);
-        Transition::new(vec![event], Durability::Process, message)
+    fn signed<M>(&mut self, signed: SignedState, message: M) -> Transition<Event, M> {
+        self.signed_all(vec![signed], |_| ()).map(|_| message)
     }
 
-    fn signed_all(
+    fn signed_all<M>(
         &mut self,
         made: Vec<SignedState>,
-        message: impl Fn(SignedState) -> Message,
-    ) -> Transition<Event, Vec<Message>> {
+        message: impl Fn(SignedState) -> M,
+    ) -> Transition<Event, Vec<M>> {
         let events: Vec<Event> = made.iter().map(|signed| Event::Signed(signed.state.clone())).collect();
         events.iter().for_each(|event| self.apply(event));
+        self.sent.extend(made.iter().map(|signed| (signed.state.height, signed.clone())));
+        let live = &self.live;
+        self.sent.retain(|height, _| live.contains_key(height));
         Transition::new(events, Durability::Process, made.into_iter().map(message).collect())
     }
 }

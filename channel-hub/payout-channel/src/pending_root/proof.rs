@@ -94,6 +94,9 @@ impl Proof {
     fn top(&self, leaf: &Leaf) -> Result<Partner, NotProven> {
         let length = NotProven::Length(self.partners.len());
         let mut partners = self.partners.iter();
+        if leaf.amount > Amount::MAX_MONEY {
+            return Err(NotProven::Sum);
+        }
         let (mut place, mut row, mut node) = (self.place, self.leaves, leaf.partner());
         while row > 1 {
             if place % 2 == 1 || place + 1 < row {

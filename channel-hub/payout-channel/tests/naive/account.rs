@@ -39,7 +39,7 @@ pub(crate) struct State {
 }
 
 /// What can happen. The chain's events come from the world, `Received` and `HasherRestored` happen to the hasher, all others to the hub.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Event {
     Connected {
         won: bool,
@@ -462,6 +462,10 @@ impl Life {
 
     /// Which rule a state with a new number breaks.
     pub(crate) fn hasher_refuses(&self, state: &State) -> Vec<Refused> {
+        let last = state.pending.iter().map(|(b, _)| *b).fold(state.height, u32::max);
+        if last > self.tip() + 3 {
+            return vec![Refused::NotNow];
+        }
         let old = self.told_settled_to();
         let early =
             (state.settled_to > old && self.depth(state.settled_to) < self.times.maturity, Refused::R2);

@@ -12,7 +12,7 @@ use payout_channel::keys::ChannelSeed;
 use payout_channel::message::{Message, Price};
 use payout_channel::terms::Scheme;
 use payout_channel::watcher::{Block, Tx};
-use payout_channel::{HubSigner, Params, SignedState, State, Terms, Watcher, signer};
+use payout_channel::{Cap, HubSigner, Params, SignedState, State, Terms, Watcher, signer};
 
 use crate::scene::{B, Scene, sat};
 
@@ -160,7 +160,7 @@ impl Pair {
     }
 
     pub fn expect(&mut self, height: u32) {
-        self.signer.cap(height, sat(CAP)).unwrap();
+        self.signer.cap(height, Cap { pendings: sat(CAP), at_once: sat(CAP) }).unwrap();
         let expected = self.signer.expected(height).unwrap();
         self.chain.expect(height, expected);
         self.signer.expect(height).unwrap();
