@@ -14,6 +14,7 @@
 //! | [`sharechain`] | actions on several sharechain nodes: mining, forks, late and broken shares, restarts |
 //! | [`sync`] | what the peers of a sharechain node do, one of them honest |
 //! | [`payout_channel_world`] | actions of a hub, its hashers, miners and the council on a simulated chain: nobody loses |
+//! | [`payout`] | a message, a stored row or an exit kit of a payout channel |
 //! | [`answers`] | what a node answers: a template as JSON, or over the mining interface |
 //! | [`configuration`] | a configuration file |
 //! | [`input`], [`mutation`] | bytes read as choices; changes made to them |
@@ -30,6 +31,7 @@ pub mod distribution;
 pub mod input;
 pub mod mining;
 pub mod mutation;
+pub mod payout;
 pub mod pool;
 pub mod sharechain;
 pub mod sv1;
@@ -41,7 +43,7 @@ pub mod upstream;
 pub type Body = fn(&[u8]);
 
 /// Every target by its name.
-pub const ALL: [(&str, Body); 12] = [
+pub const ALL: [(&str, Body); 13] = [
     ("link", connection::run),
     ("mining", mining::run),
     ("distribution", distribution::run),
@@ -51,6 +53,7 @@ pub const ALL: [(&str, Body); 12] = [
     ("sharechain", sharechain::run),
     ("sync", sync::run),
     ("payout_channel", payout_channel_world::world::run),
+    ("payout_messages", payout::run),
     ("gbt", answers::gbt),
     ("ipc", answers::ipc),
     ("configuration", configuration::run),

@@ -87,6 +87,11 @@ fn nobody_loses_over_a_payout_channel_whatever_happens() {
 }
 
 #[test]
+fn what_is_read_of_a_payout_channel_is_what_is_written_again() {
+    survives("payout_messages", 20_000);
+}
+
+#[test]
 fn no_answer_of_getblocktemplate_stops_the_template_provider() {
     survives("gbt", 20_000);
 }
