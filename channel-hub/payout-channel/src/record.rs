@@ -2,14 +2,16 @@
 //! back is not believed: `restore` of either end checks every rule again.
 
 use bitcoin::hashes::Hash as _;
-use bitcoin::{BlockHash, ScriptBuf};
+use bitcoin::secp256k1::schnorr::Signature;
+use bitcoin::{Amount, BlockHash, OutPoint, ScriptBuf};
 use lock::{Key, Lock};
 
+use crate::claim::SignedState;
 use crate::message::bytes::{Malformed, Reader};
 use crate::message::{decode, encode};
 use crate::signer::Cap;
 use crate::state::State;
-use crate::terms::{FundedTerms, PayoutChannelId};
+use crate::terms::{FundedTerms, PayoutChannelId, Terms};
 use crate::transactions::close::Close;
 use crate::watcher::Win;
 use crate::{hasher, hub, signer};
@@ -31,43 +33,19 @@ pub trait Record: Sized {
 
 impl Record for hasher::Event {
     fn to_row(&self) -> Vec<u8> {
-        let mut row = vec![VERSION];
-        match self {
-            Self::Accepted { index, terms } => {
-                row.push(0);
-                row.extend(index.to_le_bytes());
-                row.extend(terms.encode());
-            }
-            Self::Funded(outpoint) => {
-                row.push(1);
-                encode::place(*outpoint, &mut row);
-            }
-            Self::Opened => row.push(2),
-            Self::Learned(height, lock) => {
-                row.push(3);
-                row.extend(height.to_le_bytes());
-                row.extend(lock.to_bytes());
-            }
-            Self::State(signed) => {
-                row.push(4);
-                encode::signed(signed, &mut row);
-            }
-            Self::Key(height, key, seen) => {
-                row.push(5);
-                row.extend(height.to_le_bytes());
-                row.extend(key.to_bytes());
-                row.extend(seen.to_le_bytes());
-            }
-            Self::Frozen => row.push(6),
-            Self::Closing => row.push(7),
-            Self::Spent => row.push(8),
-            Self::CloseSigned(close, signature) => {
-                row.push(9);
-                write_close(close, &mut row);
-                row.extend(signature.as_ref());
-            }
-        }
-        row
+        let row = match self {
+            Self::Accepted { index, terms } => Row::of(0).number(*index).terms(terms),
+            Self::Funded(outpoint) => Row::of(1).outpoint(*outpoint),
+            Self::Opened => Row::of(2),
+            Self::Learned(height, lock) => Row::of(3).number(*height).bytes(&lock.to_bytes()),
+            Self::State(signed) => Row::of(4).signed(signed),
+            Self::Key(height, key, seen) => Row::of(5).number(*height).bytes(&key.to_bytes()).number(*seen),
+            Self::Frozen => Row::of(6),
+            Self::Closing => Row::of(7),
+            Self::Spent => Row::of(8),
+            Self::CloseSigned(close, signature) => Row::of(9).close(close).signature(signature),
+        };
+        row.0
     }
 
     fn from_row(row: &[u8]) -> Result<Self, Malformed> {
@@ -91,38 +69,18 @@ impl Record for hasher::Event {
 
 impl Record for hub::Event {
     fn to_row(&self) -> Vec<u8> {
-        let mut row = vec![VERSION];
-        match self {
-            Self::Accepted { index, terms } => {
-                row.push(0);
-                row.extend(index.to_le_bytes());
-                row.extend(terms.encode());
-            }
-            Self::Funded(outpoint) => {
-                row.push(1);
-                encode::place(*outpoint, &mut row);
-            }
-            Self::Opened => row.push(2),
-            Self::Signed(state) => {
-                row.push(3);
-                encode::state(state, &mut row);
-            }
-            Self::Adopted(state) => {
-                row.push(4);
-                encode::state(state, &mut row);
-            }
-            Self::Restored(height) => {
-                row.push(5);
-                row.extend(height.to_le_bytes());
-            }
-            Self::Frozen => row.push(6),
-            Self::Closed(close) => {
-                row.push(7);
-                write_close(close, &mut row);
-            }
-            Self::Spent => row.push(8),
-        }
-        row
+        let row = match self {
+            Self::Accepted { index, terms } => Row::of(0).number(*index).terms(terms),
+            Self::Funded(outpoint) => Row::of(1).outpoint(*outpoint),
+            Self::Opened => Row::of(2),
+            Self::Signed(state) => Row::of(3).state(state),
+            Self::Adopted(state) => Row::of(4).state(state),
+            Self::Restored(height) => Row::of(5).number(*height),
+            Self::Frozen => Row::of(6),
+            Self::Closed(close) => Row::of(7).close(close),
+            Self::Spent => Row::of(8),
+        };
+        row.0
     }
 
     fn from_row(row: &[u8]) -> Result<Self, Malformed> {
@@ -145,42 +103,20 @@ impl Record for hub::Event {
 
 impl Record for signer::Event {
     fn to_row(&self) -> Vec<u8> {
-        let mut row = vec![VERSION];
-        match self {
+        let row = match self {
             Self::Opened { index, funded } => {
-                row.push(0);
-                row.extend(index.to_le_bytes());
-                row.extend(funded.terms.encode());
-                encode::place(funded.outpoint, &mut row);
+                Row::of(0).number(*index).terms(&funded.terms).outpoint(funded.outpoint)
             }
-            Self::Capped(height, cap) => {
-                row.push(1);
-                row.extend(height.to_le_bytes());
-                row.extend(cap.pendings.to_sat().to_le_bytes());
-                row.extend(cap.at_once.to_sat().to_le_bytes());
-            }
-            Self::Signed(id, state) => {
-                row.push(2);
-                row.extend(id.0);
-                encode::state(state, &mut row);
-            }
-            Self::Closed(id) => {
-                row.push(3);
-                row.extend(id.0);
-            }
+            Self::Capped(height, cap) => Row::of(1).number(*height).amount(cap.pendings).amount(cap.at_once),
+            Self::Signed(id, state) => Row::of(2).bytes(&id.0).state(state),
+            Self::Closed(id) => Row::of(3).bytes(&id.0),
             Self::Revealing(height, win) => {
-                row.push(4);
-                row.extend(height.to_le_bytes());
-                row.extend(win.block.as_byte_array());
-                encode::place(win.outpoint, &mut row);
-                row.extend(win.value.to_sat().to_le_bytes());
+                let row = Row::of(4).number(*height).bytes(win.block.as_byte_array());
+                row.outpoint(win.outpoint).amount(win.value)
             }
-            Self::Lost(height) => {
-                row.push(5);
-                row.extend(height.to_le_bytes());
-            }
-        }
-        row
+            Self::Lost(height) => Row::of(5).number(*height),
+        };
+        row.0
     }
 
     fn from_row(row: &[u8]) -> Result<Self, Malformed> {
@@ -195,13 +131,64 @@ impl Record for signer::Event {
                     let (height, pendings) = (from.u32()?, from.amount()?);
                     Self::Capped(height, Cap { pendings, at_once: from.amount()? })
                 }
-                2 => Self::Signed(id(from)?, state(from)?),
+                2 => Self::Signed(id(from)?, decode::state(from)?),
                 3 => Self::Closed(id(from)?),
                 4 => Self::Revealing(from.u32()?, win(from)?),
                 5 => Self::Lost(from.u32()?),
                 _ => return Err(Malformed::Kind(kind)),
             })
         })
+    }
+}
+
+/// A row while it is written.
+struct Row(Vec<u8>);
+
+impl Row {
+    fn of(kind: u8) -> Self {
+        Self(vec![VERSION, kind])
+    }
+
+    fn with(mut self, write: impl FnOnce(&mut Vec<u8>)) -> Self {
+        write(&mut self.0);
+        self
+    }
+
+    fn bytes(self, bytes: &[u8]) -> Self {
+        self.with(|row| row.extend(bytes))
+    }
+
+    fn number(self, number: u32) -> Self {
+        self.bytes(&number.to_le_bytes())
+    }
+
+    fn amount(self, amount: Amount) -> Self {
+        self.bytes(&amount.to_sat().to_le_bytes())
+    }
+
+    fn signature(self, signature: &Signature) -> Self {
+        self.bytes(signature.as_ref())
+    }
+
+    fn terms(self, terms: &Terms) -> Self {
+        self.bytes(&terms.encode())
+    }
+
+    fn outpoint(self, outpoint: OutPoint) -> Self {
+        self.with(|row| encode::place(outpoint, row))
+    }
+
+    fn state(self, state: &State) -> Self {
+        self.with(|row| encode::state(state, row))
+    }
+
+    fn signed(self, signed: &SignedState) -> Self {
+        self.with(|row| encode::signed(signed, row))
+    }
+
+    fn close(self, close: &Close) -> Self {
+        let length = u8::try_from(close.to.len()).unwrap_or(u8::MAX);
+        self.amount(close.owed).amount(close.fee).bytes(&[length]).bytes(close.to.as_bytes())
     }
 }
 
@@ -223,20 +210,9 @@ fn id(from: &mut Reader<'_>) -> Result<PayoutChannelId, Malformed> {
     Ok(PayoutChannelId(from.array()?))
 }
 
-fn state(from: &mut Reader<'_>) -> Result<State, Malformed> {
-    decode::state(from)
-}
-
 fn win(from: &mut Reader<'_>) -> Result<Win, Malformed> {
     let block = BlockHash::from_byte_array(from.array()?);
     Ok(Win { block, outpoint: decode::outpoint(from)?, value: from.amount()? })
-}
-
-fn write_close(close: &Close, row: &mut Vec<u8>) {
-    row.extend(close.owed.to_sat().to_le_bytes());
-    row.extend(close.fee.to_sat().to_le_bytes());
-    row.push(u8::try_from(close.to.len()).unwrap_or(u8::MAX));
-    row.extend(close.to.as_bytes());
 }
 
 fn close(from: &mut Reader<'_>) -> Result<Close, Malformed> {
