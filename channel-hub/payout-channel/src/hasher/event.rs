@@ -8,6 +8,7 @@ use lock::{Key, Lock};
 use std::collections::BTreeMap;
 
 use super::PayoutChannel;
+use super::worth::Prices;
 use crate::account::Account;
 use crate::claim::{ClaimTemplate, NoClaim, SignedState};
 use crate::message::Standing;
@@ -107,6 +108,7 @@ impl PayoutChannel {
             held: Vec::new(),
             keys: BTreeMap::new(),
             close: None,
+            prices: Prices::default(),
             missing_since: None,
         }
     }

@@ -8,6 +8,7 @@ mod life;
 mod session;
 mod states;
 mod work;
+mod worth;
 
 use bitcoin::secp256k1::schnorr::Signature;
 use bitcoin::{Amount, OutPoint};
@@ -24,10 +25,13 @@ use crate::terms::{PayoutChannelId, Terms};
 use crate::transactions::close::Close;
 use crate::watcher::{Published, Watcher};
 
+use worth::Prices;
+
 pub use event::{BrokenRow, Event};
 pub use life::{Asked, NoLife, request};
 pub use session::{Heard, Unheard};
 pub use work::{Idle, Publish, WhyClose};
+pub use worth::Unfair;
 
 /// The hasher's end of one payout channel.
 #[derive(Clone, Debug)]
@@ -44,6 +48,7 @@ pub struct PayoutChannel {
     keys: BTreeMap<u32, Published>,
     /// A close that the hub signed and the hasher agreed to.
     close: Option<(Close, Signature)>,
+    prices: Prices,
     /// Since when a win is missing from the state that is worked with, in milliseconds.
     missing_since: Option<u64>,
 }

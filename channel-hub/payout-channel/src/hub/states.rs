@@ -6,6 +6,8 @@ use lock::Key;
 use super::{Event, PayoutChannel, Refused};
 use crate::claim::SignedState;
 use crate::message::{BlockWon, KeyRevealed, Message, NextHeight, Price, ShareCredited, Standing};
+use crate::price::pps::Accrued;
+use crate::price::{Rate, Work};
 use crate::rules;
 use crate::save::{Durability, Transition};
 use crate::signer::Signer;
@@ -18,7 +20,7 @@ use crate::watcher::Watcher;
 pub struct Credit {
     /// The height that they worked on.
     pub height: u32,
-    /// What they are worth.
+    /// What they are worth: [`Credit::pending`], [`Credit::at_once`].
     pub amount: Amount,
     /// Sequence number of the last, as in the mining channel.
     pub sequence: u32,
@@ -26,6 +28,27 @@ pub struct Credit {
     pub shares: u32,
     /// Their work, in expected hashes.
     pub work: u128,
+}
+
+impl Credit {
+    /// Of shares with so much work, by `pplns`: c·work at the height's price, as [`Rate::of`] rounds it.
+    pub fn pending(height: u32, rate: Rate, work: Work, sequence: u32, shares: u32) -> Self {
+        Self { height, amount: rate.of(work), sequence, shares, work: work.to_hashes() }
+    }
+
+    /// The same by `pps`. `accrued` is what the hasher was credited so far, and is kept with the credit.
+    pub fn at_once(
+        height: u32,
+        rate: Rate,
+        work: Work,
+        sequence: u32,
+        shares: u32,
+        accrued: Accrued,
+    ) -> (Self, Accrued) {
+        let after = accrued.plus(rate, work);
+        let amount = after.settled().checked_sub(accrued.settled()).unwrap_or(Amount::ZERO);
+        (Self { height, amount, sequence, shares, work: work.to_hashes() }, after)
+    }
 }
 
 type Signed<M, E> = Result<Transition<Event, M>, Refused<E>>;

@@ -13,6 +13,7 @@ use lock::Key;
 
 use crate::claim::SignedState;
 use crate::curve;
+use crate::price::{NoRate, Rate, Work};
 use crate::terms::{PayoutChannelId, Scheme, Terms};
 
 pub use bytes::Malformed;
@@ -51,13 +52,27 @@ pub struct Request {
     pub signature: Signature,
 }
 
-/// c as it was used: `pays` satoshi for `per` hashes, rounded down.
+/// c as it was used, the wire form of [`Rate`]: `pays` satoshi for `per` hashes, rounded down.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Price {
     /// Satoshi.
     pub pays: Amount,
-    /// Expected hashes.
+    /// Expected hashes; 0 where nothing is credited by work.
     pub per: u128,
+}
+
+impl From<Rate> for Price {
+    fn from(rate: Rate) -> Self {
+        Self { pays: rate.pays, per: rate.per.to_hashes() }
+    }
+}
+
+impl TryFrom<Price> for Rate {
+    type Error = NoRate;
+
+    fn try_from(price: Price) -> Result<Self, NoRate> {
+        Self::new(price.pays, Work::from_hashes(price.per))
+    }
 }
 
 /// Hub to hasher: the state of a height that is not worked on yet.
