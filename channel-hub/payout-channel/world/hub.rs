@@ -5,7 +5,7 @@
 use bitcoin::{Amount, OutPoint, Transaction, TxOut, Txid};
 use lock::Lock;
 use payout_channel::hub::{self, PayoutChannel, Refused, Session, Unheard};
-use payout_channel::message::Message;
+use payout_channel::message::{Message, Standing};
 use payout_channel::save::Transition;
 use payout_channel::signer::{self, Refusal};
 use payout_channel::watcher::Expected;
@@ -186,6 +186,8 @@ impl Hub {
             kept.disk.put_back(backup.channels.get(&kept.machine.id()).copied().unwrap_or(0));
         }
         self.start();
+        // Whether and where what was only accepted is funded is lost: hashers recall it.
+        self.channels.retain(|kept| kept.machine.standing() != Standing::Accepted);
     }
 
     /// How much is on its disks now.

@@ -50,7 +50,7 @@ fn alike(one: &Failure, other: &Failure) -> bool {
 }
 
 /// Traces in which somebody lost once, each with what was wrong then.
-const FINDINGS: [(&str, &str); 12] = [
+const FINDINGS: [(&str, &str); 13] = [
     (
         "1400000001003e00cc9c00004e0000194a00",
         "a state with an old number called a win settled without paying it, and its pending was gone",
@@ -87,6 +87,10 @@ const FINDINGS: [(&str, &str); 12] = [
         "a payout channel was used that its hasher had never heard of",
     ),
     ("003f00000000b000004f0000", "a hasher published a state while heights were open"),
+    (
+        "000000000000f10100eb0000dc0000dc00005c0000d68c002f01006c0000",
+        "a hub that was put back to before it had noted a funding funded again, elsewhere",
+    ),
 ];
 
 /// For each rule, a trace in which somebody loses without it.
