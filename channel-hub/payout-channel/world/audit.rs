@@ -30,6 +30,8 @@ impl World {
         self.books.revealed.extend(public);
         let paid: Vec<_> = self.paid.iter().map(|(height, outpoint)| (*height, *outpoint)).collect();
         self.books.taken.clear();
+        let wins = paid.iter().filter(|(height, outpoint)| self.ground.value_of(outpoint) >= part(*height).0);
+        self.books.won = wins.map(|(height, _)| *height).collect();
         let expiry = self.books.accounts.iter().map(|account| account.template.funded().terms.expiry).min();
         for (height, outpoint) in paid {
             let Some(spend) = self.ground.chain.spender(&outpoint) else { continue };

@@ -47,6 +47,8 @@ pub struct Books {
     pub revealed: BTreeSet<u32>,
     /// Heights of the pool whose key a block has early enough for every hasher to take its pending.
     pub taken: BTreeSet<u32>,
+    /// Heights that the pool won, in the end.
+    pub won: BTreeSet<u32>,
     /// Those of them that a hasher knew when it left: their pendings can be in the child of its claim.
     pub known: BTreeSet<u32>,
     /// What an exit pays in the end, in satoshi per 1,000 vB.
@@ -202,13 +204,17 @@ impl Books {
         if is_mined { sum(&|_| true) } else { Amount::ZERO }
     }
 
-    /// The best that an honest hasher counted.
+    /// What an honest hasher counted, of the state that pays most for wins: that one it publishes. A lying hub can sign another one
+    /// beside it, which pays less for wins and more in S, and then keep the key to itself.
     pub fn least_counted(&self, account: &Account) -> Amount {
-        let values = account.counted.iter().map(|state| {
+        let counts = |height: u32| self.won.contains(&height) || self.taken.contains(&height);
+        let most = account.counted.iter().map(|state| state.value(counts)).max();
+        let best = account.counted.iter().filter(|state| Some(state.value(counts)) == most);
+        let values = best.map(|state| {
             let pendings = state.pendings.iter().map(|pending| (pending.height, pending.amount));
             self.realisable(state.settled, &pendings.collect::<Vec<_>>())
         });
-        values.max().unwrap_or(Amount::ZERO)
+        values.min().unwrap_or(Amount::ZERO)
     }
 
     /// What it worked for under R4.

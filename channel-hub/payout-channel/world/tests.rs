@@ -50,7 +50,7 @@ fn alike(one: &Failure, other: &Failure) -> bool {
 }
 
 /// Traces in which somebody lost once, each with what was wrong then.
-const FINDINGS: [(&str, &str); 13] = [
+const FINDINGS: [(&str, &str); 14] = [
     (
         "1400000001003e00cc9c00004e0000194a00",
         "a state with an old number called a win settled without paying it, and its pending was gone",
@@ -90,6 +90,10 @@ const FINDINGS: [(&str, &str); 13] = [
     (
         "000000000000f10100eb0000dc0000dc00005c0000d68c002f01006c0000",
         "a hub that was put back to before it had noted a funding funded again, elsewhere",
+    ),
+    (
+        "2300000000007d00f4000000ce0000b50000",
+        "a lying hub signed less for a win and more in S, beside the state that was published",
     ),
 ];
 
