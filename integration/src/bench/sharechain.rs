@@ -43,6 +43,8 @@ pub(super) const WINDOW_SYNC: Alone =
 
 const RECIPIENTS: usize = 1_000;
 const HUBS: usize = 100;
+/// Sheets that could be published between two of one hub: 14,400 shares, of the 20,160 for which one counts.
+const PUBLISHERS: usize = 600;
 /// Shares after the window is full, over which is measured.
 const MEASURED: usize = 4_000;
 /// A block every so many shares, as at 30 s.
@@ -169,11 +171,12 @@ impl World {
 
     /// The next share's bytes.
     fn next(&mut self, chain: &mut Chain, at: usize) -> anyhow::Result<Vec<u8>> {
-        // Hubs are the heavy ones: half of the shares; and each publishes its sheet early.
+        // Hubs are the heavy ones: half of the shares; and each publishes its sheet early, and again before it is out of reach.
         let hub = (at.is_multiple_of(2) && at > 24).then_some(at / 2 % HUBS);
-        let publishing = at.is_multiple_of(24) && at / 24 < HUBS;
+        let publisher = at / 24 % PUBLISHERS;
+        let publishing = at.is_multiple_of(24) && publisher < HUBS;
         let small = HUBS + at / 2 * 7 % (RECIPIENTS - HUBS);
-        let who = if publishing { at / 24 } else { hub.unwrap_or(small) };
+        let who = if publishing { publisher } else { hub.unwrap_or(small) };
         self.sheet = publishing.then(|| self.sheets[who].clone());
         let plan = chain.plan(&self.candidate(chain, who, block_height(at)?))?;
         let time = self.params.genesis_time + 30 * u32::try_from(at + 1)?;
