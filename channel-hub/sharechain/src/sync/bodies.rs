@@ -42,7 +42,8 @@ impl Bodies {
         self.wanted.values().filter(|wanted| wanted.sheet.is_some()).count()
     }
 
-    /// A share from `sender` needs its body. False: no room for one more.
+    /// A share from `sender` needs its body. Where all places are taken, it has one of whoever has two more than it. False: no
+    /// room for one more.
     pub(crate) fn want(
         &mut self,
         id: ShareId,
@@ -56,13 +57,34 @@ impl Bodies {
             }
             return true;
         }
-        if self.wanted.len() >= most {
+        if self.wanted.len() >= most && !self.make_room(sender) {
             return false;
         }
         let wanted =
             Wanted { promise, height, senders: vec![sender], asked: vec![], asking: None, sheet: None };
         self.wanted.insert(id, wanted);
         true
+    }
+
+    fn make_room(&mut self, sender: PeerId) -> bool {
+        let greediest = self.wanted.values().flat_map(|wanted| &wanted.senders);
+        let Some(greediest) = greediest.copied().max_by_key(|peer| self.of(*peer)) else { return false };
+        if self.of(greediest) <= self.of(sender) + 1 {
+            return false;
+        }
+        let of_greediest = self.wanted.iter().filter(|(_, wanted)| wanted.senders.contains(&greediest));
+        let last = of_greediest.max_by_key(|(_, wanted)| wanted.height).map(|(id, _)| *id);
+        last.and_then(|last| self.wanted.remove(&last)).is_some()
+    }
+
+    /// How many are wanted for what a peer sent.
+    fn of(&self, sender: PeerId) -> usize {
+        self.wanted.values().filter(|wanted| wanted.senders.contains(&sender)).count()
+    }
+
+    /// Forgets those whose shares nobody holds for their turn.
+    pub(crate) fn keep(&mut self, is_needed: impl Fn(&ShareId) -> bool) {
+        self.wanted.retain(|id, _| is_needed(id));
     }
 
     pub(crate) fn get_mut(&mut self, id: &ShareId) -> Option<&mut Wanted> {

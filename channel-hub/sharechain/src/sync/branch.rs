@@ -34,6 +34,18 @@ pub(crate) struct Tail {
 }
 
 impl Tail {
+    /// Of shares that were linked before.
+    pub(crate) fn of<'a>(shares: impl Iterator<Item = &'a CheckedShare>) -> Self {
+        let link = |share: &CheckedShare| Link {
+            id: share.id(),
+            height: share.share().data.height,
+            total_work: share.share().data.total_work,
+            work: share.work(),
+            time: share.share().header.time,
+        };
+        Self { links: shares.map(link).collect() }
+    }
+
     /// Its last share.
     pub(crate) fn last(&self) -> Option<&Link> {
         self.links.back()

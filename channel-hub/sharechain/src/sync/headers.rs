@@ -234,17 +234,18 @@ impl<B: Blocks> Node<B> {
         if is_catching || self.chain.contains(&id) {
             return Ok(());
         }
-        let has_uncles = data.uncles.iter().all(|uncle| self.chain.contains(uncle));
-        if !has_uncles || !self.chain.contains(&data.parent) {
-            // It says only that there is more, which is asked for next; unless it stands on what waits.
-            if self.waiting.contains(&data.parent) {
-                self.waiting.push(checked, peer);
-            }
-            return Ok(());
+        let waits = |id: &ShareId| self.waiting.contains(id);
+        let is_known = |id: &ShareId| self.chain.contains(id) || waits(id);
+        if !is_known(&data.parent) || !data.uncles.iter().all(is_known) {
+            return Ok(()); // it says only that there is more, which is asked for next
         }
-        link(&self.chain, &Tail::default(), std::slice::from_ref(&checked))?;
+        link(&self.chain, &Tail::of(self.waiting.iter()), std::slice::from_ref(&checked))?;
         if data.total_work < self.threshold() {
             return Err(Fault::LowWork(1));
+        }
+        if waits(&data.parent) || data.uncles.iter().any(waits) {
+            self.waiting.push(checked, peer);
+            return Ok(());
         }
         let mut catching = Catching { is_complete: true, ..Catching::new() };
         catching.held.push_back(checked);

@@ -1,6 +1,7 @@
 //! Shares that are held: taken into the tree one by one, or put off.
 
 use lock::LockSheet;
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::fault::Fault;
@@ -163,6 +164,7 @@ impl<B: Blocks> Node<B> {
                 self.want_header(now, first.share().header.prev_blockhash, peer);
             }
         }
+        self.bodies.forget(peer);
         for share in catching.held {
             self.waiting.push(share, peer);
         }
@@ -171,25 +173,32 @@ impl<B: Blocks> Node<B> {
     /// Tries again what waits.
     pub(crate) fn retry(&mut self, now: Now) {
         let mut waiting = self.waiting.take();
+        let mut needed = HashSet::new();
         while let Some((share, from)) = waiting.pop_front() {
             let (id, parent) = (share.id(), share.share().data.parent);
             let is_fresh = !waiting.iter().any(|(other, _)| other.share().data.parent == id);
-            let is_near = self.chain.contains(&parent) || self.waiting.contains(&parent);
+            let is_connected = self.chain.contains(&parent);
+            let is_near = is_connected || self.waiting.contains(&parent);
             match self.turn(now, &share, waiting.iter().map(|(other, _)| other)) {
                 Turn::Known => {}
-                Turn::Place(sheet) if self.chain.contains(&parent) => {
+                Turn::Place(sheet) if is_connected => {
                     if let Err(fault) = self.place(now, from, share, sheet, is_fresh) {
                         self.blame(now, from, fault);
                     }
                 }
-                Turn::NeedsBody if self.peers.contains_key(&from) => {
+                // Others may stand on it for ever: its body is asked for when it can be placed.
+                Turn::NeedsBody if is_connected && self.peers.contains_key(&from) => {
+                    needed.insert(id);
                     self.want_body(&share, from);
                     self.waiting.push(share, from);
                 }
-                Turn::Place(_) | Turn::Wait(_) if is_near => self.waiting.push(share, from),
+                Turn::Place(_) | Turn::Wait(_) | Turn::NeedsBody if is_near => self.waiting.push(share, from),
                 _ => {} // whoever has it will say so again
             }
         }
+        let held = self.peers.values().filter_map(|peer| peer.catching.as_ref());
+        needed.extend(held.flat_map(|catching| &catching.held).map(CheckedShare::id));
+        self.bodies.keep(|id| needed.contains(id));
     }
 }
 

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod export;
+mod followed;
 mod hostile;
 mod import;
 mod many;

@@ -145,7 +145,7 @@ pub(crate) fn mine(chain: &mut Chain, parent: ShareId, wish: &Wish) -> FullShare
         sheet: wish.sheet.clone(),
     };
     let plan = chain.plan(&candidate).unwrap();
-    let time = plan.earliest_time.max(chain.standing(&parent).unwrap().time + wish.after);
+    let time = plan.earliest_time.max(chain.standing(&parent).unwrap().time.wrapping_add(wish.after));
     let coinbase = plan.coinbase(&wish.salt.to_le_bytes());
     let branch = vec![TxMerkleNode::from_byte_array([0x11; 32]); 2];
     let mut share = plan.unsolved(wish.prev_block, time, coinbase, branch);

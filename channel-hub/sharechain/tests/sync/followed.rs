@@ -1,0 +1,95 @@
+//! Strangers who stay connected and do what they can, while a node follows an honest peer all the same and gives out work.
+
+use sharechain::FullShare;
+use sharechain::sync::Message;
+use std::time::Duration;
+
+use crate::miner::{Wish, chain, hub, mine, script, sheet};
+use crate::world::{STRANGER, World, tip};
+
+const MINUTE: Duration = Duration::from_secs(60);
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Two nodes with one chain.
+fn pair(length: u32) -> World {
+    let mut world = World::new(vec![chain(length), chain(length)]);
+    world.connect(0, 1);
+    world.pass(SECOND);
+    world
+}
+
+fn fresh(share: &FullShare) -> Message {
+    Message::Fresh(Box::new(share.checked().share().clone()))
+}
+
+/// The second node finds a share with a sheet, which the first takes.
+fn follows(world: &mut World) {
+    let miner = world.nodes[1].chain_mut();
+    let parent = miner.tip();
+    let share = mine(miner, parent, &Wish { sheet: Some(sheet(9, 0, 0)), ..Wish::of(hub(9)) });
+    world.submit(1, &share);
+    assert!(world.until(MINUTE, |world| world.nodes[0].chain().contains(&share.checked().id())));
+    is_well(world);
+}
+
+fn is_well(world: &World) {
+    assert!(world.nodes[0].is_in_sync());
+    let honest: Vec<_> = world.dropped.iter().filter(|(_, peer, _)| peer.0 < STRANGER).collect();
+    assert!(honest.is_empty(), "{honest:?}");
+}
+
+/// One share from the future, which waits, and on it shares with sheets, each of another hub.
+#[test]
+fn bodies_of_shares_that_cannot_be_placed_take_no_ones_room() {
+    let mut world = pair(20);
+    let greeting = tip(world.nodes[0].chain());
+    let peer = world.stranger(0, STRANGER, greeting);
+    let mut miner = chain(20);
+    let later = 100_000_000;
+    let parent = miner.tip();
+    let first = mine(&mut miner, parent, &Wish { after: later, ..Wish::of(script(9)) });
+    miner.insert(&first).unwrap();
+    world.say(0, peer, &fresh(&first));
+    let on_top: Vec<FullShare> = (20..28)
+        .map(|name| {
+            let sheet = Some(sheet(name, 0, 0));
+            let wish = Wish { sheet, after: later.wrapping_neg(), ..Wish::of(hub(name)) };
+            mine(&mut miner, first.checked().id(), &wish)
+        })
+        .collect();
+    on_top.iter().for_each(|share| world.say(0, peer, &fresh(share)));
+    for _ in 0..10 {
+        world.pass(SECOND);
+        for message in world.heard(peer) {
+            let Message::GetBody(id) = message else { continue };
+            let body = on_top.iter().find(|share| share.checked().id() == id).map(FullShare::body);
+            world.say(0, peer, &Message::Body(id, body));
+        }
+    }
+    assert_eq!(world.nodes[0].held().bodies, 0);
+    assert_eq!(world.nodes[0].held().shares, 9, "they wait");
+    follows(&mut world);
+}
+
+/// A stranger's shares may wait only if their targets and work are right, as all others.
+#[test]
+fn a_share_on_one_that_waits_must_follow_from_it() {
+    let mut world = pair(20);
+    let greeting = tip(world.nodes[0].chain());
+    let peer = world.stranger(0, STRANGER, greeting);
+    let mut miner = chain(20);
+    let parent = miner.tip();
+    let first = mine(&mut miner, parent, &Wish { after: 100_000_000, ..Wish::of(script(9)) });
+    miner.insert(&first).unwrap();
+    let second = mine(&mut miner, first.checked().id(), &Wish::of(script(9)));
+    let mut lie = second.checked().share().clone();
+    lie.data.height += 1;
+    let at = lie.coinbase.output.len() - 2;
+    lie.coinbase.output[at].script_pubkey = lie.data.commitment_script();
+    lie.header.merkle_root = lie.merkle_root();
+    assert!(lie.solve(1_000_000));
+    world.say(0, peer, &fresh(&first));
+    world.say(0, peer, &Message::Fresh(Box::new(lie)));
+    assert!(world.why(peer).is_some());
+    follows(&mut world);
+}
