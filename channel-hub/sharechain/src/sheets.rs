@@ -67,6 +67,11 @@ impl Sheets {
         published.iter().map(|one| &one.sheet).find(|sheet| sheet.promise().is_same_sheet(promise))
     }
 
+    /// Whether any share of the tree carries a sheet of the same hub for the same period, be it another one.
+    pub(crate) fn has(&self, promise: &Promise) -> bool {
+        self.published.contains_key(&(promise.hub_id, promise.period))
+    }
+
     /// Another sheet of the same hub for the same period, if any share of the tree carries one.
     pub(crate) fn other(&self, promise: &Promise) -> Option<&Promise> {
         let published = self.published.get(&(promise.hub_id, promise.period))?;

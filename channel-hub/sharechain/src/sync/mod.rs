@@ -21,8 +21,10 @@
 //! | `placing` | shares that are held: taken into the tree, or put off |
 //! | `blocks` | headers of blocks that shares stand on and the node does not know |
 //! | `waiting` | shares that are valid alone and may not be taken yet |
+//! | `accusations` | hubs that signed two sheets for a period |
 //! | `serve` | answers from the node's own chain |
 
+mod accusations;
 mod blocks;
 mod bodies;
 mod branch;

@@ -1,12 +1,12 @@
 //! The session of a node with all its peers. See the module above for what it does, SYNC.md for what is said.
 
-use bitcoin::XOnlyPublicKey;
 use bitcoin::block::Header;
 use bitcoin::secp256k1::{Secp256k1, VerifyOnly};
 use lock::equivocation::Accusation;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Instant;
 
+use super::accusations::Accusations;
 use super::bodies::Bodies;
 use super::fault::Fault;
 use super::message::{Message, Tip, VERSION};
@@ -18,9 +18,6 @@ use crate::acceptance::{self, Wait};
 use crate::chain::{Chain, Change, Refused};
 use crate::full::FullShare;
 use crate::id::ShareId;
-
-/// Most hubs and periods whose accusations are remembered.
-const MAX_ACCUSATIONS: usize = 256;
 
 /// One moment on both clocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,7 +118,7 @@ pub struct Node<B> {
     pub(crate) waiting: Waiting,
     pub(crate) events: VecDeque<Event>,
     pub(crate) next_request: u32,
-    accusations: BTreeMap<(XOnlyPublicKey, u32), Accusation>,
+    pub(crate) accusations: Accusations,
     next_announcement: Instant,
     next_retry: Instant,
     last_sent: PeerId,
@@ -139,7 +136,7 @@ impl<B: Blocks> Node<B> {
             waiting: Waiting::new(settings.waiting, settings.waiting_of_peer),
             events: VecDeque::new(),
             next_request: 0,
-            accusations: BTreeMap::new(),
+            accusations: Accusations::default(),
             next_announcement: now.instant + settings.announce,
             next_retry: now.instant + RETRY,
             last_sent: PeerId(0),
@@ -271,11 +268,6 @@ impl<B: Blocks> Node<B> {
         self.peers.contains_key(&peer)
     }
 
-    /// A proof that a hub signed two sheets for a period.
-    pub fn accusation(&self, hub_id: &XOnlyPublicKey, period: u32) -> Option<&Accusation> {
-        self.accusations.get(&(*hub_id, period))
-    }
-
     /// What it holds beside the tree.
     pub fn held(&self) -> Held {
         let mut held = Held { peers: self.peers.len(), ..Held::default() };
@@ -309,7 +301,7 @@ impl<B: Blocks> Node<B> {
             return Err(Fault::Greeting);
         }
         match message {
-            Message::Hello { version, genesis, tip } => self.greet(peer, version, genesis, tip),
+            Message::Hello { version, genesis, tip } => self.greet(now, peer, (version, genesis, tip)),
             Message::Tip(tip) => {
                 from.claim(tip);
                 Ok(())
@@ -337,20 +329,22 @@ impl<B: Blocks> Node<B> {
         }
     }
 
-    fn greet(&mut self, peer: PeerId, version: u16, genesis: ShareId, tip: Tip) -> Result<(), Fault> {
+    fn greet(
+        &mut self,
+        now: Now,
+        peer: PeerId,
+        (version, genesis, tip): (u16, ShareId, Tip),
+    ) -> Result<(), Fault> {
         if version != VERSION {
             return Err(Fault::OtherVersion(version));
         }
         if genesis != self.chain.params().genesis() {
             return Err(Fault::OtherNetwork(genesis));
         }
-        let told: Vec<Accusation> = self.accusations.values().take(MAX_TOLD).copied().collect();
         let from = self.peer(peer);
         from.is_greeted = true;
         from.claim(tip);
-        let mut all =
-            told.into_iter().map(|accusation| from.send(Outgoing::Accusation(Box::new(accusation))));
-        if all.all(|is_sent| is_sent) { Ok(()) } else { Err(Fault::DoesNotRead) }
+        self.tell_accusations(now, peer)
     }
 
     fn queue(&mut self, peer: PeerId, may: bool, what: &'static str, answer: Outgoing) -> Result<(), Fault> {
@@ -377,33 +371,6 @@ impl<B: Blocks> Node<B> {
             Outgoing::GetHeader(block) => Message::GetHeader(block).encode(),
             Outgoing::Header(block) => Message::Header(block, self.blocks.header(&block)).encode(),
         })
-    }
-
-    fn accused(&mut self, now: Now, peer: PeerId, accusation: Accusation) -> Result<(), Fault> {
-        if self.accusations.contains_key(&(accusation.first.hub_id, accusation.first.period)) {
-            return Ok(());
-        }
-        if !self.peer(peer).buckets.accusations.take(now.instant) {
-            return Err(Fault::Flood("accusations"));
-        }
-        let proof = accusation.check(&self.chain.params().locks, &self.secp);
-        proof.map_err(|why| Fault::FalseAccusation(why.to_string()))?;
-        self.accuse(now, accusation);
-        Ok(())
-    }
-
-    /// A proof that is new is told to all. Both of its signatures were checked.
-    pub(crate) fn accuse(&mut self, now: Now, accusation: Accusation) {
-        let of = (accusation.first.hub_id, accusation.first.period);
-        if self.accusations.contains_key(&of) {
-            return;
-        }
-        if self.accusations.len() >= MAX_ACCUSATIONS {
-            self.accusations.pop_first();
-        }
-        self.accusations.insert(of, accusation);
-        self.events.push_back(Event::Equivocation(Box::new(accusation)));
-        self.tell(now, |_| Some(Outgoing::Accusation(Box::new(accusation))));
     }
 
     /// Sends something to every peer that has greeted.
@@ -472,6 +439,3 @@ impl<B: Blocks> Node<B> {
         self.peers.get_mut(&peer).unwrap_or_else(|| unreachable!("asked for connected peers only"))
     }
 }
-
-/// Most accusations that a new peer is told.
-const MAX_TOLD: usize = 16;

@@ -1,7 +1,7 @@
 //! What a node holds of one peer. Everything in it has a bound.
 
-use bitcoin::BlockHash;
-use lock::Promise;
+use bitcoin::{BlockHash, XOnlyPublicKey};
+use lock::{Accusation, Promise};
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
@@ -18,6 +18,8 @@ const MAX_OUTGOING: usize = 256;
 const MAX_ASKED: usize = 8;
 /// Most shares of which is remembered that it has them.
 const MAX_KNOWN: usize = 64;
+/// Most accusations of it that wait for the hub's sheet.
+const MAX_EARLY: usize = 16;
 /// Most sheets of which is remembered that it spread them.
 const MAX_SPREAD: usize = 16;
 
@@ -45,6 +47,10 @@ pub(crate) struct Peer {
     /// Shares that it has, and whether it sent them by itself.
     known: VecDeque<(ShareId, bool)>,
     spread: VecDeque<Promise>,
+    /// Accusations of hubs whose sheets the tree has not.
+    early: VecDeque<Accusation>,
+    /// What it may be told of hubs.
+    told: Bucket,
 }
 
 /// An unanswered request for shares.
@@ -109,7 +115,7 @@ pub(crate) enum Outgoing {
     Shares { request: u32, locator: Vec<ShareId> },
     GetBody(ShareId),
     Body(ShareId),
-    Accusation(Box<lock::equivocation::Accusation>),
+    Accusation(Box<Accusation>),
     GetHeader(BlockHash),
     Header(BlockHash),
 }
@@ -131,6 +137,8 @@ impl Peer {
             outgoing: VecDeque::from([Outgoing::Hello]),
             known: VecDeque::new(),
             spread: VecDeque::new(),
+            early: VecDeque::new(),
+            told: accusations(now),
         }
     }
 
@@ -219,6 +227,24 @@ impl Peer {
         true
     }
 
+    /// It accuses a hub whose sheet the tree has not.
+    pub(crate) fn accuses_early(&mut self, accusation: Accusation) {
+        if self.early.len() < MAX_EARLY && !self.early.contains(&accusation) {
+            self.early.push_back(accusation);
+        }
+    }
+
+    /// What it said of a hub and its period before the tree had the sheet.
+    pub(crate) fn accused_early(&mut self, hub: (XOnlyPublicKey, u32)) -> Option<Accusation> {
+        let at = self.early.iter().position(|early| (early.first.hub_id, early.first.period) == hub)?;
+        self.early.remove(at)
+    }
+
+    /// Whether one more accusation is not too much for it.
+    pub(crate) fn may_be_told(&mut self, now: Instant) -> bool {
+        self.told.take(now)
+    }
+
     /// Whether another request for shares may be sent: what is held must not grow past two batches.
     pub(crate) fn has_room(&self) -> bool {
         self.request.is_none()
@@ -262,6 +288,11 @@ impl Catching {
     }
 }
 
+/// As many as a peer takes are sent to it.
+fn accusations(now: Instant) -> Bucket {
+    Bucket::new(now, 16, Duration::from_secs(60))
+}
+
 impl Buckets {
     fn new(now: Instant) -> Self {
         let bucket = |most, milliseconds| Bucket::new(now, most, Duration::from_millis(milliseconds));
@@ -270,7 +301,7 @@ impl Buckets {
             fresh: bucket(120, 250),
             batches: bucket(120, 100),
             bodies: bucket(256, 50),
-            accusations: bucket(16, 60_000),
+            accusations: accusations(now),
             headers: bucket(16, 1_000),
         }
     }

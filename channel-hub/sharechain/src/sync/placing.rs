@@ -141,6 +141,9 @@ impl<B: Blocks> Node<B> {
         let change = self.chain.insert(share)?;
         let (id, equivocation, is_tip) = (change.added, change.equivocation, !change.connected.is_empty());
         self.events.push_back(Event::Inserted { change: Box::new(change), from });
+        if let Some(sheet) = share.sheet() {
+            self.recall_accusations(now, sheet.promise());
+        }
         match equivocation {
             // Who holds both sheets sends the proof, and not the second.
             Some(accusation) => self.accuse(now, accusation),

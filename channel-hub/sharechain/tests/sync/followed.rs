@@ -1,7 +1,8 @@
 //! Strangers who stay connected and do what they can, while a node follows an honest peer all the same and gives out work.
 
-use sharechain::FullShare;
+use lock::Accusation;
 use sharechain::sync::Message;
+use sharechain::{FullShare, Recipient};
 use std::time::Duration;
 
 use crate::miner::{Wish, chain, hub, mine, script, sheet};
@@ -92,4 +93,41 @@ fn a_share_on_one_that_waits_must_follow_from_it() {
     world.say(0, peer, &Message::Fresh(Box::new(lie)));
     assert!(world.why(peer).is_some());
     follows(&mut world);
+}
+
+fn accusation(name: u8) -> Accusation {
+    Accusation::new(*sheet(name, 0, 0).promise(), *sheet(name, 0, 200).promise())
+}
+
+/// Anybody can make a key and sign two sheets with it.
+#[test]
+fn accusations_of_hubs_that_no_share_names_part_no_nodes() {
+    let mut world = pair(20);
+    let greeting = tip(world.nodes[0].chain());
+    for number in 0..3 {
+        let peer = world.stranger(0, STRANGER + number, greeting);
+        for name in 0..20 {
+            let name = 20 + 20 * u8::try_from(number).unwrap() + name;
+            world.say(0, peer, &Message::Accusation(Box::new(accusation(name))));
+        }
+    }
+    world.pass(SECOND);
+    assert_eq!(world.dropped, []);
+    let Recipient::Hub(hub_id) = hub(20) else { unreachable!() };
+    assert!(world.nodes.iter().all(|node| node.accusation(&hub_id, 0).is_none()));
+    follows(&mut world);
+    assert_eq!(world.dropped, []);
+}
+
+#[test]
+fn an_accusation_that_comes_before_its_sheet_counts_when_that_is_there() {
+    let mut world = pair(20);
+    let greeting = tip(world.nodes[0].chain());
+    let peer = world.stranger(0, STRANGER, greeting);
+    world.say(0, peer, &Message::Accusation(Box::new(accusation(9))));
+    let Recipient::Hub(hub_id) = hub(9) else { unreachable!() };
+    assert!(world.nodes[0].accusation(&hub_id, 0).is_none());
+    follows(&mut world);
+    world.pass(SECOND);
+    assert!(world.nodes.iter().all(|node| node.accusation(&hub_id, 0).is_some()));
 }

@@ -492,9 +492,9 @@ fn a_second_sheet_on_one_branch_is_invalid_and_the_proof_is_kept() {
 
 #[test]
 fn who_accuses_a_hub_of_nothing_is_dropped() {
-    let (mut world, peer) = equal(chain(3));
-    let (one, other) = (*sheet(9, 0, 0).promise(), *sheet(9, 1, 0).promise());
-    let accusation = lock::Accusation::new(one, other);
+    let (mut world, peer) = equal(chain_of_hub(10));
+    let promise = *sheet(7, 0, 0).promise();
+    let accusation = lock::Accusation::new(promise, promise);
     world.say(0, peer, &Message::Accusation(Box::new(accusation)));
     drops(&world, peer, |fault| matches!(fault, Fault::FalseAccusation(_)));
 }
