@@ -1,8 +1,8 @@
 //! What a node takes now: a matter of its clock and its view of the Bitcoin chain, apart from what is valid (DESIGN.md §4).
 //! It may delay a share, never make it invalid.
 //!
-//! What a node knows does not lapse: that a share's time is ahead of the clock, which passes by itself, and that it lies about a
-//! block which the node has. What a node cannot know (any more) lapses once the share is *buried* ([`is_buried`]): work
+//! What all nodes know does not lapse: that a share's time is ahead of the clock, which passes by itself, and that it lies about a
+//! block of the best chain. Other blocks are known to those who saw them at the time. What a node may not know (any more) lapses once the share is *buried* ([`is_buried`]): work
 //! stands on it whose own blocks the node knows. Work on blocks that nobody knows buries nothing, so shares that state what
 //! they like cannot bury one another.
 
@@ -57,7 +57,7 @@ pub enum Wait {
     /// Its time is too far ahead. Asking again that much later helps, and nothing else.
     #[error("its time is {0} s ahead of the clock")]
     Ahead(u32),
-    /// Its height does not follow its parent block's. Nothing helps.
+    /// Its height does not follow its parent block's, which stands on the best chain. Nothing helps.
     #[error("block height {stated} on a parent block of height {parent}")]
     BlockHeight {
         /// The share's.
@@ -65,7 +65,7 @@ pub enum Wait {
         /// The parent block's.
         parent: u32,
     },
-    /// Its block's target is not the network's. Nothing helps.
+    /// Its parent block stands on the best chain, and its target is not the network's there. Nothing helps.
     #[error("the block states target {stated:#010x}, the network demands {demanded:#010x}")]
     BlockTarget {
         /// The share's.
@@ -76,7 +76,8 @@ pub enum Wait {
     /// Its parent block is unknown: ask for the block's header. Until it is known, or the share is buried.
     #[error("the parent block is unknown")]
     UnknownBlock,
-    /// Its parent block is too far from the best chain's tip. Until the share is buried.
+    /// Its parent block is too far from the best chain's tip, or off that chain and the share lies about it. Until the share is
+    /// buried.
     #[error("the parent block is {off} blocks off the best chain, {below_tip} below its tip")]
     StaleBlock {
         /// Blocks off the best chain.
@@ -100,13 +101,11 @@ pub fn accept(
     check_time(share, now)?;
     let waits = match block {
         None => Wait::UnknownBlock,
-        Some(block) => {
-            check_block(share, &block)?;
-            if block.off <= MAX_OFF && block.below_tip <= MAX_OFF {
-                return Ok(());
-            }
-            Wait::StaleBlock { off: block.off, below_tip: block.below_tip }
-        }
+        Some(block) => match check_block(share, &block) {
+            Err(lie) if block.off == 0 => return Err(lie),
+            Ok(()) if block.off <= MAX_OFF && block.below_tip <= MAX_OFF => return Ok(()),
+            _ => Wait::StaleBlock { off: block.off, below_tip: block.below_tip },
+        },
     };
     if is_buried() { Ok(()) } else { Err(waits) }
 }

@@ -31,7 +31,8 @@ fn each_reason_to_wait_has_its_name_and_what_the_node_knows_does_not_lapse() {
     let share = share();
     let time = share.share().header.time;
     let other = CompactTarget::from_consensus(0x2013_b13a);
-    let lies = |block: ParentBlock| ParentBlock { off: 3, below_tip: 3, ..block };
+    let deep = |block: ParentBlock| ParentBlock { below_tip: 3, ..block };
+    let near = |block: ParentBlock| ParentBlock { off: 1, ..block };
     let target = Wait::BlockTarget { stated: 0x2013_b13b, demanded: 0x2013_b13a };
     let max = u32::MAX;
     let cases = [
@@ -46,12 +47,24 @@ fn each_reason_to_wait_has_its_name_and_what_the_node_knows_does_not_lapse() {
         ),
         (
             time,
-            Some(lies(ParentBlock { height: 1, ..tip() })),
+            Some(deep(ParentBlock { height: 1, ..tip() })),
             Wait::BlockHeight { stated: 1, parent: 1 },
             false,
         ),
+        (
+            time,
+            Some(near(ParentBlock { height: 1, ..tip() })),
+            Wait::StaleBlock { off: 1, below_tip: 0 },
+            true,
+        ),
+        (
+            time,
+            Some(near(ParentBlock { next_bits: other, ..tip() })),
+            Wait::StaleBlock { off: 1, below_tip: 0 },
+            true,
+        ),
         (time, Some(ParentBlock { next_bits: other, ..tip() }), target, false),
-        (time, Some(lies(ParentBlock { next_bits: other, ..tip() })), target, false),
+        (time, Some(deep(ParentBlock { next_bits: other, ..tip() })), target, false),
         (time, None, Wait::UnknownBlock, true),
         (time, Some(ParentBlock { off: 3, ..tip() }), Wait::StaleBlock { off: 3, below_tip: 0 }, true),
         (time, Some(ParentBlock { below_tip: 3, ..tip() }), Wait::StaleBlock { off: 0, below_tip: 3 }, true),

@@ -1,13 +1,13 @@
 //! Shares that may not be taken yet: what ends the waiting, and what does not.
 
 use bitcoin::CompactTarget;
-use sharechain::acceptance::Wait;
+use sharechain::acceptance::{ParentBlock, Wait};
 use sharechain::sync::{Event, Fault, Message, NotSubmitted, PeerId};
 use sharechain::{Chain, ShareId};
 use std::time::Duration;
 
 use crate::miner::{
-    SECP, Wish, chain, extend, extend_by, harder, header, mine, script, stale_block, unknown_block,
+    SECP, Wish, bits_of, chain, extend, extend_by, harder, header, mine, script, stale_block, unknown_block,
 };
 use crate::world::{STRANGER, World, tip};
 
@@ -204,6 +204,30 @@ fn a_share_that_lies_of_a_known_block_is_never_taken() {
         world.now.unix += 10_000;
         world.pass(2 * MINUTE);
         assert!(!has(&world, &first));
+        assert_eq!(world.dropped, []);
+    }
+}
+
+/// An old block that was not the best chain's: who was there knows it, and who came later never will. Both take the same shares.
+#[test]
+fn a_lie_about_a_block_off_the_best_chain_parts_no_nodes() {
+    let lies = [
+        Wish { block_height: 2, ..Wish::of(script(9)) },
+        Wish { bits: Some(CompactTarget::from_consensus(0x207f_ffff)), ..Wish::of(script(9)) },
+    ];
+    for lie in lies {
+        let own = hard();
+        let mut liar = copy(&own);
+        let first = extend(&mut liar, &Wish { prev_block: unknown_block(), ..lie });
+        extend_by(&mut liar, 8, &Wish::of(script(9)));
+        let mut world = World::new(vec![copy(&own), own, liar]);
+        let next_bits = bits_of(world.nodes[0].chain().params());
+        let seen = ParentBlock { height: 0, off: 4, below_tip: 4, next_bits, least: None };
+        world.nodes[0].blocks_mut().seen = Some(seen);
+        world.connect_all();
+        assert!(world.until(MINUTE, |world| has(world, &first)));
+        assert!(world.until(MINUTE, World::agree));
+        assert!(world.nodes.iter().all(|node| node.is_in_sync()));
         assert_eq!(world.dropped, []);
     }
 }

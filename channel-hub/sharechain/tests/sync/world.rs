@@ -21,11 +21,13 @@ pub(crate) struct FewBlocks {
     pub(crate) unknown: BlockHash,
     /// Whether the block that no node knows is known after all.
     pub(crate) knows_all: bool,
+    /// How a node sees that block if it knows it.
+    pub(crate) seen: Option<ParentBlock>,
 }
 
 impl FewBlocks {
     pub(crate) fn of(chain: &Chain) -> Self {
-        Self { bits: bits_of(chain.params()), unknown: unknown_block(), knows_all: false }
+        Self { bits: bits_of(chain.params()), unknown: unknown_block(), knows_all: false, seen: None }
     }
 }
 
@@ -33,7 +35,8 @@ impl Blocks for FewBlocks {
     fn stands(&self, block: &BlockHash) -> Option<ParentBlock> {
         let below_tip = if *block == stale_block() { 10 } else { 0 };
         let known = ParentBlock { height: 0, off: 0, below_tip, next_bits: self.bits, least: None };
-        (self.knows_all || *block != self.unknown).then_some(known)
+        let seen = self.seen.filter(|_| *block == self.unknown);
+        seen.or_else(|| (self.knows_all || *block != self.unknown).then_some(known))
     }
 
     fn header(&self, block: &BlockHash) -> Option<Header> {
