@@ -2,6 +2,7 @@
 
 use lock::Accusation;
 use sharechain::sync::Message;
+use sharechain::sync::message::Encoded;
 use sharechain::{FullShare, Recipient};
 use std::time::Duration;
 
@@ -130,4 +131,31 @@ fn an_accusation_that_comes_before_its_sheet_counts_when_that_is_there() {
     follows(&mut world);
     world.pass(SECOND);
     assert!(world.nodes.iter().all(|node| node.accusation(&hub_id, 0).is_some()));
+}
+
+/// As after a line stood still: all at once, and more than a peer may send in that time.
+#[test]
+fn an_honest_peer_may_send_many_fresh_shares_at_once() {
+    let mut world = World::new(vec![chain(20)]);
+    let greeting = tip(world.nodes[0].chain());
+    let peer = world.stranger(0, STRANGER, greeting);
+    let mut miner = chain(20);
+    for _ in 0..150 {
+        let parent = miner.tip();
+        let share = mine(&mut miner, parent, &Wish::of(script(9)));
+        miner.insert(&share).unwrap();
+        world.say(0, peer, &fresh(&share));
+    }
+    assert_eq!(world.dropped, []);
+    let asked = world.heard(peer).into_iter().find_map(|message| match message {
+        Message::GetShares { request, locator } => Some((request, locator)),
+        _ => None,
+    });
+    let (request, locator) = asked.unwrap();
+    let from = miner.standing(&locator[0]).unwrap().height + 1;
+    let shares = (from..=170).map(|height| miner.at_height(height).unwrap());
+    let shares = shares.map(|id| Encoded(miner.encoded(&id).unwrap().clone())).collect();
+    world.say(0, peer, &Message::Shares { request, tip: tip(&miner), is_end: true, shares });
+    assert_eq!(world.nodes[0].chain().tip(), miner.tip());
+    is_well(&world);
 }
