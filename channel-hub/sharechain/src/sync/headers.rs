@@ -6,7 +6,7 @@ use super::branch::{Link, Tail, link};
 use super::fault::Fault;
 use super::message::{BadMessage, Encoded, MAX_LOCATOR, Tip};
 use super::node::{Event, Node, Now, PeerId};
-use super::peer::{Catching, Outgoing, Request, Stage};
+use super::peer::{Catching, Outgoing, Peer, Request, Stage};
 use super::serve;
 use super::settings::Blocks;
 use crate::check::CheckedShare;
@@ -21,28 +21,47 @@ const LEAST_BYTES: usize = 128 * 1024;
 impl<B: Blocks> Node<B> {
     /// Goes on wherever something can go on: shares are placed, bodies and shares are asked for.
     pub(crate) fn go_on(&mut self, now: Now) {
+        self.was_in_sync |= self.peers.values().any(|peer| peer.is_greeted) && self.is_in_sync();
         let catching = self.peers.iter().filter(|(_, peer)| peer.catching.is_some()).map(|(id, _)| *id);
         for peer in catching.collect::<Vec<_>>() {
             self.advance(now, peer);
         }
         self.ask_bodies(now);
-        let mut peers: Vec<(u32, PeerId)> =
-            self.peers.iter().map(|(id, peer)| (peer.score.points(), *id)).collect();
+        let rank = |(id, peer): (&PeerId, &Peer)| (peer.slow, peer.score.points(), *id);
+        let mut peers: Vec<(u32, u32, PeerId)> = self.peers.iter().map(rank).collect();
         peers.sort_unstable();
         let mut catching = self.peers.values().filter(|peer| peer.catching.is_some()).count();
-        for (_, peer) in peers {
+        for (.., peer) in peers {
             let is_catching = self.peers.get(&peer).is_some_and(|peer| peer.catching.is_some());
-            if !is_catching && (catching >= self.settings.catching || !self.has_more(peer)) {
-                continue;
+            if !is_catching {
+                let has_turn = catching < self.settings.catching;
+                if !self.has_more(peer) || !has_turn && !self.make_way(now, peer) {
+                    continue;
+                }
+                catching += usize::from(has_turn);
             }
-            catching += usize::from(!is_catching);
             self.ask_shares(now, peer);
         }
     }
 
+    /// A peer that brings little takes no other's turn for long. False: none gives way.
+    fn make_way(&mut self, now: Now, to: PeerId) -> bool {
+        let slow = self.peers.get(&to).map_or(0, |peer| peer.slow);
+        let gives_way = self.peers.iter().find(|(_, peer)| {
+            peer.slow >= slow && peer.catching.as_ref().is_some_and(|catching| catching.is_slow(now.instant))
+        });
+        let Some(gives_way) = gives_way.map(|(id, _)| *id) else { return false };
+        let peer = self.peer(gives_way);
+        peer.catching = None; // its answer is still due
+        peer.slow = peer.slow.saturating_add(1);
+        self.bodies.forget(gives_way);
+        true
+    }
+
     /// Whether a peer says that it has more work, in shares that this node has not.
     fn has_more(&self, peer: PeerId) -> bool {
-        let Some(peer) = self.peers.get(&peer).filter(|peer| peer.may_be_asked()) else {
+        let Some(peer) = self.peers.get(&peer).filter(|peer| peer.may_be_asked() && peer.request.is_none())
+        else {
             return false;
         };
         let Tip { id, total_work, .. } = peer.claimed;
@@ -54,7 +73,7 @@ impl<B: Blocks> Node<B> {
         let own = serve::locator(&self.chain);
         let number = self.next_request;
         let from = self.peer(peer);
-        let catching = from.catching.get_or_insert_with(Catching::new);
+        let catching = from.catching.get_or_insert_with(|| Catching::new(now.instant));
         let is_complete = catching.is_complete;
         if is_complete || !from.has_room() {
             return;
@@ -86,7 +105,7 @@ impl<B: Blocks> Node<B> {
         let batch = shares.iter().map(|share| self.read(share)).collect::<Result<Vec<_>, _>>()?;
         self.peer(peer).claim(tip);
         let from = self.peers.get(&peer).and_then(|peer| peer.catching.as_ref());
-        let Some(catching) = from else { return Err(Fault::Unasked) };
+        let Some(catching) = from else { return Ok(()) }; // it had to wait, or gave way
         let links = link(&self.chain, &catching.tail, &batch)?;
         if is_end {
             self.check_claim(asked.claimed, tip, links.last().or_else(|| catching.tail.last()))?;
@@ -167,11 +186,14 @@ impl<B: Blocks> Node<B> {
                 catching.tail.extend(links, held);
             }
             Stage::Proving(so_far) => {
+                catching.progress += links.len();
                 so_far.extend(ids);
                 let count = so_far.len();
                 if enough {
                     let so_far = std::mem::take(so_far);
-                    *catching = Catching { stage: Stage::Repeating(so_far, 0), ..Catching::new() };
+                    let stage = Stage::Repeating(so_far, 0);
+                    *catching =
+                        Catching { stage, progress: catching.progress, ..Catching::new(catching.since) };
                 } else if count > longest || goes_higher {
                     return Err(Fault::LowWork(count));
                 } else {
@@ -186,6 +208,7 @@ impl<B: Blocks> Node<B> {
                     return Err(Fault::Changed);
                 }
                 *at += come;
+                catching.progress += come;
                 if *at >= so_far.len() {
                     catching.stage = Stage::Taking;
                     catching.is_complete = end;
@@ -249,7 +272,7 @@ impl<B: Blocks> Node<B> {
             self.waiting.push(checked, peer);
             return Ok(());
         }
-        let mut catching = Catching { is_complete: true, ..Catching::new() };
+        let mut catching = Catching { is_complete: true, ..Catching::new(now.instant) };
         catching.held.push_back(checked);
         self.peer(peer).catching = Some(catching);
         self.advance(now, peer);

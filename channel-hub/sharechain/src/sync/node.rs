@@ -119,6 +119,8 @@ pub struct Node<B> {
     pub(crate) events: VecDeque<Event>,
     pub(crate) next_request: u32,
     pub(crate) accusations: Accusations,
+    /// It had a peer's whole chain once, or as much as all peers said: from then on, what they only say counts no more.
+    pub(crate) was_in_sync: bool,
     next_announcement: Instant,
     next_retry: Instant,
     last_sent: PeerId,
@@ -137,6 +139,7 @@ impl<B: Blocks> Node<B> {
             events: VecDeque::new(),
             next_request: 0,
             accusations: Accusations::default(),
+            was_in_sync: false,
             next_announcement: now.instant + settings.announce,
             next_retry: now.instant + RETRY,
             last_sent: PeerId(0),
@@ -255,12 +258,14 @@ impl<B: Blocks> Node<B> {
         &mut self.blocks
     }
 
-    /// Whether its chain has enough work, and no peer says that it has more, but for what may not be taken yet. Work is served
-    /// only then (DESIGN.md §4).
+    /// Whether its chain has enough work, and no peer has more but for what may not be taken yet. Work is served only then (DESIGN.md
+    /// §4). Until it has had a peer's whole chain, what peers say counts; then, what they show.
     pub fn is_in_sync(&self) -> bool {
         let own = serve::tip(&self.chain).total_work;
-        let is_ahead = |peer: &Peer| peer.is_ahead_of(own) && !self.waiting.contains(&peer.claimed.id);
-        own >= self.settings.least_work && !self.peers.values().any(is_ahead)
+        let says_more = |peer: &Peer| peer.is_ahead_of(own) && !self.waiting.contains(&peer.claimed.id);
+        let has_more =
+            |peer: &Peer| if self.was_in_sync { peer.shows_more_than(own) } else { says_more(peer) };
+        own >= self.settings.least_work && !self.peers.values().any(has_more)
     }
 
     /// Whether a peer is connected.

@@ -23,6 +23,13 @@ const MAX_EARLY: usize = 16;
 /// Most sheets of which is remembered that it spread them.
 const MAX_SPREAD: usize = 16;
 
+/// Whoever has the turn to show its chain has it for so long at least.
+const TURN: Duration = Duration::from_secs(30);
+/// And longer if it shows so many shares a second while they are only counted.
+const LEAST_PROVING: u64 = 50;
+/// Or brings so many into the tree, whose bodies take their time.
+const LEAST_TAKING: u64 = 5;
+
 /// One peer.
 #[derive(Debug)]
 pub(crate) struct Peer {
@@ -35,6 +42,8 @@ pub(crate) struct Peer {
     /// Its chain was shown, and may not be taken yet.
     pub(crate) put_off: Option<PutOff>,
     pub(crate) request: Option<Request>,
+    /// How often it brought little, and gave way to another.
+    pub(crate) slow: u32,
     pub(crate) catching: Option<Catching>,
     /// Bodies that it was asked for.
     pub(crate) bodies: Vec<(ShareId, Instant)>,
@@ -81,6 +90,12 @@ pub(crate) struct Catching {
     pub(crate) is_complete: bool,
     /// So many were held when the first of them had to wait for what comes on top of it.
     pub(crate) stuck: usize,
+    /// Its turn began.
+    pub(crate) since: Instant,
+    /// So many shares came since then that were of use.
+    pub(crate) progress: usize,
+    /// Some of them have their places in the tree.
+    pub(crate) has_added: bool,
 }
 
 /// How a branch is taken in.
@@ -128,6 +143,7 @@ impl Peer {
             is_out_of_reach: false,
             put_off: None,
             request: None,
+            slow: 0,
             catching: None,
             bodies: Vec::new(),
             header: None,
@@ -184,6 +200,13 @@ impl Peer {
     pub(crate) fn is_ahead_of(&self, own: Work) -> bool {
         let shown = self.put_off.map_or(own, |off| off.claimed.total_work);
         !self.is_out_of_reach && self.claimed.total_work > own.max(shown)
+    }
+
+    /// Whether what it has shown, and not only said, is more work than this, or was new and goes on.
+    pub(crate) fn shows_more_than(&self, own: Work) -> bool {
+        let Some(catching) = &self.catching else { return false };
+        let shown = catching.tail.last().map_or(Work::ZERO, |last| last.total_work);
+        shown > own || catching.has_added && !catching.is_complete && self.claimed.total_work > own
     }
 
     /// A share is about to be sent to it. False: it has it.
@@ -253,14 +276,25 @@ impl Peer {
 }
 
 impl Catching {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(since: Instant) -> Self {
         Self {
             stage: Stage::Taking,
             tail: Tail::default(),
             held: VecDeque::new(),
             is_complete: false,
             stuck: 0,
+            since,
+            progress: 0,
+            has_added: false,
         }
+    }
+
+    /// Whether another peer may have its turn: it brings less than an honest one on a slow line.
+    pub(crate) fn is_slow(&self, now: Instant) -> bool {
+        let turn = now.saturating_duration_since(self.since);
+        let least = if matches!(self.stage, Stage::Proving(_)) { LEAST_PROVING } else { LEAST_TAKING };
+        turn >= TURN
+            && u64::try_from(self.progress).unwrap_or(u64::MAX) < turn.as_secs().saturating_mul(least)
     }
 
     /// The first share, whose turn it is.

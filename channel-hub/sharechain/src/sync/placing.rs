@@ -8,6 +8,7 @@ use super::fault::Fault;
 use super::message::MAX_BATCH;
 use super::node::{Event, Node, Now, PeerId};
 use super::peer::{Catching, Outgoing, PutOff};
+use super::serve;
 use super::settings::Blocks;
 use crate::acceptance::{self, ParentBlock, Wait};
 use crate::chain::Refused;
@@ -35,6 +36,7 @@ impl<B: Blocks> Node<B> {
             let (Some(first), Some(last)) = (catching.held.front(), catching.held.back()) else {
                 if catching.is_complete {
                     self.peer(peer).catching = None;
+                    self.was_in_sync |= serve::tip(&self.chain).total_work >= self.settings.least_work;
                 }
                 break;
             };
@@ -48,9 +50,12 @@ impl<B: Blocks> Node<B> {
                 Turn::Place(sheet) => {
                     let Some(first) = self.next_held(peer) else { break };
                     moved = true;
+                    let id = first.id();
                     if let Err(fault) = self.place(now, peer, first, sheet, is_fresh && is_complete) {
                         self.give_up(peer);
                         self.blame(now, peer, fault);
+                    } else if self.chain.contains(&id) {
+                        self.has_added(peer);
                     }
                 }
                 Turn::Wait(why) if is_last_chance => self.put_off(now, peer, why),
@@ -66,6 +71,14 @@ impl<B: Blocks> Node<B> {
                 }
             }
         }
+    }
+
+    fn has_added(&mut self, peer: PeerId) {
+        let Some(catching) = self.peers.get_mut(&peer).and_then(|peer| peer.catching.as_mut()) else {
+            return;
+        };
+        catching.has_added = true;
+        catching.progress += 1;
     }
 
     fn next_held(&mut self, peer: PeerId) -> Option<CheckedShare> {

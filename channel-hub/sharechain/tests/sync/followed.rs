@@ -1,13 +1,13 @@
 //! Strangers who stay connected and do what they can, while a node follows an honest peer all the same and gives out work.
 
 use lock::Accusation;
-use sharechain::sync::Message;
 use sharechain::sync::message::Encoded;
+use sharechain::sync::{Message, PeerId};
 use sharechain::{FullShare, Recipient};
 use std::time::Duration;
 
-use crate::miner::{Wish, chain, hub, mine, script, sheet};
-use crate::world::{STRANGER, World, tip};
+use crate::miner::{Wish, chain, extend_by, hub, mine, script, sheet};
+use crate::world::{STRANGER, World, boast, tip};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const SECOND: Duration = Duration::from_secs(1);
@@ -158,4 +158,59 @@ fn an_honest_peer_may_send_many_fresh_shares_at_once() {
     world.say(0, peer, &Message::Shares { request, tip: tip(&miner), is_end: true, shares });
     assert_eq!(world.nodes[0].chain().tip(), miner.tip());
     is_well(&world);
+}
+
+/// Who says that it has more, and shows nothing, again and again.
+#[test]
+fn words_alone_do_not_stop_the_work() {
+    let mut world = pair(20);
+    for number in 0..12 {
+        let claim = boast(world.nodes[0].chain());
+        world.stranger(0, STRANGER + number, claim);
+        is_well(&world);
+        world.pass(8 * SECOND);
+        is_well(&world);
+    }
+    follows(&mut world);
+}
+
+/// A node that begins, and those who say that they have more were there first.
+#[test]
+fn a_node_that_had_a_peers_whole_chain_gives_out_work_whatever_others_say() {
+    let mut world = World::new(vec![chain(20), chain(40)]);
+    let claim = boast(world.nodes[1].chain());
+    for number in 0..2 {
+        world.stranger(0, STRANGER + number, claim);
+    }
+    assert!(!world.nodes[0].is_in_sync());
+    world.connect(0, 1);
+    assert!(world.until(10 * SECOND, World::agree));
+    is_well(&world);
+}
+
+/// They send what is known already, as little as an answer may have, as late as it may come.
+#[test]
+fn peers_that_show_nothing_new_take_no_ones_turn() {
+    let mut ahead = chain(120);
+    extend_by(&mut ahead, 5, &Wish::of(script(9)));
+    let known = chain(120);
+    let mut world = World::new(vec![chain(120), ahead]);
+    let claim = boast(world.nodes[1].chain());
+    let liars: Vec<PeerId> = (0..3).map(|number| world.stranger(0, STRANGER + number, claim)).collect();
+    world.pass(SECOND);
+    world.connect(0, 1);
+    for _ in 0..6 {
+        world.pass(12 * SECOND);
+        for liar in &liars {
+            for message in world.heard(*liar) {
+                let Message::GetShares { request, .. } = message else { continue };
+                let ids = (1..=100).map(|height| known.at_height(height).unwrap());
+                let shares = ids.map(|id| Encoded(known.encoded(&id).unwrap().clone())).collect();
+                world.say(0, *liar, &Message::Shares { request, tip: claim, is_end: false, shares });
+            }
+        }
+    }
+    assert!(world.agree());
+    assert_eq!(world.dropped, []);
+    follows(&mut world);
 }
