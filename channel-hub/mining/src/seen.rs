@@ -2,8 +2,9 @@
 //!
 //! A share is its header's hash. All shares under one tip are kept, whatever their job: two jobs can have the
 //! same content, then they have the same shares. The set is bounded, and forgetting is not an option: who
-//! replays a forgotten share is credited twice. So the set says when it is full, and its owner moves the
-//! channel to a fresh extranonce prefix: no share found there can equal one found before.
+//! replays a forgotten share is credited twice. So the set says when it is nearly full, and its owner moves the
+//! channel to a fresh extranonce prefix and a set of its own: no share found there can equal one found before. What is
+//! on its way for the old prefix still has room here.
 
 use bitcoin::BlockHash;
 use bitcoin::hashes::Hash as _;
@@ -29,9 +30,25 @@ impl Seen {
         self.hashes.insert(key(hash))
     }
 
-    /// Whether the owner must [`Self::clear`] before the next [`Self::insert`], and make that sound.
+    /// Whether a share is there.
+    pub fn contains(&self, hash: BlockHash) -> bool {
+        self.hashes.contains(&key(hash))
+    }
+
+    /// Whether the owner should begin another set, and make that sound: a sixteenth of the room is left.
+    pub fn is_nearly_full(&self) -> bool {
+        self.hashes.len() >= self.capacity - self.capacity / 16
+    }
+
+    /// Whether nothing may be added any more.
     pub fn is_full(&self) -> bool {
         self.hashes.len() >= self.capacity
+    }
+
+    /// An empty one of the same capacity, in whose place this one was.
+    #[must_use]
+    pub fn set_aside(&mut self) -> Self {
+        std::mem::replace(self, Self::new(self.capacity))
     }
 
     /// Forgets everything: under a new tip, or a new extranonce prefix, all shares are new.

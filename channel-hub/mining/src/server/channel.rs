@@ -49,7 +49,16 @@ pub(crate) struct Channel {
     /// Where the newest job begins in time, and since when the channel has it.
     begins: Option<(u32, Instant)>,
     seen: Seen,
+    before: Before,
     workers: HashSet<Arc<str>>,
+}
+
+/// What there was before the extranonce prefix changed because `seen` was nearly full: shares that are on their way still
+/// count.
+#[derive(Debug)]
+struct Before {
+    jobs: VecDeque<Assigned>,
+    seen: Seen,
 }
 
 impl Channel {
@@ -78,6 +87,7 @@ impl Channel {
             future: VecDeque::new(),
             begins: None,
             seen: Seen::new(config.max_seen),
+            before: Before { jobs: VecDeque::new(), seen: Seen::new(config.max_seen) },
             workers: HashSet::new(),
         }
     }
@@ -113,13 +123,28 @@ impl Channel {
         })
     }
 
-    /// Ends all jobs: their block is found, or the prefix changed because shares would be forgotten.
+    /// Ends all jobs: their block is found, or their shares may have been counted under another tip.
     pub(crate) fn retire_all(&mut self) {
+        self.retire_before();
         while let Some(job) = self.jobs.pop_front() {
             self.retire(job.id);
         }
         self.begins = None;
         self.seen.clear();
+    }
+
+    /// The prefix changes because `seen` is nearly full: there is room for what is on its way, and it is found by its job.
+    pub(crate) fn set_aside(&mut self) {
+        self.retire_before();
+        self.before = Before { jobs: std::mem::take(&mut self.jobs), seen: self.seen.set_aside() };
+        self.begins = None;
+    }
+
+    fn retire_before(&mut self) {
+        while let Some(job) = self.before.jobs.pop_front() {
+            self.retire(job.id);
+        }
+        self.before.seen.clear();
     }
 
     /// Future jobs are void once a tip chose one of them.
@@ -145,24 +170,33 @@ impl Channel {
         submission: &Submission<'_>,
         now: Now,
     ) -> Result<(&Assigned, Hashed), Rejection> {
-        let Some(index) = self.jobs.iter().rposition(|job| job.id == submission.job_id) else {
-            let was_there = self.retired.contains(&submission.job_id);
-            return Err(if was_there { Rejection::Stale } else { Rejection::InvalidJobId });
+        let find = |jobs: &VecDeque<Assigned>| jobs.iter().rposition(|job| job.id == submission.job_id);
+        let (job, own, other) = if let Some(index) = find(&self.jobs) {
+            (&self.jobs[index], &mut self.seen, &self.before.seen)
+        } else if let Some(index) = find(&self.before.jobs) {
+            (&self.before.jobs[index], &mut self.before.seen, &self.seen)
+        } else if self.retired.contains(&submission.job_id) {
+            return Err(Rejection::Stale);
+        } else {
+            return Err(Rejection::InvalidJobId);
         };
-        let job = &self.jobs[index];
         let hashed = job.check(&submission.choice, now)?;
         if !hashed.is_share && !hashed.is_block {
             return Err(Rejection::DifficultyTooLow);
         }
-        if !self.seen.insert(hashed.hash) {
+        // A block in a full set is no share, but its owner must hear of it.
+        if own.is_full() && !hashed.is_block {
+            return Err(Rejection::Stale);
+        }
+        if other.contains(hashed.hash) || !own.insert(hashed.hash) {
             return Err(Rejection::Duplicate);
         }
         Ok((job, hashed))
     }
 
-    /// Whether the next share would not be remembered.
-    pub(crate) fn is_full(&self) -> bool {
-        self.seen.is_full()
+    /// Whether soon no share could be remembered.
+    pub(crate) fn is_nearly_full(&self) -> bool {
+        self.seen.is_nearly_full()
     }
 
     /// Counts a credited share for the answer and for vardiff; true if vardiff should be asked now.

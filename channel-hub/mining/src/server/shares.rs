@@ -1,5 +1,6 @@
 //! Shares that come in (SV2 spec §5.3.11-5.3.14), and custom jobs, which are not supported.
 
+use super::channel::Channel;
 use super::event::{AcceptedShare, ChannelKind, Event, Ticket};
 use super::{Fatal, Session, text};
 use crate::job::frame;
@@ -70,7 +71,7 @@ impl Session {
         self.next_ticket += 1;
         self.unacknowledged += 1;
         let tells = channel.credit(now, number, submission.sequence_number, work);
-        let is_full = channel.is_full();
+        let is_nearly_full = channel.is_nearly_full();
         let ticket = Ticket { channel_id, number };
         let hash = hashed.hash;
         self.events.push_back(Event::Share(AcceptedShare {
@@ -84,8 +85,8 @@ impl Session {
             job_id,
             solution,
         }));
-        if is_full {
-            self.renew_or_close(now, channel_id);
+        if is_nearly_full {
+            self.renew_or_close(now, channel_id, Channel::set_aside);
         }
         if tells {
             self.assess(now, channel_id);

@@ -58,6 +58,11 @@ impl Session {
     /// included. Shares of the jobs it had are stale from now on. `false` if there is no prefix left, or no
     /// such channel.
     pub fn renew_extranonce_prefix(&mut self, now: Now, channel_id: u32) -> bool {
+        self.renew(now, channel_id, Channel::retire_all)
+    }
+
+    /// The same; what becomes of the jobs it had is the caller's to say.
+    fn renew(&mut self, now: Now, channel_id: u32, end: fn(&mut Channel)) -> bool {
         let Some(channel) = self.channels.get_mut(&channel_id) else { return false };
         if !self.extranonces.renew(&mut channel.lease) {
             return false;
@@ -66,7 +71,7 @@ impl Session {
             ChannelKind::Standard => standard_extranonce(channel.lease.space()),
             ChannelKind::Extended => channel.lease.space().prefix().to_vec(),
         };
-        channel.retire_all();
+        end(channel);
         let Ok(extranonce_prefix) = whole.try_into() else {
             unreachable!("an extranonce has at most 32 bytes")
         };
@@ -142,12 +147,12 @@ impl Session {
 
     fn renew_all(&mut self, now: Now) {
         let ids: Vec<u32> = self.channels.keys().copied().collect();
-        ids.into_iter().for_each(|channel_id| self.renew_or_close(now, channel_id));
+        ids.into_iter().for_each(|channel_id| self.renew_or_close(now, channel_id, Channel::retire_all));
     }
 
     /// A new extranonce prefix, or none and the end of the channel: never a share that may count twice.
-    pub(super) fn renew_or_close(&mut self, now: Now, channel_id: u32) {
-        if !self.renew_extranonce_prefix(now, channel_id) {
+    pub(super) fn renew_or_close(&mut self, now: Now, channel_id: u32, end: fn(&mut Channel)) {
+        if !self.renew(now, channel_id, end) {
             self.close(channel_id, "extranonce-space-exhausted");
         }
     }

@@ -226,6 +226,35 @@ fn when_a_channel_has_too_many_shares_to_remember_it_moves_to_a_new_extranonce_p
 }
 
 #[test]
+fn shares_on_their_way_when_a_channel_moves_to_a_new_prefix_are_credited_once() {
+    let now = start();
+    let few = mining::server::Config { max_seen: 32, ..config() };
+    let mut pair = Pair::new(now, few, 0, work_on(1, 1, HARD, now));
+    pair.open("a");
+    let old = pair.job(2);
+    let shares: Vec<Found> = (0..33).map(|seed| grind(&old, seed)).collect();
+    for share in &shares[..30] {
+        assert_eq!(accepted(&pair.submit(2, share)), 1);
+    }
+    let new = pair.job(2);
+    assert_ne!(new.extranonce_prefix(), old.extranonce_prefix());
+    assert_eq!(accepted(&pair.submit(2, &shares[30])), 1, "it was on its way");
+    assert_eq!(rejection(&pair.submit(2, &shares[30])), "duplicate-share");
+    assert_eq!(rejection(&pair.submit(2, &shares[0])), "duplicate-share");
+    assert_eq!(accepted(&pair.submit(2, &shares[31])), 1, "it was on its way");
+    assert_eq!(rejection(&pair.submit(2, &shares[32])), "stale-share", "there is no room to remember it");
+    assert_eq!(pair.credited().len(), 32);
+    for seed in 100..130 {
+        assert_eq!(accepted(&pair.submit(2, &grind(&new, seed))), 1);
+    }
+    assert_eq!(rejection(&pair.submit(2, &shares[31])), "stale-share", "it is two prefixes old");
+    let newest = pair.job(2);
+    pair.apply(&WorkUpdate::Job(job(2, None)));
+    pair.apply(&WorkUpdate::Tip { tip: tip(2, HARD, now), job_id: 2 });
+    assert_eq!(rejection(&pair.submit(2, &grind(&newest, 200))), "stale-share", "its block is found");
+}
+
+#[test]
 fn a_standard_channel_can_move_to_a_new_extranonce_prefix_too() {
     let now = start();
     let mut pair = Pair::new(now, config(), mining::REQUIRES_STANDARD_JOBS, work_on(1, 1, HARD, now));
