@@ -237,7 +237,11 @@ impl Chain {
 
     /// The share by whose window a child of `parent` pays.
     pub(crate) fn split_ancestor(&self, parent: Spot) -> Spot {
-        let height = (self.tree[parent].height + 1).saturating_sub(self.params.lag).max(self.tree.lowest());
+        let height = self.tree[parent]
+            .height
+            .saturating_add(1)
+            .saturating_sub(self.params.lag)
+            .max(self.tree.lowest());
         self.tree.ancestor(parent, height).unwrap_or_else(|| unreachable!("not below the lowest share"))
     }
 }

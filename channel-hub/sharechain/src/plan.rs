@@ -124,7 +124,7 @@ impl Chain {
             uncles,
             recipient: recipient.clone(),
             bits,
-            height: standing.height + 1,
+            height: standing.height.saturating_add(1), // above the highest there is none, and no such share is valid
             pendings: *pendings,
             promise: sheet.as_ref().map(|sheet| *sheet.promise()),
         };

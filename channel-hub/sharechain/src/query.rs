@@ -53,13 +53,13 @@ impl Chain {
             return self.tip();
         }
         let highest = self.tree.highest();
-        let rows = (self.tree.lowest()..=highest).rev().map(|height| self.tree.row(height));
         let mut best: Option<Spot> = None;
-        for row in rows {
+        for height in (self.tree.lowest()..=highest).rev() {
+            let row = self.tree.row(height);
             let clean = row.iter().rev().copied().filter(|spot| is_clean(*spot));
             best = clean.chain(best).max_by_key(|spot| self.tree[*spot].total_work);
             // Below, only branches of fewer shares remain, and they end soon.
-            if best.is_some_and(|best| self.tree[best].height > self.tree[row[0]].height + ENOUGH_ROWS) {
+            if best.is_some_and(|best| self.tree[best].height > height.saturating_add(ENOUGH_ROWS)) {
                 break;
             }
         }
@@ -170,7 +170,7 @@ impl Chain {
     pub fn uncles(&self, parent: &ShareId) -> Vec<ShareId> {
         let Some(parent) = self.tree.find(parent) else { return Vec::new() };
         let top = self.tree[parent].height;
-        let heights = (top + 1).saturating_sub(self.params.uncle_depth).max(1)..=top;
+        let heights = top.saturating_add(1).saturating_sub(self.params.uncle_depth).max(1)..=top;
         let rows = heights.flat_map(|height| self.tree.row(height).iter().copied());
         let may = rows.filter(|spot| judge_uncle(&self.tree, parent, *spot, &self.params).is_ok());
         may.take(usize::from(self.params.max_uncles)).map(|spot| self.tree[spot].id).collect()

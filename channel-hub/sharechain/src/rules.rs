@@ -276,7 +276,7 @@ pub(crate) fn median_time(tree: &Tree, spot: Spot) -> u32 {
 /// Whether a share may count another as uncle, given its parent.
 pub(crate) fn judge_uncle(tree: &Tree, parent: Spot, uncle: Spot, params: &Params) -> Result<(), BrokenRule> {
     let (id, height) = (tree[uncle].id, tree[uncle].height);
-    let (own_height, depth) = (tree[parent].height + 1, params.uncle_depth);
+    let (own_height, depth) = (tree[parent].height.saturating_add(1), params.uncle_depth);
     if height >= own_height || own_height - height > depth || height == 0 {
         return Err(BrokenRule::UncleHeight { uncle: id, height, depth });
     }

@@ -159,6 +159,9 @@ impl Tree {
             self.rows[row].retain(|spot| !orphans.contains(spot));
             pruned.extend(orphans.into_iter().filter_map(|spot| self.remove(spot)));
         }
+        while self.rows.len() > 1 && self.rows.back().is_some_and(Vec::is_empty) {
+            self.rows.pop_back();
+        }
         pruned
     }
 
@@ -225,5 +228,41 @@ fn skipped_to(height: u32) -> u32 {
         0 | 1 => 0,
         height if height % 2 == 1 => without_lowest_one(without_lowest_one(height - 1)) + 1,
         height => without_lowest_one(height),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(id: u8, height: u32) -> Node {
+        Node {
+            id: ShareId::from_bytes([id; 32]),
+            height,
+            work: Work::ZERO,
+            total_work: Work::ZERO,
+            time: 0,
+            network: CompactTarget::from_consensus(0x207f_ffff),
+            block_height: 1,
+            uncles: Box::default(),
+            credits: Box::default(),
+            change: 0,
+            paid: Box::default(),
+            last_sheet: None,
+            encoded: Arc::from([]),
+        }
+    }
+
+    #[test]
+    fn where_a_longer_branch_was_pruned_no_empty_rows_are_left() {
+        let (mut tree, root) = Tree::new(node(0, 0));
+        let branch = |tree: &mut Tree, first: u8, length: u32| {
+            (1..=length).zip(first..).fold(root, |parent, (height, id)| tree.add(parent, node(id, height)))
+        };
+        let tip = branch(&mut tree, 1, 3);
+        branch(&mut tree, 10, 6);
+        assert_eq!(tree.highest(), 6);
+        assert_eq!(tree.prune(2, tip).len(), 8);
+        assert_eq!((tree.lowest(), tree.highest()), (2, 3));
     }
 }

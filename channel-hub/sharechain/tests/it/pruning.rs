@@ -169,3 +169,18 @@ fn of_two_branches_that_alternate_one_is_dropped_when_their_fork_is_forgotten() 
         assert_eq!(restarted.window(&tips[1 - at]), node.window(&tips[1 - at]));
     }
 }
+
+/// A file or a store may begin with any height that a share states.
+#[test]
+fn above_the_highest_height_that_can_be_stated_stands_nothing() {
+    let mut making = Making::on_tip(&mut crate::miner::chain(3), script(1));
+    making.data.height = u32::MAX;
+    let lowest = making.full();
+    let mut chain = Chain::restored(params(), &lowest);
+    let id = lowest.checked().id();
+    assert_eq!(chain.uncles(&id), []);
+    assert_eq!(chain.tip_without(|_| true), id);
+    let share = Making::on_tip(&mut chain, script(1)).full();
+    assert!(matches!(chain.restore(&share), Err(Refused::Invalid(_))));
+    assert!(chain.insert(&share).is_err());
+}
