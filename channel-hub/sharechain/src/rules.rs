@@ -6,6 +6,7 @@ use lock::Accusation;
 use std::sync::Arc;
 
 use crate::chain::Chain;
+use crate::check::CheckedShare;
 use crate::difficulty;
 use crate::full::FullShare;
 use crate::id::ShareId;
@@ -165,26 +166,31 @@ impl Chain {
         (uncles, has_all): (Vec<Spot>, bool),
     ) -> Result<Judged, BrokenRule> {
         let line = Line { parent, uncles };
-        judge_height(share, &self.tree[parent])?;
-        judge_target(share, &self.tree[parent], &self.params)?;
+        let below = self.tree[parent].below();
+        judge_height(share.checked(), below)?;
+        judge_target(share.checked(), below, &self.params)?;
         if has_all {
-            judge_total_work(share, &self.tree, &line)?;
+            judge_total_work(share.checked(), below, self.works(&line.uncles))?;
         }
         Ok(Judged { node: self.node_of(share, &line), parent })
     }
 
     fn judge_line(&self, share: &FullShare, line: &Line) -> Result<(), BrokenRule> {
         let parent = &self.tree[line.parent];
-        judge_height(share, parent)?;
+        judge_height(share.checked(), parent.below())?;
         let (time, median) = (share.checked().share().header.time, median_time(&self.tree, line.parent));
         if time <= median {
             return Err(BrokenRule::Time { time, median });
         }
         judge_block_height(share, parent)?;
         judge_network(share, parent, &self.params)?;
-        judge_target(share, parent, &self.params)?;
+        judge_target(share.checked(), parent.below(), &self.params)?;
         judge_uncles(&self.tree, line, &self.params)?;
-        judge_total_work(share, &self.tree, line)
+        judge_total_work(share.checked(), parent.below(), self.works(&line.uncles))
+    }
+
+    fn works(&self, uncles: &[Spot]) -> impl Iterator<Item = Work> {
+        uncles.iter().map(|uncle| self.tree[*uncle].work)
     }
 
     fn judge_sheet(&self, share: &FullShare, parent: Spot) -> Result<(), BrokenRule> {
@@ -297,16 +303,30 @@ fn judge_uncles(tree: &Tree, line: &Line, params: &Params) -> Result<(), BrokenR
     line.uncles.iter().try_for_each(|uncle| judge_uncle(tree, line.parent, *uncle, params))
 }
 
-fn judge_height(share: &FullShare, parent: &Node) -> Result<(), BrokenRule> {
-    let stated = share.checked().share().data.height;
+/// What a share must follow from, of its parent.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Below {
+    pub(crate) height: u32,
+    pub(crate) time: u32,
+    pub(crate) total_work: Work,
+}
+
+impl Node {
+    fn below(&self) -> Below {
+        Below { height: self.height, time: self.time, total_work: self.total_work }
+    }
+}
+
+pub(crate) fn judge_height(share: &CheckedShare, parent: Below) -> Result<(), BrokenRule> {
+    let stated = share.share().data.height;
     match parent.height.checked_add(1) {
         Some(height) if height == stated => Ok(()),
         _ => Err(BrokenRule::Height { stated, parent: parent.height }),
     }
 }
 
-fn judge_target(share: &FullShare, parent: &Node, params: &Params) -> Result<(), BrokenRule> {
-    let Share { header, data, .. } = share.checked().share();
+pub(crate) fn judge_target(share: &CheckedShare, parent: Below, params: &Params) -> Result<(), BrokenRule> {
+    let Share { header, data, .. } = share.share();
     let required =
         difficulty::required(params, parent.height, parent.time, Target::from_compact(header.bits));
     if data.bits != required {
@@ -316,13 +336,14 @@ fn judge_target(share: &FullShare, parent: &Node, params: &Params) -> Result<(),
     Ok(())
 }
 
-fn judge_total_work(share: &FullShare, tree: &Tree, line: &Line) -> Result<(), BrokenRule> {
-    let stated = share.checked().share().data.total_work;
-    let uncles = line.uncles.iter().map(|uncle| tree[*uncle].work);
-    let sum = uncles
-        .chain([share.checked().work()])
-        .try_fold(tree[line.parent].total_work, Work::plus)
-        .unwrap_or(Work::new(u128::MAX));
+pub(crate) fn judge_total_work(
+    share: &CheckedShare,
+    parent: Below,
+    uncles: impl Iterator<Item = Work>,
+) -> Result<(), BrokenRule> {
+    let stated = share.share().data.total_work;
+    let sum =
+        uncles.chain([share.work()]).try_fold(parent.total_work, Work::plus).unwrap_or(Work::new(u128::MAX));
     if stated == sum { Ok(()) } else { Err(BrokenRule::TotalWork { stated, sum }) }
 }
 

@@ -3,15 +3,13 @@
 //! Only what is cheap and needs no window is checked here: the rules that a share can be checked for alone, its place, its
 //! target, its total work. That suffices to know the work of a branch before a place in the tree is given to any of it.
 
-use bitcoin::Target;
 use std::collections::{HashSet, VecDeque};
 
 use super::fault::Fault;
 use crate::chain::Chain;
 use crate::check::CheckedShare;
-use crate::difficulty;
 use crate::id::ShareId;
-use crate::rules::BrokenRule;
+use crate::rules::{Below, BrokenRule, judge_height, judge_target, judge_total_work};
 use crate::work::Work;
 
 /// Links that are kept below a branch's end beside those of shares that are held: uncles stand at most so far back.
@@ -88,25 +86,13 @@ fn link_one(chain: &Chain, tail: &Tail, before: &[Link], share: &CheckedShare) -
     let (id, data, header) = (share.id(), &share.share().data, &share.share().header);
     let parent = find(&data.parent).ok_or(Fault::Unrelated(id))?;
     let invalid = |rule: BrokenRule| Fault::Invalid { share: id, rule: rule.to_string() };
-    if parent.height.checked_add(1) != Some(data.height) {
-        return Err(invalid(BrokenRule::Height { stated: data.height, parent: parent.height }));
-    }
-    let network = Target::from_compact(header.bits);
-    let required = difficulty::required(chain.params(), parent.height, parent.time, network);
-    if data.bits != required {
-        let (stated, required) = (data.bits.to_consensus(), required.to_consensus());
-        return Err(invalid(BrokenRule::Target { stated, required }));
-    }
-    let mut sum = parent.total_work.plus(share.work());
-    for uncle in &data.uncles {
-        let uncle = find(uncle).ok_or(Fault::Unrelated(id))?;
-        sum = sum.and_then(|sum| sum.plus(uncle.work));
-    }
-    let sum = sum.unwrap_or(Work::new(u128::MAX));
-    if data.total_work != sum {
-        return Err(invalid(BrokenRule::TotalWork { stated: data.total_work, sum }));
-    }
-    Ok(Link { id, height: data.height, total_work: sum, work: share.work(), time: header.time })
+    let below = Below { height: parent.height, time: parent.time, total_work: parent.total_work };
+    judge_height(share, below).map_err(invalid)?;
+    judge_target(share, below, chain.params()).map_err(invalid)?;
+    let uncles = data.uncles.iter().map(|uncle| find(uncle).map(|uncle| uncle.work));
+    let uncles = uncles.collect::<Option<Vec<Work>>>().ok_or(Fault::Unrelated(id))?;
+    judge_total_work(share, below, uncles.into_iter()).map_err(invalid)?;
+    Ok(Link { id, height: data.height, total_work: data.total_work, work: share.work(), time: header.time })
 }
 
 fn in_tree(chain: &Chain, id: &ShareId) -> Option<Link> {
