@@ -9,7 +9,7 @@ use std::fmt;
 
 use crate::aggregate::NoAggregate;
 use crate::fee;
-use crate::params::MAX_PENDINGS;
+use crate::params::{MAX_PENDINGS, Params};
 use crate::script::Output;
 
 sha256t_hash_newtype! {
@@ -94,6 +94,12 @@ pub enum BadTerms {
     /// The funding keys cancel out.
     #[error(transparent)]
     Keys(#[from] NoAggregate),
+    /// What every payout channel of a sharechain network has alike.
+    #[error("the {0} is another network's")]
+    Network(&'static str),
+    /// Terms that differ in anything have another id, though their signatures may be the same.
+    #[error("its funding or its keys are payout channel {0}'s")]
+    Taken(PayoutChannelId),
 }
 
 /// Heights are below this; what is above is a time (BIP65).
@@ -125,6 +131,17 @@ impl Terms {
             return Err(BadTerms::Fee(self.fee_ppm));
         }
         Ok(self.funding_output(secp).map(|_| ())?)
+    }
+
+    /// Whether they have what the network sets, and no hasher chooses.
+    pub(crate) fn check_network(&self, params: &Params) -> Result<(), BadTerms> {
+        if self.refund != params.refund {
+            return Err(BadTerms::Network("refund of pendings"));
+        }
+        if self.max_pendings != params.max_pendings {
+            return Err(BadTerms::Network("number of pendings"));
+        }
+        Ok(())
     }
 
     /// Names these terms and no others.

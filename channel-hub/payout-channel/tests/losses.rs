@@ -4,7 +4,7 @@
 mod pair;
 mod scene;
 
-use bitcoin::{Amount, Transaction};
+use bitcoin::{Amount, OutPoint, Transaction};
 use pair::{Pair, block};
 use payout_channel::hasher::{self, Heard, PayoutChannel, Publish, Refused};
 use payout_channel::hub::{self, Credit};
@@ -12,8 +12,10 @@ use payout_channel::message::{KeyRevealed, Message, Price, Standing};
 use payout_channel::record::Record as _;
 use payout_channel::rules::Broken;
 use payout_channel::signer::{self, Refusal};
-use payout_channel::terms::Scheme;
-use payout_channel::{Durability, Params, Pending, SignedState, Signer as _, State, Store};
+use payout_channel::terms::{BadTerms, Scheme};
+use payout_channel::{
+    Durability, FundedTerms, Params, Pending, SignedState, Signer as _, State, Store, Terms,
+};
 use scene::{E, sat};
 
 /// 5,000 sat are settled, nothing is open, and the hub has signed a close that the hasher took.
@@ -188,6 +190,78 @@ fn a_hub_that_lost_rows_and_is_shown_nothing_signs_for_no_height_that_it_may_hav
     assert!(matches!(next, Err(hub::Refused::NotNow { .. })), "after another start as well");
     pair.lose();
     pair.hub_next(height + 2, 5);
+}
+
+/// Terms that a hasher changed: the funding is the same, and so is every signature, but not the id.
+fn changed(pair: &Pair) -> [Terms; 3] {
+    let terms = &pair.scene.terms;
+    [
+        Terms { fee_ppm: 0, ..terms.clone() },
+        Terms { fee_ppm: 1, ..terms.clone() },
+        Terms { scheme: Scheme::Pps, ..terms.clone() },
+    ]
+}
+
+#[test]
+fn a_payout_channel_recalled_by_changed_terms_is_none_and_what_is_pending_counts_once() {
+    let mut pair = Pair::open();
+    let height = pair.tip() + 1;
+    pair.next(height, 10_000);
+    let (id, outpoint) = (pair.hub.id(), pair.hub.outpoint().unwrap());
+    for terms in changed(&pair) {
+        let recalled =
+            hub::PayoutChannel::recalled(Params::PUBLIC, 0, terms.clone(), outpoint, &pair.chain, &pair.secp);
+        assert_eq!(recalled.map(|_| ()), Err(BadTerms::Taken(id)));
+        for outpoint in [outpoint, OutPoint { vout: 9, ..outpoint }] {
+            let refused = pair.signer.open(0, FundedTerms { terms: terms.clone(), outpoint });
+            assert!(matches!(refused, Err(Refusal::Terms(BadTerms::Taken(of))) if of == id));
+        }
+        assert!(pair.signer.adopt(terms.id(), pair.hasher.held()).is_err());
+    }
+    assert_eq!(pair.signer.sum(height), sat(10_000));
+}
+
+#[test]
+fn a_hub_without_memory_takes_a_funding_by_one_id_and_no_other() {
+    let mut pair = Pair::open();
+    let height = pair.tip() + 1;
+    pair.next(height, 10_000);
+    let (shown, funded) = (pair.hasher.held().to_vec(), pair.hub.funded_terms().unwrap());
+    pair.forget_the_hubs_payout_channels();
+    let [first, others @ ..] = changed(&pair);
+    let id = first.id();
+    pair.signer.open(0, FundedTerms { terms: first, ..funded }).unwrap();
+    pair.signer.adopt(id, &shown).unwrap();
+    for terms in others.into_iter().chain([funded.terms]) {
+        let refused = pair.signer.open(0, FundedTerms { terms, ..funded });
+        assert!(matches!(refused, Err(Refusal::Terms(BadTerms::Taken(of))) if of == id));
+    }
+    assert_eq!(pair.signer.sum(height), sat(10_000));
+}
+
+#[test]
+fn nothing_is_recalled_by_terms_of_another_network() {
+    let mut pair = Pair::open();
+    let (terms, outpoint) = (pair.scene.terms.clone(), pair.hub.outpoint().unwrap());
+    pair.forget_the_hubs_payout_channels();
+    let elsewhere = OutPoint { vout: 9, ..outpoint };
+    for (terms, what) in [
+        (Terms { refund: 1, ..terms.clone() }, "refund of pendings"),
+        (Terms { max_pendings: 150, ..terms.clone() }, "number of pendings"),
+        (Terms { magic: [1; 4], ..terms }, "magic"),
+    ] {
+        let recalled = hub::PayoutChannel::recalled(
+            Params::PUBLIC,
+            0,
+            terms.clone(),
+            elsewhere,
+            &pair.chain,
+            &pair.secp,
+        );
+        assert_eq!(recalled.is_err(), what != "magic", "the signer has that");
+        let refused = pair.signer.open(0, FundedTerms { terms, outpoint: elsewhere });
+        assert!(matches!(refused, Err(Refusal::Terms(BadTerms::Network(of))) if of == what));
+    }
 }
 
 /// How safe each commit was.

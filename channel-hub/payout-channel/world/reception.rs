@@ -177,12 +177,13 @@ impl Hub {
         let recalled =
             PayoutChannel::recalled(PARAMS, index, terms.clone(), outpoint, &self.chain, &cast.secp);
         let Ok((machine, recalled)) = recalled else { return Ok(()) };
+        if ended(self.signer.open(index, machine.funded_terms().unwrap()))?.is_none() {
+            return Ok(());
+        }
         let (disk, session) = (Disk::new(&self.fuse), Session::new(handshake));
         self.channels.push(Kept { hasher, machine, disk, locked: false, session, funding: None });
         let Some(kept) = self.channels.last_mut() else { return Ok(()) };
         recalled.save(&mut kept.disk)?;
-        let funded = kept.machine.funded_terms().unwrap();
-        ended(self.signer.open(index, funded))?;
         kept.machine.catch_up(&self.signer);
         self.recalls += 1;
         self.look_again();

@@ -33,10 +33,10 @@ impl PayoutChannel {
 
     /// Back from terms and funding that a hasher recalls, for a hub that lost its ledger. `index` is the number of its own keys in
     /// them ([`crate::signer::HubSigner::index_of`]). It opens when the funding is seen in the chain, and its states come by
-    /// [`Self::adopt`].
+    /// [`Self::adopt`]. The signer opens it before this is saved: it may know the funding under other terms.
     ///
     /// # Errors
-    /// The terms are none.
+    /// The terms are none, or another network's, or the funding is another payout channel's.
     pub fn recalled<C: Verification>(
         params: Params,
         index: u32,
@@ -46,6 +46,10 @@ impl PayoutChannel {
         secp: &Secp256k1<C>,
     ) -> Result<(Self, Transition<Event, ()>), BadTerms> {
         terms.check(secp)?;
+        terms.check_network(&params)?;
+        if let Some(other) = chain.funded(&outpoint).filter(|other| *other != terms.id()) {
+            return Err(BadTerms::Taken(other));
+        }
         let mut channel = Self { shown: false, ..Self::accepted(params, index, &terms) };
         let accepted = Event::Accepted { index, terms: Box::new(terms) };
         let events = vec![accepted, Event::Funded(outpoint), Event::Restored(chain.tip() + 2)];

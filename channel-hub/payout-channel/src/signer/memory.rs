@@ -63,17 +63,27 @@ impl<S: Store<Event>> HubSigner<S> {
     }
 
     /// Takes a payout channel with the hub's keys number `index`. One that it has already it keeps as it is, with all that
-    /// was signed on it.
+    /// was signed on it. Neither a funding nor keys serve two: signatures do not commit to all terms, so what was signed by one would
+    /// count again by the other.
     ///
     /// # Errors
-    /// The terms are none, the keys others, or another funding of it was signed for.
+    /// The terms are none or another network's, the keys others, another funding of it was signed for, or its funding or keys are
+    /// another payout channel's.
     pub fn open(&mut self, index: u32, funded: FundedTerms) -> Result<(), Refusal<S::Error>> {
         funded.terms.check(&self.secp)?;
+        funded.terms.check_network(&self.params)?;
+        if funded.terms.magic != self.pool.magic {
+            return Err(BadTerms::Network("magic").into());
+        }
         let keys = self.public_keys(index)?;
         if keys != (funded.terms.hub_funding, funded.terms.hub_refund) || funded.terms.hub_id != self.hub_id {
             return Err(Refusal::NotOurKeys(index));
         }
         let id = funded.terms.id();
+        let has_it = self.of_funding.get(&funded.outpoint).into_iter().chain(self.of_index.get(&index));
+        if let Some(other) = has_it.copied().find(|other| *other != id) {
+            return Err(BadTerms::Taken(other).into());
+        }
         match self.known.get(&id) {
             Some(known) if *known.template.funded() == funded => return Ok(()),
             // Its first funding was replaced before anything was signed.
@@ -124,6 +134,8 @@ impl<S: Store<Event>> HubSigner<S> {
         let known = &self.known;
         self.of_hasher.values_mut().for_each(|ids| ids.retain(|id| known.contains_key(id)));
         self.of_hasher.retain(|_, ids| !ids.is_empty());
+        self.of_funding.retain(|_, id| known.contains_key(id));
+        self.of_index.retain(|_, id| known.contains_key(id));
         let counts = |other: &u32| *other >= height || chain.is_win(*other);
         self.caps = self.caps.split_off(&height);
         self.at_once = self.at_once.split_off(&height);
@@ -178,8 +190,13 @@ impl<S: Store<Event>> HubSigner<S> {
         if !of_hasher.contains(&id) {
             of_hasher.push(id);
         }
+        let outpoint = funded.outpoint;
         let known = Known { template, keys, account: Account::default(), closed: false };
-        self.known.insert(id, known);
+        if let Some(before) = self.known.insert(id, known) {
+            self.of_funding.remove(&before.template.funded().outpoint);
+        }
+        self.of_funding.insert(outpoint, id);
+        self.of_index.insert(index, id);
         Ok(())
     }
 

@@ -14,7 +14,7 @@ mod memory;
 
 use bitcoin::secp256k1::schnorr::Signature;
 use bitcoin::secp256k1::{All, Secp256k1};
-use bitcoin::{Amount, XOnlyPublicKey};
+use bitcoin::{Amount, OutPoint, XOnlyPublicKey};
 use lock::{Key, Lock, LockedOutput, Pool, Seed};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -197,6 +197,8 @@ pub struct HubSigner<S> {
     chain: Watcher,
     known: HashMap<PayoutChannelId, Known>,
     of_hasher: HashMap<XOnlyPublicKey, Vec<PayoutChannelId>>,
+    of_funding: HashMap<OutPoint, PayoutChannelId>,
+    of_index: HashMap<u32, PayoutChannelId>,
     caps: BTreeMap<u32, Cap>,
     /// Σ_B.
     sums: BTreeMap<u32, Amount>,
@@ -237,6 +239,8 @@ impl<S: Store<Event>> HubSigner<S> {
             chain: Watcher::new(tip, params.council),
             known: HashMap::new(),
             of_hasher: HashMap::new(),
+            of_funding: HashMap::new(),
+            of_index: HashMap::new(),
             caps: BTreeMap::new(),
             sums: BTreeMap::new(),
             at_once: BTreeMap::new(),
@@ -260,6 +264,8 @@ impl<S: Store<Event>> HubSigner<S> {
             chain: self.chain.clone(),
             known: self.known.clone(),
             of_hasher: self.of_hasher.clone(),
+            of_funding: self.of_funding.clone(),
+            of_index: self.of_index.clone(),
             caps: self.caps.clone(),
             sums: self.sums.clone(),
             at_once: self.at_once.clone(),

@@ -316,6 +316,13 @@ impl Pair {
         self.tell_the_hub_of_its_loss();
     }
 
+    /// Keeps the seeds and the chain; the ledger is as it was.
+    pub fn forget_the_hubs_payout_channels(&mut self) {
+        self.signer = new_signer(&self.scene, START);
+        *self.signer.chain() = self.chain.clone();
+        self.signer.lost().unwrap();
+    }
+
     fn tell_the_hub_of_its_loss(&mut self) {
         self.signer.lost().unwrap();
         self.hub.lost(&self.chain).save(&mut self.hub_rows).unwrap();
