@@ -56,6 +56,51 @@ fn credit_at_once_stays_below_the_heights_cap_and_waits_for_the_next() {
     assert!(matches!(refused, Err(Refusal::OverCap { cap, .. }) if cap == sat(312_500_000 / 100 * 99)));
 }
 
+/// A win whose height has a cap of 20,000 sat, 10,000 of them pending.
+fn won_below_a_cap() -> (Pair, u32) {
+    let mut pair = Pair::open();
+    let height = pair.tip() + 1;
+    pair.next(height, 10_000);
+    pair.win();
+    pair.merge();
+    pair.signer.cap(height, Cap { pendings: sat(20_000), at_once: sat(CAP) }).unwrap();
+    (pair, height)
+}
+
+fn refused_above_20_000(pair: &mut Pair, height: u32) -> bool {
+    let raised = pair.hub.raise(height, sat(20_001), &pair.chain, &mut pair.signer);
+    let over_cap = |cap| cap == sat(20_000);
+    matches!(raised, Err(hub::Refused::Signer(Refusal::Broken(Broken::OverCap { cap, .. }))) if over_cap(cap))
+}
+
+#[test]
+fn a_win_whose_place_is_taken_by_a_block_that_pays_less_still_pays_what_it_was_raised_to() {
+    let (mut pair, height) = won_below_a_cap();
+    assert!(refused_above_20_000(&mut pair, height));
+    pair.raise(height, 20_000);
+    pair.disconnect();
+    pair.block_that_pays(sat(20_000));
+    pair.merge();
+    for _ in 0..99 {
+        pair.lose();
+    }
+    assert!(refused_above_20_000(&mut pair, height), "the block's value");
+    pair.settle(height);
+    assert_eq!(pair.hasher.account().settled, sat(20_000));
+}
+
+#[test]
+fn a_win_is_raised_above_the_cap_when_no_block_can_take_its_place() {
+    let (mut pair, height) = won_below_a_cap();
+    for _ in 0..98 {
+        pair.lose();
+    }
+    assert!(refused_above_20_000(&mut pair, height));
+    pair.lose();
+    pair.raise(height, 30_000);
+    assert_eq!(pair.hasher.account().promised(height), sat(30_000));
+}
+
 #[test]
 fn a_state_for_what_nobody_works_on_is_refused_by_name() {
     let mut pair = Pair::open();

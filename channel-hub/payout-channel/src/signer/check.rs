@@ -95,10 +95,15 @@ impl<S: Store<Event>> HubSigner<S> {
             return Err(Refusal::PerhapsSigned(height));
         }
         let cap = match self.chain.win(height) {
-            Some(win) => win.value,
-            // Whatever it was set to: never more than 99 % of what a block brings anew.
+            Some(win) if self.chain.depth(height) >= self.params.maturity => win.value,
             None if height < self.forgotten_below => return Err(Refusal::Past(height)),
-            None => self.caps.get(&height).ok_or(Refusal::NoCap(height))?.pendings.min(self.ceiling(height)),
+            // Another block of the pool may yet take a young win's place, and pay less than it. Whatever the cap was set to: never
+            // more than 99 % of what a block brings anew.
+            win => {
+                let cap = self.caps.get(&height).ok_or(Refusal::NoCap(height))?;
+                let value = win.map_or(Amount::MAX_MONEY, |win| win.value);
+                cap.pendings.min(self.ceiling(height)).min(value)
+            }
         };
         rules::r6_pendings_stay_below_the_cap(
             height,
