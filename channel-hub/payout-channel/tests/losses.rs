@@ -86,13 +86,38 @@ fn a_claim_that_a_reorganisation_takes_back_is_published_again() {
     let height = pair.tip() + 1;
     pair.next(height, 10_000);
     pair.hasher.leave(&pair.secp).save(&mut pair.hasher_rows).unwrap();
+    (0..6).for_each(|_| pair.lose());
     assert_eq!(pair.hasher.must_publish(&pair.chain), Some(Publish::Claim));
     let best = pair.hasher.best(&pair.chain).unwrap();
     let key = pair.scene.hasher.funding;
     let claim = pair.hasher.template().unwrap().signed(best, &key, &pair.secp).unwrap();
     block(&mut pair.chain, None, &[claim]);
-    pair.chain.disconnected(height).unwrap();
+    pair.chain.disconnected(height + 6).unwrap();
     assert_eq!(pair.hasher.must_publish(&pair.chain), Some(Publish::Claim));
+}
+
+#[test]
+fn a_claim_waits_until_it_is_certain_which_heights_were_won_unless_the_end_is_near() {
+    let mut pair = Pair::open();
+    let height = pair.tip() + 1;
+    pair.next(height, 10_000);
+    pair.next(height + 1, 20_000);
+    pair.hasher.leave(&pair.secp).save(&mut pair.hasher_rows).unwrap();
+    for _ in 0..7 {
+        assert_eq!(pair.hasher.must_publish(&pair.chain), None, "either may be won");
+        pair.lose();
+    }
+    assert_eq!(pair.hasher.must_publish(&pair.chain), Some(Publish::Claim));
+    let mut late = Pair::open();
+    late.wait_until(E - 433);
+    let height = late.tip() + 1;
+    let pendings = vec![Pending { height, amount: sat(10_000) }];
+    let open = State { number: 1, height, settled_to: 0, settled: Amount::ZERO, pendings };
+    late.take(&late.sign_anything(open)).unwrap();
+    late.hasher.leave(&late.secp).save(&mut late.hasher_rows).unwrap();
+    assert_eq!(late.hasher.must_publish(&late.chain), None);
+    late.wait_until(E - 432);
+    assert_eq!(late.hasher.must_publish(&late.chain), Some(Publish::Claim));
 }
 
 #[test]

@@ -2,10 +2,10 @@
 
 use bitcoin::{Amount, FeeRate, OutPoint, ScriptBuf, Transaction, Txid};
 use payout_channel::claim::ClaimTemplate;
-use payout_channel::hasher::{PayoutChannel, Publish};
+use payout_channel::hasher::Publish;
 use payout_channel::message::Standing;
 use payout_channel::transactions::exit;
-use payout_channel::{Pending, State, Watcher};
+use payout_channel::{Pending, State};
 
 use super::cast::{PARAMS, cast};
 use super::ground::{Ground, Party};
@@ -34,8 +34,8 @@ impl Hasher {
                 let _refused = ground.broadcast_close(Party::Hasher(self.number), &close);
                 return;
             }
-            Some(Publish::Claim) if is_time(&kept.machine, &self.chain) => {}
-            _ => return,
+            Some(Publish::Claim) => {}
+            None => return,
         }
         let Some(template) = kept.machine.template() else { return };
         let Some(best) = kept.machine.best(&self.chain) else { return };
@@ -77,15 +77,6 @@ impl Hasher {
         let state = template.read(claim, heights)?;
         Some((template, state))
     }
-}
-
-/// One state can be published, and no state has two heights that are both still open: a hasher waits until it is certain which
-/// of them were won, unless E is near.
-fn is_time(machine: &PayoutChannel, chain: &Watcher) -> bool {
-    let last =
-        machine.held().iter().flat_map(|held| &held.state.pendings).map(|pending| pending.height).max();
-    let is_certain = last.is_none_or(|last| chain.depth(last) >= PARAMS.confirmations);
-    is_certain || chain.tip() + PARAMS.close_before >= machine.terms().expiry
 }
 
 /// Publishes a claim, with a child at that rate (satoshi per 1,000 vB) if it alone does not pay it.

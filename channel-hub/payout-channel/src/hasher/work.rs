@@ -134,16 +134,19 @@ impl PayoutChannel {
 
     /// What a hasher that has closed publishes, now and after every block, until the funding is spent as deep as it was confirmed
     /// before it was used: what never confirms, and what a reorganisation takes back, would leave all of it to the hub at E. A close
-    /// that no block took by then gives way to the claim, whose fee its child can raise.
+    /// that no block took by then gives way to the claim, whose fee its child can raise. A claim waits until it is certain which of the
+    /// heights that were worked on were won, unless E is near: one state is published, and none has two heights that are both open.
     pub fn must_publish(&self, chain: &Watcher) -> Option<Publish> {
         let outpoint = self.outpoint.filter(|_| self.standing == Standing::Closed)?;
         let buried = chain.spend(&outpoint).map_or(0, |spend| chain.depth(spend.height));
         if buried >= self.params.confirmations {
             return None;
         }
+        let is_late = chain.tip() >= self.close_by();
         match (&self.close, self.best(chain)) {
-            (Some(_), _) if chain.tip() < self.close_by() => Some(Publish::Close),
-            (_, Some(_)) => Some(Publish::Claim),
+            (Some(_), _) if !is_late => Some(Publish::Close),
+            (_, Some(_)) if is_late || self.is_certain(chain) => Some(Publish::Claim),
+            (_, Some(_)) => None,
             // Nothing was ever owed.
             (close, None) => close.as_ref().map(|_| Publish::Close),
         }
@@ -153,6 +156,13 @@ impl PayoutChannel {
     pub fn state_for(&self, height: u32) -> Option<&State> {
         let states = self.held.iter().map(|held| &held.state).filter(|state| state.height == height);
         states.max_by_key(|state| state.number)
+    }
+
+    /// Whether every height that is pending in a state has its block, and *confirmations* with it.
+    fn is_certain(&self, chain: &Watcher) -> bool {
+        let pendings = self.held.iter().flat_map(|held| &held.state.pendings);
+        let last = pendings.map(|pending| pending.height).max();
+        last.is_none_or(|last| chain.depth(last) >= self.params.confirmations)
     }
 
     fn is_worthless(&self) -> bool {
