@@ -138,6 +138,10 @@ fn a_hasher_holds_no_more_states_than_it_can_show() {
         let expected = if is_full { Err(Refused::TooMany(MAX_HELD.into())) } else { Ok(Taken::Counts) };
         assert_eq!(taken, expected, "{number}");
     }
+    let all = pendings(&[(height, 5_000), (height + 1, 90_000)]);
+    let next = State { number: 4_000, height: height + 1, pendings: all, ..state(1) };
+    let refused = Err(Refused::TooMany(MAX_HELD.into()));
+    assert_eq!(pair.take(&pair.sign_anything(next)), refused, "it covers others, and replaces none");
     let best = State { number: 5_000, settled: sat(500_000), ..state(1_025) };
     let best = State { pendings: pendings(&[(height, 5_000), (height + 1, 90_000)]), ..best };
     assert_eq!(pair.take(&pair.sign_anything(best)), Ok(Taken::Counts), "it replaces others");

@@ -14,6 +14,7 @@ use crate::claim::{ClaimTemplate, NoClaim, SignedState};
 use crate::message::Standing;
 use crate::params::Params;
 use crate::rules::Broken;
+use crate::state::State;
 use crate::terms::{BadTerms, FundedTerms, Terms};
 use crate::transactions::close::{self, Close, NoClose};
 use crate::watcher::Published;
@@ -72,6 +73,13 @@ pub enum BrokenRow {
     /// A key that opens nothing.
     #[error("row {0}: the key does not open height {1}")]
     Key(usize, u32),
+}
+
+/// Whether one state covers another that nobody works with any more: a state for height H is signed when the tip is at H − 2 at the
+/// lowest, so the next block's height is H − 1 or above.
+pub(super) fn replaces(newer: &State, older: &State) -> bool {
+    let is_past = older.height == newer.height || older.height.saturating_add(1) < newer.height;
+    is_past && newer.covers(older)
 }
 
 impl PayoutChannel {
@@ -141,16 +149,12 @@ impl PayoutChannel {
         }
     }
 
-    /// Keeps a state, and drops those that it covers and that nobody works with any more: a state for height H is signed when the
-    /// tip is at H − 2 at the lowest, so the next block's height is H − 1 or above.
+    /// Keeps a state, and drops those that it replaces.
     fn hold(&mut self, signed: &SignedState) {
         self.account.take(&signed.state);
-        let is_past = |one: u32, other: u32| one == other || one.saturating_add(1) < other;
-        let replaces = |newer: &SignedState, older: &SignedState| {
-            is_past(older.state.height, newer.state.height) && newer.state.covers(&older.state)
-        };
-        if !self.held.iter().any(|held| held.state.number > signed.state.number && replaces(held, signed)) {
-            self.held.retain(|held| !replaces(signed, held));
+        let is_later = |held: &SignedState| held.state.number > signed.state.number;
+        if !self.held.iter().any(|held| is_later(held) && replaces(&held.state, &signed.state)) {
+            self.held.retain(|held| !replaces(&signed.state, &held.state));
             self.held.push(signed.clone());
         }
     }

@@ -3,6 +3,7 @@
 use bitcoin::secp256k1::{Secp256k1, Verification};
 use lock::{Key, Lock};
 
+use super::event::replaces;
 use super::{Event, PayoutChannel, Refused, Taken};
 use crate::claim::{ClaimTemplate, NoClaim, SignedState};
 use crate::message::{MAX_HELD, Standing};
@@ -71,7 +72,7 @@ impl PayoutChannel {
             return Err(Refused::TooFar { height, tip });
         }
         let is_full = self.held.len() >= usize::from(MAX_HELD);
-        if is_full && !self.held.iter().any(|held| state.covers(&held.state)) {
+        if is_full && !self.held.iter().any(|held| replaces(state, &held.state)) {
             return Err(Refused::TooMany(self.held.len()));
         }
         Ok(())
