@@ -239,6 +239,40 @@ fn the_signer_forgets_what_is_past_and_promises_nothing_for_it() {
 }
 
 #[test]
+fn what_the_signer_forgot_costs_no_rows_when_it_is_shown_again() {
+    let mut pair = Pair::open();
+    let (height, id) = (pair.tip() + 1, pair.hub.id());
+    pair.next(height, 10_000);
+    let shown = pair.hasher.held().to_vec();
+    for _ in 0..200 {
+        pair.lose();
+    }
+    pair.signer.forget_below(height + 1);
+    let rows = pair.signer.store().len();
+    pair.signer.adopt(id, &shown).unwrap();
+    assert_eq!((pair.signer.store().len(), pair.signer.sum(height)), (rows, Amount::ZERO));
+}
+
+#[test]
+fn what_a_hasher_shows_takes_nothing_of_the_credit_at_once_of_a_height_that_it_names() {
+    let mut pair = Pair::open_by(Scheme::Pps);
+    let (height, id) = (pair.tip() + 1, pair.hub.id());
+    pair.next(height, 0);
+    pair.credit(height, 5_000);
+    let mut shown = pair.hasher.held()[0].clone();
+    pair.lose_the_hubs_data();
+    pair.lose();
+    pair.lose();
+    let height = pair.tip() + 1;
+    shown.state.height = height;
+    pair.hub.adopt(&[shown], &pair.chain, &mut pair.signer).unwrap().save(&mut pair.hub_rows).unwrap();
+    pair.signer.cap(height, Cap { pendings: sat(CAP), at_once: sat(5_000) }).unwrap();
+    let number = pair.signer.account(id).unwrap().number + 1;
+    let state = State { number, height, settled_to: 0, settled: sat(10_000), pendings: Vec::new() };
+    pair.signer.sign_state(id, &state).unwrap();
+}
+
+#[test]
 fn a_claim_lets_all_its_keys_out_or_none() {
     let mut pair = Pair::open();
     let height = pair.tip() + 1;

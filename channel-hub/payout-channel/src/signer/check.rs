@@ -13,7 +13,8 @@ use crate::terms::{PayoutChannelId, Scheme, Terms};
 use crate::watcher::Win;
 
 impl<S: Store<Event>> HubSigner<S> {
-    /// A state that the hub signed, without what its signature does not cover. What was not signed leaves nothing behind.
+    /// A state that the hub signed, without what its signature does not cover, the height of its work among that, and without what is
+    /// forgotten. What was not signed leaves nothing behind.
     pub(super) fn proven(
         &self,
         id: PayoutChannelId,
@@ -27,7 +28,9 @@ impl<S: Store<Event>> HubSigner<S> {
             template.learn(pending.height, lock, &self.secp).map_err(Broken::from)?;
         }
         template.verify(&shown, &self.secp)?;
-        Ok(shown.state)
+        let mut state = State { height: 0, ..shown.state };
+        state.pendings.retain(|pending| self.counts(pending.height));
+        Ok(state)
     }
 
     pub(super) fn check(&self, id: PayoutChannelId, state: &State) -> Result<(), Refusal<S::Error>> {

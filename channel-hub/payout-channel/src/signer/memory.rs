@@ -144,6 +144,11 @@ impl<S: Store<Event>> HubSigner<S> {
         self.forgotten_below = self.forgotten_below.max(height);
     }
 
+    /// Whether promises for a height are remembered: it is not past, or a win.
+    pub(super) fn counts(&self, height: u32) -> bool {
+        height >= self.forgotten_below || self.chain.is_win(height)
+    }
+
     pub(super) fn known(&self, id: PayoutChannelId) -> Result<&Known, Refusal<S::Error>> {
         self.known.get(&id).ok_or(Refusal::Unknown(id))
     }
@@ -171,7 +176,8 @@ impl<S: Store<Event>> HubSigner<S> {
     fn apply_signed(&mut self, id: PayoutChannelId, state: &State) -> Result<(), Refusal<S::Error>> {
         let known = self.known.get_mut(&id).ok_or(Refusal::Unknown(id))?;
         let more = known.unconditional(state, |height| self.revealed.contains(&height));
-        if more > Amount::ZERO {
+        // What was shown is for no height that a signature covers.
+        if more > Amount::ZERO && state.height > 0 {
             add(&mut self.at_once, state.height, more);
         }
         for pending in &state.pendings {
