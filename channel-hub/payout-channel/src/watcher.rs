@@ -179,9 +179,12 @@ impl Watcher {
     }
 
     /// Wins that the hub claims now: deep enough, not so deep that the council could be faster, and not claimed in the best chain.
-    /// What is claimed but not confirmed is among them: its fee may have to be raised.
+    /// What is claimed but not confirmed is among them, however deep: its fee may have to be raised, and its key is out.
     pub fn claims_due(&self, params: &Params) -> Vec<(u32, Win)> {
-        let due = |height: u32| (params.maturity..=params.last_reveal()).contains(&self.depth(height));
+        let due = |height: u32| {
+            let depth = self.depth(height);
+            depth >= params.maturity && (depth <= params.last_reveal() || self.keys.contains_key(&height))
+        };
         let open =
             self.wins().filter(|(height, win)| due(*height) && !self.spends.contains_key(&win.outpoint));
         open.collect()

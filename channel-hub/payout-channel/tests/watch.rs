@@ -160,4 +160,10 @@ fn claims_are_due_from_the_hundredth_confirmation_until_the_council_is_near() {
         assert_eq!(due, (100..=908).contains(&depth), "{depth}");
         block(&mut chain, None, &[]);
     }
+    assert!(chain.learn_key(B, scene.key(B)));
+    let win = chain.win(B).unwrap();
+    assert_eq!(chain.claims_due(&Params::PUBLIC), [(B, win)], "its key is out");
+    let claim = transaction(&[(win.outpoint, Witness::new())], vec![], 1);
+    block(&mut chain, None, &[claim]);
+    assert!(chain.claims_due(&Params::PUBLIC).is_empty());
 }
