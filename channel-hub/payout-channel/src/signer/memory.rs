@@ -94,17 +94,20 @@ impl<S: Store<Event>> HubSigner<S> {
         self.keep(&Event::Opened { index, funded: Box::new(funded) }, Durability::Power)
     }
 
-    /// Which of the first `up_to` numbers of the hub's keys terms were made with: for a payout channel that the hub forgot.
+    /// Which of the first `up_to` numbers of the hub's keys terms were made with: for a payout channel that the hub forgot. However often
+    /// it is asked, it derives each of them once.
     ///
     /// # Errors
     /// The seed gives no such key.
-    pub fn index_of(&self, terms: &Terms, up_to: u32) -> Result<Option<u32>, NoKeys> {
-        for index in 0..up_to {
-            if self.public_keys(index)? == (terms.hub_funding, terms.hub_refund) {
-                return Ok(Some(index));
-            }
+    pub fn index_of(&mut self, terms: &Terms, up_to: u32) -> Result<Option<u32>, NoKeys> {
+        let derived = u32::try_from(self.derived.len()).unwrap_or(u32::MAX);
+        for index in derived..up_to {
+            let (funding, refund) = self.public_keys(index)?;
+            self.derived.insert(funding, (index, refund));
         }
-        Ok(None)
+        let found = self.derived.get(&terms.hub_funding);
+        let found = found.filter(|(index, refund)| *index < up_to && *refund == terms.hub_refund);
+        Ok(found.map(|(index, _)| *index))
     }
 
     /// Sets the most that may be promised for work on a height: Σ_B 99 % of the hub's part of the bare subsidy (R6). Whatever is set,

@@ -199,6 +199,8 @@ pub struct HubSigner<S> {
     of_hasher: HashMap<XOnlyPublicKey, Vec<PayoutChannelId>>,
     of_funding: HashMap<OutPoint, PayoutChannelId>,
     of_index: HashMap<u32, PayoutChannelId>,
+    /// The keys by which recalled terms were looked for: Hf, its number, Hr. Each is derived once.
+    derived: HashMap<XOnlyPublicKey, (u32, XOnlyPublicKey)>,
     caps: BTreeMap<u32, Cap>,
     /// Σ_B.
     sums: BTreeMap<u32, Amount>,
@@ -241,6 +243,7 @@ impl<S: Store<Event>> HubSigner<S> {
             of_hasher: HashMap::new(),
             of_funding: HashMap::new(),
             of_index: HashMap::new(),
+            derived: HashMap::new(),
             caps: BTreeMap::new(),
             sums: BTreeMap::new(),
             at_once: BTreeMap::new(),
@@ -266,6 +269,7 @@ impl<S: Store<Event>> HubSigner<S> {
             of_hasher: self.of_hasher.clone(),
             of_funding: self.of_funding.clone(),
             of_index: self.of_index.clone(),
+            derived: self.derived.clone(),
             caps: self.caps.clone(),
             sums: self.sums.clone(),
             at_once: self.at_once.clone(),
