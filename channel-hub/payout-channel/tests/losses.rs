@@ -8,7 +8,7 @@ use bitcoin::{Amount, OutPoint, Transaction};
 use pair::{Pair, block};
 use payout_channel::hasher::{self, Heard, PayoutChannel, Publish, Refused};
 use payout_channel::hub::{self, Credit};
-use payout_channel::message::{KeyRevealed, Message, Price, Standing};
+use payout_channel::message::{CloseTerms, KeyRevealed, Message, Price, Standing};
 use payout_channel::record::Record as _;
 use payout_channel::rules::Broken;
 use payout_channel::signer::{self, Refusal};
@@ -65,6 +65,18 @@ fn a_close_is_published_until_it_is_six_deep_and_again_when_a_reorganisation_tak
     assert_eq!(again.must_publish(&pair.chain), Some(Publish::Close));
     let key = pair.scene.hasher.funding;
     assert_eq!(again.agreed_close(&key, &pair.secp), Some(close));
+}
+
+#[test]
+fn a_close_that_is_asked_for_again_is_signed_again_and_costs_no_rows() {
+    let (mut pair, _) = closed();
+    let rows = (pair.hub_rows.len(), pair.signer.store().len());
+    for fee in [300, 400] {
+        let asked = CloseTerms { owed: sat(5_000), fee: sat(fee), to: pair.elsewhere() };
+        let signed = pair.hub.close(&asked, &mut pair.signer).unwrap().save(&mut pair.hub_rows).unwrap();
+        assert!(matches!(signed, Message::CloseSigned(_, of, _) if of == asked));
+    }
+    assert_eq!((pair.hub_rows.len(), pair.signer.store().len()), rows);
 }
 
 #[test]

@@ -127,6 +127,9 @@ impl PayoutChannel {
         let close = Close { owed: asked.owed, fee: asked.fee, to: asked.to.clone() };
         let signature = signer.sign_close(self.id, &close).map_err(Refused::Signer)?;
         let message = Message::CloseSigned(self.id, asked.clone(), signature);
+        if self.standing == Standing::Closed {
+            return Ok(Transition::new(Vec::new(), Durability::Process, message));
+        }
         Ok(self.step(Event::Closed(close), Durability::Power, message))
     }
 

@@ -370,7 +370,9 @@ impl<S: Store<Event>> Signer for HubSigner<S> {
             return Err(Refusal::Close { owed: close.owed, settled, open });
         }
         let signature = close::sign(known.template.funded(), close, &known.keys.funding, &self.secp)?;
-        self.keep(&Event::Closed(id), Durability::Power)?;
+        if !known.closed {
+            self.keep(&Event::Closed(id), Durability::Power)?;
+        }
         Ok(signature)
     }
 
