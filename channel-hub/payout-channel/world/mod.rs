@@ -1,7 +1,7 @@
 //! Nobody loses: a world in which a hub, its hashers, miners and the council do anything that bytes can say, over the real
 //! state machines on a simulated chain whose scripts Bitcoin Core's consensus code judges (issue 5, "How it must behave").
 //!
-//! This crate's own tests play it, on random traces and with each of R1 to R7 switched off; no fuzz target plays it yet.
+//! This crate's own tests play it, on random traces and with each of R1 to R7 switched off, and so does `integration`'s fuzz target.
 //! docs/decisions/0006 has the reasons, and what was found.
 //!
 //! | module | what for |
