@@ -13,6 +13,9 @@ sha256t_hash_newtype! {
     struct Genesis(_);
 }
 
+/// Version of the rules: of all constants that PROTOCOL.md names and [`Params`] does not. It changes with any of them.
+pub const RULES: u8 = 1;
+
 /// Rules of one network, in numbers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Params {
@@ -185,9 +188,10 @@ impl Params {
         Target::from_compact(self.anchor)
     }
 
-    /// The id of the genesis share: TaggedHash("sluice/genesis", every value in the order of PROTOCOL.md).
+    /// The id of the genesis share: TaggedHash("sluice/genesis", [`RULES`] and every value in the order of PROTOCOL.md).
     pub fn genesis(&self) -> ShareId {
         let mut engine = Genesis::engine();
+        engine.input(&[RULES]);
         engine.input(&self.encoded());
         ShareId::from_bytes(Genesis::from_engine(engine).to_byte_array())
     }

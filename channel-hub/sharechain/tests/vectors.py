@@ -70,7 +70,7 @@ def genesis(p):
     for name in (names + " sheet_reach halving").split():
         data += u32(p[name])
     data += u8(p["max_uncles"]) + u8(p["max_outputs"]) + u64(p["limit"]) + u64(p["keep_limit"])
-    return tagged("sluice/genesis", data + u8(p["retarget"]))
+    return tagged("sluice/genesis", u8(1) + data + u8(p["retarget"]))
 
 
 def recipient_bytes(recipient):
