@@ -1,7 +1,7 @@
 //! Rows that grow: accepted shares and their work, by minute, height, hasher and worker, with totals beside them.
 //!
-//! A commit writes its shares to the [log](crate::share_log) and grows the totals by height. The rows and totals of
-//! workers follow within [`HOLD`]: one that grows with every commit is written once for all of them.
+//! A commit writes its shares to the log (`share_log`) and grows the totals by height. The rows and totals of
+//! workers follow within `HOLD`: one that grows with every commit is written once for all of them.
 //!
 //! Invariant: what is remembered here equals what is in the database and its log together, or is forgotten. So a row is
 //! read once and from then on written with its absolute value; a batch that did not commit leaves no trace.
