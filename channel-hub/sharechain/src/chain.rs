@@ -150,6 +150,17 @@ impl Chain {
         Ok(self.take(judged, share.sheet()))
     }
 
+    /// [`Self::insert`], or [`Self::restore`] where what all rules need was pruned: near the lowest share.
+    ///
+    /// # Errors
+    /// See [`Refused`].
+    pub fn insert_or_restore(&mut self, share: &FullShare) -> Result<Change, Refused> {
+        match self.insert(share) {
+            Err(Refused::TooDeep { .. } | Refused::Unconnected(_)) => self.restore(share),
+            placed => placed,
+        }
+    }
+
     /// Takes in a share that this node judged before it was restarted, parents before children: its height, target and
     /// total work are checked (and, by its type, its proof of work and commitments), the rest is not. Shares of branches
     /// that left the best one below the lowest share are [`Refused::Unconnected`], and no loss.

@@ -92,7 +92,7 @@ pub fn import<R: Read, C: Verification, S: Storage>(
                 chain = Some(begun);
                 change
             }
-            Some(chain) => add(chain, &full).map_err(|why| bad(why.into()))?,
+            Some(chain) => chain.insert_or_restore(&full).map_err(|why| bad(why.into()))?,
         };
         let update = chain.as_ref().map(|chain| chain.update(&change));
         update.map_or(Ok(()), |update| store.apply(update).map(drop)).map_err(NotImported::Store)?;
@@ -116,14 +116,6 @@ fn begin(params: &Params, first: &FullShare) -> Result<(Chain, Change), Refused>
         equivocation: None,
     };
     Ok((Chain::restored(params.clone(), first), change))
-}
-
-fn add(chain: &mut Chain, share: &FullShare) -> Result<Change, Refused> {
-    match chain.insert(share) {
-        // Near the lowest share, what all rules need is not there.
-        Err(Refused::TooDeep { .. } | Refused::Unconnected(_)) => chain.restore(share),
-        taken => taken,
-    }
 }
 
 fn check_length<E>(chain: &Chain) -> Result<(), NotImported<E>> {

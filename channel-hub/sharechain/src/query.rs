@@ -5,8 +5,9 @@ use bitcoin::{CompactTarget, Target};
 use lock::LockSheet;
 use std::sync::Arc;
 
-use crate::acceptance::{BURY_SHARES, NORMAL_OF, OnTop};
+use crate::acceptance::{self, BURY_SHARES, NORMAL_OF, OnTop, ParentBlock, Wait};
 use crate::chain::Chain;
+use crate::check::CheckedShare;
 use crate::difficulty;
 use crate::id::ShareId;
 use crate::recipient::Recipient;
@@ -79,6 +80,27 @@ impl Chain {
     /// The most work that one share has among a share and the ten below it.
     pub fn normal_work(&self, id: &ShareId) -> Option<Work> {
         Some(self.most_work(self.tree.find(id)?, NORMAL_OF))
+    }
+
+    /// Whether a node takes a share now whose parent is in the tree: [`acceptance::accept`], buried by those of `above`, which come
+    /// after their parents and uncles. `stands`: where the block below a share's own stands, if the node knows it.
+    ///
+    /// # Errors
+    /// It waits; see [`Wait`].
+    pub fn accepts<'a>(
+        &self,
+        share: &CheckedShare,
+        now: u32,
+        above: impl Iterator<Item = &'a CheckedShare>,
+        stands: impl Fn(&CheckedShare) -> Option<ParentBlock>,
+    ) -> Result<(), Wait> {
+        acceptance::accept(share, now, stands(share), || {
+            let is_grounded = |other: &CheckedShare| acceptance::is_grounded(other, now, stands(other));
+            let normal = self.normal_work(&share.share().data.parent);
+            normal.is_some_and(|normal| {
+                acceptance::is_buried(share, normal.max(share.work()), above, is_grounded)
+            })
+        })
     }
 
     fn most_work(&self, spot: Spot, of: usize) -> Work {

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use crate::chain::{Chain, Change, Refused};
+use crate::chain::{Chain, Change};
 use crate::full::FullShare;
 use crate::id::ShareId;
 use crate::params::Params;
@@ -279,11 +279,7 @@ fn place(params: Params, rows: &[ShareRow], checked: &[FullShare]) -> Result<Cha
             loose.insert(row.id);
             continue;
         }
-        let placed = match if row.height > again { chain.insert(share) } else { chain.restore(share) } {
-            // Near the lowest share, what all rules need was pruned.
-            Err(Refused::TooDeep { .. } | Refused::Unconnected(_)) => chain.restore(share),
-            placed => placed,
-        };
+        let placed = if row.height > again { chain.insert_or_restore(share) } else { chain.restore(share) };
         placed.map_err(|why| of_share(row, format!("column share: {why}")))?;
     }
     Ok(chain)

@@ -4,7 +4,7 @@ use bitcoin::hashes::Hash as _;
 use bitcoin::secp256k1::{All, Secp256k1};
 use bitcoin::{Amount, BlockHash, CompactTarget, ScriptBuf, Target, TxOut, WPubkeyHash, consensus};
 use lock::{LockSheet, Pool, Seed};
-use sharechain::acceptance::{self, ParentBlock};
+use sharechain::acceptance::ParentBlock;
 use sharechain::plan::{Block, NoPlan};
 use sharechain::{
     Candidate, Chain, CheckedShare, FullShare, Params, PendingRoot, Plan, Recipient, Refused, Share, ShareId,
@@ -172,14 +172,8 @@ impl Node {
             let share = share.checked();
             let data = &share.share().data;
             let is_connected = data.uncles.iter().chain([&data.parent]).all(|id| self.chain.contains(id));
-            is_connected
-                && acceptance::accept(share, clock, stands(share), || {
-                    let normal = self.chain.normal_work(&data.parent).max(Some(share.work()));
-                    let above = self.held.iter().skip(at + 1).map(|share| share.checked());
-                    let counts = |other: &CheckedShare| acceptance::is_grounded(other, clock, stands(other));
-                    normal.is_some_and(|normal| acceptance::is_buried(share, normal, above, counts))
-                })
-                .is_ok()
+            let above = self.held.iter().skip(at + 1).map(|share| share.checked());
+            is_connected && self.chain.accepts(share, clock, above, stands).is_ok()
         });
         self.held.remove(at?)
     }

@@ -10,7 +10,7 @@ use super::node::{Event, Node, Now, PeerId};
 use super::peer::{Catching, Outgoing, PutOff};
 use super::serve;
 use super::settings::Blocks;
-use crate::acceptance::{self, ParentBlock, Wait};
+use crate::acceptance::{ParentBlock, Wait};
 use crate::chain::Refused;
 use crate::check::CheckedShare;
 use crate::full::{BadBody, FullShare};
@@ -95,14 +95,7 @@ impl<B: Blocks> Node<B> {
         if self.chain.contains(&share.id()) {
             return Turn::Known;
         }
-        let accepted = acceptance::accept(share, now.unix, self.stands(share), || {
-            let normal = self.chain.normal_work(&share.share().data.parent);
-            let is_grounded =
-                |other: &CheckedShare| acceptance::is_grounded(other, now.unix, self.stands(other));
-            normal.is_some_and(|normal| {
-                acceptance::is_buried(share, normal.max(share.work()), above, is_grounded)
-            })
-        });
+        let accepted = self.chain.accepts(share, now.unix, above, |other| self.stands(other));
         if let Err(why) = accepted {
             return Turn::Wait(why);
         }

@@ -4,7 +4,7 @@ use sharechain::Chain;
 use sharechain::sync::Fault;
 use std::time::Duration;
 
-use crate::miner::{SECP, Wish, chain, chain_of_hub, extend, extend_by, hub, mine, params, script, sheet};
+use crate::miner::{Wish, chain, chain_of_hub, copy, extend, extend_by, hub, mine, params, script, sheet};
 use crate::world::{Line, World};
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -136,15 +136,4 @@ fn a_hub_that_signs_two_sheets_is_known_to_all() {
     assert!(knows(0), "it held both branches");
     assert!(knows(1) && knows(2), "the others were told");
     assert_eq!(world.dropped, []);
-}
-
-fn copy(chain: &Chain) -> Chain {
-    let bytes = chain.export(Vec::new()).unwrap();
-    let mut reader = sharechain::export::Reader::new(&bytes[..]).unwrap();
-    let mut copy = Chain::new(chain.params().clone());
-    while let Some((share, body)) = reader.next_share().unwrap() {
-        let checked = share.check(chain.params(), &SECP).unwrap();
-        copy.insert(&checked.with_body(body, chain.params()).unwrap()).unwrap();
-    }
-    copy
 }

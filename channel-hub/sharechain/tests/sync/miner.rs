@@ -198,3 +198,15 @@ pub(crate) fn chain_of_hub(length: u32) -> Chain {
     }
     chain
 }
+
+/// The same chain again, by way of a file.
+pub(crate) fn copy(chain: &Chain) -> Chain {
+    let bytes = chain.export(Vec::new()).unwrap();
+    let mut reader = sharechain::export::Reader::new(&bytes[..]).unwrap();
+    let mut copy = Chain::new(chain.params().clone());
+    while let Some((share, body)) = reader.next_share().unwrap() {
+        let checked = share.check(chain.params(), &SECP).unwrap();
+        copy.insert(&checked.with_body(body, chain.params()).unwrap()).unwrap();
+    }
+    copy
+}

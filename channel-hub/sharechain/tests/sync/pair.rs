@@ -5,22 +5,11 @@ use sharechain::{Chain, Work};
 use std::time::Duration;
 
 use crate::miner::{
-    Wish, chain, chain_of_hub, extend_at, extend_by, harder, hub, mine, params, script, sheet,
+    Wish, chain, chain_of_hub, copy, extend_at, extend_by, harder, hub, mine, params, script, sheet,
 };
 use crate::world::{GOOD, Line, STRANGER, World, tip};
 
 const MINUTE: Duration = Duration::from_secs(60);
-
-fn copy(chain: &Chain) -> Chain {
-    let bytes = chain.export(Vec::new()).unwrap();
-    let mut reader = sharechain::export::Reader::new(&bytes[..]).unwrap();
-    let mut copy = Chain::new(chain.params().clone());
-    while let Some((share, body)) = reader.next_share().unwrap() {
-        let checked = share.check(chain.params(), &crate::miner::SECP).unwrap();
-        copy.insert(&checked.with_body(body, chain.params()).unwrap()).unwrap();
-    }
-    copy
-}
 
 #[test]
 fn a_new_node_gets_the_whole_chain_with_its_uncles_and_sheets() {

@@ -7,22 +7,11 @@ use sharechain::{Chain, ShareId};
 use std::time::Duration;
 
 use crate::miner::{
-    SECP, Wish, bits_of, chain, extend, extend_by, harder, header, mine, script, stale_block, unknown_block,
+    Wish, bits_of, chain, copy, extend, extend_by, harder, header, mine, script, stale_block, unknown_block,
 };
 use crate::world::{STRANGER, World, tip};
 
 const MINUTE: Duration = Duration::from_secs(60);
-
-fn copy(chain: &Chain) -> Chain {
-    let bytes = chain.export(Vec::new()).unwrap();
-    let mut reader = sharechain::export::Reader::new(&bytes[..]).unwrap();
-    let mut copy = Chain::new(chain.params().clone());
-    while let Some((share, body)) = reader.next_share().unwrap() {
-        let checked = share.check(chain.params(), &SECP).unwrap();
-        copy.insert(&checked.with_body(body, chain.params()).unwrap()).unwrap();
-    }
-    copy
-}
 
 /// A chain of twenty shares that take 256 hashes each.
 fn hard() -> Chain {
