@@ -113,14 +113,19 @@ fn a_channel_that_never_brought_a_share_gives_way_at_last_and_one_that_did_never
 #[test]
 fn many_places_are_found_at_one_look() {
     let start = Instant::now();
-    let later = start + SILENT;
+    let later = start + UNUSED;
     let connections = connections(100, 100);
-    let silent: Vec<_> =
+    let unused: Vec<_> =
         (1..=100).map(|port| connections.enter(([1, 1, 1, 1], port).into(), start)).collect();
+    for guard in &unused {
+        let guard = guard.as_ref().unwrap();
+        guard.spoke();
+        guard.set_up(peer(), start);
+    }
     let others: Vec<_> =
         (1..=100).map(|port| connections.enter(([2, 2, 2, 2], port).into(), later)).collect();
     assert!(others.iter().all(Result::is_ok));
-    assert!(silent.iter().all(|guard| guard.as_ref().unwrap().leave.is_cancelled()));
+    assert!(unused.iter().all(|guard| guard.as_ref().unwrap().leave.is_cancelled()));
     assert_eq!(connections.enter(from("3.3.3.3:1"), later).unwrap_err(), TooMany::Connections);
 }
 
