@@ -5,7 +5,7 @@ mod pair;
 mod scene;
 
 use bitcoin::{Amount, OutPoint, Transaction};
-use pair::{Pair, block};
+use pair::{Pair, block, rate};
 use payout_channel::hasher::{self, Heard, PayoutChannel, Publish, Refused};
 use payout_channel::hub::{self, Credit};
 use payout_channel::message::{CloseTerms, KeyRevealed, Message, Price, Standing};
@@ -227,6 +227,24 @@ fn a_hub_that_lost_rows_and_is_shown_nothing_signs_for_no_height_that_it_may_hav
     assert!(matches!(next, Err(hub::Refused::NotNow { .. })), "after another start as well");
     pair.lose();
     pair.hub_next(height + 2, 5);
+}
+
+#[test]
+fn a_signer_that_lost_its_memory_claims_a_win_whose_key_is_out_however_late() {
+    let mut pair = Pair::open();
+    let height = pair.tip() + 1;
+    pair.next(height, 10_000);
+    pair.win();
+    let (rows, memory) = (pair.hub_rows.len(), pair.signer.store().len());
+    (1..Params::PUBLIC.maturity).for_each(|_| pair.lose());
+    let to = pair.elsewhere();
+    let claim = pair.signer.claim(&[height], &[], to.clone(), rate()).unwrap();
+    pair.put_back_the_hub(rows, memory);
+    (Params::PUBLIC.maturity..=Params::PUBLIC.last_reveal()).for_each(|_| pair.lose());
+    let late = pair.signer.claim(&[height], &[], to.clone(), rate());
+    assert!(matches!(late, Err(Refusal::Broken(Broken::TooLate { .. }))));
+    pair.signer.chain().unconfirmed(&claim);
+    assert_eq!(pair.signer.claim(&[height], &[], to, rate()).unwrap(), claim);
 }
 
 /// Terms that a hasher changed: the funding is the same, and so is every signature, but not the id.

@@ -50,7 +50,7 @@ fn alike(one: &Failure, other: &Failure) -> bool {
 }
 
 /// Traces in which somebody lost once, each with what was wrong then.
-const FINDINGS: [(&str, &str); 14] = [
+const FINDINGS: [(&str, &str); 15] = [
     (
         "1400000001003e00cc9c00004e0000194a00",
         "a state with an old number called a win settled without paying it, and its pending was gone",
@@ -94,6 +94,10 @@ const FINDINGS: [(&str, &str); 14] = [
     (
         "2300000000007d00f4000000ce0000b50000",
         "a lying hub signed less for a win and more in S, beside the state that was published",
+    ),
+    (
+        "000000ab00008e0000597b000000000000000000009efd006c00005600009f0000740100",
+        "a claim fell out of the chain and the mempool, and a signer that had lost its memory found it too late for another",
     ),
 ];
 

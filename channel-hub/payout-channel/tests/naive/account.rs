@@ -396,7 +396,8 @@ impl Life {
             Event::KeyLeft { b } => all(&[
                 (!self.won(*b), Refused::R3),
                 (
-                    self.depth(*b) < self.times.maturity || self.depth(*b) > self.times.last_reveal,
+                    self.depth(*b) < self.times.maturity
+                        || (self.depth(*b) > self.times.last_reveal && !self.key_public(*b)),
                     Refused::R3,
                 ),
             ]),
