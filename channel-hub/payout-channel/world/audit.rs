@@ -261,8 +261,8 @@ impl World {
         missed.map_or(Ok(()), |(height, _)| Err(Finding::NotClaimed(*height)))
     }
 
-    /// With an honest hub that lives, a hasher that waits gets everything that it is owed: what the ledger credited, or if the ledger
-    /// lost rows, what the hasher counted, and so can show.
+    /// With an honest hub that lives, a hasher that waits gets everything that it is owed: what the ledger credited; or if the ledger
+    /// lost rows, or nobody could tell the hasher in time, what the hasher counted and still has.
     fn check_paid(&self, hasher: usize) -> Checked {
         // What a dear exit brings is judged by what each payout channel holds, in [`Self::check_least`].
         if !self.setting.patient
@@ -273,7 +273,8 @@ impl World {
         {
             return Ok(());
         }
-        let owed: Amount = if self.restored || self.lost_power {
+        let is_cut_off = self.books.of(hasher).any(|account| account.cut_off);
+        let owed: Amount = if self.restored || self.lost_power || is_cut_off {
             self.books.of(hasher).map(|account| self.books.shown(account, |height| self.is_due(height))).sum()
         } else {
             let owed =

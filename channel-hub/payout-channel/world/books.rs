@@ -6,7 +6,7 @@ use payout_channel::message::Standing;
 use payout_channel::{FundedTerms, PayoutChannelId, SignedState, State, fee};
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::cast::{HASHERS, cast};
+use super::cast::{HASHERS, PARAMS, cast};
 
 /// One payout channel.
 #[derive(Clone, Debug)]
@@ -28,6 +28,8 @@ pub struct Account {
     /// The hasher's disk was put back to a time before it had closed, or before there was this payout channel. What it holds is
     /// owed, but what it does from then on is no promise's.
     pub outdated: bool,
+    /// The hasher could be told nothing when its last moment to close came: it counts nothing that comes later.
+    pub cut_off: bool,
 }
 
 /// The books.
@@ -76,8 +78,18 @@ impl Books {
             return;
         }
         let (signed, counted, worked) = (Vec::new(), Vec::new(), Vec::new());
-        let (marked, outdated) = (None, false);
-        self.accounts.push(Account { id, hasher, template, signed, counted, worked, marked, outdated });
+        let (marked, outdated, cut_off) = (None, false, false);
+        self.accounts.push(Account {
+            id,
+            hasher,
+            template,
+            signed,
+            counted,
+            worked,
+            marked,
+            outdated,
+            cut_off,
+        });
     }
 
     /// P_B is at least this.
@@ -125,6 +137,15 @@ impl Books {
             let (before, after) = (standing(before, account.id), standing(after, account.id));
             let had_closed = before == Some(Standing::Closed) && after != Some(Standing::Closed);
             account.outdated |= had_closed || after.is_none();
+        }
+    }
+
+    /// Which hashers can be told anything, at this tip.
+    pub fn note_hearing(&mut self, tip: u32, hears: impl Fn(usize) -> bool) {
+        for account in &mut self.accounts {
+            if tip < account.template.funded().terms.expiry - PARAMS.close_before {
+                account.cut_off = !hears(account.hasher);
+            }
         }
     }
 
@@ -226,7 +247,7 @@ impl Books {
         sums.max().unwrap_or(Amount::ZERO)
     }
 
-    /// What an honest hub that lost its last rows still owes on a payout channel: all that its hasher counted, which it shows.
+    /// What a payout channel owes by what its hasher counted, and has: what an honest hub that lost its last rows is shown.
     /// `won`: heights whose pendings are due.
     pub fn shown(&self, account: &Account, won: impl Fn(u32) -> bool) -> Amount {
         let settled = account.counted.iter().map(|state| state.settled).max().unwrap_or(Amount::ZERO);

@@ -50,7 +50,7 @@ fn alike(one: &Failure, other: &Failure) -> bool {
 }
 
 /// Traces in which somebody lost once, each with what was wrong then.
-const FINDINGS: [(&str, &str); 15] = [
+const FINDINGS: [(&str, &str); 17] = [
     (
         "1400000001003e00cc9c00004e0000194a00",
         "a state with an old number called a win settled without paying it, and its pending was gone",
@@ -94,6 +94,14 @@ const FINDINGS: [(&str, &str); 15] = [
     (
         "2300000000007d00f4000000ce0000b50000",
         "a lying hub signed less for a win and more in S, beside the state that was published",
+    ),
+    (
+        "330000900000160100e20001000100f60400100000d900005900005a0000",
+        "a hasher whose line was down until its last moment to close was owed what it had never heard of",
+    ),
+    (
+        "3300002b01000000005100009a0000620001ac0100d90000190000",
+        "the same, and what it had heard before was lost with its disk",
     ),
     (
         "000000ab00008e0000597b000000000000000000009efd006c00005600009f0000740100",

@@ -250,6 +250,8 @@ impl World {
             self.see_wins(hasher);
         }
         self.deliver();
+        let hears = |hasher: usize| !self.lines[hasher].held && !self.hashers[hasher].asleep;
+        self.books.note_hearing(self.ground.chain.height(), hears);
         self.hub.publish_roots();
         let public = self.ground.public_keys().keys();
         self.books.revealed.extend(public);
