@@ -4,18 +4,20 @@
 use bitcoin::{CompactTarget, Target};
 use primitive_types::U512;
 
-use crate::params::Params;
+use crate::params::{Params, Retarget};
 
 /// Bits after the point in exponent and factor.
 const POINT: u32 = 16;
 /// Beyond this power of two any target is the easiest.
 const MOST_DOUBLINGS: i64 = 238;
 
-/// The share target that a share on this parent must state, given its own block's target: ASERT's, never harder than
-/// the block's own, and above all no easier than the network's parameters say; rounded as compact targets are.
+/// The share target that a share on this parent must state, given the target that its header states: ASERT's, never harder
+/// than the block's own where anything follows from that ([`Retarget`]), and above all no easier than the network's parameters
+/// say; rounded as compact targets are.
 pub fn required(params: &Params, parent_height: u32, parent_time: u32, network: Target) -> CompactTarget {
     let asert = asert(params, parent_height, parent_time);
-    asert.max(network).min(params.easiest_target()).to_compact_lossy()
+    let wanted = if params.retarget == Retarget::Least { asert } else { asert.max(network) };
+    wanted.min(params.easiest_target()).to_compact_lossy()
 }
 
 /// ⌊anchor × 2^((time − genesis time − interval × height) / half-life)⌋, 2^x by the cubic of aserti3-2d.
@@ -58,7 +60,8 @@ fn power_of_two(fraction: u64) -> u64 {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::testing::params;
+    use crate::testing::{council, params};
+    use crate::work::Work;
     use primitive_types::U256;
 
     fn at(late: i64, height: u32) -> Target {
@@ -102,6 +105,40 @@ mod tests {
         assert_eq!(required(&params, 0, u32::MAX, hardest), params.easiest);
         let network = Target::from_compact(CompactTarget::from_consensus(0x1a01_2345));
         assert_eq!(required(&params, u32::MAX, 0, network), network.to_compact_lossy());
+    }
+
+    /// A miner joins with as much hash rate as the pool has, states the least difficulty for ten minutes, and leaves. Shares in that
+    /// time, and seconds until a share takes less than twice its time again.
+    fn ten_minutes_of_least_difficulty(params: &Params) -> (u32, u64) {
+        let normal = Work::of(params.anchor_target()).hashes() / u128::from(params.interval);
+        let real = Target::from_compact(CompactTarget::from_consensus(0x1a03_77ae));
+        let begin = u64::from(params.genesis_time + params.interval * 1_000) * 1_000;
+        let (mut height, mut time) = (1_000, begin);
+        let mut mine = |time: &mut u64, (network, rate): (Target, u128)| {
+            let bits = required(params, height, u32::try_from(*time / 1_000).unwrap(), network);
+            let taken = Work::of(Target::from_compact(bits)).hashes() * 1_000 / rate;
+            *time += u64::try_from(taken).unwrap();
+            height += 1;
+            taken
+        };
+        let mut shares = 0;
+        while time < begin + 600_000 {
+            mine(&mut time, (params.easiest_target(), 2 * normal));
+            shares += 1;
+        }
+        let end = time;
+        while mine(&mut time, (real, normal)) > 2_000 * u128::from(params.interval) {}
+        (shares, (time - end) / 1_000)
+    }
+
+    #[test]
+    fn on_testnet4_blocks_of_least_difficulty_make_no_shares_cheap() {
+        let params = Params::testnet4(council());
+        let (shares, seconds) = ten_minutes_of_least_difficulty(&params);
+        assert!((20..40).contains(&shares) && seconds <= 120, "{shares} shares, {seconds} s");
+        let (shares, seconds) =
+            ten_minutes_of_least_difficulty(&Params { retarget: Retarget::Any, ..params });
+        assert!(shares > 10_000 && seconds > 2 * 86_400, "{shares} shares, {seconds} s");
     }
 
     #[test]

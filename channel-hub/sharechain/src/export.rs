@@ -325,6 +325,7 @@ fn decode_params(name: &str, mut bytes: &[u8]) -> Result<Params, String> {
         retarget: match take::<1>(from)? {
             [0] => Retarget::Period,
             [1] => Retarget::Any,
+            [2] => Retarget::Least,
             _ => return Err("no such way of retargeting".to_owned()),
         },
         // Not a rule: nothing of a file is pruned.

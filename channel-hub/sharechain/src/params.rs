@@ -61,13 +61,16 @@ pub struct Params {
     pub margin: u32,
 }
 
-/// How the network's target moves.
+/// How the network's target moves, and what follows from the one that a share's header states.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Retarget {
     /// Only between periods of 2,016 blocks, by a factor of 4 at most.
     Period,
-    /// At any block: networks with blocks of least difficulty.
+    /// At any block, as far as validity goes; acceptance knows the one that is right.
     Any,
+    /// At any block, and two are right: the network's, and the least difficulty's 20 minutes after the last block (BIP94). Anybody can
+    /// state the latter, so nothing follows from what a header states: neither the share target nor the window's end.
+    Least,
 }
 
 /// Shares whose median time a share must pass.
@@ -115,7 +118,7 @@ impl Params {
         Self {
             anchor,
             easiest,
-            retarget: Retarget::Any,
+            retarget: Retarget::Least,
             ..Self::public("testnet4", Network::Testnet4, council)
         }
     }
@@ -172,9 +175,10 @@ impl Params {
         Target::from_compact(self.easiest)
     }
 
-    /// Work at which a window ends where the network's target is `network`.
-    pub fn window_work(&self, network: CompactTarget) -> Work {
-        Work::of(Target::from_compact(network)).times(self.window_blocks)
+    /// Work at which a window ends whose last share's header states the target `network`; none if its length alone ends it.
+    pub fn window_work(&self, network: CompactTarget) -> Option<Work> {
+        let work = || Work::of(Target::from_compact(network)).times(self.window_blocks);
+        (self.retarget != Retarget::Least).then(work)
     }
 
     /// Ancestors that a share's validity may depend on, counted from its parent.
@@ -226,6 +230,7 @@ impl Params {
         bytes.push(match self.retarget {
             Retarget::Period => 0,
             Retarget::Any => 1,
+            Retarget::Least => 2,
         });
         bytes
     }

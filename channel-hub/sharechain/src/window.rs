@@ -109,7 +109,8 @@ impl Rolling {
         let head = &tree[self.head];
         let longest = usize::try_from(params.window_shares).unwrap_or(usize::MAX);
         let needed = params.window_work(head.network);
-        let suffices = |base: Spot| head.total_work.less(tree[base].total_work) >= needed;
+        let suffices =
+            |base: Spot| needed.is_some_and(|needed| head.total_work.less(tree[base].total_work) >= needed);
         while self.path.front().is_some_and(|first| self.path.len() > longest || suffices(*first)) {
             let first = self.path.pop_front();
             first.into_iter().for_each(|first| self.remove(tree, first));

@@ -59,7 +59,9 @@ def required(p, height, time, network):
     product = target(p["anchor"]) * factor
     asert = product << n >> 16 if n >= 0 else product >> (16 - n)
     asert = max(1, min(asert, 2**256 - 1))
-    return compact(min(max(asert, target(network)), target(p["easiest"])))
+    if p["retarget"] != 2:
+        asert = max(asert, target(network))
+    return compact(min(asert, target(p["easiest"])))
 
 
 def genesis(p):
@@ -184,7 +186,7 @@ class Chain:
                 weights[uncle["recipient"]] = weights.get(uncle["recipient"], 0) + all_of_it - tenth
                 total += all_of_it
             length += 1
-            if total >= needed or length == self.p["window_shares"]:
+            if self.p["retarget"] != 2 and total >= needed or length == self.p["window_shares"]:
                 break
         return weights, length, total
 
@@ -290,15 +292,13 @@ def show(recipient):
     return recipient_bytes(recipient).hex()
 
 
-def asert_vectors(rng):
+def asert_vectors(rng, networks):
     vectors = []
-    for anchor, easiest, interval, half_life in [
-        (0x1B00FFFF, 0x1C00FFFF, 30, 600),
-        (0x1F00FFFF, 0x1F00FFFF, 3, 60),
-        (0x207FFFFF, 0x207FFFFF, 30, 600),
-        (0x03123456, 0x1D00FFFF, 30, 600),
-    ]:
-        p = dict(genesis_time=1795478400, anchor=anchor, easiest=easiest, interval=interval, half_life=half_life)
+    for anchor, easiest, interval, half_life, retarget in networks:
+        p = dict(
+            genesis_time=1795478400, anchor=anchor, easiest=easiest, interval=interval, half_life=half_life,
+            retarget=retarget,
+        )
         cases = [(0, 1795478400), (0, 0), (2**32 - 1, 2**32 - 1), (2**32 - 1, 0), (0, 2**32 - 1), (1, 1795478400)]
         for _ in range(60):
             height = rng.randrange(2**rng.randrange(1, 25))
@@ -306,7 +306,8 @@ def asert_vectors(rng):
             cases.append((height, max(0, min(2**32 - 1, 1795478400 + interval * height + late))))
         for height, time in cases:
             network = rng.choice([0x170297DE, 0x1A0377AE, 0x03000001, 0x1D00FFFF, 0x207FFFFF])
-            vectors.append([anchor, easiest, interval, half_life, height, time, network, required(p, height, time, network)])
+            bits = required(p, height, time, network)
+            vectors.append([anchor, easiest, interval, half_life, retarget, height, time, network, bits])
     return vectors
 
 
@@ -430,16 +431,24 @@ def params(**changes):
 
 
 rng = random.Random("sluice")
+networks = [
+    (0x1B00FFFF, 0x1C00FFFF, 30, 600, 0),
+    (0x1F00FFFF, 0x1F00FFFF, 3, 60, 1),
+    (0x207FFFFF, 0x207FFFFF, 30, 600, 1),
+    (0x03123456, 0x1D00FFFF, 30, 600, 0),
+]
+testnet4 = (0x1C00FFFF, 0x1D00FFFF, 30, 600, 2)
 hard = [0x1F00FFFF, 0x2000FFFF, 0x2013B13B]
 print(
     json.dumps(
         {
-            "asert": asert_vectors(rng),
+            "asert": asert_vectors(rng, networks) + asert_vectors(random.Random("testnet4"), [testnet4]),
             "splits": split_vectors(rng),
             "chains": [
                 chain_vectors(rng, params(), 48, [0x2013B13B]),
                 chain_vectors(rng, params(lag=1, max_outputs=3, limit=1_000_000_000, keep_limit=500_000_000), 40, hard),
                 chain_vectors(rng, params(lag=6, half_life=60, anchor=0x2007FFFF, window_shares=12), 30, hard),
+                chain_vectors(rng, params(anchor=0x2007FFFF, window_shares=12, retarget=2), 30, hard + [0x207FFFFF]),
             ],
         },
         indent=None,

@@ -126,6 +126,23 @@ fn its_target_is_what_its_parent_demands() {
     }
 }
 
+#[test]
+fn where_anybody_may_state_the_least_difficulty_it_makes_no_share_easier() {
+    let anchor = CompactTarget::from_consensus(0x2000_ffff);
+    let mut chain = Chain::new(Params { anchor, retarget: Retarget::Least, ..params() });
+    extend_by(&mut chain, 3, &script(1));
+    let mut easy = candidate(chain.tip(), script(1));
+    easy.block.bits = params().easiest;
+    let making = Making::new(&mut chain, &easy);
+    assert_eq!(making.data.bits, anchor, "on time");
+    assert_eq!(insert(&mut chain, &making), Ok(()));
+    let verdict = with(&mut chain, |making| {
+        making.network = params().easiest;
+        making.data.bits = params().easiest;
+    });
+    assert_eq!(verdict, broken(BrokenRule::Target { stated: 0x207f_ffff, required: 0x2000_ffff }));
+}
+
 /// A chain of 6 with two shares beside its fifth and sixth, and those two.
 fn with_siblings() -> (Chain, ShareId, ShareId) {
     let mut chain = chain(4);

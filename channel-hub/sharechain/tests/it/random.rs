@@ -2,6 +2,7 @@
 //! move, times that jitter.
 
 use bitcoin::{Amount, CompactTarget};
+use sharechain::params::Retarget;
 use sharechain::{Candidate, Chain, FullShare, Params, Recipient, ShareId};
 
 use crate::miner::{Making, candidate, hub, params, script, sheet};
@@ -53,6 +54,7 @@ pub(crate) fn random_params(random: &mut Random) -> Params {
         keep_limit: Amount::from_sat(limit / 5 * 4),
         sheet_reach: 12 + u32::try_from(random.below(20)).unwrap(),
         sheet_gap: u32::try_from(random.below(3)).unwrap(),
+        retarget: if random.one_in(4) { Retarget::Least } else { Retarget::Any },
         ..params()
     }
 }

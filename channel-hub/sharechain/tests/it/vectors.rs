@@ -44,6 +44,10 @@ fn sat(value: &Value) -> Amount {
     Amount::from_sat(value.as_u64().unwrap())
 }
 
+fn retarget(value: &Value) -> Retarget {
+    [Retarget::Period, Retarget::Any, Retarget::Least][usize::from(byte(value))]
+}
+
 fn network(p: &Value) -> Params {
     let council = &p["council"];
     let keys = list(&council["keys"]).iter().map(|key| XOnlyPublicKey::from_slice(&hex(key)).unwrap());
@@ -67,7 +71,7 @@ fn network(p: &Value) -> Params {
         sheet_gap: number(&p["sheet_gap"]),
         sheet_reach: number(&p["sheet_reach"]),
         halving: number(&p["halving"]),
-        retarget: if number(&p["retarget"]) == 0 { Retarget::Period } else { Retarget::Any },
+        retarget: retarget(&p["retarget"]),
         ..params()
     }
 }
@@ -84,11 +88,12 @@ fn share_targets_are_as_the_second_implementation_says() {
             easiest: bits(&vector[1]),
             interval: at(2),
             half_life: at(3),
+            retarget: retarget(&vector[4]),
             ..params()
         };
-        let network = Target::from_compact(bits(&vector[6]));
-        let required = difficulty::required(&params, at(4), at(5), network);
-        assert_eq!(required, bits(&vector[7]), "{vector}");
+        let network = Target::from_compact(bits(&vector[7]));
+        let required = difficulty::required(&params, at(5), at(6), network);
+        assert_eq!(required, bits(&vector[8]), "{vector}");
     }
 }
 
@@ -119,7 +124,7 @@ fn splits_are_as_the_second_implementation_says() {
 #[test]
 fn whole_chains_of_the_second_implementation_are_valid_to_the_last_byte() {
     let vectors = vectors();
-    assert_eq!(list(&vectors["chains"]).len(), 3);
+    assert_eq!(list(&vectors["chains"]).len(), 4);
     let (mut uncles, mut sheets, mut forks, mut paid_hubs) = (0, 0, 0, 0);
     for vector in list(&vectors["chains"]) {
         let mut chain = Chain::new(network(&vector["params"]));
@@ -192,7 +197,7 @@ fn the_worked_example_of_the_protocol_is_the_first_vector() {
         let cells: Vec<String> = row.split('|').map(|cell| cell.trim().replace([',', '`'], "")).collect();
         asert.iter().any(|vector| {
             let hex = |place: usize| format!("{:08x}", number(&vector[place]));
-            let says = [number(&vector[4]).to_string(), number(&vector[5]).to_string(), hex(6), hex(7)];
+            let says = [number(&vector[5]).to_string(), number(&vector[6]).to_string(), hex(7), hex(8)];
             vector[0] == 0x1b00_ffff && cells[1..5] == says
         })
     });

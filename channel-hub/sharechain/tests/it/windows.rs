@@ -1,6 +1,7 @@
 //! The window that rolls from share to share against the plain walk, written here from PROTOCOL.md on nothing but shares.
 
 use bitcoin::{Target, consensus::deserialize};
+use sharechain::params::Retarget;
 use sharechain::{Chain, Params, Recipient, Share, ShareId, Work};
 use std::collections::{BTreeMap, HashMap};
 
@@ -24,7 +25,10 @@ impl Plain {
         let mut weights: BTreeMap<Recipient, u128> = BTreeMap::new();
         let (mut length, mut work, mut at) = (0, 0, *id);
         let Some(head) = self.shares.get(id) else { return (0, 0, weights) };
-        let needed = u128::from(self.params.window_blocks) * hashes(head.header.bits);
+        let needed = match self.params.retarget {
+            Retarget::Least => u128::MAX,
+            _ => u128::from(self.params.window_blocks) * hashes(head.header.bits),
+        };
         while let Some(share) = self.shares.get(&at) {
             let own = hashes(share.data.bits);
             *weights.entry(share.data.recipient.clone()).or_default() += own;
@@ -97,6 +101,18 @@ fn a_window_ends_where_its_work_reaches_three_blocks_or_at_its_greatest_length()
         "3 blocks of 256 hashes are farther than 30 shares"
     );
     assert_eq!(params().window_shares, 30);
+}
+
+#[test]
+fn where_anybody_may_state_the_least_difficulty_only_its_length_ends_a_window() {
+    let mut chain = Chain::new(Params { retarget: Retarget::Least, ..params() });
+    (0..60).for_each(|_| drop(extend(&mut chain, script(0))));
+    for bits in [0x207f_ffff, 0x2013_b13b, 0x1d00_ffff] {
+        let mut next = candidate(chain.tip(), script(1));
+        next.block.bits = bitcoin::CompactTarget::from_consensus(bits);
+        let tip = extend_from(&mut chain, &next);
+        assert_eq!(chain.window(&tip).unwrap().shares, 30, "{bits:08x}");
+    }
 }
 
 #[test]
