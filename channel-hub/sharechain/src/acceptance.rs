@@ -17,6 +17,9 @@ use crate::work::Work;
 pub const MAX_AHEAD: u32 = 120;
 /// How many blocks the parent block may be off the best chain, or below its tip.
 pub const MAX_OFF: u32 = 2;
+/// A share on an older block is in time all the same if its time is at most so many seconds after the last block's on which one
+/// may stand: Bitcoin's own times are some minutes off.
+pub const MAX_LATE: u32 = 300;
 /// So many normal shares' work on a share bury it.
 pub const BURY_WORK: u32 = 6;
 /// So many shares bury it, too, where the difficulty has fallen: an hour of them on the public networks.
@@ -36,6 +39,8 @@ pub struct ParentBlock {
     pub off: u32,
     /// Blocks from there to the best chain's tip.
     pub below_tip: u32,
+    /// The latest time of the [`MAX_OFF`] + 1 best blocks above there, in seconds since 1970; none if there are not so many yet.
+    pub passed: Option<u32>,
     /// The target that a block on it must have.
     pub next_bits: CompactTarget,
     /// The other one that a block on it may have, where the network knows blocks of least difficulty.
@@ -76,8 +81,8 @@ pub enum Wait {
     /// Its parent block is unknown: ask for the block's header. Until it is known, or the share is buried.
     #[error("the parent block is unknown")]
     UnknownBlock,
-    /// Its parent block is too far from the best chain's tip, or off that chain and the share lies about it. Until the share is
-    /// buried.
+    /// Its parent block is too far off the best chain, or below its tip and the share's time says nothing else, or off that chain and
+    /// the share lies about it. Until the share is buried.
     #[error("the parent block is {off} blocks off the best chain, {below_tip} below its tip")]
     StaleBlock {
         /// Blocks off the best chain.
@@ -103,7 +108,7 @@ pub fn accept(
         None => Wait::UnknownBlock,
         Some(block) => match check_block(share, &block) {
             Err(lie) if block.off == 0 => return Err(lie),
-            Ok(()) if block.off <= MAX_OFF && block.below_tip <= MAX_OFF => return Ok(()),
+            Ok(()) if block.off <= MAX_OFF && is_in_time(share, &block) => return Ok(()),
             _ => Wait::StaleBlock { off: block.off, below_tip: block.below_tip },
         },
     };
@@ -120,6 +125,13 @@ pub fn is_grounded(share: &CheckedShare, now: u32, block: Option<ParentBlock>) -
 fn check_time(share: &CheckedShare, now: u32) -> Result<(), Wait> {
     let time = share.share().header.time;
     if time > now.saturating_add(MAX_AHEAD) { Err(Wait::Ahead(time - now)) } else { Ok(()) }
+}
+
+/// Whether the best chain has not passed the share's block yet, or had not at the share's own time. So who comes later takes what
+/// others took when it was there.
+fn is_in_time(share: &CheckedShare, block: &ParentBlock) -> bool {
+    let was_in_time = |passed: u32| share.share().header.time <= passed.saturating_add(MAX_LATE);
+    block.below_tip <= MAX_OFF || block.passed.is_some_and(was_in_time)
 }
 
 /// What the share says of its block, against what the node knows of it.

@@ -129,7 +129,7 @@ impl Blocks for Known {
     fn stands(&self, block: &BlockHash) -> Option<ParentBlock> {
         let height = u32::from_le_bytes(block.to_byte_array()[..4].try_into().ok()?);
         let below_tip = self.tip.checked_sub(height)?;
-        Some(ParentBlock { height, off: 0, below_tip, next_bits: network_bits(), least: None })
+        Some(ParentBlock { height, off: 0, below_tip, passed: None, next_bits: network_bits(), least: None })
     }
 }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::simulation::agenda::Agenda;
 use crate::simulation::fork::Fork;
-use crate::simulation::node::{Blocks, Find, Job, Node, Tip, stated_bits};
+use crate::simulation::node::{Blocks, Find, Job, Node, Tip, stated_bits, unix};
 use crate::simulation::random::Random;
 use crate::simulation::scenario::{BLOCK_SECONDS, Partition, SHARE_SECONDS, Scenario};
 
@@ -295,8 +295,8 @@ impl Network {
     /// Everybody hears of a block at once: how blocks travel is not what is asked here.
     fn new_block(&mut self) {
         self.tip = Tip { height: self.tip.height + 1, hash: block_hash(self.random.bits()) };
-        self.blocks.add(self.tip);
         let now = self.agenda.now();
+        self.blocks.add(self.tip, unix(self.nodes[0].chain.params(), now));
         (0..self.nodes.len()).for_each(|node| self.agenda.plan(now, Event::Renew { node }));
     }
 }

@@ -4,7 +4,7 @@ use bitcoin::hashes::Hash as _;
 use bitcoin::secp256k1::{All, Secp256k1};
 use bitcoin::{Amount, BlockHash, CompactTarget, ScriptBuf, Target, TxOut, WPubkeyHash, consensus};
 use lock::{LockSheet, Pool, Seed};
-use sharechain::acceptance::ParentBlock;
+use sharechain::acceptance::{MAX_OFF, ParentBlock};
 use sharechain::plan::{Block, NoPlan};
 use sharechain::{
     Candidate, Chain, CheckedShare, FullShare, Params, PendingRoot, Plan, Recipient, Refused, Share, ShareId,
@@ -100,27 +100,42 @@ impl Taken {
 /// Bitcoin's chain, which nodes know as soon as it is there.
 #[derive(Debug)]
 pub struct Blocks {
+    first: Tip,
     heights: HashMap<BlockHash, u32>,
-    tip: u32,
+    /// When those above the first were found, in seconds since 1970.
+    times: Vec<u32>,
     bits: CompactTarget,
 }
 
 impl Blocks {
     /// With one block; each is of this target.
-    pub fn new(tip: Tip, bits: CompactTarget) -> Self {
-        Self { heights: HashMap::from([(tip.hash, tip.height)]), tip: tip.height, bits }
+    pub fn new(first: Tip, bits: CompactTarget) -> Self {
+        Self { first, heights: HashMap::from([(first.hash, first.height)]), times: Vec::new(), bits }
     }
 
-    /// A new best block.
-    pub fn add(&mut self, tip: Tip) {
+    /// A new best block, found at this second since 1970.
+    pub fn add(&mut self, tip: Tip, time: u32) {
         self.heights.insert(tip.hash, tip.height);
-        self.tip = tip.height;
+        self.times.push(time);
     }
 
     fn stands(&self, block: &BlockHash) -> Option<ParentBlock> {
         let height = *self.heights.get(block)?;
-        Some(ParentBlock { height, off: 0, below_tip: self.tip - height, next_bits: self.bits, least: None })
+        let above = self.times.iter().skip(usize::try_from(height - self.first.height).ok()?);
+        Some(ParentBlock {
+            height,
+            off: 0,
+            below_tip: u32::try_from(above.len()).unwrap_or(u32::MAX),
+            passed: above.clone().nth(usize::try_from(MAX_OFF).ok()?).copied(),
+            next_bits: self.bits,
+            least: None,
+        })
     }
+}
+
+/// Seconds since 1970.
+pub fn unix(params: &Params, now: Duration) -> u32 {
+    params.genesis_time + u32::try_from(now.as_secs()).unwrap_or(u32::MAX)
 }
 
 impl Node {
@@ -166,7 +181,7 @@ impl Node {
     }
 
     fn next_acceptable(&mut self, now: Duration, blocks: &Blocks) -> Option<Arc<FullShare>> {
-        let clock = self.chain.params().genesis_time + u32::try_from(now.as_secs()).unwrap_or(u32::MAX);
+        let clock = unix(self.chain.params(), now);
         let stands = |share: &CheckedShare| blocks.stands(&share.share().header.prev_blockhash);
         let at = self.held.iter().enumerate().position(|(at, share)| {
             let share = share.checked();
@@ -278,7 +293,7 @@ impl Node {
         self.extra += 1;
         let extra = [&find.number.to_le_bytes()[..], &self.extra.to_le_bytes()].concat();
         let params = self.chain.params();
-        let time = params.genesis_time + u32::try_from(find.now.as_secs()).unwrap_or(u32::MAX);
+        let time = unix(params, find.now);
         let ahead = if find.lie == Some(Lie::Time) { DAYS_AHEAD } else { 0 };
         let time = (time + ahead).max(plan.earliest_time);
         let mut share = plan.unsolved(prev_block, time, plan.coinbase(&extra), Vec::new());

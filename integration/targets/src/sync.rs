@@ -45,6 +45,8 @@ pub fn run(bytes: &[u8]) {
 #[derive(Debug)]
 struct View {
     knows_all: bool,
+    /// When the best chain had passed the blocks that are deep.
+    passed: u32,
 }
 
 /// How a node sees a block.
@@ -82,6 +84,7 @@ impl Blocks for View {
             height,
             off,
             below_tip,
+            passed: (kind == Kind::Deep).then_some(self.passed),
             next_bits: CompactTarget::from_consensus(BITS),
             least: None,
         })
@@ -112,7 +115,8 @@ impl World {
         let now = Now { instant: Instant::now(), unix: params.genesis_time + 1_000 };
         let settings = Settings { peers: 6, ..Settings::default() };
         let node = |params: &Params| {
-            Node::new(now, Chain::new(params.clone()), View { knows_all: false }, settings.clone())
+            let view = View { knows_all: false, passed: now.unix };
+            Node::new(now, Chain::new(params.clone()), view, settings.clone())
         };
         let honest = node(&Params { margin: 1_000, ..params.clone() });
         let node = node(&params);

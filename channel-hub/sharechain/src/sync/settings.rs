@@ -56,7 +56,7 @@ impl Default for Settings {
 /// What a node knows of the Bitcoin chain: enough to say which shares it takes now (DESIGN.md §4, acceptance).
 pub trait Blocks {
     /// Where a block stands; none if it is unknown. It should know the best chain as far down as shares are kept (three weeks on
-    /// the public networks): work on blocks that it does not know buries no share.
+    /// the public networks): work on blocks that it does not know buries no share, and what was in time is not seen to be.
     fn stands(&self, block: &BlockHash) -> Option<ParentBlock>;
 
     /// The header of a block that is known: for peers that do not know it.

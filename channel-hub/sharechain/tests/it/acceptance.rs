@@ -13,7 +13,12 @@ fn share() -> CheckedShare {
 }
 
 fn tip() -> ParentBlock {
-    ParentBlock { height: 0, off: 0, below_tip: 0, next_bits: network(), least: None }
+    ParentBlock { height: 0, off: 0, below_tip: 0, passed: None, next_bits: network(), least: None }
+}
+
+/// A block three below the tip, since this time.
+fn passed(time: u32) -> ParentBlock {
+    ParentBlock { below_tip: 3, passed: Some(time), ..tip() }
 }
 
 #[test]
@@ -24,6 +29,9 @@ fn a_share_on_the_best_block_and_on_time_is_taken() {
     assert_eq!(taken(time, tip()), Ok(()));
     assert_eq!(taken(time - 120, tip()), Ok(()));
     assert_eq!(taken(time + 1_000_000, ParentBlock { off: 2, below_tip: 2, ..tip() }), Ok(()));
+    for passed in [passed(time - 300), passed(u32::MAX), ParentBlock { off: 2, ..passed(time) }] {
+        assert_eq!(taken(time + 1_000_000, passed), Ok(()), "it was in time");
+    }
 }
 
 #[test]
@@ -68,6 +76,14 @@ fn each_reason_to_wait_has_its_name_and_what_the_node_knows_does_not_lapse() {
         (time, None, Wait::UnknownBlock, true),
         (time, Some(ParentBlock { off: 3, ..tip() }), Wait::StaleBlock { off: 3, below_tip: 0 }, true),
         (time, Some(ParentBlock { below_tip: 3, ..tip() }), Wait::StaleBlock { off: 0, below_tip: 3 }, true),
+        (time, Some(passed(time - 301)), Wait::StaleBlock { off: 0, below_tip: 3 }, true),
+        (time, Some(ParentBlock { off: 3, ..passed(time) }), Wait::StaleBlock { off: 3, below_tip: 3 }, true),
+        (
+            time,
+            Some(ParentBlock { height: 1, ..passed(time) }),
+            Wait::BlockHeight { stated: 1, parent: 1 },
+            false,
+        ),
     ];
     for (now, block, reason, lapses) in cases {
         assert_eq!(accept(&share, now, block, || false), Err(reason));

@@ -120,6 +120,32 @@ fn six_shares_on_known_blocks_bury_one_on_a_stale_or_unknown_block() {
     }
 }
 
+/// The pool finds nothing for three blocks. Who comes then takes its last shares, though nothing stands on them, and mines on them; and
+/// who finds one on the old block then, with a time of then, finds it for himself.
+#[test]
+fn a_new_node_takes_the_last_shares_of_a_pool_that_stood_still() {
+    let mut pool = hard();
+    let on_old = Wish { prev_block: stale_block(), ..Wish::of(script(9)) };
+    extend_by(&mut pool, 4, &on_old);
+    let last = pool.standing(&pool.tip()).unwrap().time;
+    let mut late = copy(&pool);
+    let too_late = extend(&mut late, &Wish { after: 1_000, ..on_old });
+    let mut world = World::new(vec![Chain::new(harder()), pool, late]);
+    world.now.unix = last + 2_000;
+    for node in &mut world.nodes {
+        node.blocks_mut().passed = last + 600;
+    }
+    let tip = world.nodes[1].chain().tip();
+    world.connect(0, 1);
+    assert!(world.until(MINUTE, |world| world.nodes[0].chain().tip() == tip));
+    assert!(world.nodes[0].is_in_sync());
+    world.connect(0, 2);
+    world.pass(2 * MINUTE);
+    assert!(!has(&world, &too_late));
+    assert_eq!(world.nodes[0].chain().tip(), tip);
+    assert_eq!(world.dropped, []);
+}
+
 #[test]
 fn a_share_on_an_unknown_block_is_taken_when_the_block_is_known() {
     let own = chain(20);
@@ -211,7 +237,7 @@ fn a_lie_about_a_block_off_the_best_chain_parts_no_nodes() {
         extend_by(&mut liar, 8, &Wish::of(script(9)));
         let mut world = World::new(vec![copy(&own), own, liar]);
         let next_bits = bits_of(world.nodes[0].chain().params());
-        let seen = ParentBlock { height: 0, off: 4, below_tip: 4, next_bits, least: None };
+        let seen = ParentBlock { height: 0, off: 4, below_tip: 4, passed: None, next_bits, least: None };
         world.nodes[0].blocks_mut().seen = Some(seen);
         world.connect_all();
         assert!(world.until(MINUTE, |world| has(world, &first)));

@@ -23,18 +23,26 @@ pub(crate) struct FewBlocks {
     pub(crate) knows_all: bool,
     /// How a node sees that block if it knows it.
     pub(crate) seen: Option<ParentBlock>,
+    /// When the tip was three blocks above the stale one.
+    pub(crate) passed: u32,
 }
 
 impl FewBlocks {
     pub(crate) fn of(chain: &Chain) -> Self {
-        Self { bits: bits_of(chain.params()), unknown: unknown_block(), knows_all: false, seen: None }
+        Self {
+            bits: bits_of(chain.params()),
+            unknown: unknown_block(),
+            knows_all: false,
+            seen: None,
+            passed: 0,
+        }
     }
 }
 
 impl Blocks for FewBlocks {
     fn stands(&self, block: &BlockHash) -> Option<ParentBlock> {
-        let below_tip = if *block == stale_block() { 10 } else { 0 };
-        let known = ParentBlock { height: 0, off: 0, below_tip, next_bits: self.bits, least: None };
+        let (below_tip, passed) = if *block == stale_block() { (10, Some(self.passed)) } else { (0, None) };
+        let known = ParentBlock { height: 0, off: 0, below_tip, passed, next_bits: self.bits, least: None };
         let seen = self.seen.filter(|_| *block == self.unknown);
         seen.or_else(|| (self.knows_all || *block != self.unknown).then_some(known))
     }
