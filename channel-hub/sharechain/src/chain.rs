@@ -19,6 +19,9 @@ use crate::tree::{Node, Spot, Tree};
 use crate::window::Rolling;
 use crate::work::Work;
 
+/// What stands beside the best branch and carries a sheet is kept for this part of the margin.
+const ASIDE: u32 = 6;
+
 /// A node's shares.
 #[derive(Debug)]
 pub struct Chain {
@@ -29,6 +32,8 @@ pub struct Chain {
     pub(crate) rolling: Rolling,
     pub(crate) tip: Spot,
     pub(crate) secp: Secp256k1<VerifyOnly>,
+    /// The tip's height when sheets beside the best branch were looked for last.
+    tidied: u32,
 }
 
 /// What an insertion changed.
@@ -40,8 +45,8 @@ pub struct Change {
     pub disconnected: Vec<ShareId>,
     /// Shares that joined the best branch, the lowest first. Empty if the tip is the same as before.
     pub connected: Vec<ShareId>,
-    /// Shares that were forgotten, the lowest first: they are too deep, or on a branch that left the best one below its lowest
-    /// share that is kept.
+    /// Shares that were forgotten, parents before children: they are too deep, or on a branch that left the best one below its
+    /// lowest share that is kept, or some way below the tip and has a sheet there.
     pub pruned: Vec<ShareId>,
     /// The hub signed another sheet for the period that the new share's sheet is for: the proof, to pass on.
     pub equivocation: Option<Accusation>,
@@ -118,6 +123,7 @@ impl Chain {
     }
 
     fn rooted(params: Params, root: Node) -> Self {
+        let tidied = root.height;
         let (tree, tip) = Tree::new(root);
         Self {
             params: Arc::new(params),
@@ -127,6 +133,7 @@ impl Chain {
             rolling: Rolling::new(tip),
             tip,
             secp: Secp256k1::verification_only(),
+            tidied,
         }
     }
 
@@ -140,6 +147,12 @@ impl Chain {
     /// # Errors
     /// See [`Refused`]; only [`Refused::Invalid`] speaks against the share.
     pub fn insert(&mut self, share: &FullShare) -> Result<Change, Refused> {
+        let mut change = self.insert_only(share)?;
+        change.pruned.extend(self.tidy());
+        Ok(change)
+    }
+
+    fn insert_only(&mut self, share: &FullShare) -> Result<Change, Refused> {
         let (parent, uncles) = self.relatives(share)?;
         let lowest = self.lowest_judged();
         let height = self.tree[parent].height.saturating_add(1);
@@ -150,12 +163,13 @@ impl Chain {
         Ok(self.take(judged, share.sheet()))
     }
 
-    /// [`Self::insert`], or [`Self::restore`] where what all rules need was pruned: near the lowest share.
+    /// Takes in what is stored, or comes from a file: as [`Self::insert`], or as [`Self::restore`] where what all rules need was
+    /// pruned, near the lowest share. Sheets beside the best branch are not looked for.
     ///
     /// # Errors
     /// See [`Refused`].
     pub fn insert_or_restore(&mut self, share: &FullShare) -> Result<Change, Refused> {
-        match self.insert(share) {
+        match self.insert_only(share) {
             Err(Refused::TooDeep { .. } | Refused::Unconnected(_)) => self.restore(share),
             placed => placed,
         }
@@ -224,14 +238,38 @@ impl Chain {
     fn prune(&mut self) -> Vec<ShareId> {
         let kept = self.params.horizon().saturating_add(self.params.margin);
         let below = self.tree[self.tip].height.saturating_sub(kept);
-        // In batches, since sheets and recipients are gone through.
-        if below <= self.tree.lowest().saturating_add(self.params.margin / 16) {
+        if below <= self.tree.lowest().saturating_add(self.batch()) {
             return Vec::new();
         }
+        let tip = self.tip;
+        self.forget(|tree| tree.prune(below, tip))
+    }
+
+    /// Forgets shares with sheets that stand beside the best branch, so far below its tip, with all that stands on them. A sheet is
+    /// large, and beside the best branch no rule bounds their number; if such a branch becomes the best elsewhere, it comes again.
+    fn tidy(&mut self) -> Vec<ShareId> {
+        let height = self.tree[self.tip].height;
+        if height < self.tidied.saturating_add(self.batch().max(1)) {
+            return Vec::new();
+        }
+        self.tidied = height;
+        let below = height.saturating_sub(self.params.margin / ASIDE);
+        let is_old =
+            |spot: &Spot| self.tree[*spot].height < below && !self.tree.is_on_branch(*spot, self.tip);
+        let old: HashSet<Spot> = self.sheets.carriers().filter(is_old).collect();
+        if old.is_empty() { Vec::new() } else { self.forget(|tree| tree.cut(old)) }
+    }
+
+    /// Shares are forgotten so many heights at a time, since sheets and recipients are gone through.
+    fn batch(&self) -> u32 {
+        self.params.margin / 16
+    }
+
+    fn forget(&mut self, prune: impl FnOnce(&mut Tree) -> Vec<Node>) -> Vec<ShareId> {
         // The window's place must not be pruned under it.
         let base = self.split_ancestor(self.tip);
         self.rolling.move_to(&self.tree, &self.params, base);
-        let pruned: Vec<ShareId> = self.tree.prune(below, self.tip).into_iter().map(|node| node.id).collect();
+        let pruned = prune(&mut self.tree).into_iter().map(|node| node.id).collect();
         let tree = &self.tree;
         self.sheets.prune(|spot| !tree.holds(spot));
         self.recipients.sweep();

@@ -14,7 +14,7 @@ sha256t_hash_newtype! {
 }
 
 /// Version of the rules: of all constants that PROTOCOL.md names and [`Params`] does not. It changes with any of them.
-pub const RULES: u8 = 1;
+pub const RULES: u8 = 2;
 
 /// Rules of one network, in numbers.
 #[derive(Clone, Debug, PartialEq, Eq)]

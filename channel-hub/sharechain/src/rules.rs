@@ -76,6 +76,9 @@ pub enum BrokenRule {
     /// Its parent must be an ancestor of the share.
     #[error("uncle {0} is not a child of an ancestor")]
     UncleUnrelated(ShareId),
+    /// Whoever takes its nephew would have to keep the sheet, which counts on no branch of the nephew's.
+    #[error("uncle {0} carries a lock sheet")]
+    UncleWithSheet(ShareId),
     /// Once only.
     #[error("uncle {0} was counted before")]
     UncleCounted(ShareId),
@@ -291,6 +294,9 @@ pub(crate) fn judge_uncle(tree: &Tree, parent: Spot, uncle: Spot, params: &Param
     }
     if !tree.parent(uncle).is_some_and(|from| tree.is_on_branch(from, parent)) {
         return Err(BrokenRule::UncleUnrelated(id));
+    }
+    if tree[uncle].last_sheet == Some(height) {
+        return Err(BrokenRule::UncleWithSheet(id));
     }
     let nephews = usize::try_from(depth).unwrap_or(usize::MAX);
     if tree.branch(parent).take(nephews).any(|ancestor| tree[ancestor].uncles.contains(&id)) {

@@ -92,6 +92,11 @@ impl Sheets {
         }
     }
 
+    /// All shares that carry one.
+    pub(crate) fn carriers(&self) -> impl Iterator<Item = Spot> + '_ {
+        self.published.values().flatten().flat_map(|one| one.carriers.iter().copied())
+    }
+
     /// Forgets all carriers that are gone, and sheets without one.
     pub(crate) fn prune(&mut self, is_gone: impl Fn(Spot) -> bool) {
         self.published.retain(|_, published| {

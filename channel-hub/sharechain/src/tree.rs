@@ -1,7 +1,7 @@
 //! Shares and their places: who descends from whom. Knows nothing of rules.
 
 use bitcoin::{CompactTarget, ScriptBuf};
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::ops::Index;
 use std::sync::Arc;
 
@@ -100,8 +100,11 @@ impl Tree {
 
     /// All shares of a height, in the order in which they came.
     pub(crate) fn row(&self, height: u32) -> &[Spot] {
-        let row = height.checked_sub(self.lowest).and_then(|row| usize::try_from(row).ok());
-        row.and_then(|row| self.rows.get(row)).map_or(&[], Vec::as_slice)
+        self.row_at(height).and_then(|row| self.rows.get(row)).map_or(&[], Vec::as_slice)
+    }
+
+    fn row_at(&self, height: u32) -> Option<usize> {
+        usize::try_from(height.checked_sub(self.lowest)?).ok()
     }
 
     /// The share of a height on the branch that ends at `spot`, itself included.
@@ -140,7 +143,7 @@ impl Tree {
     }
 
     /// Forgets every share below a height of the branch that ends at `tip`, and every other that does not descend from the
-    /// branch's share there; gives them back, the lowest first.
+    /// branch's share there; gives them back, parents before children.
     pub(crate) fn prune(&mut self, below: u32, tip: Spot) -> Vec<Node> {
         let mut pruned = Vec::new();
         let Some(root) = self.ancestor(tip, below) else { return pruned };
@@ -151,24 +154,34 @@ impl Tree {
             self.lowest += 1;
         }
         self.at_mut(root).parent = None;
-        for row in 0..self.rows.len() {
-            let orphans = self.orphans(row, root);
-            if orphans.is_empty() {
+        let beside = self.row(below).iter().copied().filter(|spot| *spot != root).collect();
+        pruned.extend(self.cut(beside));
+        pruned
+    }
+
+    /// Forgets these shares and all that descend from them; gives them back, parents before children. The tree's lowest share
+    /// must not be among them.
+    pub(crate) fn cut(&mut self, mut spots: HashSet<Spot>) -> Vec<Node> {
+        let mut cut = Vec::new();
+        let heights = || spots.iter().map(|spot| self[*spot].height);
+        let (Some(lowest), Some(highest)) = (heights().min(), heights().max()) else { return cut };
+        for height in lowest..=self.highest() {
+            let is_cut = |spot: &Spot| {
+                spots.contains(spot) || self.parent(*spot).is_some_and(|parent| spots.contains(&parent))
+            };
+            let row: Vec<Spot> = self.row(height).iter().copied().filter(is_cut).collect();
+            if row.is_empty() && height > highest {
                 break; // so above there are none either
             }
-            self.rows[row].retain(|spot| !orphans.contains(spot));
-            pruned.extend(orphans.into_iter().filter_map(|spot| self.remove(spot)));
+            spots.extend(&row);
+            let here = self.row_at(height).and_then(|row| self.rows.get_mut(row));
+            here.into_iter().for_each(|here| here.retain(|spot| !spots.contains(spot)));
+            cut.extend(row.into_iter().filter_map(|spot| self.remove(spot)));
         }
         while self.rows.len() > 1 && self.rows.back().is_some_and(Vec::is_empty) {
             self.rows.pop_back();
         }
-        pruned
-    }
-
-    /// Shares of a row whose parents are gone, `root` apart.
-    fn orphans(&self, row: usize, root: Spot) -> Vec<Spot> {
-        let has_parent = |spot: Spot| self.parent(spot).is_some_and(|parent| self.holds(parent));
-        self.rows[row].iter().copied().filter(|spot| *spot != root && !has_parent(*spot)).collect()
+        cut
     }
 
     fn remove(&mut self, spot: Spot) -> Option<Node> {

@@ -72,7 +72,7 @@ def genesis(p):
     for name in (names + " sheet_reach halving").split():
         data += u32(p[name])
     data += u8(p["max_uncles"]) + u8(p["max_outputs"]) + u64(p["limit"]) + u64(p["keep_limit"])
-    return tagged("sluice/genesis", u8(1) + data + u8(p["retarget"]))
+    return tagged("sluice/genesis", u8(2) + data + u8(p["retarget"]))
 
 
 def recipient_bytes(recipient):
@@ -243,6 +243,7 @@ class Chain:
             if 1 <= height - share["height"] <= self.p["uncle_depth"]
             and share["id"] not in line
             and share["parent"] in line
+            and share["sheet"] is None
             and share["id"] not in counted
         ]
         may.sort(key=lambda id: self.height(id))

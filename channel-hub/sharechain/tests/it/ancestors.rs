@@ -247,6 +247,25 @@ fn an_uncles_parent_is_an_ancestor() {
 }
 
 #[test]
+fn an_uncle_carries_no_sheet() {
+    let mut chain = chain(4);
+    let fourth = chain.tip();
+    let fifth = extend(&mut chain, script(0));
+    let publishes = Candidate { sheet: Some(sheet(7, 0)), ..candidate(fourth, hub(7)) };
+    let with_sheet = extend_from(&mut chain, &publishes);
+    let child = extend_from(&mut chain, &candidate(with_sheet, script(3)));
+    assert_eq!(chain.uncles(&fifth), []);
+    let mut nephew = Making::new(&mut chain, &candidate(fifth, script(1)));
+    count(&mut nephew, &chain, &[with_sheet]);
+    assert_eq!(insert(&mut chain, &nephew), broken(BrokenRule::UncleWithSheet(with_sheet)));
+    // On the sheet's own branch uncles without one count.
+    let beside = extend_from(&mut chain, &candidate(with_sheet, script(4)));
+    let mut nephew = Making::new(&mut chain, &candidate(child, script(1)));
+    count(&mut nephew, &chain, &[beside]);
+    assert_eq!(insert(&mut chain, &nephew), Ok(()));
+}
+
+#[test]
 fn an_uncle_counts_once_on_a_branch_and_again_on_another() {
     let (mut chain, fifth, _) = with_siblings();
     let sixth = chain.tip();

@@ -35,5 +35,5 @@ fn every_rule_stands_in_the_protocol_and_is_broken_by_a_test() {
             rules += 1;
         }
     }
-    assert_eq!(rules, 20 + 3 + 16 + 5);
+    assert_eq!(rules, 20 + 3 + 17 + 5);
 }

@@ -2,17 +2,13 @@
 
 use bitcoin::consensus::deserialize;
 use sharechain::storage::{Memory, Storage as _, load};
-use sharechain::{Chain, FullShare, Params, Refused, Share, ShareId};
+use sharechain::{Candidate, Chain, FullShare, Params, Refused, Share, ShareId};
 
-use crate::miner::{Making, SECP, candidate, full, params, script};
+use crate::miner::{Making, SECP, candidate, full, hub, params, script, sheet};
 use crate::random::{Random, Tree};
 
 fn small() -> Params {
-    Params { margin: 20, window_shares: 20, sheet_reach: 24, ..params() }
-}
-
-fn kept(chain: &Chain) -> Params {
-    chain.params().clone()
+    Params { margin: 96, window_shares: 20, sheet_reach: 24, ..params() }
 }
 
 #[test]
@@ -39,7 +35,7 @@ fn a_pruned_node_judges_as_one_that_keeps_all() {
         assert_eq!(pruned.row(pruned.lowest()).count(), 1, "all descend from the lowest");
         assert_eq!(forgotten.len() + pruned.len(), tree.chain.len());
         let rows = pruned.standing(&pruned.tip()).unwrap().height - pruned.lowest();
-        assert!(rows <= kept(&pruned).horizon() + 20 + 2, "{rows} rows");
+        assert!(rows <= small().horizon() + 96 + 6 + 1, "{rows} rows");
     }
 }
 
@@ -153,7 +149,7 @@ fn of_two_branches_that_alternate_one_is_dropped_when_their_fork_is_forgotten() 
         }
     }
     let (round, at) = dropped.unwrap();
-    assert!(u32::try_from(2 * round).unwrap() >= small().horizon() + 20, "{round}");
+    assert!(u32::try_from(2 * round).unwrap() >= small().horizon() + 96, "{round}");
     assert!(node.contains(&tips[1 - at]) && !node.contains(&tips[at]));
     let ids = |chain: &Chain| -> Vec<ShareId> {
         (chain.lowest()..=500).flat_map(|height| chain.row(height).collect::<Vec<_>>()).collect()
@@ -168,6 +164,39 @@ fn of_two_branches_that_alternate_one_is_dropped_when_their_fork_is_forgotten() 
         assert_eq!(restarted.insert(&share), node.insert(&share));
         assert_eq!(restarted.window(&tips[1 - at]), node.window(&tips[1 - at]));
     }
+}
+
+/// Whoever has hash rate can put another sheet on each share beside the best chain.
+#[test]
+fn sheets_beside_the_best_chain_are_forgotten_some_way_below_its_tip() {
+    let params = Params { margin: 96, ..params() };
+    let (mut node, mut memory) = (Chain::new(params.clone()), Memory::default());
+    let (mut beside, mut most) = (Vec::new(), 0);
+    for at in 0..200_u8 {
+        let parent = node.tip();
+        let candidates = [
+            candidate(parent, script(1)),
+            Candidate {
+                sheet: Some(sheet(at % 100, u32::from(at / 100))),
+                ..candidate(parent, hub(at % 100))
+            },
+        ];
+        // Both are made before one is there, or the first would be the other's uncle.
+        let shares = candidates.map(|candidate| Making::new(&mut node, &candidate).full());
+        for share in &shares {
+            let change = node.insert(share).unwrap();
+            let Ok(()) = memory.apply(node.update(&change));
+        }
+        beside.push(shares[1].clone());
+        most = most.max(memory.stored().sheets.len());
+    }
+    // A sixth of the margin and a batch of a sixteenth.
+    assert!((16..=16 + 6 + 1).contains(&most), "{most} sheets");
+    assert!(node.contains(&beside[199].checked().id()) && !node.contains(&beside[100].checked().id()));
+    let again = load(params, memory.stored().clone(), &SECP).unwrap();
+    assert_eq!((again.tip(), again.len()), (node.tip(), node.len()));
+    // It is no fault, and may come again.
+    assert!(node.insert(&beside[150]).is_ok());
 }
 
 /// A file or a store may begin with any height that a share states.

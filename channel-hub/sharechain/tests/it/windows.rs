@@ -5,7 +5,7 @@ use sharechain::params::Retarget;
 use sharechain::{Chain, Params, Recipient, Share, ShareId, Work};
 use std::collections::{BTreeMap, HashMap};
 
-use crate::miner::{Making, candidate, chain, extend, extend_from, params, script};
+use crate::miner::{Making, candidate, chain, extend, extend_by, extend_from, params, script};
 use crate::random::{Random, Tree, random_params};
 
 /// Shares by id, as any node could have them.
@@ -106,7 +106,7 @@ fn a_window_ends_where_its_work_reaches_three_blocks_or_at_its_greatest_length()
 #[test]
 fn where_anybody_may_state_the_least_difficulty_only_its_length_ends_a_window() {
     let mut chain = Chain::new(Params { retarget: Retarget::Least, ..params() });
-    (0..60).for_each(|_| drop(extend(&mut chain, script(0))));
+    extend_by(&mut chain, 60, &script(0));
     for bits in [0x207f_ffff, 0x2013_b13b, 0x1d00_ffff] {
         let mut next = candidate(chain.tip(), script(1));
         next.block.bits = bitcoin::CompactTarget::from_consensus(bits);

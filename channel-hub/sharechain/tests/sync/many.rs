@@ -1,10 +1,12 @@
 //! Many honest nodes on lines of every quality.
 
-use sharechain::Chain;
 use sharechain::sync::Fault;
+use sharechain::{Chain, Params};
 use std::time::Duration;
 
-use crate::miner::{Wish, chain, chain_of_hub, copy, extend, extend_by, hub, mine, params, script, sheet};
+use crate::miner::{
+    Wish, chain, chain_of_hub, copy, extend, extend_at, extend_by, hub, mine, params, script, sheet,
+};
 use crate::world::{Line, World};
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -116,6 +118,33 @@ fn a_peer_that_vanishes_in_the_middle_is_replaced() {
     assert!(world.until(MINUTE, |world| world.nodes[2].chain().len() > 600));
     world.part(&[0]);
     assert!(world.until(3 * MINUTE, |world| world.nodes[2].chain().tip() == world.nodes[1].chain().tip()));
+}
+
+/// Sheets beside the best chain are forgotten after a while.
+#[test]
+fn a_branch_with_sheets_that_was_forgotten_comes_again_when_it_is_the_best() {
+    let mut own = Chain::new(Params { margin: 96, ..params() });
+    extend_by(&mut own, 20, &Wish::of(script(0)));
+    let fork = own.tip();
+    let mut other = copy(&own);
+    let on_top = Wish::of(script(0));
+    for at in 0..9 {
+        let name = 10 + at;
+        let publishes = Wish { sheet: Some(sheet(name, 0, 0)), ..Wish::of(hub(name)) };
+        let parent = other.tip();
+        let share = mine(&mut other, parent, if at % 3 == 0 { &publishes } else { &on_top });
+        [&mut own, &mut other].into_iter().for_each(|chain| drop(chain.insert(&share).unwrap()));
+    }
+    let first = other.at_height(21).unwrap();
+    assert!(own.is_best(&first));
+    (0..60).fold(fork, |parent, _| extend_at(&mut own, parent, &Wish::of(script(1))));
+    assert!(!own.contains(&first));
+    extend_by(&mut other, 60, &Wish::of(script(0)));
+    let mut world = World::new(vec![own, other]);
+    world.connect(0, 1);
+    assert!(world.until(MINUTE, World::agree));
+    assert!(world.nodes[0].chain().is_best(&first));
+    assert_eq!(world.dropped, []);
 }
 
 #[test]
