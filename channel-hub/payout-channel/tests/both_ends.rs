@@ -12,7 +12,7 @@ use payout_channel::hub::{self, Credit, Refused};
 use payout_channel::message::{Message, Price, Standing};
 use payout_channel::rules::Broken;
 use payout_channel::signer::Refusal;
-use payout_channel::{Params, SignedState, State, hasher};
+use payout_channel::{Params, Pending, SignedState, State, hasher};
 use scene::sat;
 
 #[test]
@@ -55,11 +55,42 @@ fn the_hasher_stops_five_seconds_after_a_win_that_is_not_merged() {
     pair.now = 1_000;
     pair.win();
     assert_eq!(pair.may_work(5_999), Ok(()));
-    assert_eq!(pair.hasher.poll_timeout(), Some(6_000));
+    assert_eq!(pair.hasher.poll_timeout(&pair.chain), Some(6_000));
     assert_eq!(pair.may_work(6_000), Err(Idle::MissingWin(height)));
     pair.merge();
     assert_eq!(pair.may_work(6_000), Ok(()));
-    assert_eq!(pair.hasher.poll_timeout(), None);
+    assert_eq!(pair.hasher.poll_timeout(&pair.chain), None);
+}
+
+#[test]
+fn no_moment_is_granted_again_for_a_win_that_was_waited_for() {
+    let mut pair = Pair::open();
+    let height = pair.tip() + 1;
+    pair.next(height, 10_000);
+    pair.next(height + 1, 10_000);
+    pair.win();
+    pair.merge();
+    let pendings = vec![Pending { height: height + 2, amount: sat(10_000) }];
+    let number = pair.hasher.account().number + 1;
+    let lie = State { number, height: height + 2, settled_to: 0, settled: Amount::ZERO, pendings };
+    pair.take(&pair.sign_anything(lie)).unwrap();
+    pair.now = 5_000;
+    pair.win();
+    assert_eq!(pair.may_work(5_000), Err(Idle::MissingWin(height)));
+}
+
+#[test]
+fn an_end_that_starts_again_grants_no_moment() {
+    let mut pair = Pair::open();
+    let height = pair.tip() + 1;
+    pair.next(height, 10_000);
+    pair.next(height + 1, 10_000);
+    pair.now = 1_000;
+    pair.win();
+    assert_eq!(pair.may_work(1_001), Ok(()));
+    pair.hasher = hasher::PayoutChannel::restore(Params::PUBLIC, &pair.hasher_rows, &pair.secp).unwrap();
+    pair.hasher.look(&pair.chain, 1_001);
+    assert_eq!(pair.may_work(1_001), Err(Idle::MissingWin(height)));
 }
 
 #[test]

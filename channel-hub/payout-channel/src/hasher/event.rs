@@ -117,7 +117,8 @@ impl PayoutChannel {
             keys: BTreeMap::new(),
             close: None,
             prices: Prices::default(),
-            missing_since: None,
+            merged_by: BTreeMap::new(),
+            has_looked: false,
         }
     }
 

@@ -49,8 +49,10 @@ pub struct PayoutChannel {
     /// A close that the hub signed and the hasher agreed to.
     close: Option<(Close, Signature)>,
     prices: Prices,
-    /// Since when a win is missing from the state that is worked with, in milliseconds.
-    missing_since: Option<u64>,
+    /// Until when work may go on without each unresolved win, in milliseconds.
+    merged_by: BTreeMap<u32, u64>,
+    /// Wins were looked for since it was started.
+    has_looked: bool,
 }
 
 /// What became of a state.

@@ -88,26 +88,30 @@ impl PayoutChannel {
             return Some(Idle::Coinbase(height));
         }
         let Some(state) = self.state_for(height) else { return Some(Idle::NoState(height)) };
-        if let Some(missing) = self.missing_win(state, chain) {
-            let waited = self.missing_since.map_or(0, |since| now_ms.saturating_sub(since));
-            if self.missing_since.is_none() || waited >= self.params.merge_wait_ms {
-                return Some(Idle::MissingWin(missing));
-            }
+        let is_late = |height: &u32| self.merged_by.get(height).is_none_or(|by| now_ms >= *by);
+        if let Some(missing) = self.missing_wins(state, chain).find(is_late) {
+            return Some(Idle::MissingWin(missing));
         }
         let stake = self.account.at_stake(height, |won| self.pays(won, chain));
         stake.is_none_or(|stake| stake > self.terms.capacity).then_some(Idle::Full(height))
     }
 
-    /// After every change of the best chain, and after every state: starts or ends the wait for a merged state.
+    /// After every change of the best chain, and after every state: a win that was not one before is waited for. One that this end
+    /// finds when it starts has been waited for.
     pub fn look(&mut self, chain: &Watcher, now_ms: u64) {
-        let state = self.state_for(chain.tip() + 1);
-        let missing = state.and_then(|state| self.missing_win(state, chain)).is_some();
-        self.missing_since = missing.then(|| self.missing_since.unwrap_or(now_ms));
+        let by = now_ms.saturating_add(self.params.merge_wait_ms);
+        let new = if std::mem::replace(&mut self.has_looked, true) { by } else { 0 };
+        let known = std::mem::take(&mut self.merged_by);
+        let wins = chain.wins().map(|(height, _)| height);
+        let keys = chain.keys().map(|(height, _)| height).chain(self.keys.keys().copied());
+        let open = wins.chain(keys).filter(|height| *height > self.account.settled_to);
+        self.merged_by = open.map(|height| (height, known.get(&height).copied().unwrap_or(new))).collect();
     }
 
     /// When the wait for a merged state ends, in milliseconds: [`Self::may_work`] says no from then on.
-    pub fn poll_timeout(&self) -> Option<u64> {
-        self.missing_since.map(|since| since.saturating_add(self.params.merge_wait_ms))
+    pub fn poll_timeout(&self, chain: &Watcher) -> Option<u64> {
+        let missing = self.missing_wins(self.state_for(chain.tip() + 1)?, chain);
+        missing.map(|height| self.merged_by.get(&height).copied().unwrap_or(0)).min()
     }
 
     /// Whether it is time to close without the hub, for one that has not closed yet; what follows is [`Self::must_publish`].
@@ -175,14 +179,13 @@ impl PayoutChannel {
         expected.script.as_script() == coinbase && own.is_none_or(|own| own == expected.lock)
     }
 
-    /// A win that the state does not pay in full.
-    fn missing_win(&self, state: &State, chain: &Watcher) -> Option<u32> {
-        let owed = self.account.promised.iter();
-        let mut missing = owed.filter(|(height, amount)| {
+    /// Wins that the state does not pay in full; also the height that it is for.
+    fn missing_wins<'a>(&'a self, state: &'a State, chain: &'a Watcher) -> impl Iterator<Item = u32> + 'a {
+        let missing = self.account.promised.iter().filter(|(height, amount)| {
             let counts = self.pays(**height, chain) || **height == state.height;
             let is_secured = **amount >= DUST;
             counts && is_secured && **height > state.settled_to && state.pending(**height) < **amount
         });
-        missing.next().map(|(height, _)| *height)
+        missing.map(|(height, _)| *height)
     }
 }
