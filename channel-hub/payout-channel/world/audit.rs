@@ -30,6 +30,7 @@ impl World {
         self.books.revealed.extend(public);
         let paid: Vec<_> = self.paid.iter().map(|(height, outpoint)| (*height, *outpoint)).collect();
         self.books.taken.clear();
+        self.books.unwon.clear();
         let wins = paid.iter().filter(|(height, outpoint)| self.ground.value_of(outpoint) >= part(*height).0);
         self.books.won = wins.map(|(height, _)| *height).collect();
         let expiry = self.books.accounts.iter().map(|account| account.template.funded().terms.expiry).min();
@@ -46,7 +47,12 @@ impl World {
             let until = if is_win { until } else { until.min(height + PARAMS.kept - 1) };
             if at < until.min(self.ground.chain.height() + 1) {
                 self.books.taken.insert(height);
+                self.books.unwon.extend((!is_win).then_some((height, at)));
             }
+        }
+        for account in &mut self.books.accounts {
+            let claim = self.ground.chain.spender(&account.template.funded().outpoint);
+            account.chosen_at = claim.and_then(|claim| self.ground.sent_at(&claim.txid));
         }
     }
 

@@ -30,6 +30,8 @@ pub struct Account {
     pub outdated: bool,
     /// The hasher could be told nothing when its last moment to close came: it counts nothing that comes later.
     pub cut_off: bool,
+    /// The tip when the claim that spends its funding was published: which state that is of was chosen by then.
+    pub chosen_at: Option<u32>,
 }
 
 /// The books.
@@ -49,6 +51,8 @@ pub struct Books {
     pub revealed: BTreeSet<u32>,
     /// Heights of the pool whose key a block has early enough for every hasher to take its pending.
     pub taken: BTreeSet<u32>,
+    /// Those of them that were no wins, with the heights of the blocks that have their keys: no rule says that a key comes.
+    pub unwon: BTreeMap<u32, u32>,
     /// Heights that the pool won, in the end.
     pub won: BTreeSet<u32>,
     /// Those of them that a hasher knew when it left: their pendings can be in the child of its claim.
@@ -78,7 +82,7 @@ impl Books {
             return;
         }
         let (signed, counted, worked) = (Vec::new(), Vec::new(), Vec::new());
-        let (marked, outdated, cut_off) = (None, false, false);
+        let (marked, outdated, cut_off, chosen_at) = (None, false, false, None);
         self.accounts.push(Account {
             id,
             hasher,
@@ -89,6 +93,7 @@ impl Books {
             marked,
             outdated,
             cut_off,
+            chosen_at,
         });
     }
 
@@ -109,6 +114,13 @@ impl Books {
     pub fn counted(&mut self, id: PayoutChannelId, state: State) {
         if let Some(account) = self.open_account(id) {
             account.counted.push(state);
+        }
+    }
+
+    /// A hasher holds a state; it may not have said yet that it counts.
+    pub fn still_counted(&mut self, id: PayoutChannelId, state: &State) {
+        if let Some(account) = self.open_account(id).filter(|account| !account.counted.contains(state)) {
+            account.counted.push(state.clone());
         }
     }
 
@@ -202,9 +214,16 @@ impl Books {
         self.revealed.contains(&height)
     }
 
+    /// Whether an account is to have what is pending for a height. A key that a hub publishes for what is no win counts only if it was
+    /// there when the hasher chose its state: there is no reason to wait for it.
+    fn is_taken(&self, account: &Account, height: u32) -> bool {
+        let late = self.unwon.get(&height).zip(account.chosen_at).is_some_and(|(key, chosen)| *key > chosen);
+        self.taken.contains(&height) && !late
+    }
+
     /// What a pending brings whoever leaves. One that costs more than it brings is left.
-    fn pays(&self, height: u32, amount: Amount) -> Amount {
-        let counts = self.taken.contains(&height) && amount >= self.cost(PENDING_SIZE);
+    fn pays(&self, account: &Account, height: u32, amount: Amount) -> Amount {
+        let counts = self.is_taken(account, height) && amount >= self.cost(PENDING_SIZE);
         if counts { amount } else { Amount::ZERO }
     }
 
@@ -215,10 +234,10 @@ impl Books {
 
     /// What an exit brings, if it pays for itself: no miner who asks for more than 1 sat/vB takes a claim whose child cannot pay for
     /// both, out of what is settled and of pendings whose keys are known by then.
-    fn realisable(&self, settled: Amount, pendings: &[(u32, Amount)]) -> Amount {
+    fn realisable(&self, account: &Account, settled: Amount, pendings: &[(u32, Amount)]) -> Amount {
         let sum = |counts: &dyn Fn(u32) -> bool| -> Amount {
             let pendings = pendings.iter().filter(|(height, _)| counts(*height));
-            pendings.map(|(height, amount)| self.pays(*height, *amount)).sum::<Amount>() + settled
+            pendings.map(|(height, amount)| self.pays(account, *height, *amount)).sum::<Amount>() + settled
         };
         let size = EXIT_SIZE + OUTPUT_SIZE * (2 + pendings.len() as u64);
         let is_mined = self.rate <= 1_000 || sum(&|height| self.known.contains(&height)) >= self.cost(size);
@@ -228,12 +247,12 @@ impl Books {
     /// What an honest hasher counted, of the state that pays most for wins: that one it publishes. A lying hub can sign another one
     /// beside it, which pays less for wins and more in S, and then keep the key to itself.
     pub fn least_counted(&self, account: &Account) -> Amount {
-        let counts = |height: u32| self.won.contains(&height) || self.taken.contains(&height);
+        let counts = |height: u32| self.won.contains(&height) || self.is_taken(account, height);
         let most = account.counted.iter().map(|state| state.value(counts)).max();
         let best = account.counted.iter().filter(|state| Some(state.value(counts)) == most);
         let values = best.map(|state| {
             let pendings = state.pendings.iter().map(|pending| (pending.height, pending.amount));
-            self.realisable(state.settled, &pendings.collect::<Vec<_>>())
+            self.realisable(account, state.settled, &pendings.collect::<Vec<_>>())
         });
         values.min().unwrap_or(Amount::ZERO)
     }
@@ -242,7 +261,7 @@ impl Books {
     pub fn least_worked(&self, account: &Account) -> Amount {
         let sums = account.worked.iter().map(|work| {
             let pendings = work.iter().map(|(height, amount)| (*height, *amount));
-            self.realisable(Amount::ZERO, &pendings.collect::<Vec<_>>())
+            self.realisable(account, Amount::ZERO, &pendings.collect::<Vec<_>>())
         });
         sums.max().unwrap_or(Amount::ZERO)
     }

@@ -36,6 +36,8 @@ pub struct Ground {
     pub blocks_want: u64,
     owners: HashMap<ScriptBuf, Party>,
     payers: HashMap<Txid, (Party, Amount)>,
+    /// The tip when a party first sent a transaction.
+    sent_at: HashMap<Txid, u32>,
     public: BTreeMap<u32, Key>,
     /// An exit that cost more than blocks ask for.
     pub found: Option<Finding>,
@@ -62,6 +64,7 @@ impl Ground {
             blocks_want: 0,
             owners,
             payers: HashMap::new(),
+            sent_at: HashMap::new(),
             public: BTreeMap::new(),
             found: None,
         }
@@ -187,6 +190,11 @@ impl Ground {
         self.payers.get(txid).filter(|(payer, _)| *payer == party).map_or(Amount::ZERO, |(_, fee)| *fee)
     }
 
+    /// The tip when a transaction was first sent.
+    pub fn sent_at(&self, txid: &Txid) -> Option<u32> {
+        self.sent_at.get(txid).copied()
+    }
+
     /// Whether a party owns an output, without conditions.
     pub fn is_of(&self, party: Party, output: &TxOut) -> bool {
         self.owners.get(&output.script_pubkey) == Some(&party)
@@ -217,6 +225,7 @@ impl Ground {
     fn sent(&mut self, by: Party, tx: &Tx) {
         if let Some(fee) = self.mempool.fee(&tx.txid) {
             self.payers.insert(tx.txid, (by, fee));
+            self.sent_at.entry(tx.txid).or_insert(self.chain.height());
         }
         for item in tx.body.input.iter().flat_map(|input| input.witness.iter()) {
             if let Some(height) = <[u8; 32]>::try_from(item).ok().and_then(|key| cast().height_of(key)) {

@@ -103,8 +103,18 @@ impl World {
     /// A hasher's program ends, and starts again with what its disks hold.
     pub fn hasher_ended(&mut self, hasher: usize, power: bool) {
         self.hashers[hasher].reboot(power);
+        self.note_held(hasher);
         self.hashers[hasher].follow(&self.ground, &Sheet(&self.hub));
         self.reconnect(hasher);
+    }
+
+    /// A hasher that ended after it saved a state, and before it said so, counts it all the same.
+    fn note_held(&mut self, hasher: usize) {
+        for kept in &self.hashers[hasher].channels {
+            for held in kept.machine.held() {
+                self.books.still_counted(kept.machine.id(), &held.state);
+            }
+        }
     }
 
     /// A copy is made of somebody's disks.

@@ -1,7 +1,9 @@
 //! The suite: random traces, traces that were findings, and that each broken rule is noticed.
 
-use super::actions::Action;
+use super::actions::{Action, Fake, Lie, Who};
 use super::books::Account;
+use super::findings::Finding;
+use super::world::{Setting, World};
 use super::{Failure, bytes};
 use crate::rules::{self, Rule};
 use std::collections::BTreeMap;
@@ -120,6 +122,67 @@ const WITHOUT: [(Rule, &str); 7] = [
     (Rule::R7, "3000003101001402001402001402000001003603010e0000"),
 ];
 
+/// A hub that lies, and hashers that do not wait in the end; their claims are published with exit kits.
+const LIES: Setting = Setting {
+    honest_hub: false,
+    honest_second: true,
+    pps: false,
+    council: false,
+    patient: false,
+    to_the_end: false,
+    dear: 1_000,
+    kits: true,
+};
+
+fn played(setting: Setting, actions: &[Action]) -> Result<(), Finding> {
+    let mut world = World::new(setting);
+    actions.iter().for_each(|action| world.act(*action));
+    world.end()
+}
+
+#[test]
+fn no_moment_is_granted_again_for_a_win_that_was_waited_for() {
+    let for_the_height_after_next_and_nothing_else = Action::Lie(Lie::State, 0, 44);
+    let actions = [
+        Action::Share(0, 1),
+        Action::Win,
+        Action::Blocks(1),
+        for_the_height_after_next_and_nothing_else,
+        Action::Wait(5_000),
+        Action::Win,
+        Action::Share(0, 1),
+        Action::Win,
+        Action::Blocks(100),
+    ];
+    assert_eq!(played(LIES, &actions), Ok(()));
+}
+
+#[test]
+fn a_state_counts_whose_hasher_ended_before_it_said_so() {
+    let actions = [
+        Action::Crash(Who::Hasher(0), 7, true),
+        Action::Share(0, 1),
+        Action::Share(0, 1),
+        Action::Win,
+        Action::Blocks(1),
+        Action::Share(1, 1),
+        Action::Blocks(2),
+        Action::Share(0, 6),
+        Action::Win,
+    ];
+    assert_eq!(played(Setting { honest_hub: true, patient: true, ..LIES }, &actions), Ok(()));
+}
+
+#[test]
+fn a_key_for_no_win_that_comes_after_the_claim_is_owed_to_nobody() {
+    let left = [Action::Share(0, 1), Action::FakeWin(Fake::Less), Action::Blocks(98), Action::Win];
+    let (leave, claim) = (Action::Leave(0), Action::Lie(Lie::ClaimNoWin, 0, 0));
+    let after = [left.as_slice(), &[leave, claim]].concat();
+    assert_eq!(played(LIES, &after), Ok(()));
+    let before = [left.as_slice(), &[claim, Action::Blocks(1), leave]].concat();
+    assert_eq!(played(LIES, &before), Ok(()));
+}
+
 fn bytes_of(hex: &str) -> Vec<u8> {
     let digit = |at: usize| u8::from_str_radix(&hex[at..at + 2], 16).unwrap();
     (0..hex.len()).step_by(2).map(digit).collect()
@@ -174,7 +237,7 @@ fn random_traces_reach_what_they_are_for() {
     let count = from_environment("TRACES", 400);
     for seed in 0..count {
         let (setting, actions) = super::decode(&bytes::trace(seed, &[]));
-        let mut world = super::world::World::new(setting);
+        let mut world = World::new(setting);
         let deep = |action: &Action| matches!(action, Action::Reorganise(depth, _) if *depth > 6);
         let ends: Vec<(&str, bool)> = vec![("a deep reorganisation", actions.iter().any(deep))];
         actions.into_iter().for_each(|action| world.act(action));
@@ -248,7 +311,7 @@ fn the_cost_of_a_trace() {
         eprintln!("{what}: {:?}", begun.elapsed() / times);
     };
     super::run(&[0; 3]);
-    let world = || super::world::World::new(super::world::Setting::of([0; 3]));
+    let world = || World::new(Setting::of([0; 3]));
     time("the beginning", 20, &|_| drop(world()));
     time("and a share", 20, &|_| world().act(super::actions::Action::Share(0, 1)));
     time("and a win", 20, &|_| world().act(super::actions::Action::Win));
