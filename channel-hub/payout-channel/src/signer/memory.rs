@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use super::{Cap, Event, HubSigner, Refusal};
 use crate::account::Account;
 use crate::claim::{ClaimTemplate, NoClaim};
+use crate::curve::StateKey;
 use crate::keys::{HubKeys, NoKeys};
 use crate::rules::Broken;
 use crate::save::{Durability, Store};
@@ -20,6 +21,7 @@ use crate::watcher::Win;
 pub(super) struct Known {
     pub(super) template: ClaimTemplate,
     pub(super) keys: HubKeys,
+    pub(super) state_key: StateKey,
     pub(super) account: Account,
     pub(super) closed: bool,
 }
@@ -200,7 +202,8 @@ impl<S: Store<Event>> HubSigner<S> {
             of_hasher.push(id);
         }
         let outpoint = funded.outpoint;
-        let known = Known { template, keys, account: Account::default(), closed: false };
+        let (state_key, account) = (StateKey::new(keys.funding), Account::default());
+        let known = Known { template, keys, state_key, account, closed: false };
         if let Some(before) = self.known.insert(id, known) {
             self.of_funding.remove(&before.template.funded().outpoint);
         }

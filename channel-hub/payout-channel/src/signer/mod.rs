@@ -13,13 +13,14 @@ mod coins;
 mod memory;
 
 use bitcoin::secp256k1::schnorr::Signature;
-use bitcoin::secp256k1::{All, Secp256k1};
+use bitcoin::secp256k1::{All, Message, Secp256k1};
 use bitcoin::{Amount, OutPoint, XOnlyPublicKey};
 use lock::{Key, Lock, LockedOutput, Pool, Seed};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::account::Account;
 use crate::claim::{NoClaim, SignedState};
+use crate::curve::StateSigner;
 use crate::keys::{ChannelSeed, NoKeys, public};
 use crate::params::Params;
 use crate::rules::{self, Broken};
@@ -189,6 +190,7 @@ pub enum Refusal<E> {
 /// The hub's signer. Not shown by `Debug`.
 pub struct HubSigner<S> {
     secp: Secp256k1<All>,
+    states: StateSigner,
     pool: Pool,
     params: Params,
     locks: Seed,
@@ -233,6 +235,7 @@ impl<S: Store<Event>> HubSigner<S> {
         let hub_id = public(&locks.identity(&pool, &secp)?);
         Ok(Self {
             secp,
+            states: StateSigner::new(),
             pool,
             params,
             locks,
@@ -259,6 +262,7 @@ impl<S: Store<Event>> HubSigner<S> {
     pub fn with_store<T: Store<Event>>(&self, store: T) -> HubSigner<T> {
         HubSigner {
             secp: self.secp.clone(),
+            states: self.states.clone(),
             pool: self.pool.clone(),
             params: self.params,
             locks: self.locks.clone(),
@@ -352,7 +356,8 @@ impl<S: Store<Event>> Signer for HubSigner<S> {
         self.check(id, state)?;
         self.learn(id, state)?;
         let known = self.known(id)?;
-        let signature = known.template.sign(state, &known.keys.funding, &self.secp)?;
+        let message = Message::from(known.template.sighash(state)?);
+        let signature = self.states.sign(&message, &known.state_key);
         // Once for each block: what a loss of power takes is for heights up to the tip + 2.
         let is_first = state.height > self.synced;
         let durability = if is_first { Durability::Power } else { Durability::Process };
