@@ -1,4 +1,4 @@
-//! The snapshot as JSON. Work is decimal text: it passes what a JSON number holds.
+//! Snapshot and lists as JSON. Work is decimal text: it passes what a JSON number holds.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 use store::{BlockState, HeightTotal, ReadError, Store, StoredBlock, Sum};
 
 use super::Shown;
-use super::snapshot::{self, JobView, MAX_LISTED, Snapshot, Worker, described, difficulty, unix_now};
+use super::lists::{self, MAX_LISTED, Worker, described};
+use super::snapshot::{JobView, Snapshot, difficulty, unix_now};
 use crate::miners::channel::Channel;
 use crate::miners::connections::{Connection, Details};
 use crate::supply::choice::Standing;
@@ -30,57 +31,48 @@ pub(super) const PATHS: &[&str] = &[
 const LEDGER_MINUTES: u32 = 60;
 
 /// What stands at `path`; `None` if nothing does.
-pub(super) fn answer(shown: &Shown, snapshot: &Snapshot, path: &str) -> Option<Value> {
-    Some(match path {
-        "status" => status(snapshot),
-        "totals" => totals(snapshot),
-        "workers" => workers(&snapshot.workers, &shown.connections.hashers()),
-        "heights" => snapshot.heights.iter().map(height).collect(),
-        "blocks" => snapshot.blocks.iter().map(block).collect(),
-        "job" => snapshot.job.as_ref().map_or(Value::Null, job),
+///
+/// # Errors
+/// The store cannot be read; in words.
+pub(super) fn answer(shown: &Shown, path: &str) -> Result<Option<Value>, String> {
+    Ok(Some(match path {
+        "status" => status(&*shown.snapshot()?, shown.lists()?.hash_rate),
+        "totals" => totals(&*shown.snapshot()?),
+        "workers" => workers(&shown.lists()?.workers, &shown.connections.hashers()),
+        "heights" => shown.lists()?.heights.iter().map(height).collect(),
+        "blocks" => shown.lists()?.blocks.iter().map(block).collect(),
+        "job" => shown.snapshot()?.job.as_ref().map_or(Value::Null, job),
         "template-providers" => {
-            snapshot.providers.iter().map(|(address, health)| provider(address, health)).collect()
+            shown.snapshot()?.providers.iter().map(|(address, health)| provider(address, health)).collect()
         }
-        "connections" => connections(&snapshot.connections),
-        _ => return None,
-    })
+        "connections" => connections(&shown.lists()?.connections),
+        "ledger" => ledger(&*shown.store, None).map_err(|error| error.to_string())?,
+        _ => return part(shown, path),
+    }))
 }
 
-/// What stands at `workers/<page>` and `connections/<page>`: as many at a time as without a page, which is the first.
-/// The outer `None`: another path.
-pub(super) fn page(shown: &Shown, snapshot: &Snapshot, path: &str) -> Option<Result<Value, ReadError>> {
-    let (path, page) = path.split_once('/')?;
-    let skip = page.parse::<u32>().ok()?.checked_sub(1)?.checked_mul(MAX_LISTED)?;
-    match path {
-        "workers" => {
-            let some = snapshot::workers(shown, &snapshot.rates, skip);
-            Some(some.map(|some| workers(&some, &shown.connections.hashers())))
+/// What stands at `ledger/<height>`, `workers/<page>` and `connections/<page>`: as many at a time as without a page, which is the
+/// first.
+fn part(shown: &Shown, path: &str) -> Result<Option<Value>, String> {
+    let number = path.split_once('/').and_then(|(path, number)| Some((path, number.parse::<u32>().ok()?)));
+    let Some((path, number)) = number else { return Ok(None) };
+    let Some(skip) = number.saturating_sub(1).checked_mul(MAX_LISTED) else { return Ok(None) };
+    let value = match path {
+        "ledger" => ledger(&*shown.store, Some(number)),
+        "workers" if number > 0 => lists::workers(shown, &shown.lists()?.rates, skip)
+            .map(|some| workers(&some, &shown.connections.hashers())),
+        "connections" if number > 0 => {
+            Ok(connections(&described(shown.connections.some(skip as usize, MAX_LISTED as usize))))
         }
-        "connections" => {
-            let some = shown.connections.some(skip as usize, MAX_LISTED as usize);
-            Some(Ok(connections(&described(some.into_iter()))))
-        }
-        _ => None,
-    }
-}
-
-/// `ledger` shows the last hour's rows, `ledger/<height>` those of a height among them. The outer `None`: another
-/// path.
-pub(super) fn ledger(store: &dyn Store, path: &str) -> Option<Option<Value>> {
-    let rest = path.strip_prefix("ledger")?;
-    let height: Option<u32> = match rest.strip_prefix('/') {
-        Some(text) => match text.parse() {
-            Ok(height) => Some(height),
-            Err(_) => return Some(None),
-        },
-        None if rest.is_empty() => None,
-        None => return None,
+        _ => return Ok(None),
     };
+    value.map(Some).map_err(|error| error.to_string())
+}
+
+/// The last hour's rows, or those of a height among all.
+fn ledger(store: &dyn Store, height: Option<u32>) -> Result<Value, ReadError> {
     let since = if height.is_some() { 0 } else { (unix_now() / 60).saturating_sub(LEDGER_MINUTES) };
-    let rows = match store.ledger(since, height, MAX_LISTED) {
-        Ok(rows) => rows,
-        Err(error) => return Some(Some(json!({ "error": error.to_string() }))),
-    };
+    let rows = store.ledger(since, height, MAX_LISTED)?;
     let rows = rows.iter().map(|row| {
         let mut value = sum(&row.sum);
         value["hasher"] = json!(row.hasher);
@@ -89,15 +81,15 @@ pub(super) fn ledger(store: &dyn Store, path: &str) -> Option<Option<Value>> {
         value["minute"] = json!(row.minute);
         value
     });
-    Some(Some(rows.collect()))
+    Ok(rows.collect())
 }
 
-fn status(snapshot: &Snapshot) -> Value {
+fn status(snapshot: &Snapshot, hash_rate: f64) -> Value {
     json!({
         "authority_public_key": snapshot.authority,
         "coinbase_pays": snapshot.reward,
         "uptime_seconds": snapshot.uptime_seconds,
-        "hash_rate": snapshot.hash_rate,
+        "hash_rate": hash_rate,
         "totals": totals(snapshot),
         "connections": snapshot.connection_count,
         "channels": snapshot.channel_count,

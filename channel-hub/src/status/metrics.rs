@@ -2,19 +2,20 @@
 
 use service::Metric;
 
+use super::lists::Lists;
 use super::snapshot::{Snapshot, difficulty};
 
 /// Most workers that get a line of their own.
 const MAX_WORKERS: usize = 2000;
 
-pub(super) fn metrics(snapshot: &Snapshot) -> Vec<Metric> {
+pub(super) fn metrics(snapshot: &Snapshot, lists: &Lists) -> Vec<Metric> {
     let job_height = snapshot.job.as_ref().map_or(0, |job| job.height);
     let mut metrics = vec![
         Metric::counter("shares_accepted", "Shares in the ledger").sample(&[], snapshot.total.shares),
         Metric::counter("work_accepted_hashes", "Expected hashes of the shares in the ledger")
             .sample(&[], float(snapshot.total.work)),
         Metric::gauge("hash_rate", "Hashes per second, mean of the last ten minutes")
-            .sample(&[], snapshot.hash_rate),
+            .sample(&[], lists.hash_rate),
         Metric::gauge("best_share_difficulty", "Difficulty of the best share ever")
             .sample(&[], difficulty(snapshot.total.best)),
         Metric::gauge("connections", "Connections of miners and proxies")
@@ -27,17 +28,17 @@ pub(super) fn metrics(snapshot: &Snapshot) -> Vec<Metric> {
         Metric::gauge("store_up", "Whether the store takes writes")
             .sample(&[], snapshot.store_failing.is_none()),
     ];
-    metrics.extend(workers(snapshot));
+    metrics.extend(workers(lists));
     metrics.extend(providers(snapshot));
     metrics
 }
 
-fn workers(snapshot: &Snapshot) -> [Metric; 3] {
+fn workers(lists: &Lists) -> [Metric; 3] {
     let mut shares = Metric::counter("worker_shares_accepted", "Shares in the ledger, by worker");
     let mut work = Metric::counter("worker_work_accepted_hashes", "Expected hashes in the ledger, by worker");
     let mut rate =
         Metric::gauge("worker_hash_rate", "Hashes per second, mean of the last ten minutes, by worker");
-    for worker in snapshot.workers.iter().take(MAX_WORKERS) {
+    for worker in lists.workers.iter().take(MAX_WORKERS) {
         let labels = [("hasher", worker.hasher.as_str()), ("worker", worker.worker.as_str())];
         shares = shares.sample(&labels, worker.sum.shares);
         work = work.sample(&labels, float(worker.sum.work));

@@ -1,16 +1,21 @@
-//! What the pages show. A snapshot is made when somebody looks, at most once a second, and less
-//! often where there is so much that it takes long.
+//! What the pages show. It is put together when somebody looks, at most once a second, and less often where there is so much that
+//! it takes long. What grows with the miners stands apart, for those who ask for it: whoever reads totals once a second costs
+//! next to nothing.
 //!
 //! Totals come from the ledger, so they are what is committed; rejections from the persisted counters.
 //!
 //! | module | what for |
 //! |---|---|
-//! | [`snapshot`] | everything at one moment |
+//! | [`snapshot`] | how things stand at one moment |
+//! | [`lists`] | every worker, height, block and connection at one moment |
+//! | `kept` | what was put together a moment ago |
 //! | `page` | for people |
 //! | `api` | as JSON |
 //! | `metrics` | for Prometheus |
 
 mod api;
+mod kept;
+pub mod lists;
 mod metrics;
 mod page;
 pub mod snapshot;
@@ -18,6 +23,7 @@ pub mod snapshot;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use kept::Kept;
 use link::AuthorityPublicKey;
 use node::{Node, NodeInfo};
 use service::{Counters, Metric, Page, Status};
@@ -27,12 +33,9 @@ use crate::config::Config;
 use crate::feed::Feed;
 use crate::miners::connections::Connections;
 use crate::supply::task::Supply;
+use lists::Lists;
 use snapshot::Snapshot;
 
-/// How long a snapshot is good for, at least.
-const FRESH: Duration = Duration::from_secs(1);
-/// And so many times as long as it took: whoever looks again and again costs no more than a tenth of a core.
-const REST: u32 = 10;
 /// How often the node is looked at.
 const LOOK: Duration = Duration::from_secs(10);
 
@@ -48,8 +51,8 @@ pub struct Shown {
     counters: Counters,
     started: Instant,
     node: Mutex<Result<NodeInfo, String>>,
-    /// Until when it is good, and what it is.
-    last: Mutex<Option<(Instant, Arc<Snapshot>)>>,
+    snapshot: Kept<Snapshot>,
+    lists: Kept<Lists>,
 }
 
 impl Shown {
@@ -72,7 +75,8 @@ impl Shown {
             counters,
             started: Instant::now(),
             node: Mutex::new(Err("not asked yet".into())),
-            last: Mutex::default(),
+            snapshot: Kept::default(),
+            lists: Kept::default(),
         })
     }
 
@@ -96,26 +100,23 @@ impl Shown {
         }
     }
 
-    /// Everything, as of a moment ago.
     fn snapshot(&self) -> Result<Arc<Snapshot>, String> {
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        let begun = Instant::now();
-        if let Some((until, snapshot)) = &*last
-            && begun < *until
-        {
-            return Ok(Arc::clone(snapshot));
-        }
-        let snapshot = Arc::new(Snapshot::take(self).map_err(|error| error.to_string())?);
-        let until = Instant::now() + FRESH.max(begun.elapsed() * REST);
-        *last = Some((until, Arc::clone(&snapshot)));
-        Ok(snapshot)
+        self.snapshot.fresh(|| Snapshot::take(self)).map_err(|error| error.to_string())
+    }
+
+    fn lists(&self) -> Result<Arc<Lists>, String> {
+        self.lists.fresh(|| Lists::take(self)).map_err(|error| error.to_string())
+    }
+
+    fn all(&self) -> Result<(Arc<Snapshot>, Arc<Lists>), String> {
+        Ok((self.snapshot()?, self.lists()?))
     }
 }
 
 impl Status for Shown {
     fn page(&self) -> Page {
-        match self.snapshot() {
-            Ok(snapshot) => page::page(&snapshot),
+        match self.all() {
+            Ok((snapshot, lists)) => page::page(&snapshot, &lists),
             Err(error) => page::broken(&error),
         }
     }
@@ -125,22 +126,11 @@ impl Status for Shown {
     }
 
     fn api(&self, path: &str) -> Option<serde_json::Value> {
-        if let Some(rows) = api::ledger(&*self.store, path) {
-            return rows;
-        }
-        let broken = |error: String| serde_json::json!({ "error": error });
-        let snapshot = match self.snapshot() {
-            Ok(snapshot) => snapshot,
-            Err(error) => return Some(broken(error)),
-        };
-        match api::page(self, &snapshot, path) {
-            Some(page) => Some(page.unwrap_or_else(|error| broken(error.to_string()))),
-            None => api::answer(self, &snapshot, path),
-        }
+        api::answer(self, path).unwrap_or_else(|error| Some(serde_json::json!({ "error": error })))
     }
 
     fn metrics(&self) -> Vec<Metric> {
-        self.snapshot().map(|snapshot| metrics::metrics(&snapshot)).unwrap_or_default()
+        self.all().map(|(snapshot, lists)| metrics::metrics(&snapshot, &lists)).unwrap_or_default()
     }
 
     fn health(&self) -> Result<(), String> {

@@ -3,7 +3,8 @@
 use service::{Cell, Page, Section};
 use store::{BlockState, StoredBlock};
 
-use super::snapshot::{MAX_LISTED, RATE_MINUTES, Snapshot, difficulty, unix_now};
+use super::lists::{Lists, MAX_LISTED, RATE_MINUTES};
+use super::snapshot::{Snapshot, difficulty, unix_now};
 use crate::miners::channel::Channel;
 use crate::miners::connections::Connection;
 use crate::supply::choice::Standing;
@@ -12,14 +13,14 @@ use crate::supply::task::FOREIGN;
 /// Rows of each table; the API has more.
 const MAX_ROWS: usize = 200;
 
-pub(super) fn page(snapshot: &Snapshot) -> Page {
+pub(super) fn page(snapshot: &Snapshot, lists: &Lists) -> Page {
     Page::new("Sluice hub")
-        .with(now(snapshot))
+        .with(now(snapshot, lists.hash_rate))
         .with(job(snapshot))
         .with(providers(snapshot))
-        .with(workers(snapshot))
-        .with(connections(snapshot))
-        .with(blocks(snapshot))
+        .with(workers(snapshot, lists))
+        .with(connections(snapshot, lists))
+        .with(blocks(lists))
         .with(rejections(snapshot))
         .with(drops(snapshot))
 }
@@ -28,7 +29,7 @@ pub(super) fn broken(error: &str) -> Page {
     Page::new("Sluice hub").with(Section::pairs("Now").pair("store", Cell::bad(error)))
 }
 
-fn now(snapshot: &Snapshot) -> Section {
+fn now(snapshot: &Snapshot, rate: f64) -> Section {
     let node = match &snapshot.node {
         Ok(info) => Cell::good(format!("{} on {}, height {}", info.subversion, info.network, info.height)),
         Err(error) => Cell::bad(error.as_str()),
@@ -37,7 +38,7 @@ fn now(snapshot: &Snapshot) -> Section {
         .note(format!(
             "Hash rates are means of the last {RATE_MINUTES} minutes; totals are what the ledger holds."
         ))
-        .pair("hash rate", hash_rate(snapshot.hash_rate))
+        .pair("hash rate", hash_rate(rate))
         .pair("shares accepted", snapshot.total.shares)
         .pair("work, in hashes", snapshot.total.work.to_string())
         .pair("best share, difficulty", number(difficulty(snapshot.total.best)))
@@ -96,9 +97,9 @@ fn providers(snapshot: &Snapshot) -> Section {
         .rows(rows)
 }
 
-fn workers(snapshot: &Snapshot) -> Section {
+fn workers(snapshot: &Snapshot, lists: &Lists) -> Section {
     let now = unix_now();
-    let rows = snapshot.workers.iter().take(MAX_ROWS).map(|w| {
+    let rows = lists.workers.iter().take(MAX_ROWS).map(|w| {
         [
             w.hasher.clone(),
             w.worker.clone(),
@@ -114,7 +115,7 @@ fn workers(snapshot: &Snapshot) -> Section {
     Section::table("Workers", header).note(part_of(snapshot.worker_count, "workers")).rows(rows)
 }
 
-fn connections(snapshot: &Snapshot) -> Section {
+fn connections(snapshot: &Snapshot, lists: &Lists) -> Section {
     let header = [
         "address",
         "client",
@@ -126,7 +127,7 @@ fn connections(snapshot: &Snapshot) -> Section {
         "rejected",
         "connected",
     ];
-    let rows = snapshot.connections.iter().flat_map(|(connection, details)| {
+    let rows = lists.connections.iter().flat_map(|(connection, details)| {
         let client = details
             .peer
             .as_ref()
@@ -153,8 +154,8 @@ fn row(connection: &Connection, client: &str, id: u32, channel: &Channel) -> [St
     ]
 }
 
-fn blocks(snapshot: &Snapshot) -> Section {
-    let rows = snapshot.blocks.iter().take(MAX_ROWS).map(|block| {
+fn blocks(lists: &Lists) -> Section {
+    let rows = lists.blocks.iter().take(MAX_ROWS).map(|block| {
         [
             Cell::from(block.height.to_string()),
             Cell::from(block.hash.as_str()),

@@ -5,8 +5,7 @@ use std::fmt;
 use std::future::poll_fn;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Wake, Waker};
-use std::time::{Duration, Instant};
+use std::task::{Context, Poll, Waker};
 
 use crate::writer::{Refused, Sequence};
 
@@ -95,21 +94,6 @@ impl Committed {
         poll_fn(|context| self.poll_reached(context, sequence)).await
     }
 
-    /// The same for a thread, which stands still for at most `limit`, and no longer than until commits fail. Whether it is
-    /// committed.
-    pub(crate) fn wait(&mut self, sequence: Sequence, limit: Duration) -> bool {
-        let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
-        let end = Instant::now() + limit;
-        while self.poll_reached(&Context::from_waker(&waker), sequence).is_pending() {
-            let left = end.saturating_duration_since(Instant::now());
-            if left.is_zero() || self.failing().is_some() {
-                break;
-            }
-            std::thread::park_timeout(left);
-        }
-        self.now() >= sequence
-    }
-
     fn poll_reached(&mut self, context: &Context<'_>, sequence: Sequence) -> Poll<Result<Sequence, Refused>> {
         if let Some(outcome) = self.outcome(sequence) {
             return Poll::Ready(outcome);
@@ -146,15 +130,6 @@ impl Committed {
     }
 }
 
-/// Wakes a thread.
-struct Unpark(std::thread::Thread);
-
-impl Wake for Unpark {
-    fn wake(self: Arc<Self>) {
-        self.0.unpark();
-    }
-}
-
 impl Clone for Committed {
     fn clone(&self) -> Self {
         Self::new(Arc::clone(&self.progress))
@@ -179,6 +154,7 @@ impl fmt::Debug for Committed {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use std::sync::atomic::AtomicUsize;
+    use std::task::Wake;
 
     use super::*;
 

@@ -1,7 +1,8 @@
 //! Rows that grow: accepted shares and their work, by minute, height, hasher and worker, with totals beside them.
 //!
-//! A commit writes its shares to the log (`share_log`) and grows the totals by height. The rows and totals of
-//! workers follow within `HOLD`: one that grows with every commit is written once for all of them.
+//! A commit writes its shares to the log (`share_log`) and grows the totals by height. A row or total of a worker is
+//! written with its first share, and then within `HOLD`: one that grows with every commit is written once for all of them.
+//! Who reads adds what the log is ahead (`ahead`).
 //!
 //! Invariant: what is remembered here equals what is in the database and its log together, or is forgotten. So a row is
 //! read once and from then on written with its absolute value; a batch that did not commit leaves no trace.
@@ -13,7 +14,7 @@ use std::hash::Hash;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rusqlite::{Connection, OptionalExtension, Params, Row, Transaction};
+use rusqlite::{Connection, OptionalExtension, Params, Row, Statement, Transaction};
 
 use crate::share_log::{self, Number, Record};
 
@@ -47,6 +48,23 @@ pub struct Sum {
     pub best: u128,
     /// Time of the last share, in seconds of unix time.
     pub last_share: u32,
+}
+
+impl Sum {
+    fn of(share: &Share) -> Self {
+        Self { shares: 1, work: share.work, best: share.best, last_share: share.time }
+    }
+
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.shares = self.shares.saturating_add(other.shares);
+        self.work = self.work.saturating_add(other.work);
+        self.best = self.best.max(other.best);
+        self.last_share = self.last_share.max(other.last_share);
+    }
+
+    pub(crate) fn credit(&mut self, share: &Share) {
+        self.add(&Self::of(share));
+    }
 }
 
 /// One row of the ledger.
@@ -84,7 +102,7 @@ pub struct HeightTotal {
     pub sum: Sum,
 }
 
-type Worker = (Arc<str>, Arc<str>);
+pub(crate) type Worker = (Arc<str>, Arc<str>);
 
 /// The rows and totals that shares of now grow.
 #[derive(Default)]
@@ -149,6 +167,7 @@ impl Ledger {
             self.newest = number;
             self.write_heights(transaction)?;
         }
+        self.write_new(transaction)?;
         let most = if count == 0 { WRITE_ALONE } else { 2 * count + WRITE_BESIDES };
         self.write_grown(transaction, most, |since| since + HOLD <= now)?;
         if newest != 0 && newest != self.minute {
@@ -161,6 +180,7 @@ impl Ledger {
     /// Writes every row and total that lacks something.
     pub(crate) fn settle(&mut self, transaction: &Transaction<'_>) -> rusqlite::Result<()> {
         self.recall(transaction, Instant::now())?;
+        self.write_new(transaction)?;
         self.write_grown(transaction, usize::MAX, |_| true)
     }
 
@@ -213,11 +233,21 @@ impl Ledger {
 
     fn write_heights(&mut self, transaction: &Transaction<'_>) -> rusqlite::Result<()> {
         let mut height_total = transaction.prepare_cached(WRITE_HEIGHT)?;
-        let write = |height: &u32, sum: &Sum| {
+        let mut write = |height: &u32, sum: &Sum| {
             let (shares, work, best, last) = columns(sum);
             height_total.execute((height, shares, work, best, last)).map(drop)
         };
+        self.heights.take_new(self.newest, &mut write)?;
         self.heights.take_grown(self.newest, usize::MAX, |_| true, write).map(drop)
+    }
+
+    /// Those that the database has no row of.
+    fn write_new(&mut self, transaction: &Transaction<'_>) -> rusqlite::Result<()> {
+        let newest = self.newest;
+        let mut row = transaction.prepare_cached(WRITE_ROW)?;
+        self.rows.take_new(newest, |key, sum| write_row(&mut row, key, sum, newest))?;
+        let mut total = transaction.prepare_cached(WRITE_WORKER)?;
+        self.workers.take_new(newest, |key, sum| write_worker(&mut total, key, sum, newest))
     }
 
     /// At most so many, of those that have waited since a time that `is_due`; then the log goes up to where all have it.
@@ -229,17 +259,11 @@ impl Ledger {
     ) -> rusqlite::Result<()> {
         let newest = self.newest;
         let mut row = transaction.prepare_cached(WRITE_ROW)?;
-        let rows =
-            self.rows.take_grown(newest, most, &is_due, |(minute, height, (hasher, worker)), sum| {
-                let (shares, work, best, last) = columns(sum);
-                row.execute((minute, height, &**hasher, &**worker, shares, work, best, last, newest))
-                    .map(drop)
-            })?;
+        let write = |key: &_, sum: &_| write_row(&mut row, key, sum, newest);
+        let rows = self.rows.take_grown(newest, most, &is_due, write)?;
         let mut total = transaction.prepare_cached(WRITE_WORKER)?;
-        self.workers.take_grown(newest, most - rows, &is_due, |(hasher, worker), sum| {
-            let (shares, work, best, last) = columns(sum);
-            total.execute((&**hasher, &**worker, shares, work, best, last, newest)).map(drop)
-        })?;
+        let write = |key: &_, sum: &_| write_worker(&mut total, key, sum, newest);
+        self.workers.take_grown(newest, most - rows, &is_due, write)?;
         self.cut(transaction)
     }
 
@@ -267,21 +291,23 @@ struct Growing<K> {
     sums: HashMap<K, Grown>,
     /// Those that wait, with the first record that they lack and since when; in order.
     waiting: VecDeque<(K, Number, Instant)>,
+    /// Those that the database has no row of.
+    new: Vec<K>,
 }
 
 /// A sum as it is, and how the database has it.
 #[derive(Default)]
-struct Grown {
+pub(crate) struct Grown {
     sum: Sum,
     /// The newest record that the database's row has.
-    logged: Number,
+    pub(crate) logged: Number,
     /// The database's row lacks something.
     waits: bool,
 }
 
 impl<K> Default for Growing<K> {
     fn default() -> Self {
-        Self { sums: HashMap::new(), waiting: VecDeque::new() }
+        Self { sums: HashMap::new(), waiting: VecDeque::new(), new: Vec::new() }
     }
 }
 
@@ -292,23 +318,22 @@ impl<K: Hash + Eq + Clone> Growing<K> {
         key: K,
         share: &Share,
         (number, now): (Number, Instant),
-        read: impl FnOnce(&K) -> rusqlite::Result<Grown>,
+        read: impl FnOnce(&K) -> rusqlite::Result<Option<Grown>>,
     ) -> rusqlite::Result<()> {
         let grown = match self.sums.get_mut(&key) {
             Some(grown) => grown,
             None => {
-                let grown = read(&key)?;
+                let grown = read(&key)?.unwrap_or_else(|| {
+                    self.new.push(key.clone());
+                    Grown { waits: true, ..Grown::default() }
+                });
                 self.sums.entry(key.clone()).or_insert(grown)
             }
         };
         if number <= grown.logged {
             return Ok(());
         }
-        let sum = &mut grown.sum;
-        sum.shares = sum.shares.saturating_add(1);
-        sum.work = sum.work.saturating_add(share.work);
-        sum.best = sum.best.max(share.best);
-        sum.last_share = sum.last_share.max(share.time);
+        grown.sum.credit(share);
         if !std::mem::replace(&mut grown.waits, true) {
             self.waiting.push_back((key, number, now));
         }
@@ -342,6 +367,21 @@ impl<K: Hash + Eq + Clone> Growing<K> {
         Ok(count)
     }
 
+    /// Hands out those that the database has no row of. They have all records up to the newest then.
+    fn take_new(
+        &mut self,
+        newest: Number,
+        mut write: impl FnMut(&K, &Sum) -> rusqlite::Result<()>,
+    ) -> rusqlite::Result<()> {
+        for key in self.new.drain(..) {
+            if let Some(grown) = self.sums.get_mut(&key) {
+                write(&key, &grown.sum)?;
+                (grown.waits, grown.logged) = (false, newest);
+            }
+        }
+        Ok(())
+    }
+
     fn bound(&mut self) {
         if self.sums.len() > MAX_REMEMBERED {
             self.sums.retain(|_, grown| grown.waits);
@@ -349,9 +389,9 @@ impl<K: Hash + Eq + Clone> Growing<K> {
     }
 }
 
-const ROW: &str = "SELECT shares, work, best, last_share, logged FROM ledger
+pub(crate) const ROW: &str = "SELECT shares, work, best, last_share, logged FROM ledger
     WHERE minute = $1 AND height = $2 AND hasher = $3 AND worker = $4";
-const WORKER: &str =
+pub(crate) const WORKER: &str =
     "SELECT shares, work, best, last_share, logged FROM worker_total WHERE hasher = $1 AND worker = $2";
 const HEIGHT: &str = "SELECT shares, work, best, last_share FROM height_total WHERE height = $1";
 const WRITE_ROW: &str =
@@ -368,14 +408,38 @@ const WRITE_HEIGHT: &str = "INSERT INTO height_total (height, shares, work, best
     ON CONFLICT (height) DO UPDATE SET
     shares = excluded.shares, work = excluded.work, best = excluded.best, last_share = excluded.last_share";
 
-fn read_logged(connection: &Connection, sql: &str, key: impl Params) -> rusqlite::Result<Grown> {
+pub(crate) fn read_logged(
+    connection: &Connection,
+    sql: &str,
+    key: impl Params,
+) -> rusqlite::Result<Option<Grown>> {
     let grown = |row: &Row<'_>| Ok(Grown { sum: sum_at(row, 0)?, logged: row.get(4)?, waits: false });
-    Ok(connection.prepare_cached(sql)?.query_row(key, grown).optional()?.unwrap_or_default())
+    connection.prepare_cached(sql)?.query_row(key, grown).optional()
 }
 
-fn read_height(connection: &Connection, height: u32) -> rusqlite::Result<Grown> {
-    let sum = connection.prepare_cached(HEIGHT)?.query_row([height], |row| sum_at(row, 0)).optional()?;
-    Ok(Grown { sum: sum.unwrap_or_default(), ..Grown::default() })
+fn read_height(connection: &Connection, height: u32) -> rusqlite::Result<Option<Grown>> {
+    let grown = |row: &Row<'_>| Ok(Grown { sum: sum_at(row, 0)?, ..Grown::default() });
+    connection.prepare_cached(HEIGHT)?.query_row([height], grown).optional()
+}
+
+fn write_row(
+    write: &mut Statement<'_>,
+    (minute, height, (hasher, worker)): &(u32, u32, Worker),
+    sum: &Sum,
+    logged: Number,
+) -> rusqlite::Result<()> {
+    let (shares, work, best, last) = columns(sum);
+    write.execute((minute, height, &**hasher, &**worker, shares, work, best, last, logged)).map(drop)
+}
+
+fn write_worker(
+    write: &mut Statement<'_>,
+    (hasher, worker): &Worker,
+    sum: &Sum,
+    logged: Number,
+) -> rusqlite::Result<()> {
+    let (shares, work, best, last) = columns(sum);
+    write.execute((&**hasher, &**worker, shares, work, best, last, logged)).map(drop)
 }
 
 /// A sum from four columns, the first of them at `at`.
@@ -402,66 +466,4 @@ pub(crate) fn number(row: &Row<'_>, at: usize) -> rusqlite::Result<u128> {
 fn columns(sum: &Sum) -> (i64, String, String, u32) {
     let shares = i64::try_from(sum.shares).unwrap_or(i64::MAX);
     (shares, sum.work.to_string(), sum.best.to_string(), sum.last_share)
-}
-
-pub(crate) fn all_totals(connection: &Connection) -> rusqlite::Result<Vec<Total>> {
-    let sql =
-        "SELECT hasher, worker, shares, work, best, last_share FROM worker_total ORDER BY hasher, worker";
-    let mut statement = connection.prepare_cached(sql)?;
-    let totals = statement
-        .query_map([], |row| Ok(Total { hasher: row.get(0)?, worker: row.get(1)?, sum: sum_at(row, 2)? }))?;
-    totals.collect()
-}
-
-pub(crate) fn one_total(connection: &Connection, hasher: &str, worker: &str) -> rusqlite::Result<Total> {
-    let sum = read_logged(connection, WORKER, (hasher, worker))?.sum;
-    Ok(Total { hasher: hasher.to_owned(), worker: worker.to_owned(), sum })
-}
-
-pub(crate) fn newest_heights(connection: &Connection, limit: u32) -> rusqlite::Result<Vec<HeightTotal>> {
-    let sql = "SELECT height, shares, work, best, last_share FROM height_total ORDER BY height DESC LIMIT $1";
-    let mut statement = connection.prepare_cached(sql)?;
-    let totals =
-        statement.query_map([limit], |row| Ok(HeightTotal { height: row.get(0)?, sum: sum_at(row, 1)? }))?;
-    totals.collect()
-}
-
-/// Rows from `minute` on, oldest first, at most `limit`; only those of `height` if one is given.
-pub(crate) fn rows_since(
-    connection: &Connection,
-    minute: u32,
-    height: Option<u32>,
-    limit: u32,
-) -> rusqlite::Result<Vec<LedgerRow>> {
-    let (begin, end) = match height {
-        Some(height) => minutes_of(connection, height)?,
-        None => (0, u32::MAX),
-    };
-    let sql = "SELECT minute, height, hasher, worker, shares, work, best, last_share FROM ledger
-        WHERE minute >= $1 AND minute <= $2 AND ($3 IS NULL OR height = $3)
-        ORDER BY minute, height, hasher, worker LIMIT $4";
-    let mut statement = connection.prepare_cached(sql)?;
-    let rows = statement.query_map((minute.max(begin), end, height, limit), |row| {
-        Ok(LedgerRow {
-            minute: row.get(0)?,
-            height: row.get(1)?,
-            hasher: row.get(2)?,
-            worker: row.get(3)?,
-            sum: sum_at(row, 4)?,
-        })
-    })?;
-    rows.collect()
-}
-
-/// The minutes in which a height's rows lie, so that no one reads the whole ledger for them. They begin with the last
-/// share for the block two below: one below it may have been returned to by a reorganisation.
-fn minutes_of(connection: &Connection, height: u32) -> rusqlite::Result<(u32, u32)> {
-    let minute = |sql, height: u32| -> rusqlite::Result<u32> {
-        let last: Option<u32> =
-            connection.prepare_cached(sql)?.query_row([height], |row| row.get(0)).optional()?;
-        Ok(last.unwrap_or(0) / 60)
-    };
-    let below = "SELECT last_share FROM height_total WHERE height <= $1 ORDER BY height DESC LIMIT 1";
-    let begin = if height < 2 { 0 } else { minute(below, height - 2)? };
-    Ok((begin, minute("SELECT last_share FROM height_total WHERE height = $1", height)?))
 }

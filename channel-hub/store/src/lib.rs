@@ -10,12 +10,14 @@
 //! | [`sqlite`] | the hub's store on a [`writer::Writer`] |
 //! | [`ledger`] | rows that grow: shares and work by hasher, worker, height and minute |
 //! | `share_log` | shares that are credited and not yet in those rows |
+//! | `ahead` | what rows lack of those shares, for whoever reads them |
 //! | [`reports`] | what pages ask of the ledger |
 //! | [`blocks`] | found blocks, whole |
 //! | [`sharechain`] | the tree of shares; tables that any program's schema can have |
 //!
 //! `file` and `writer` know nothing of the hub: any program brings its own [`writer::Schema`].
 
+mod ahead;
 pub mod blocks;
 mod checkpoints;
 mod committed;

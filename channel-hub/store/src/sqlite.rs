@@ -6,12 +6,12 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use ::sharechain::storage::{Storage, Stored, Update};
-use rusqlite::{Connection, Transaction};
+use rusqlite::Transaction;
 
 use crate::blocks::{self, BlockState, StoredBlock};
 use crate::file::OpenError;
 use crate::journal::Journal;
-use crate::ledger::{self, HeightTotal, Ledger, LedgerRow, Share, Sum, Total};
+use crate::ledger::{HeightTotal, Ledger, LedgerRow, Share, Sum, Total};
 use crate::reports::{self, Recent};
 use crate::sharechain::{self, Sharechain};
 use crate::store::{Committed, ReadError, Refused, Reservation, Store};
@@ -30,9 +30,6 @@ pub struct Options {
     /// Bound of the file, in pages of 4096 bytes; none leaves it to the disk.
     pub max_pages: Option<u32>,
 }
-
-/// How long reading rows waits for those that are not written yet; on a disk that takes nothing they are missing.
-const SETTLING: Duration = Duration::from_secs(2);
 
 /// The hub's store in one SQLite file. Dropping it commits what is queued.
 #[derive(Debug)]
@@ -79,20 +76,6 @@ impl SqliteStore {
     }
 }
 
-impl SqliteStore {
-    /// Reads rows of workers, which may not be written yet.
-    fn read_settled<T>(&self, query: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> rusqlite::Result<T> {
-        let mut committed = self.writer.committed();
-        // A store that closes, or whose commits fail, has what it has.
-        if committed.failing().is_none()
-            && let Ok(settled) = self.settle()
-        {
-            committed.wait(settled, SETTLING);
-        }
-        self.writer.read(query)
-    }
-}
-
 /// Of a store that others use too.
 impl Storage for &SqliteStore {
     type Receipt = Sequence;
@@ -125,10 +108,6 @@ impl Store for SqliteStore {
         Ok(Reservation { first, count, ready })
     }
 
-    fn settle(&self) -> Result<Sequence, Refused> {
-        self.writer.push(Change::Settle)
-    }
-
     fn close(&self) {
         self.writer.close();
     }
@@ -138,7 +117,7 @@ impl Store for SqliteStore {
     }
 
     fn totals(&self) -> Result<Vec<Total>, ReadError> {
-        Ok(self.read_settled(ledger::all_totals)?)
+        Ok(self.writer.read(|connection| reports::some_totals(connection, 0, u32::MAX))?)
     }
 
     fn whole(&self) -> Result<Sum, ReadError> {
@@ -146,27 +125,27 @@ impl Store for SqliteStore {
     }
 
     fn workers(&self) -> Result<u64, ReadError> {
-        Ok(self.read_settled(reports::workers)?)
+        Ok(self.writer.read(reports::workers)?)
     }
 
     fn some_totals(&self, skip: u32, limit: u32) -> Result<Vec<Total>, ReadError> {
-        Ok(self.read_settled(|connection| reports::some_totals(connection, skip, limit))?)
+        Ok(self.writer.read(|connection| reports::some_totals(connection, skip, limit))?)
     }
 
     fn recent(&self, first: u32, last: u32) -> Result<Vec<Recent>, ReadError> {
-        Ok(self.read_settled(|connection| reports::recent(connection, first, last))?)
+        Ok(self.writer.read(|connection| reports::recent(connection, first, last))?)
     }
 
     fn total(&self, hasher: &str, worker: &str) -> Result<Total, ReadError> {
-        Ok(self.read_settled(|connection| ledger::one_total(connection, hasher, worker))?)
+        Ok(self.writer.read(|connection| reports::one_total(connection, hasher, worker))?)
     }
 
     fn heights(&self, limit: u32) -> Result<Vec<HeightTotal>, ReadError> {
-        Ok(self.writer.read(|connection| ledger::newest_heights(connection, limit))?)
+        Ok(self.writer.read(|connection| reports::newest_heights(connection, limit))?)
     }
 
     fn ledger(&self, minute: u32, height: Option<u32>, limit: u32) -> Result<Vec<LedgerRow>, ReadError> {
-        Ok(self.read_settled(|connection| ledger::rows_since(connection, minute, height, limit))?)
+        Ok(self.writer.read(|connection| reports::rows_since(connection, minute, height, limit))?)
     }
 
     fn blocks(&self, limit: u32) -> Result<Vec<StoredBlock>, ReadError> {
@@ -188,7 +167,6 @@ enum Change {
     BlockState(Box<(String, BlockState)>),
     Reserve(&'static str, u64),
     Sharechain(Box<Update>),
-    Settle,
 }
 
 impl Change {
@@ -222,7 +200,6 @@ impl Schema for Hub {
                 Change::BlockState(change) => blocks::set_state(transaction, &change.0, &change.1)?,
                 Change::Reserve(name, next) => ranges::take(transaction, name, *next)?,
                 Change::Sharechain(update) => self.sharechain.write(transaction, update)?,
-                Change::Settle => self.ledger.settle(transaction)?,
             }
         }
         Ok(())

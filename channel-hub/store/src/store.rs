@@ -1,8 +1,8 @@
 //! What the hub asks of a store, whatever database is behind it.
 //!
 //! Writing never blocks: it queues and returns a [`Sequence`]; what was queued counts once [`Store::committed`]
-//! has reached that number. Reading returns only what is committed; it may block for milliseconds. Rows and totals
-//! of workers are [settled](Store::settle) first; on a disk that takes nothing they may lack the last two seconds.
+//! has reached that number. Reading returns all that is committed and nothing else; it may block for milliseconds, and costs
+//! those who write nothing.
 
 use std::fmt::Debug;
 
@@ -40,13 +40,6 @@ pub trait Store: Debug + Send + Sync + 'static {
     /// # Errors
     /// As [`Self::credit`]; nothing is reserved then.
     fn reserve(&self, name: &'static str, count: u32) -> Result<Reservation, Refused>;
-
-    /// Brings rows by minute and totals by worker up to what was credited before this; they are once it is committed. Stops
-    /// the commits as long as that takes.
-    ///
-    /// # Errors
-    /// As [`Self::credit`].
-    fn settle(&self) -> Result<Sequence, Refused>;
 
     /// Commits what is queued and lets go of what it writes to: another process may have it when this returns. Blocks
     /// meanwhile. What comes later is refused with [`Refused::Closed`]; what is committed can still be read.

@@ -150,12 +150,12 @@ impl<S: Schema> Writer<S> {
         Committed::new(Arc::clone(&self.progress))
     }
 
-    /// Reads what is committed, beside the writer. Readers take turns.
+    /// Reads what is committed, all of it at one moment, beside the writer. Readers take turns.
     ///
     /// # Errors
     /// What SQLite says.
     pub fn read<T>(&self, query: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> rusqlite::Result<T> {
-        query(&lock(&self.reader))
+        query(&*lock(&self.reader).transaction()?)
     }
 }
 

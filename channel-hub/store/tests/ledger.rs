@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use store::{BlockState, Options, Refused, Share, SqliteStore, Store, StoredBlock, Sum};
 
@@ -22,10 +22,27 @@ async fn commit(store: &SqliteStore, sequence: u64) {
 }
 
 async fn credit_all(store: &SqliteStore, shares: impl IntoIterator<Item = Share>) {
-    for share in shares {
-        store.credit(share).unwrap();
+    let last = shares.into_iter().map(|share| store.credit(share).unwrap()).last();
+    commit(store, last.unwrap()).await;
+}
+
+/// Shares in the rows by minute and in the totals by worker, as another program reads the file.
+fn written(dir: &Path) -> (i64, i64) {
+    let reader = rusqlite::Connection::open(dir.join("hub.sqlite")).unwrap();
+    let of = |sql| reader.query_row(sql, [], |row| row.get(0)).unwrap();
+    (
+        of("SELECT coalesce(sum(shares), 0) FROM ledger"),
+        of("SELECT coalesce(sum(shares), 0) FROM worker_total"),
+    )
+}
+
+/// Waits until the file has them, by itself.
+async fn until_written(dir: &Path, shares: i64) {
+    let begin = Instant::now();
+    while written(dir) != (shares, shares) {
+        assert!(begin.elapsed() < Duration::from_secs(60), "{:?}", written(dir));
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    commit(store, store.settle().unwrap()).await;
 }
 
 #[tokio::test]
@@ -140,27 +157,61 @@ async fn work_of_all_128_bits_is_kept_exactly_and_stops_at_the_bound() {
 }
 
 #[tokio::test]
-async fn rows_follow_by_themselves_and_are_there_when_the_file_is_closed() {
+async fn a_row_is_there_with_its_first_share_and_follows_by_itself_and_when_the_file_is_closed() {
     let dir = tempfile::tempdir().unwrap();
-    let count = || -> (i64, i64) {
-        let reader = rusqlite::Connection::open(dir.path().join("hub.sqlite")).unwrap();
-        let of = |sql| reader.query_row(sql, [], |row| row.get(0)).unwrap();
-        (
-            of("SELECT coalesce(sum(shares), 0) FROM ledger"),
-            of("SELECT coalesce(sum(shares), 0) FROM worker_total"),
-        )
-    };
     let store = open(dir.path(), Options::default());
-    commit(&store, store.credit(share("a", 9, 60, 5)).unwrap()).await;
-    assert_eq!(store.whole().unwrap().shares, 1, "sums are exact at once");
-    let begin = std::time::Instant::now();
-    while count() != (1, 1) {
-        assert!(begin.elapsed() < Duration::from_secs(60), "{:?}", count());
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    commit(&store, store.credit(share("a", 9, 60, 5)).unwrap()).await;
+    credit_all(&store, [share("a", 9, 60, 5)]).await;
+    assert_eq!(written(dir.path()), (1, 1));
+    credit_all(&store, [share("a", 9, 60, 5)]).await;
+    assert_eq!(store.whole().unwrap().shares, 2, "sums are exact at once");
+    until_written(dir.path(), 2).await;
+    credit_all(&store, [share("a", 9, 60, 5)]).await;
     store.close();
-    assert_eq!(count(), (2, 2));
+    assert_eq!(written(dir.path()), (3, 3));
+}
+
+#[tokio::test]
+async fn a_look_at_the_ledger_writes_nothing_and_shows_what_is_not_written_yet() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path(), Options::default());
+    let begin = Instant::now();
+    for round in 1.. {
+        let (worker, minute) = (format!("w{round}"), round);
+        credit_all(&store, [share(&worker, 9, minute * 60, 5)]).await;
+        credit_all(&store, [share(&worker, 9, minute * 60, 7)]).await;
+        assert_eq!(store.total("bc1qhasher", &worker).unwrap().sum.work, 12);
+        assert_eq!(store.recent(minute, minute).unwrap()[0].work, 12);
+        assert_eq!(store.ledger(minute, None, 10).unwrap()[0].sum.shares, 2);
+        if written(dir.path()) == (i64::from(2 * round - 1), i64::from(2 * round - 1)) {
+            break;
+        }
+        // It was slow: two seconds went by, and the rows have followed by themselves.
+        assert!(begin.elapsed() < Duration::from_secs(60), "{:?}", written(dir.path()));
+        until_written(dir.path(), i64::from(2 * round)).await;
+    }
+}
+
+#[tokio::test]
+async fn what_is_read_is_all_that_is_committed_however_much_of_it_is_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path(), Options::default());
+    let (begin, mut credited) = (Instant::now(), 0);
+    // Rows are written two seconds after their second share: some are, others wait.
+    while begin.elapsed() < Duration::from_secs(3) {
+        let burst = (0..10).map(|n| (credited + n) * 7 % 40);
+        credit_all(&store, burst.map(|n| share(&format!("w{n}"), 9 + n % 2, 60 * (n % 3), 5))).await;
+        credited += 10;
+        let expected = (u64::from(credited), u128::from(credited) * 5);
+        let sums = |sums: Vec<Sum>| {
+            sums.iter().fold((0, 0), |(shares, work), sum| (shares + sum.shares, work + sum.work))
+        };
+        assert_eq!(sums(store.totals().unwrap().into_iter().map(|total| total.sum).collect()), expected);
+        let rows = store.ledger(0, None, 1000).unwrap();
+        assert_eq!(sums(rows.into_iter().map(|row| row.sum).collect()), expected);
+        assert_eq!(store.recent(0, 10).unwrap().iter().map(|r| r.work).sum::<u128>(), expected.1);
+        assert_eq!(store.workers().unwrap(), u64::from(credited.min(40)));
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
 }
 
 #[tokio::test]
@@ -174,7 +225,7 @@ async fn what_is_only_in_the_log_is_counted_once_after_commits_that_failed() {
             credited += 1;
         }
         if round % 2 == 0 {
-            commit(&store, store.settle().unwrap()).await;
+            until_written(dir.path(), credited).await;
         }
         // Somebody else holds the file until a commit has failed: all that was remembered is read again.
         let other = rusqlite::Connection::open(dir.path().join("hub.sqlite")).unwrap();
@@ -187,9 +238,9 @@ async fn what_is_only_in_the_log_is_counted_once_after_commits_that_failed() {
         other.execute_batch("ROLLBACK").unwrap();
         commit(&store, last).await;
     }
-    commit(&store, store.settle().unwrap()).await;
     let total = |worker| store.total("bc1qhasher", worker).unwrap().sum.shares;
     assert_eq!((total("a"), total("b"), total("c")), (4, 2, 2));
+    let credited = u64::try_from(credited).unwrap();
     assert_eq!(store.whole().unwrap().shares, credited);
     assert_eq!(store.ledger(0, None, 10).unwrap().iter().map(|row| row.sum.shares).sum::<u64>(), credited);
 }
