@@ -27,7 +27,7 @@ use crate::succession;
 use crate::supply::task::Supply;
 
 /// File name of the store, in the data directory.
-const STORE: &str = "hub.sqlite";
+pub const STORE: &str = "hub.sqlite";
 
 /// `sluice-hub`.
 #[derive(Debug)]

@@ -204,3 +204,81 @@ fn the_file_of_an_empty_chain_is_valid() {
     let (code, report) = json(&["show", path.to_str().unwrap(), "--json"]);
     assert_eq!((code, &report["chain"]["shares"]), (0, &0.into()));
 }
+
+fn stored(dir: &Path) -> sharechain::storage::Stored {
+    let store = store::SqliteStore::open(&dir.join("hub.sqlite"), store::Options::default()).unwrap();
+    store.sharechain().unwrap()
+}
+
+#[test]
+fn an_import_is_what_a_hub_begins_with() {
+    let dir = tempfile::tempdir().unwrap();
+    let data_dir = dir.path().join("hub");
+    let chain = chain_of_hub(40);
+    let path = file(dir.path(), &chain.export(Vec::new()).unwrap());
+    let genesis = chain.params().genesis().to_string();
+    let arguments =
+        ["import", path.to_str().unwrap(), "--genesis", &genesis, "--data-dir", data_dir.to_str().unwrap()];
+    let said = sharechain(&arguments);
+    assert_eq!((said.code, said.err.as_str()), (0, ""), "{}", said.out);
+    assert!(said.out.contains("IMPORTED into"), "{}", said.out);
+    let begun = sharechain::storage::load(params(), stored(&data_dir), &SECP).unwrap();
+    assert_eq!((begun.tip(), begun.len()), (chain.tip(), chain.len()));
+    // The store is no longer empty; another chain takes its place only if that is asked.
+    let longer = chain_of_hub(50);
+    file(dir.path(), &longer.export(Vec::new()).unwrap());
+    let (code, report) = json(&[&arguments[..], &["--json"]].concat());
+    assert_eq!((code, &report["valid"], &report["import"]["done"]), (1, &true.into(), &false.into()));
+    assert!(report["import"]["why"].as_str().unwrap().contains("a chain of 40 shares"));
+    assert!(report["import"]["advice"].as_str().unwrap().contains("--replace"));
+    assert_eq!(stored(&data_dir).shares.len(), 40);
+    assert_eq!(sharechain(&[&arguments[..], &["--replace"]].concat()).code, 0);
+    let begun = sharechain::storage::load(params(), stored(&data_dir), &SECP).unwrap();
+    assert_eq!((begun.tip(), begun.len()), (longer.tip(), longer.len()));
+}
+
+#[test]
+fn an_import_that_is_refused_says_why_and_changes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let data_dir = dir.path().join("hub");
+    let chain = chain(9);
+    let bytes = chain.export(Vec::new()).unwrap();
+    let path = file(dir.path(), &bytes[..bytes.len() - 1]);
+    let genesis = chain.params().genesis().to_string();
+    let into = data_dir.to_str().unwrap().to_owned();
+    let arguments = |genesis: &str| -> Vec<String> {
+        ["import", path.to_str().unwrap(), "--data-dir", &into, "--genesis", genesis]
+            .map(String::from)
+            .to_vec()
+    };
+    let import = |genesis: &str| {
+        let arguments = arguments(genesis);
+        sharechain(&arguments.iter().map(String::as_str).collect::<Vec<_>>())
+    };
+    let refused = |genesis: &str, why: &str| {
+        let said = import(genesis);
+        assert_eq!(said.code, 1, "{}", said.out);
+        assert!(said.out.contains(why) && said.out.contains("do      "), "{why}: {}", said.out);
+    };
+    refused(&genesis, "cut off");
+    file(dir.path(), &bytes);
+    refused(&chain.tip().to_string(), "another network");
+    assert!(!data_dir.exists());
+    // A hub that runs has its store to itself.
+    std::fs::create_dir(&data_dir).unwrap();
+    let held = store::SqliteStore::open(&data_dir.join("hub.sqlite"), store::Options::default()).unwrap();
+    refused(&genesis, "in use by another process");
+    drop(held);
+    assert!(stored(&data_dir).is_empty());
+    // The lower end of a pruned chain, and too little above it.
+    let mut pruned = Chain::new(Params { margin: 10, ..params() });
+    extend_by(&mut pruned, 300, &Wish::of(script(1)));
+    let shares = (pruned.lowest()..pruned.lowest() + 20)
+        .map(|height| (pruned.encoded(&pruned.at_height(height).unwrap()).unwrap().to_vec(), None));
+    file(dir.path(), &write(&shares.collect::<Vec<_>>()));
+    refused(&genesis, "NOT IMPORTED");
+    assert!(stored(&data_dir).is_empty());
+    assert_eq!(sharechain(&["import", path.to_str().unwrap(), "--data-dir", &into]).code, 2, "no genesis");
+    file(dir.path(), &bytes);
+    assert_eq!(import(&genesis).code, 0);
+}

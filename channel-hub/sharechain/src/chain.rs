@@ -52,6 +52,14 @@ pub struct Change {
     pub equivocation: Option<Accusation>,
 }
 
+impl Change {
+    /// Of a tree's first share.
+    pub(crate) fn only(added: ShareId) -> Self {
+        let (disconnected, connected, pruned) = (Vec::new(), Vec::new(), Vec::new());
+        Self { added, disconnected, connected, pruned, equivocation: None }
+    }
+}
+
 /// Why a share was not inserted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
@@ -164,14 +172,14 @@ impl Chain {
     }
 
     /// Takes in what is stored, or comes from a file: as [`Self::insert`], or as [`Self::restore`] where what all rules need was
-    /// pruned, near the lowest share. Sheets beside the best branch are not looked for.
+    /// pruned, near the lowest share; with whether it was by every rule. Sheets beside the best branch are not looked for.
     ///
     /// # Errors
     /// See [`Refused`].
-    pub fn insert_or_restore(&mut self, share: &FullShare) -> Result<Change, Refused> {
+    pub(crate) fn insert_or_restore(&mut self, share: &FullShare) -> Result<(Change, bool), Refused> {
         match self.insert_only(share) {
-            Err(Refused::TooDeep { .. } | Refused::Unconnected(_)) => self.restore(share),
-            placed => placed,
+            Err(Refused::TooDeep { .. } | Refused::Unconnected(_)) => Ok((self.restore(share)?, false)),
+            placed => Ok((placed?, true)),
         }
     }
 
@@ -189,7 +197,9 @@ impl Chain {
         let parent = self.tree.find(&data.parent).ok_or(Refused::Unconnected(data.parent))?;
         let found: Vec<Spot> = data.uncles.iter().filter_map(|uncle| self.tree.find(uncle)).collect();
         let missing = data.uncles.iter().find(|uncle| !self.contains(uncle));
-        let is_low = self.tree[parent].height < self.tree.lowest().saturating_add(self.params.uncle_depth);
+        // Uncles of the lowest shares were pruned; a tree that begins with genesis has no such shares.
+        let lowest = self.tree.lowest();
+        let is_low = lowest > 0 && self.tree[parent].height < lowest.saturating_add(self.params.uncle_depth);
         if let Some(missing) = missing.filter(|_| !is_low) {
             return Err(Refused::Unconnected(*missing));
         }

@@ -14,11 +14,64 @@ use crate::export::{BadFile, Reader};
 use crate::full::{BadBody, FullShare};
 use crate::id::ShareId;
 use crate::params::Params;
-use crate::storage::Storage;
+use crate::storage::Update;
+
+/// A chain in the making, from the shares of a file in their order.
+#[derive(Debug)]
+pub struct Beginning {
+    params: Params,
+    chain: Option<Chain>,
+    judged: usize,
+}
+
+impl Beginning {
+    /// Without a share.
+    pub fn new(params: Params) -> Self {
+        Self { params, chain: None, judged: 0 }
+    }
+
+    /// Takes the next share. The first is a child of the genesis share, or, where the file's node has pruned, any other, which is
+    /// believed.
+    ///
+    /// # Errors
+    /// It breaks a rule, or stands before what it stands on.
+    pub fn take(&mut self, share: &FullShare) -> Result<Change, Refused> {
+        let data = &share.checked().share().data;
+        let begins_anywhere = data.parent != self.params.genesis() && data.height > 1;
+        if self.chain.is_none() && begins_anywhere {
+            self.chain = Some(Chain::restored(self.params.clone(), share));
+            return Ok(Change::only(share.checked().id()));
+        }
+        let chain = self.chain.get_or_insert_with(|| Chain::new(self.params.clone()));
+        let (change, is_judged) = chain.insert_or_restore(share)?;
+        self.judged += usize::from(is_judged);
+        Ok(change)
+    }
+
+    /// Shares that were checked by every rule.
+    pub fn judged(&self) -> usize {
+        self.judged
+    }
+
+    /// With what came.
+    pub fn into_chain(self) -> Chain {
+        self.chain.unwrap_or_else(|| Chain::new(self.params))
+    }
+}
+
+/// A whole file, checked. What a node stores before it goes on with the chain: all or nothing, in a store that holds no other.
+#[derive(Debug)]
+#[must_use]
+pub struct Imported {
+    /// The tree.
+    pub chain: Chain,
+    /// The same for a store, in order.
+    pub updates: Vec<Update>,
+}
 
 /// Why a file was not taken.
 #[derive(Debug, thiserror::Error)]
-pub enum NotImported<E> {
+pub enum NotImported {
     /// It cannot be read to its end.
     #[error(transparent)]
     File(#[from] BadFile),
@@ -46,9 +99,6 @@ pub enum NotImported<E> {
         /// As the horizon says.
         needed: u32,
     },
-    /// The store.
-    #[error("the store did not take it: {0}")]
-    Store(E),
 }
 
 /// What is wrong with a share of a file.
@@ -65,60 +115,35 @@ pub enum BadOne {
     Refused(#[from] Refused),
 }
 
-/// Reads a whole file, stores its shares one by one, and gives the chain that a node goes on with. `params` are the node's
-/// own. The store must be empty; if this fails, empty it again.
+/// Reads a whole file. `params` are the node's own.
 ///
 /// # Errors
 /// See [`NotImported`].
-pub fn import<R: Read, C: Verification, S: Storage>(
+pub fn import<R: Read, C: Verification>(
     mut file: Reader<R>,
-    params: Params,
+    params: &Params,
     secp: &Secp256k1<C>,
-    store: &mut S,
-) -> Result<Chain, NotImported<S::Refused>> {
+) -> Result<Imported, NotImported> {
     let (theirs, own) = (file.params().genesis(), params.genesis());
     if theirs != own {
         return Err(NotImported::OtherNetwork { file: theirs, own });
     }
-    let mut chain: Option<Chain> = None;
+    let mut beginning = Beginning::new(params.clone());
+    let mut updates = Vec::new();
     while let Some((share, body)) = file.next_share()? {
         let number = file.count();
         let bad = |why: BadOne| NotImported::Share { number, why };
-        let checked = share.check(&params, secp).map_err(|why| bad(why.into()))?;
-        let full = checked.with_body(body, &params).map_err(|why| bad(why.into()))?;
-        let change = match &mut chain {
-            None => {
-                let (begun, change) = begin(&params, &full).map_err(|why| bad(why.into()))?;
-                chain = Some(begun);
-                change
-            }
-            Some(chain) => chain.insert_or_restore(&full).map_err(|why| bad(why.into()))?,
-        };
-        let update = chain.as_ref().map(|chain| chain.update(&change));
-        update.map_or(Ok(()), |update| store.apply(update).map(drop)).map_err(NotImported::Store)?;
+        let checked = share.check(params, secp).map_err(|why| bad(why.into()))?;
+        let full = checked.with_body(body, params).map_err(|why| bad(why.into()))?;
+        let change = beginning.take(&full).map_err(|why| bad(why.into()))?;
+        updates.extend(beginning.chain.as_ref().map(|chain| chain.update(&change)));
     }
-    let chain = chain.unwrap_or_else(|| Chain::new(params));
+    let chain = beginning.into_chain();
     check_length(&chain)?;
-    Ok(chain)
+    Ok(Imported { chain, updates })
 }
 
-fn begin(params: &Params, first: &FullShare) -> Result<(Chain, Change), Refused> {
-    if first.checked().share().data.parent == params.genesis() {
-        let mut chain = Chain::new(params.clone());
-        let change = chain.insert(first)?;
-        return Ok((chain, change));
-    }
-    let change = Change {
-        added: first.checked().id(),
-        disconnected: Vec::new(),
-        connected: Vec::new(),
-        pruned: Vec::new(),
-        equivocation: None,
-    };
-    Ok((Chain::restored(params.clone(), first), change))
-}
-
-fn check_length<E>(chain: &Chain) -> Result<(), NotImported<E>> {
+fn check_length(chain: &Chain) -> Result<(), NotImported> {
     let top = chain.standing(&chain.tip()).map_or(0, |standing| standing.height);
     let (has, needed) = (top.saturating_sub(chain.lowest()), chain.params().horizon());
     if chain.lowest() > 0 && has < needed {

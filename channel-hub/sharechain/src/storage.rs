@@ -72,6 +72,13 @@ pub struct Stored {
     pub sheets: BTreeMap<[u8; 32], Vec<u8>>,
 }
 
+impl Stored {
+    /// Whether nothing was ever stored.
+    pub fn is_empty(&self) -> bool {
+        self.head.is_none() && self.shares.is_empty() && self.sheets.is_empty()
+    }
+}
+
 /// The one row about all others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Head {
@@ -264,8 +271,10 @@ impl<C: Verification> Loading<'_, C> {
     }
 }
 
-/// Builds the tree, the last shares by every rule.
-fn place(params: Params, rows: &[ShareRow], checked: &[FullShare]) -> Result<Chain, Altered> {
+/// Builds the tree, the last shares by every rule. It is what the rows say: what is too deep by these parameters is forgotten with
+/// the next insertion, whose change says so.
+fn place(own: Params, rows: &[ShareRow], checked: &[FullShare]) -> Result<Chain, Altered> {
+    let params = Params { margin: u32::MAX / 2, ..own.clone() };
     let highest = rows.iter().map(|row| row.height).max().unwrap_or(0);
     let lowest = rows.iter().map(|row| row.height).min().unwrap_or(0);
     let again = highest.saturating_sub(RULES_AGAIN);
@@ -279,9 +288,13 @@ fn place(params: Params, rows: &[ShareRow], checked: &[FullShare]) -> Result<Cha
             loose.insert(row.id);
             continue;
         }
-        let placed = if row.height > again { chain.insert_or_restore(share) } else { chain.restore(share) };
+        let placed = match row.height > again {
+            true => chain.insert_or_restore(share).map(drop),
+            false => chain.restore(share).map(drop),
+        };
         placed.map_err(|why| of_share(row, format!("column share: {why}")))?;
     }
+    chain.params = Arc::new(own);
     Ok(chain)
 }
 

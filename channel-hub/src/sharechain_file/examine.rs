@@ -7,6 +7,7 @@ use std::path::Path;
 use bitcoin::secp256k1::{Secp256k1, VerifyOnly};
 use bitcoin::{Address, Network as Bitcoin, p2p::Magic};
 use sharechain::export::{BadFile, Reader};
+use sharechain::import::Beginning;
 use sharechain::{Body, Chain, FullShare, Params, Recipient, Refused, Share, ShareId};
 
 use super::report::{self, Report, Wrong};
@@ -21,13 +22,18 @@ pub fn file(path: &Path, genesis: Option<ShareId>) -> Report {
     report
 }
 
-fn read(path: &Path, genesis: Option<ShareId>, report: &mut Report) -> Result<(), Wrong> {
+/// Opens a file up to its first share.
+pub(super) fn open(path: &Path) -> Result<Reader<BufReader<File>>, Wrong> {
     let unreadable = |why: &dyn std::fmt::Display| of_file(why, "check the path and its permissions");
     let file = File::open(path).map_err(|why| unreadable(&why))?;
     if file.metadata().is_ok_and(|file| file.is_dir()) {
         return Err(unreadable(&"it is a directory"));
     }
-    let mut reader = Reader::new(BufReader::new(file)).map_err(|why| bad_file(&why))?;
+    Reader::new(BufReader::new(file)).map_err(|why| bad_file(&why))
+}
+
+fn read(path: &Path, genesis: Option<ShareId>, report: &mut Report) -> Result<(), Wrong> {
+    let mut reader = open(path)?;
     report.network = Some(network(reader.name(), reader.params()));
     if let Some(genesis) = genesis.filter(|genesis| *genesis != reader.params().genesis()) {
         let why = format!("its genesis share is {}, not {genesis}", reader.params().genesis());
@@ -43,15 +49,14 @@ fn read(path: &Path, genesis: Option<ShareId>, report: &mut Report) -> Result<()
 struct Examined {
     params: Params,
     secp: Secp256k1<VerifyOnly>,
-    chain: Option<Chain>,
-    /// Shares that were checked by every rule.
-    whole: usize,
+    beginning: Beginning,
     sheets: Vec<report::Sheet>,
 }
 
 impl Examined {
     fn new(params: Params) -> Self {
-        Self { params, secp: Secp256k1::verification_only(), chain: None, whole: 0, sheets: Vec::new() }
+        let beginning = Beginning::new(params.clone());
+        Self { params, secp: Secp256k1::verification_only(), beginning, sheets: Vec::new() }
     }
 
     fn take_all(&mut self, reader: &mut Reader<BufReader<File>>) -> Result<(), Wrong> {
@@ -71,31 +76,7 @@ impl Examined {
         let checked = share.check(&self.params, &self.secp).map_err(|rule| broken(&rule))?;
         let full = checked.with_body(body, &self.params).map_err(|rule| broken(&rule))?;
         self.note_sheet(&full);
-        let Some(chain) = &mut self.chain else {
-            self.chain = Some(self.first(&full)?);
-            return Ok(());
-        };
-        match chain.insert(&full) {
-            Ok(_) => self.whole += 1,
-            Err(Refused::TooDeep { .. }) => drop(chain.restore(&full).map_err(|why| refused(&why))?),
-            Err(why) if chain.lowest() > 0 && !matches!(why, Refused::Invalid(_)) => {
-                drop(chain.restore(&full).map_err(|why| refused(&why))?);
-            }
-            Err(why) => return Err(refused(&why)),
-        }
-        Ok(())
-    }
-
-    /// A chain begins with a child of the genesis share; or, where its node has pruned, anywhere.
-    fn first(&mut self, share: &FullShare) -> Result<Chain, Wrong> {
-        let data = &share.checked().share().data;
-        if data.parent != self.params.genesis() && data.height > 1 {
-            return Ok(Chain::restored(self.params.clone(), share));
-        }
-        let mut chain = Chain::new(self.params.clone());
-        chain.insert(share).map_err(|why| refused(&why))?;
-        self.whole += 1;
-        Ok(chain)
+        self.beginning.take(&full).map(drop).map_err(|why| refused(&why))
     }
 
     fn note_sheet(&mut self, share: &FullShare) {
@@ -115,8 +96,9 @@ impl Examined {
     }
 
     fn tell(self, report: &mut Report) {
-        let Self { params, chain, whole, mut sheets, .. } = self;
-        let mut chain = chain.unwrap_or_else(|| Chain::new(params));
+        let Self { beginning, mut sheets, .. } = self;
+        let whole = beginning.judged();
+        let mut chain = beginning.into_chain();
         sheets.retain_mut(|sheet| {
             let id = sheet.share.parse::<bitcoin::BlockHash>().ok().map(ShareId::from);
             sheet.is_best = id.is_some_and(|id| chain.is_best(&id));

@@ -1,13 +1,16 @@
-//! `sluice-hub sharechain verify FILE` and `show FILE`: what a person sees of an exported chain.
+//! `sluice-hub sharechain verify FILE`, `show FILE` and `import FILE`: what a person sees of an exported chain, and how a hub begins
+//! with it.
 //!
 //! | module | what for |
 //! |---|---|
 //! | [`examine`] | reads a file and checks every rule on the way |
+//! | [`take`] | puts its chain into a hub's store |
 //! | [`report`] | what was found, as data: the JSON |
 //! | `text` | the same for a person |
 
 pub mod examine;
 pub mod report;
+pub mod take;
 mod text;
 
 use std::io::Write as _;
@@ -31,7 +34,7 @@ pub fn command() -> Command {
         Command::new(name).about(about).args([file.clone(), json.clone(), genesis.clone()])
     };
     Command::new("sharechain")
-        .about("Look at an exported sharechain; needs no config and no network")
+        .about("Look at an exported sharechain, or begin with it; needs no config and no network")
         .subcommand_required(true)
         .disable_help_subcommand(true)
         .subcommand(command("verify", "Check every rule of every share, and say what is wrong first"))
@@ -39,16 +42,41 @@ pub fn command() -> Command {
             "show",
             "Check it, and show tip, window, recipients, next payouts and lock sheets",
         ))
+        .subcommand(
+            command("import", "Check it, and put it into the store of a hub that does not run")
+                .mut_arg("genesis", |genesis| genesis.required(true))
+                .arg(
+                    Arg::new("data-dir")
+                        .long("data-dir")
+                        .value_name("DIR")
+                        .required(true)
+                        .value_parser(value_parser!(PathBuf))
+                        .help("The hub's data directory (its key data_dir)"),
+                )
+                .arg(
+                    Arg::new("replace")
+                        .long("replace")
+                        .action(ArgAction::SetTrue)
+                        .help("Put it in place of the chain that the store holds"),
+                ),
+        )
 }
 
-/// Does it. Exit status 0: the chain is valid; 1: it is not, or is no chain.
+/// Does it. Exit status 0: the chain is valid, and imported if that was asked; 1: it is not, or is no chain.
 ///
 /// # Errors
 /// The answer cannot be printed.
 pub fn run(arguments: &ArgMatches) -> anyhow::Result<ExitCode> {
-    let Some((name, arguments)) = arguments.subcommand() else { anyhow::bail!("verify or show") };
+    let Some((name, arguments)) = arguments.subcommand() else { anyhow::bail!("verify, show or import") };
     let path = arguments.get_one::<PathBuf>("FILE").cloned().unwrap_or_default();
-    let report = examine::file(&path, arguments.get_one::<ShareId>("genesis").copied());
+    let genesis = arguments.get_one::<ShareId>("genesis").copied();
+    let report = match (name, genesis) {
+        ("import", Some(genesis)) => {
+            let data_dir = arguments.get_one::<PathBuf>("data-dir").cloned().unwrap_or_default();
+            take::file(&path, genesis, &data_dir, arguments.get_flag("replace"))
+        }
+        _ => examine::file(&path, genesis),
+    };
     let text = match arguments.get_flag("json") {
         true => serde_json::to_string_pretty(&report)? + "\n",
         false => text::of(&report, name == "show"),
@@ -58,7 +86,8 @@ pub fn run(arguments: &ArgMatches) -> anyhow::Result<ExitCode> {
         Err(why) if why.kind() != std::io::ErrorKind::BrokenPipe => return Err(why.into()),
         _ => {}
     }
-    Ok(if report.valid { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let is_done = report.import.as_ref().is_none_or(|import| import.done);
+    Ok(if report.valid && is_done { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn parse_id(text: &str) -> Result<ShareId, String> {

@@ -20,6 +20,22 @@ pub struct Report {
     pub window: Option<Window>,
     /// All lock sheets, the lowest first.
     pub sheets: Vec<Sheet>,
+    /// Of an import: what became of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub import: Option<Import>,
+}
+
+/// An import.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Import {
+    /// The store's file.
+    pub store: String,
+    /// The chain is in it.
+    pub done: bool,
+    /// Why not.
+    pub why: Option<String>,
+    /// What to do then.
+    pub advice: Option<String>,
 }
 
 /// What is wrong.

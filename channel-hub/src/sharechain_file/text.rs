@@ -1,6 +1,6 @@
 //! A report for a person.
 
-use super::report::{Chain, Recipient, Report, Sheet, Window, Wrong};
+use super::report::{Chain, Import, Recipient, Report, Sheet, Window, Wrong};
 
 /// Most recipients that are shown by name.
 const MOST_SHOWN: usize = 30;
@@ -29,7 +29,16 @@ pub(super) fn of(report: &Report, is_long: bool) -> String {
         lines.extend(report.window.iter().flat_map(window));
         lines.extend(sheets(&report.sheets));
     }
+    lines.extend(report.import.iter().flat_map(import));
     lines.join("\n") + "\n"
+}
+
+fn import(import: &Import) -> Vec<String> {
+    let said = if import.done { "IMPORTED into" } else { "NOT IMPORTED into" };
+    let mut lines = vec![String::new(), format!("{said} {}", import.store)];
+    lines.extend(import.why.iter().map(|why| format!("  why     {why}")));
+    lines.extend(import.advice.iter().map(|advice| format!("  do      {advice}")));
+    lines
 }
 
 fn valid(report: &Report) -> String {

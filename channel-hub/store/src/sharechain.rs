@@ -59,6 +59,18 @@ impl Sharechain {
         Ok(())
     }
 
+    /// Writes these updates in place of all that is there.
+    ///
+    /// # Errors
+    /// What SQLite says.
+    pub fn replace(&mut self, transaction: &Transaction<'_>, updates: &[Update]) -> rusqlite::Result<()> {
+        transaction.execute_batch(
+            "DELETE FROM sharechain_share; DELETE FROM sharechain_sheet; DELETE FROM sharechain_head;",
+        )?;
+        self.last = Some(0);
+        updates.iter().try_for_each(|update| self.write(transaction, update))
+    }
+
     /// The last transaction did not commit.
     pub fn forget(&mut self) {
         self.last = None;

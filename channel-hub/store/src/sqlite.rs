@@ -67,6 +67,14 @@ impl SqliteStore {
         self.writer.push(Change::Sharechain(Box::new(update)))
     }
 
+    /// Stores another tree in place of the one that is there, wholly or not at all, from an import.
+    ///
+    /// # Errors
+    /// As [`Self::keep_sharechain`].
+    pub fn replace_sharechain(&self, updates: Vec<Update>) -> Result<Sequence, Refused> {
+        self.writer.push(Change::NewSharechain(updates))
+    }
+
     /// The tree's rows, for [`::sharechain::storage::load`].
     ///
     /// # Errors
@@ -167,6 +175,7 @@ enum Change {
     BlockState(Box<(String, BlockState)>),
     Reserve(&'static str, u64),
     Sharechain(Box<Update>),
+    NewSharechain(Vec<Update>),
 }
 
 impl Change {
@@ -185,7 +194,7 @@ impl Schema for Hub {
     type Change = Change;
 
     fn must_sync(change: &Change) -> bool {
-        matches!(change, Change::BlockState(_) | Change::Reserve(..))
+        matches!(change, Change::BlockState(_) | Change::Reserve(..) | Change::NewSharechain(_))
     }
 
     fn write(&mut self, transaction: &Transaction<'_>, batch: &[Change]) -> rusqlite::Result<()> {
@@ -200,6 +209,7 @@ impl Schema for Hub {
                 Change::BlockState(change) => blocks::set_state(transaction, &change.0, &change.1)?,
                 Change::Reserve(name, next) => ranges::take(transaction, name, *next)?,
                 Change::Sharechain(update) => self.sharechain.write(transaction, update)?,
+                Change::NewSharechain(updates) => self.sharechain.replace(transaction, updates)?,
             }
         }
         Ok(())

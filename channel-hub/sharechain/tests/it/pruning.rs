@@ -199,6 +199,26 @@ fn sheets_beside_the_best_chain_are_forgotten_some_way_below_its_tip() {
     assert!(node.insert(&beside[150]).is_ok());
 }
 
+/// The margin is no rule: a later version of the program may have another, or the rows come from a file.
+#[test]
+fn rows_that_a_smaller_margin_does_not_keep_are_forgotten_in_the_store_too() {
+    let (mut node, mut memory) = (Chain::new(params()), Memory::default());
+    let mut store = |chain: &mut Chain| {
+        let share = Making::on_tip(chain, script(1)).full();
+        let change = chain.insert(&share).unwrap();
+        let Ok(()) = memory.apply(chain.update(&change));
+        memory.stored().clone()
+    };
+    let mut stored = (0..150).map(|_| store(&mut node)).last().unwrap();
+    for margin in [60, 20] {
+        let mut again = load(Params { margin, ..params() }, stored, &SECP).unwrap();
+        stored = (0..5).map(|_| store(&mut again)).last().unwrap();
+        assert!(again.lowest() > 0);
+        assert_eq!(stored.shares.len(), again.len());
+    }
+    assert!(load(Params { margin: 20, ..params() }, stored, &SECP).is_ok());
+}
+
 /// A file or a store may begin with any height that a share states.
 #[test]
 fn above_the_highest_height_that_can_be_stated_stands_nothing() {

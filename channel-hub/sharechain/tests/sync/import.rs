@@ -1,14 +1,13 @@
 //! A new node where all others have forgotten the genesis share: it begins with a file.
 
 use sharechain::export::{BadFile, Reader};
-use sharechain::import::{BadOne, NotImported, import};
-use sharechain::storage::{Memory, load};
+use sharechain::import::{BadOne, Imported, NotImported, import};
+use sharechain::storage::{Memory, Storage as _, load};
 use sharechain::sync::Event;
 use sharechain::{Chain, Params, Refused};
-use std::convert::Infallible;
 use std::time::Duration;
 
-use crate::miner::{SECP, Wish, extend, extend_by, hub, params, script, sheet};
+use crate::miner::{SECP, Wish, extend, extend_at, extend_by, hub, params, script, sheet};
 use crate::world::World;
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -38,8 +37,8 @@ fn file(chain: &Chain) -> Vec<u8> {
     chain.export(Vec::new()).unwrap()
 }
 
-fn read(bytes: &[u8], memory: &mut Memory) -> Result<Chain, NotImported<Infallible>> {
-    import(Reader::new(bytes)?, short(), &*SECP, memory)
+fn read(bytes: &[u8]) -> Result<Imported, NotImported> {
+    import(Reader::new(bytes)?, &short(), &*SECP)
 }
 
 #[test]
@@ -52,8 +51,9 @@ fn a_node_that_begins_with_genesis_cannot_join_and_one_that_begins_with_a_file_c
     assert_eq!(world.nodes[1].chain().len(), 1);
     assert!(world.events.iter().any(|(at, event)| *at == 1 && matches!(event, Event::OutOfReach(_))));
 
+    let Imported { chain: imported, updates } = read(&bytes).unwrap();
     let mut memory = Memory::default();
-    let imported = read(&bytes, &mut memory).unwrap();
+    updates.into_iter().for_each(|update| memory.apply(update).unwrap());
     let mut full = pruned(300);
     assert_eq!((imported.tip(), imported.len()), (full.tip(), full.len()));
     // It is stored, too, and comes back after a restart.
@@ -76,15 +76,13 @@ fn a_node_that_begins_with_genesis_cannot_join_and_one_that_begins_with_a_file_c
 #[test]
 fn a_file_of_another_network_or_too_short_or_altered_is_refused() {
     let full = pruned(200);
-    let mut memory = Memory::default();
-    let other =
-        import(Reader::new(&file(&full)[..]).unwrap(), Params { lag: 9, ..short() }, &*SECP, &mut memory);
+    let other = import(Reader::new(&file(&full)[..]).unwrap(), &Params { lag: 9, ..short() }, &*SECP);
     assert!(matches!(other, Err(NotImported::OtherNetwork { .. })));
     let mut bytes = file(&full);
     let end = bytes.len() - 50;
     bytes[end] ^= 1;
     assert!(matches!(
-        read(&bytes, &mut memory),
+        read(&bytes),
         Err(NotImported::File(BadFile::Checksum | BadFile::Share { .. }) | NotImported::Share { .. })
     ));
     let whole = |chain: &Chain, from: u32, to: u32| {
@@ -97,15 +95,35 @@ fn a_file_of_another_network_or_too_short_or_altered_is_refused() {
         writer.finish().unwrap()
     };
     let (lowest, top) = (full.lowest(), full.standing(&full.tip()).unwrap().height);
-    let short_one = read(&whole(&full, lowest, lowest + 20), &mut Memory::default());
+    let short_one = read(&whole(&full, lowest, lowest + 20));
     assert!(matches!(short_one, Err(NotImported::TooShort { has: 20, .. })));
-    assert!(read(&whole(&full, lowest, top), &mut Memory::default()).is_ok());
+    assert!(read(&whole(&full, lowest, top)).is_ok());
     // One is missing in the middle.
     let mut writer = sharechain::export::Writer::new(Vec::new(), full.params()).unwrap();
     for height in (lowest..=top).filter(|height| *height != lowest + 70) {
         let id = full.at_height(height).unwrap();
         writer.add(full.encoded(&id).unwrap(), full.sheet_of(&id).map(|sheet| &**sheet)).unwrap();
     }
-    let gap = read(&writer.finish().unwrap(), &mut Memory::default());
+    let gap = read(&writer.finish().unwrap());
     assert!(matches!(gap, Err(NotImported::Share { why: BadOne::Refused(Refused::Unconnected(_)), .. })));
+}
+
+/// Only the lowest shares of a pruned chain may count uncles that nobody has.
+#[test]
+fn a_file_from_genesis_on_lacks_no_uncle() {
+    let mut whole = Chain::new(short());
+    let genesis = whole.tip();
+    extend(&mut whole, &Wish::of(script(0)));
+    extend_at(&mut whole, genesis, &Wish::of(script(1)));
+    extend(&mut whole, &Wish::of(script(0)));
+    let mut writer = sharechain::export::Writer::new(Vec::new(), whole.params()).unwrap();
+    for height in 1..=2 {
+        writer.add(whole.encoded(&whole.at_height(height).unwrap()).unwrap(), None).unwrap();
+    }
+    let lacks = read(&writer.finish().unwrap());
+    assert!(matches!(
+        lacks,
+        Err(NotImported::Share { number: 2, why: BadOne::Refused(Refused::Unconnected(_)) })
+    ));
+    assert!(read(&file(&whole)).is_ok());
 }
