@@ -38,6 +38,8 @@ const VERSION: u16 = 1;
 const MAX_NAME: usize = 64;
 /// Longest encoded parameters, in bytes.
 const MAX_PARAMS: usize = 1024;
+/// Longest interval between shares, in seconds.
+const MAX_INTERVAL: u32 = 1 << 14;
 /// Longest body, in bytes.
 const MAX_BODY: usize = 2 + 32 * 65_535;
 
@@ -351,6 +353,10 @@ fn check_params(params: &Params) -> Result<(), String> {
     ];
     match positive.into_iter().find(|(_, value)| *value == 0) {
         Some((what, _)) => Err(format!("{what}: 0")),
+        // So that a height of 32 bits times it, with 16 bits after the point, fits a signed integer of 64.
+        None if params.interval > MAX_INTERVAL => {
+            Err(format!("an interval of {} s, which is more than {MAX_INTERVAL}", params.interval))
+        }
         None if params.locks.period > u32::from(u16::MAX) => {
             Err("a period is longer than 65,535 blocks".to_owned())
         }

@@ -91,6 +91,9 @@ fn what_is_wrong_with_a_file_is_named() {
     let last = bytes.len() - 1;
     assert!(matches!(alter(last, bytes[last] ^ 1), BadFile::Checksum));
     assert!(matches!(alter(last - 32, 1), BadFile::Count { .. }));
+    let too_long = Params { interval: u32::MAX, ..params() };
+    let too_long = Chain::new(too_long).export(Vec::new()).unwrap();
+    assert!(matches!(read(&too_long).unwrap_err(), BadFile::Params(_)), "a target could not be computed");
     let longer = [&bytes[..], &[0]].concat();
     assert!(matches!(read(&longer).unwrap_err(), BadFile::Excess));
 }
