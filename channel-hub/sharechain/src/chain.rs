@@ -248,7 +248,7 @@ impl Chain {
     fn prune(&mut self) -> Vec<ShareId> {
         let kept = self.params.horizon().saturating_add(self.params.margin);
         let below = self.tree[self.tip].height.saturating_sub(kept);
-        if below <= self.tree.lowest().saturating_add(self.batch()) {
+        if below <= self.tree.lowest().saturating_add(self.params.batch()) {
             return Vec::new();
         }
         let tip = self.tip;
@@ -259,7 +259,7 @@ impl Chain {
     /// large, and beside the best branch no rule bounds their number; if such a branch becomes the best elsewhere, it comes again.
     fn tidy(&mut self) -> Vec<ShareId> {
         let height = self.tree[self.tip].height;
-        if height < self.tidied.saturating_add(self.batch().max(1)) {
+        if height < self.tidied.saturating_add(self.params.batch().max(1)) {
             return Vec::new();
         }
         self.tidied = height;
@@ -268,11 +268,6 @@ impl Chain {
             |spot: &Spot| self.tree[*spot].height < below && !self.tree.is_on_branch(*spot, self.tip);
         let old: HashSet<Spot> = self.sheets.carriers().filter(is_old).collect();
         if old.is_empty() { Vec::new() } else { self.forget(|tree| tree.cut(old)) }
-    }
-
-    /// Shares are forgotten so many heights at a time, since sheets and recipients are gone through.
-    fn batch(&self) -> u32 {
-        self.params.margin / 16
     }
 
     fn forget(&mut self, prune: impl FnOnce(&mut Tree) -> Vec<Node>) -> Vec<ShareId> {

@@ -187,6 +187,11 @@ impl Params {
         self.lag + farthest.into_iter().max().unwrap_or(0) + MEDIAN_SHARES
     }
 
+    /// Shares are forgotten so many heights at a time, since sheets and recipients are gone through.
+    pub(crate) fn batch(&self) -> u32 {
+        self.margin / 16
+    }
+
     /// [`Self::anchor`] as a target.
     pub fn anchor_target(&self) -> Target {
         Target::from_compact(self.anchor)

@@ -92,6 +92,14 @@ impl Sheets {
         }
     }
 
+    /// Hubs with two sheets for one period: two of each.
+    pub(crate) fn second(&self) -> impl Iterator<Item = (Promise, Promise)> + '_ {
+        self.published.values().filter_map(|published| match published.as_slice() {
+            [one, other, ..] => Some((*one.sheet.promise(), *other.sheet.promise())),
+            _ => None,
+        })
+    }
+
     /// All shares that carry one.
     pub(crate) fn carriers(&self) -> impl Iterator<Item = Spot> + '_ {
         self.published.values().flatten().flat_map(|one| one.carriers.iter().copied())

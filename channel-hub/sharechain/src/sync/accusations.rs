@@ -51,6 +51,14 @@ impl Accusations {
 }
 
 impl<B: Blocks> Node<B> {
+    /// What the tree proves: after a restart, nobody has said it yet.
+    pub(crate) fn accuse_from_tree(&mut self, now: Now) {
+        let mut proven: Vec<Accusation> =
+            self.chain.sheets.second().map(|(one, other)| Accusation::new(one, other)).collect();
+        proven.sort_unstable_by_key(|one| of(&one.first));
+        proven.into_iter().for_each(|accusation| self.accuse(now, accusation));
+    }
+
     /// A proof that a hub signed two sheets for a period.
     pub fn accusation(&self, hub_id: &XOnlyPublicKey, period: u32) -> Option<&Accusation> {
         self.accusations.get(hub_id, period)

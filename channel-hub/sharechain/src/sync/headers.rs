@@ -48,7 +48,8 @@ impl<B: Blocks> Node<B> {
     fn make_way(&mut self, now: Now, to: PeerId) -> bool {
         let slow = self.peers.get(&to).map_or(0, |peer| peer.slow);
         let gives_way = self.peers.iter().find(|(_, peer)| {
-            peer.slow >= slow && peer.catching.as_ref().is_some_and(|catching| catching.is_slow(now.instant))
+            let is_slow = |catching: &Catching| catching.is_slow(now.instant, peer.slow);
+            peer.slow >= slow && peer.catching.as_ref().is_some_and(is_slow)
         });
         let Some(gives_way) = gives_way.map(|(id, _)| *id) else { return false };
         let peer = self.peer(gives_way);
@@ -171,7 +172,9 @@ impl<B: Blocks> Node<B> {
         let Some(catching) = &mut from.catching else { return Ok(()) };
         let short = |link: &Link| u64::from_le_bytes(link.id.to_bytes()[..8].try_into().unwrap_or_default());
         let ids = links.iter().map(short);
-        let goes_higher = links.last().is_some_and(|last| last.height > from.claimed.height);
+        let heights = links.first().zip(links.last()).map(|(first, last)| (first.height, last.height));
+        let (first, top) = heights.unwrap_or_default();
+        let goes_higher = top > from.claimed.height;
         match &mut catching.stage {
             Stage::Taking if enough || links.is_empty() => {
                 catching.is_complete = end;
@@ -179,13 +182,13 @@ impl<B: Blocks> Node<B> {
                 catching.tail.extend(links, catching.held.len());
             }
             // It ends, and is worth less than this node's own: nothing follows from it.
-            Stage::Taking | Stage::Proving(_) if end && !enough => from.catching = None,
+            Stage::Taking | Stage::Proving(..) if end && !enough => from.catching = None,
             Stage::Taking => {
                 let held = catching.held.len();
-                catching.stage = Stage::Proving(ids.collect());
+                catching.stage = Stage::Proving(ids.collect(), first);
                 catching.tail.extend(links, held);
             }
-            Stage::Proving(so_far) => {
+            Stage::Proving(so_far, first) => {
                 catching.progress += links.len();
                 so_far.extend(ids);
                 let count = so_far.len();
@@ -194,7 +197,7 @@ impl<B: Blocks> Node<B> {
                     let stage = Stage::Repeating(so_far, 0);
                     *catching =
                         Catching { stage, progress: catching.progress, ..Catching::new(catching.since) };
-                } else if count > longest || goes_higher {
+                } else if top.saturating_sub(*first) >= longest || goes_higher {
                     return Err(Fault::LowWork(count));
                 } else {
                     catching.tail.extend(links, 0);
@@ -228,10 +231,10 @@ impl<B: Blocks> Node<B> {
         own.map_or(Work::ZERO, |standing| standing.total_work).max(self.settings.least_work)
     }
 
-    /// More shares than that are below the lowest that any node keeps.
-    fn longest(&self) -> usize {
+    /// A branch of more heights begins below the lowest share that any node keeps.
+    fn longest(&self) -> u32 {
         let params = self.chain.params();
-        usize::try_from(params.horizon().saturating_add(params.margin)).unwrap_or(usize::MAX)
+        params.horizon().saturating_add(params.margin).saturating_add(params.batch())
     }
 
     /// A share that nobody asked for.

@@ -129,7 +129,7 @@ pub struct Node<B> {
 impl<B: Blocks> Node<B> {
     /// With a tree of its own, and no peer.
     pub fn new(now: Now, chain: Chain, blocks: B, settings: Settings) -> Self {
-        Self {
+        let mut node = Self {
             chain,
             secp: Secp256k1::verification_only(),
             blocks,
@@ -144,7 +144,9 @@ impl<B: Blocks> Node<B> {
             next_retry: now.instant + RETRY,
             last_sent: PeerId(0),
             settings,
-        }
+        };
+        node.accuse_from_tree(now);
+        node
     }
 
     /// A connection is there. False: there are as many as this node takes; close it.

@@ -17,16 +17,21 @@ const MAX_OUTGOING: usize = 256;
 /// Most of its requests that wait for an answer.
 const MAX_ASKED: usize = 8;
 /// Most shares of which is remembered that it has them.
-const MAX_KNOWN: usize = 64;
+const MAX_KNOWN: usize = 128;
+/// Fresh shares that it may send at once. None of them is forgotten before the last has come.
+const FRESH_AT_ONCE: u32 = 120;
+const _: () = assert!(MAX_KNOWN > FRESH_AT_ONCE as usize);
 /// Most accusations of it that wait for the hub's sheet.
 const MAX_EARLY: usize = 16;
 /// Most sheets of which is remembered that it spread them.
 const MAX_SPREAD: usize = 16;
 
-/// Whoever has the turn to show its chain has it for so long at least.
+/// Whoever has the turn to show its chain has it for so long at least, and twice as long each time after it gave way.
 const TURN: Duration = Duration::from_secs(30);
-/// And longer if it shows so many shares a second while they are only counted.
-const LEAST_PROVING: u64 = 50;
+/// So often it doubles: to half an hour.
+const LONGEST_TURN: u32 = 6;
+/// And longer if it shows so many shares a second while they are only counted: a window in two minutes.
+const LEAST_PROVING: u64 = 200;
 /// Or brings so many into the tree, whose bodies take their time.
 const LEAST_TAKING: u64 = 5;
 
@@ -103,8 +108,8 @@ pub(crate) struct Catching {
 pub(crate) enum Stage {
     /// Shares are held as they come: the branch has enough work already.
     Taking,
-    /// It has not: shares are only counted, and remembered by eight bytes each.
-    Proving(Vec<u64>),
+    /// It has not: shares are only counted, and remembered by eight bytes each. With the height of the first.
+    Proving(Vec<u64>, u32),
     /// It has proven enough; the same shares come a second time. With the number that came so far.
     Repeating(Vec<u64>, usize),
 }
@@ -289,11 +294,11 @@ impl Catching {
         }
     }
 
-    /// Whether another peer may have its turn: it brings less than an honest one on a slow line.
-    pub(crate) fn is_slow(&self, now: Instant) -> bool {
+    /// Whether another peer may have its turn: it brings less than an honest one on a slow line. Who gave way so often has longer turns.
+    pub(crate) fn is_slow(&self, now: Instant, given_way: u32) -> bool {
         let turn = now.saturating_duration_since(self.since);
-        let least = if matches!(self.stage, Stage::Proving(_)) { LEAST_PROVING } else { LEAST_TAKING };
-        turn >= TURN
+        let least = if matches!(self.stage, Stage::Proving(..)) { LEAST_PROVING } else { LEAST_TAKING };
+        turn >= TURN * (1 << given_way.min(LONGEST_TURN))
             && u64::try_from(self.progress).unwrap_or(u64::MAX) < turn.as_secs().saturating_mul(least)
     }
 
@@ -317,7 +322,7 @@ impl Catching {
     pub(crate) fn remembered(&self) -> usize {
         match &self.stage {
             Stage::Taking => 0,
-            Stage::Proving(ids) | Stage::Repeating(ids, _) => ids.len(),
+            Stage::Proving(ids, _) | Stage::Repeating(ids, _) => ids.len(),
         }
     }
 }
@@ -332,7 +337,7 @@ impl Buckets {
         let bucket = |most, milliseconds| Bucket::new(now, most, Duration::from_millis(milliseconds));
         Self {
             messages: bucket(600, 20),
-            fresh: bucket(120, 250),
+            fresh: bucket(FRESH_AT_ONCE, 250),
             batches: bucket(120, 100),
             bodies: bucket(256, 50),
             accusations: accusations(now),

@@ -10,12 +10,15 @@ use super::node::{Event, Node, Now, PeerId};
 use super::peer::{Catching, Outgoing, PutOff};
 use super::serve;
 use super::settings::Blocks;
-use crate::acceptance::{ParentBlock, Wait};
+use crate::acceptance::{BURY_SHARES, ParentBlock, Wait};
 use crate::chain::Refused;
 use crate::check::CheckedShare;
 use crate::full::{BadBody, FullShare};
 use crate::id::ShareId;
 use crate::rules::BrokenRule;
+
+/// Of a peer's chain so much is held that a share which waits can be buried by their number.
+const _: () = assert!(MAX_BATCH > 2 * BURY_SHARES as usize);
 
 /// A peer whose chain may not be taken yet is not asked for it again for so long.
 const PUT_OFF: std::time::Duration = std::time::Duration::from_secs(30);

@@ -36,10 +36,14 @@ pub(crate) fn shares(chain: &Chain, request: u32, locator: &[ShareId]) -> Messag
         return Message::Pruned { request, lowest: chain.lowest() };
     };
     let end = tip(chain);
-    let mut batch = Batch::default();
+    let mut batch = Batch { start: start.height, ..Batch::default() };
     let mut height = start.height;
-    while height < end.height && batch.add_group(chain, height + 1) {
-        height += 1;
+    while height < end.height {
+        match batch.add_group(chain, height + 1) {
+            Added::All => height += 1,
+            Added::NoRoom => break,
+            Added::Lacks => return Message::Pruned { request, lowest: chain.lowest() },
+        }
     }
     Message::Shares { request, tip: end, is_end: height == end.height, shares: batch.shares }
 }
@@ -50,22 +54,34 @@ pub(crate) fn body(chain: &Chain, share: ShareId) -> Message {
     Message::Body(share, sheet.map(|sheet| Body { locks: sheet.locks().to_vec() }))
 }
 
+/// What became of a share of the best chain and its uncles.
+enum Added {
+    All,
+    NoRoom,
+    /// One of the uncles was pruned: near the lowest share.
+    Lacks,
+}
+
 #[derive(Default)]
 struct Batch {
+    /// Whoever asks has the best chain's shares up to here, with their uncles.
+    start: u32,
     shares: Vec<Encoded>,
     bytes: usize,
     held: HashSet<ShareId>,
 }
 
 impl Batch {
-    /// Adds the best chain's share of a height after its uncles; false if there is no room for all of them.
-    fn add_group(&mut self, chain: &Chain, height: u32) -> bool {
+    /// Adds the best chain's share of a height after its uncles, if there is room for all of them.
+    fn add_group(&mut self, chain: &Chain, height: u32) -> Added {
         let spot = chain.at_height(height).and_then(|id| chain.tree.find(&id));
-        let Some(spot) = spot.filter(|_| self.bytes < MAX_BATCH_BYTES) else { return false };
+        let Some(spot) = spot.filter(|_| self.bytes < MAX_BATCH_BYTES) else { return Added::NoRoom };
         let mut group = Vec::new();
-        self.collect(chain, spot, &mut group);
+        if self.collect(chain, spot, &mut group).is_none() {
+            return Added::Lacks;
+        }
         if self.shares.len() + group.len() > MAX_BATCH {
-            return false;
+            return Added::NoRoom;
         }
         for spot in group {
             let node = &chain.tree[spot];
@@ -73,16 +89,26 @@ impl Batch {
             self.bytes += node.encoded.len();
             self.shares.push(Encoded(node.encoded.clone()));
         }
-        true
+        Added::All
     }
 
-    /// A share after its uncles, and theirs; not those that were pruned.
-    fn collect(&self, chain: &Chain, spot: Spot, group: &mut Vec<Spot>) {
-        for uncle in chain.tree[spot].uncles.iter().filter_map(|id| chain.tree.find(id)) {
-            if !group.contains(&uncle) && !self.held.contains(&chain.tree[uncle].id) {
-                self.collect(chain, uncle, group);
+    /// A share after those of its uncles that whoever asks lacks, and theirs; none if one of them was pruned.
+    fn collect(&self, chain: &Chain, spot: Spot, group: &mut Vec<Spot>) -> Option<()> {
+        for id in &chain.tree[spot].uncles {
+            let uncle = chain.tree.find(id)?;
+            if !group.contains(&uncle) && !self.held.contains(id) && !self.is_counted_before(chain, uncle) {
+                self.collect(chain, uncle, group)?;
             }
         }
         group.push(spot);
+        Some(())
+    }
+
+    /// Whether a share of the best chain up to the start counts it.
+    fn is_counted_before(&self, chain: &Chain, uncle: Spot) -> bool {
+        let (id, height) = (chain.tree[uncle].id, chain.tree[uncle].height);
+        let nephews = height + 1..=height.saturating_add(chain.params().uncle_depth).min(self.start);
+        let nephews = nephews.filter_map(|height| chain.tree.ancestor(chain.tip, height));
+        nephews.into_iter().any(|nephew| chain.tree[nephew].uncles.contains(&id))
     }
 }

@@ -276,6 +276,34 @@ fn ten_thousand_shares_of_little_work_are_counted_and_not_kept() {
     }
 }
 
+/// They show shares of little work, a hundred in a second.
+#[test]
+fn three_who_show_little_work_hold_nobody_up_for_minutes() {
+    let (all, end) = cheap();
+    let mut ahead = costly(50_000);
+    extend_by(&mut ahead, 5, &Wish::of(script(1)));
+    let mut world = World::new(vec![costly(50_000), ahead]);
+    let claim = Tip { total_work: Work::new(1 << 80), ..end };
+    let mut liars: Vec<(PeerId, usize)> =
+        (0..3).map(|number| (world.stranger(0, STRANGER + number, claim), 0)).collect();
+    world.pass(Duration::from_secs(1));
+    world.connect(0, 1);
+    for _ in 0..9 {
+        world.pass(Duration::from_secs(5));
+        for (liar, sent) in &mut liars {
+            let Some((request, locator)) = asked(&mut world, *liar) else { continue };
+            if *sent > 0 && locator[0] != decode(&all[*sent - 1]).id() {
+                *sent = 0; // its turn is over, and this is another
+            }
+            let shares: Vec<Encoded> = all[*sent..].iter().take(MAX_BATCH).cloned().collect();
+            *sent += shares.len();
+            world.say(0, *liar, &Message::Shares { request, tip: claim, is_end: false, shares });
+        }
+    }
+    assert!(world.agree());
+    assert_eq!(world.dropped, []);
+}
+
 /// One real share at the end must not carry 400 cheap ones into the tree.
 #[test]
 fn shares_that_have_nothing_to_do_with_the_last_of_a_batch_are_a_fault() {

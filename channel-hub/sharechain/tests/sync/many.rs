@@ -1,11 +1,11 @@
 //! Many honest nodes on lines of every quality.
 
-use sharechain::sync::Fault;
+use sharechain::sync::{Event, Fault};
 use sharechain::{Chain, Params};
 use std::time::Duration;
 
 use crate::miner::{
-    Wish, chain, chain_of_hub, copy, extend, extend_at, extend_by, hub, mine, params, script, sheet,
+    Wish, chain, chain_of_hub, copy, extend, extend_at, extend_by, harder, hub, mine, params, script, sheet,
 };
 use crate::world::{Line, World};
 
@@ -147,6 +147,54 @@ fn a_branch_with_sheets_that_was_forgotten_comes_again_when_it_is_the_best() {
     assert_eq!(world.dropped, []);
 }
 
+/// Every share of it has an uncle, which counts the one before it, and it shows that it is the better one only at its end.
+#[test]
+fn a_long_branch_with_many_uncles_is_no_low_work() {
+    let params = Params { margin: 400, ..harder() };
+    let grow = |chain: &mut Chain, shares: u32, name: u8| {
+        for _ in 0..shares {
+            let parent = chain.tip();
+            extend(chain, &Wish::of(script(name)));
+            extend_at(chain, parent, &Wish { salt: 1, ..Wish::of(script(name)) });
+        }
+    };
+    let mut own = Chain::new(params);
+    extend_by(&mut own, 60, &Wish::of(script(0)));
+    let mut other = copy(&own);
+    grow(&mut own, 340, 1);
+    grow(&mut other, 343, 2);
+    let tip = other.tip();
+    let mut world = World::new(vec![own, other]);
+    world.connect(0, 1);
+    assert!(world.until(MINUTE, World::agree));
+    assert_eq!(world.dropped, []);
+    assert_eq!(world.nodes[0].chain().tip(), tip);
+}
+
+/// Who was away for so long that the other has pruned an uncle of the next share is out of reach, and nobody is at fault.
+#[test]
+fn a_peer_that_has_pruned_an_uncle_says_so() {
+    let mut full = Chain::new(Params { margin: 10, ..params() });
+    let mut shares = Vec::new();
+    for _ in 0..200 {
+        let parent = full.tip();
+        let share = mine(&mut full, parent, &Wish::of(script(0)));
+        full.insert(&share).unwrap();
+        shares.push(share);
+        extend_at(&mut full, parent, &Wish { salt: 1, ..Wish::of(script(1)) });
+    }
+    // It stands at the lowest share that the other has, and had no uncle in time.
+    let lowest = usize::try_from(full.lowest()).unwrap();
+    assert!(lowest > 0);
+    assert_eq!(shares[lowest].checked().share().data.uncles.len(), 1);
+    let behind = Chain::restored(params(), &shares[lowest - 1]);
+    let mut world = World::new(vec![behind, full]);
+    world.connect(0, 1);
+    world.pass(MINUTE);
+    assert_eq!(world.dropped, []);
+    assert!(world.events.iter().any(|(at, event)| *at == 0 && matches!(event, Event::OutOfReach(_))));
+}
+
 #[test]
 fn a_hub_that_signs_two_sheets_is_known_to_all() {
     let base = chain_of_hub(20);
@@ -165,4 +213,7 @@ fn a_hub_that_signs_two_sheets_is_known_to_all() {
     assert!(knows(0), "it held both branches");
     assert!(knows(1) && knows(2), "the others were told");
     assert_eq!(world.dropped, []);
+    // Who restarts has both sheets, and says so.
+    let restarted = World::new(vec![copy(world.nodes[0].chain())]);
+    assert!(restarted.nodes[0].accusation(&hub_id, 0).is_some());
 }
