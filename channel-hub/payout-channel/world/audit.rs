@@ -42,9 +42,9 @@ impl World {
             let at = self.ground.chain.height_of(&spend.txid).unwrap_or(u32::MAX);
             // A pending can be taken until T; a hasher needs a few blocks.
             let until = expiry.unwrap_or(0).max(height + PARAMS.refund) - PARAMS.settled_within;
-            // A hasher forgets heights that were no wins after some time (DESIGN.md §6, R4).
-            let is_win = self.ground.value_of(&outpoint) >= part(height).0;
-            let until = if is_win { until } else { until.min(height + PARAMS.kept - 1) };
+            // A hasher forgets heights that were no wins after some time (DESIGN.md §6, R4), and when a later one is settled.
+            let is_win = self.books.won.contains(&height);
+            let until = if is_win { until } else { until.min(self.forgotten_at(height)) };
             if at < until.min(self.ground.chain.height() + 1) {
                 self.books.taken.insert(height);
                 self.books.unwon.extend((!is_win).then_some((height, at)));
@@ -54,6 +54,14 @@ impl World {
             let claim = self.ground.chain.spender(&account.template.funded().outpoint);
             account.chosen_at = claim.and_then(|claim| self.ground.sent_at(&claim.txid));
         }
+    }
+
+    /// From when on a key of a height that is no win may come too late.
+    fn forgotten_at(&self, height: u32) -> u32 {
+        let is_settled = |account: &Account| account.counted.iter().any(|state| state.settled_to >= height);
+        let settled = self.books.accounts.iter().any(is_settled);
+        let later = self.books.won.iter().find(|win| settled && **win > height);
+        later.map_or(u32::MAX, |win| win + PARAMS.maturity).min(height + PARAMS.kept - 1)
     }
 
     /// Everything that must hold in the end.

@@ -52,7 +52,7 @@ fn alike(one: &Failure, other: &Failure) -> bool {
 }
 
 /// Traces in which somebody lost once, each with what was wrong then.
-const FINDINGS: [(&str, &str); 17] = [
+const FINDINGS: [(&str, &str); 19] = [
     (
         "1400000001003e00cc9c00004e0000194a00",
         "a state with an old number called a win settled without paying it, and its pending was gone",
@@ -108,6 +108,14 @@ const FINDINGS: [(&str, &str); 17] = [
     (
         "000000ab00008e0000597b000000000000000000009efd006c00005600009f0000740100",
         "a claim fell out of the chain and the mempool, and a signer that had lost its memory found it too late for another",
+    ),
+    (
+        "6500000000000000000000000000000000004f00001c0100ce0000da62003ae600",
+        "a lying hub claimed a coinbase that was no win when a later height was settled",
+    ),
+    (
+        "b60000f10000de0000d600009786005000005100002801480000008e0000",
+        "a hasher ended when it had written a state and not said so, and then worked with it",
     ),
 ];
 
