@@ -3,7 +3,7 @@
 use bitcoin::secp256k1::{Secp256k1, VerifyOnly};
 use bitcoin::{ScriptBuf, XOnlyPublicKey};
 use lock::{Council, LockSheet, LockedOutput, Promise};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
 use crate::tree::{Spot, Tree};
@@ -11,10 +11,15 @@ use crate::tree::{Spot, Tree};
 /// Scripts of one sheet that are kept once computed: each costs a multiplication on the curve.
 const MAX_SCRIPTS: usize = 64;
 
+/// Sheets of which only the promise is remembered.
+const MAX_FORGOTTEN: usize = 1_024;
+
 /// All sheets in the tree.
 #[derive(Debug, Default)]
 pub(crate) struct Sheets {
     published: HashMap<(XOnlyPublicKey, u32), Vec<Published>>,
+    /// What those promised that are in the tree no more, the first forgotten first: a hub must not wait for that with its second.
+    forgotten: VecDeque<Promise>,
 }
 
 /// One sheet, and the shares that carry it.
@@ -72,10 +77,13 @@ impl Sheets {
         self.published.contains_key(&(promise.hub_id, promise.period))
     }
 
-    /// Another sheet of the same hub for the same period, if any share of the tree carries one.
+    /// Another sheet of the same hub for the same period, if any share of the tree carries one, or did.
     pub(crate) fn other(&self, promise: &Promise) -> Option<&Promise> {
-        let published = self.published.get(&(promise.hub_id, promise.period))?;
-        published.iter().map(|one| one.sheet.promise()).find(|other| !other.is_same_sheet(promise))
+        let published = self.published.get(&(promise.hub_id, promise.period)).into_iter().flatten();
+        let of_hub = |other: &&Promise| (other.hub_id, other.period) == (promise.hub_id, promise.period);
+        let forgotten = self.forgotten.iter().filter(of_hub);
+        let mut all = published.map(|one| one.sheet.promise()).chain(forgotten);
+        all.find(|other| !other.is_same_sheet(promise))
     }
 
     /// A share with a sheet joined the tree.
@@ -105,13 +113,17 @@ impl Sheets {
         self.published.values().flatten().flat_map(|one| one.carriers.iter().copied())
     }
 
-    /// Forgets all carriers that are gone, and sheets without one.
+    /// Forgets all carriers that are gone, and sheets without one but for what they promised.
     pub(crate) fn prune(&mut self, is_gone: impl Fn(Spot) -> bool) {
         self.published.retain(|_, published| {
             published.iter_mut().for_each(|one| one.carriers.retain(|carrier| !is_gone(*carrier)));
+            let gone = published.iter().filter(|one| one.carriers.is_empty());
+            self.forgotten.extend(gone.map(|one| *one.sheet.promise()));
             published.retain(|one| !one.carriers.is_empty());
             !published.is_empty()
         });
+        let too_many = self.forgotten.len().saturating_sub(MAX_FORGOTTEN);
+        self.forgotten.drain(..too_many);
     }
 }
 

@@ -371,6 +371,9 @@ impl Storage for Memory {
         }
         if !update.pruned.is_empty() {
             shares.retain(|row| !update.pruned.contains(&row.id));
+            for id in &update.pruned {
+                self.ids.remove(id);
+            }
             sheets.retain(|root, _| shares.iter().any(|row| row.sheet == Some(*root)));
         }
         let count = u64::try_from(shares.len()).unwrap_or(u64::MAX);

@@ -193,10 +193,13 @@ fn sheets_beside_the_best_chain_are_forgotten_some_way_below_its_tip() {
     // A sixth of the margin and a batch of a sixteenth.
     assert!((16..=16 + 6 + 1).contains(&most), "{most} sheets");
     assert!(node.contains(&beside[199].checked().id()) && !node.contains(&beside[100].checked().id()));
-    let again = load(params, memory.stored().clone(), &SECP).unwrap();
+    let again = load(params.clone(), memory.stored().clone(), &SECP).unwrap();
     assert_eq!((again.tip(), again.len()), (node.tip(), node.len()));
     // It is no fault, and may come again.
-    assert!(node.insert(&beside[150]).is_ok());
+    let change = node.insert(&beside[150]).unwrap();
+    let Ok(()) = memory.apply(node.update(&change));
+    let again = load(params, memory.stored().clone(), &SECP).unwrap();
+    assert_eq!(again.len(), node.len());
 }
 
 /// The margin is no rule: a later version of the program may have another, or the rows come from a file.

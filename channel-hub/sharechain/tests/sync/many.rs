@@ -217,3 +217,31 @@ fn a_hub_that_signs_two_sheets_is_known_to_all() {
     let restarted = World::new(vec![copy(world.nodes[0].chain())]);
     assert!(restarted.nodes[0].accusation(&hub_id, 0).is_some());
 }
+
+/// Whoever has forgotten the first sheet cannot know the second for what it is, and sends it on as any other.
+#[test]
+fn a_hub_that_waits_until_its_first_sheet_is_forgotten_parts_no_nodes() {
+    let mut base = Chain::new(Params { margin: 96, ..params() });
+    extend_by(&mut base, 20, &Wish::of(script(0)));
+    let fork = base.tip();
+    let mut world = World::new(vec![copy(&base), base]);
+    world.connect(0, 1);
+    let mut put = |parent: sharechain::ShareId, wish: &Wish| {
+        let share = mine(world.nodes[0].chain_mut(), parent, wish);
+        world.submit(0, &share);
+        world.pass(Duration::from_secs(30));
+        share.checked().id()
+    };
+    let on_top = Wish::of(script(0));
+    let tip = put(fork, &on_top);
+    let first = put(fork, &Wish { sheet: Some(sheet(9, 0, 0)), ..Wish::of(hub(9)) });
+    let tip = (0..40).fold(tip, |tip, _| put(tip, &on_top));
+    let second = put(tip, &Wish { sheet: Some(sheet(9, 0, 3)), ..Wish::of(hub(9)) });
+    for node in &world.nodes {
+        assert!(!node.chain().contains(&first));
+        assert_eq!(node.chain().tip(), second);
+    }
+    assert_eq!(world.dropped, []);
+    let sharechain::Recipient::Hub(hub_id) = hub(9) else { unreachable!() };
+    assert!(world.nodes.iter().all(|node| node.accusation(&hub_id, 0).is_some()));
+}
