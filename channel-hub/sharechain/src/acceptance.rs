@@ -43,7 +43,7 @@ pub struct ParentBlock {
     pub passed: Option<u32>,
     /// The target that a block on it must have.
     pub next_bits: CompactTarget,
-    /// The other one that a block on it may have, where the network knows blocks of least difficulty.
+    /// The other one that a block on it may have, where the network knows blocks of least difficulty; none for a period's first block.
     pub least: Option<LeastDifficulty>,
 }
 
