@@ -3,13 +3,25 @@
 use std::io::IsTerminal;
 
 use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::ParseError;
+use tracing_subscriber::filter::{LevelFilter, ParseError};
 
 use crate::operation::{Log, LogFormat};
 
 /// The filter that a text stands for, as `info` or `info,link=debug`.
 pub(crate) fn filter(level: &str) -> Result<EnvFilter, ParseError> {
     EnvFilter::builder().parse(level)
+}
+
+/// The same; a filter that is one word must be a level: any other would be taken for a module, and all lines but its be lost.
+///
+/// # Errors
+/// Why it is no filter.
+pub(crate) fn checked(level: &str) -> Result<EnvFilter, String> {
+    let is_word = level.trim().chars().all(char::is_alphabetic);
+    if is_word && level.trim().parse::<LevelFilter>().is_err() {
+        return Err(format!("{} is no level", level.trim()));
+    }
+    filter(level).map_err(|error| error.to_string())
 }
 
 /// Sends the log of this process to stderr from now on. A second call changes nothing: the first one holds.

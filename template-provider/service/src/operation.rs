@@ -110,7 +110,7 @@ impl RawOperation {
                 "write it as 127.0.0.1:8401",
             ));
         }
-        if let Err(error) = crate::logs::filter(&self.log.level) {
+        if let Err(error) = crate::logs::checked(&self.log.level) {
             let mend = "write error, warn, info, debug or trace, or a list as \"info,link=debug\"";
             problems.push(Problem::new("log.level", format!("is not a log filter: {error}"), mend));
         }

@@ -53,7 +53,7 @@ impl Layers {
         let Some((toml::Value::Array(tables), source)) = self.values.get_mut(key.path) else { return };
         for (index, table) in tables.iter_mut().enumerate() {
             if let Some(table) = table.as_table_mut() {
-                let problems = complete(key, index, table);
+                let problems = complete(&self.keys, key, index, table);
                 self.problems.extend(problems.into_iter().map(|problem| problem.from(source.clone())));
             }
         }
@@ -110,15 +110,15 @@ fn raw<R: DeserializeOwned>(keys: &Keys, tree: toml::Table) -> Result<R, Vec<Pro
 }
 
 /// Fills the defaults into one table of a list, and looks for unknown and missing fields.
-fn complete(key: &Key, index: usize, table: &mut toml::Table) -> Vec<Problem> {
+fn complete(keys: &Keys, key: &Key, index: usize, table: &mut toml::Table) -> Vec<Problem> {
     let path = |field: &str| format!("{}[{index}].{field}", key.path);
     let known = || key.fields.iter().map(|field| field.path);
     let unknown = table.keys().filter(|name| known().all(|known| known != *name));
     let mut problems: Vec<_> = unknown
         .map(|name| {
-            let mend =
-                nearest(name, known()).map_or_else(String::new, |near| format!("did you mean `{near}`?"));
-            Problem::new(path(name), "is not a key of this program", mend)
+            let near = || nearest(name, known()).map(|near| format!("did you mean `{near}`?"));
+            let mend = keys.misplaced(&format!("[[{}]]", key.path), name).or_else(near);
+            Problem::new(path(name), "is not a key of this program", mend.unwrap_or_default())
         })
         .collect();
     for field in key.fields {

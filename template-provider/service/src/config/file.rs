@@ -75,7 +75,15 @@ impl Walk<'_> {
                 {
                     self.table(&path, below, places);
                 }
-                _ => self.found.problems.push(unknown(self.keys, &path).from(source)),
+                _ => {
+                    let mut problem = unknown(self.keys, &path);
+                    if let (false, Some(mend)) =
+                        (above.is_empty(), self.keys.misplaced(&format!("[{above}]"), &name))
+                    {
+                        problem.mend = mend;
+                    }
+                    self.found.problems.push(problem.from(source));
+                }
             }
         }
     }
@@ -96,12 +104,14 @@ pub(crate) fn unknown(keys: &Keys, path: &str) -> Problem {
 /// A syntax error without the text around it, which may be a secret.
 fn syntax(name: &str, text: &str, error: &toml::de::Error) -> Problem {
     let line = error.span().map_or(0, |span| line_of(text, span.start));
-    let reason = format!("is not valid TOML: {}", error.message().lines().next().unwrap_or_default());
-    Problem::new(
-        format!("{name}, line {line}"),
-        reason,
-        "texts stand in \"quotes\", one `key = value` a line",
-    )
+    let what = error.message().lines().next().unwrap_or_default();
+    let mend = match what {
+        "duplicate key" => {
+            "each key stands once; where there is a line [section], its keys stand below that line, without the section's name"
+        }
+        _ => "texts stand in \"quotes\", one `key = value` a line",
+    };
+    Problem::new(format!("{name}, line {line}"), format!("is not valid TOML: {what}"), mend)
 }
 
 /// Line of a byte, counted from 1.

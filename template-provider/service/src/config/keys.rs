@@ -37,6 +37,17 @@ impl Keys {
         self.all.iter().filter(inside).map(|key| key.path).collect()
     }
 
+    /// What to do with `name`, which stands below the line `heading` and is no key there, if it is a key or a section of the
+    /// whole file.
+    pub(crate) fn misplaced(&self, heading: &str, name: &str) -> Option<String> {
+        let above = format!("it lies below {heading}; write it above the first line in brackets");
+        match (self.find(name), self.below(name).is_empty()) {
+            (Some(_), _) => Some(above),
+            (None, false) => Some(format!("{above}, or below [{name}] without `{name}.`")),
+            (None, true) => None,
+        }
+    }
+
     /// The name of a key's environment variable: `SLUICE_HUB__NODE__URL`.
     pub(crate) fn variable(&self, path: &str) -> String {
         format!("{}{}", self.variable_prefix(), path.replace('.', "__").to_uppercase())

@@ -227,6 +227,7 @@ fn rust_log_sets_the_level_and_gives_way_to_the_keys_own_variable() {
     assert_eq!(level(&[]), "info");
     assert_eq!(level(&[("RUST_LOG", "debug")]), "debug");
     assert_eq!(level(&[("RUST_LOG", "debug"), ("SLUICE_SAMPLE__LOG__LEVEL", "warn")]), "warn");
+    has(&refused(URL, &[("RUST_LOG", "wran")], &[]), &["log.level", "wran", "is no level"]);
     let message = refused(URL, &[("RUST_LOG", "link=loud")], &[]);
     has(&message, &["log.level", "link=loud", "environment RUST_LOG"]);
 }
@@ -287,6 +288,18 @@ fn a_file_that_cannot_be_read_is_named() {
     let file = Some("/nowhere/sluice-sample.toml".into());
     let message = load::<Sample>(Inputs { file, ..Inputs::default() }).unwrap_err().to_string();
     has(&message, &["/nowhere/sluice-sample.toml cannot be read", "sluice-sample init"]);
+}
+
+#[test]
+fn a_key_in_the_wrong_place_of_the_file_is_told_its_place() {
+    let place = "above the first line in brackets";
+    has(&refused(&format!("{URL}ratio = [1, 2]"), &[], &[]), &["node.ratio", "below [node]", place]);
+    let message = refused(&format!("{URL}extra.note = \"x\""), &[], &[]);
+    has(&message, &["node.extra", "line 3", place, "or below [extra] without `extra.`"]);
+    let message = refused(&format!("{URL}[[upstream]]\naddress = \"a\"\nextra.note = \"x\""), &[], &[]);
+    has(&message, &["upstream[0].extra", "below [[upstream]]", place]);
+    let message = refused(&format!("node.retries = 4\n{URL}"), &[], &[]);
+    has(&message, &["line 2", "duplicate key", "stand below that line, without the section's name"]);
 }
 
 #[test]
