@@ -25,8 +25,7 @@ where
         let seat = match surroundings.farm.admit(address) {
             Ok(seat) => seat,
             Err(refused) => {
-                surroundings.farm.totals.let_go(refused.name());
-                surroundings.complaints.say(refused.name(), address, refused);
+                surroundings.let_go(refused.name(), address, refused);
                 continue;
             }
         };
@@ -59,7 +58,7 @@ where
     let address = seat.miner.address;
     let opened = tokio::select! {
         opened = open(socket) => opened,
-        () = seat.miner.asked_to_leave() => return,
+        () = seat.miner.asked_to_leave() => return surroundings.crowded_out(address),
         () = surroundings.shutdown.cancelled() => return,
     };
     match opened {
@@ -67,10 +66,7 @@ where
             let end = serve(wire, seat, surroundings).await; // not in the macro: it may not be evaluated
             tracing::debug!("{end}");
         }
-        Err((reason, error)) => {
-            surroundings.farm.totals.let_go(reason);
-            surroundings.complaints.say(reason, address, error);
-        }
+        Err((reason, error)) => surroundings.let_go(reason, address, error),
     }
 }
 

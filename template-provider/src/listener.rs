@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use service::{Complaints, Counter, Counters};
+use service::{Counter, Counters};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -18,7 +18,6 @@ pub struct Listener {
     socket: service::Listener,
     shared: Arc<Shared>,
     seats: Seats,
-    complaints: Complaints,
     accepted: Counter,
     refused: Counter,
 }
@@ -32,7 +31,6 @@ impl Listener {
             socket,
             shared: Arc::new(shared),
             seats,
-            complaints: Complaints::new(counters),
             accepted: counter("accepted"),
             refused: counter("too many"),
         }
@@ -63,17 +61,16 @@ impl Listener {
             Ok(seat) => seat,
             Err(refused) => {
                 self.refused.add(1);
-                return self.complaints.say(refused.name(), address, refused);
+                return self.shared.complaints.say(refused.name(), address, refused);
             }
         };
         self.accepted.add(1);
-        let (shared, complaints, shutdown) =
-            (Arc::clone(&self.shared), self.complaints.clone(), shutdown.clone());
+        let (shared, shutdown) = (Arc::clone(&self.shared), shutdown.clone());
         let task = async move {
             match session::serve(socket, &shared, &shutdown).await {
                 Ok(()) => debug!("let go"),
                 Err(gone) => match gone.fault() {
-                    Some(fault) => complaints.say(fault, address, &gone),
+                    Some(fault) => shared.complaints.say(fault, address, &gone),
                     None => debug!("gone: {gone}"),
                 },
             }

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use anyhow::Context as _;
 use link::{Handshakes, fresh};
-use service::{Context, Finding, Key, Problem, Program};
+use service::{Complaints, Context, Finding, Key, News, Problem, Program};
 use stratum_core::common_messages_sv2::Protocol;
 
 use crate::clients::Clients;
@@ -127,5 +127,7 @@ fn shared(
         solutions: solutions.clone(),
         clients,
         refused: context.counters.counter("solutions_refused", &[]),
+        complaints: Complaints::new(&context.counters),
+        news: News::default(),
     }
 }

@@ -1,12 +1,13 @@
 //! One client: its connection and its protocol session, driven by one task.
 
+use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Instant;
 
 use distribution::server::{Event, Fatal};
 use distribution::{BlockTemplate, Constraints, Retention, Server};
 use link::{Handshakes, Link, LinkError};
-use service::Counter;
+use service::{Complaints, Counter, News};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
@@ -17,6 +18,9 @@ use crate::solutions::Solutions;
 
 /// While as many bytes wait to be written, no further frame is made: large answers do not pile up.
 const MAX_UNSENT: usize = 256 * 1024;
+
+/// Said of a client above its rate.
+const THROTTLED: &str = "sends too much: not read for a while";
 
 /// What all clients' tasks share.
 #[derive(Debug)]
@@ -35,6 +39,10 @@ pub struct Shared {
     pub clients: Arc<Clients>,
     /// Solutions that made no block.
     pub refused: Counter,
+    /// Clients that were dropped and messages that were refused, and why.
+    pub complaints: Complaints,
+    /// Clients that come and go.
+    pub news: News,
 }
 
 /// Why a client is gone.
@@ -73,11 +81,14 @@ pub async fn serve(socket: TcpStream, shared: &Shared, shutdown: &CancellationTo
         () = shutdown.cancelled() => return Ok(()),
     };
     let entry = shared.clients.enter(link.peer());
-    info!(vendor = link.peer().device.vendor, "connected");
+    if shared.news.room() {
+        info!(vendor = link.peer().device.vendor, "connected");
+    }
     let session = Server::new(shared.retention, None);
     let served = Driver { link, session, place: None, shared, entry }.run(shutdown).await;
     if let Err(gone) = &served
         && gone.fault().is_none()
+        && shared.news.room()
     {
         info!("gone: {gone}");
     }
@@ -113,6 +124,10 @@ impl Driver<'_> {
         let due = self.session.poll_timeout();
         tokio::select! {
             received = self.link.recv_or_sent() => {
+                if self.link.was_throttled() {
+                    let address = self.link.peer().address;
+                    self.shared.complaints.say("throttled", address, THROTTLED);
+                }
                 let mut received = received?;
                 while let Some(mut frame) = received {
                     self.session.handle(Instant::now(), &mut frame)?;
@@ -138,6 +153,9 @@ impl Driver<'_> {
                 Event::TransactionDataRequested { template_id, found } => {
                     debug!(template_id, found, "transaction data requested");
                     self.entry.update(|view| view.requests += 1);
+                    if !found {
+                        self.complain("unknown-template", "it has no transaction data for the client");
+                    }
                 }
                 Event::Solution(solution) => {
                     self.entry.update(|view| view.solutions += 1);
@@ -145,11 +163,15 @@ impl Driver<'_> {
                 }
                 Event::SolutionRefused(error) => {
                     self.shared.refused.add(1);
-                    info!("solution refused: {error}");
+                    self.complain("no-solution", format_args!("a solution is refused: {error}"));
                 }
             }
         }
         joined
+    }
+
+    fn complain(&self, reason: &'static str, detail: impl Display) {
+        self.shared.complaints.refuse(reason, self.link.peer().address, detail);
     }
 
     /// Takes the place that belongs to these constraints, and the template that is there.

@@ -146,6 +146,10 @@ impl Driver {
     }
 
     fn receive(&mut self, mut received: Received) -> Result<(), End> {
+        if self.link.was_throttled() {
+            let address = self.connection.address;
+            self.floor.complaints.say("throttled", address, "sends too much: not read for a while");
+        }
         let now = now();
         self.received = now.unix;
         self.session.handle(now, &mut received, self.link.extensions())?;
@@ -210,6 +214,7 @@ impl Driver {
                 Event::Rejected { channel_id, worker, reason } => {
                     self.reject(channel_id, worker.as_deref(), reason);
                 }
+                Event::Refused { code } => self.complain(code, "a request is refused"),
                 Event::Block(found) => self.found(found),
                 Event::Opened(opened) => self.opened(&opened),
                 Event::Closed { channel_id, reason } => self.closed(channel_id, &reason),
@@ -253,7 +258,12 @@ impl Driver {
         if let Some(seat) = self.seats.get_mut(&channel_id) {
             seat.count_rejected(counters, worker, reason);
         }
+        self.complain(reason.code(), "a share is refused");
         tracing::trace!(channel_id, %reason, "share rejected");
+    }
+
+    fn complain(&self, reason: &'static str, what: &str) {
+        self.floor.complaints.refuse(reason, self.connection.address, what);
     }
 
     fn found(&mut self, found: Box<FoundBlock>) {

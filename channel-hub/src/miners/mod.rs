@@ -10,14 +10,12 @@
 //! | [`seat`], [`channel`] | a mining channel as the session counts it, and as the pages show it |
 //! | [`connections`] | who is connected, for the bounds and the pages |
 //! | [`alarm`], [`seldom`] | what the loop waits for and seldom gets |
-//! | [`news`] | log lines about those who come and go |
 
 pub mod alarm;
 pub mod channel;
 pub mod connections;
 mod driver;
 pub mod listener;
-pub mod news;
 pub mod patience;
 pub mod pending;
 pub mod seat;

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use link::{Handshakes, Hello, Link, LinkError, Server};
 use mining::server::Fatal;
-use service::{Complaints, Counters, Succession};
+use service::{Complaints, Counters, News, Succession};
 use store::{Refused, Store};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
@@ -13,7 +13,6 @@ use tokio_util::task::TaskTracker;
 
 use super::connections::Guard;
 use super::driver::Driver;
-use super::news::News;
 use crate::feed::Feed;
 use crate::found::Finds;
 use crate::identity::IdentityPolicy;

@@ -5,6 +5,7 @@ use super::held::Held;
 use super::source::{Came, Source};
 use crate::farm::Seat;
 use crate::session::{Event, Outcome, UpstreamShare, Worker};
+use crate::sv1::Rejection;
 use crate::totals::WorkerTotals;
 use crate::upstream::{Command, ShareOut};
 use crate::work::Work;
@@ -141,6 +142,7 @@ impl Account {
                 self.seat.miner.view().accepted += 1;
             }
             Event::Rejected { worker, reason } => self.rejected(worker, reason),
+            Event::Refused { reason } => self.complain(reason, "a message is refused"),
         }
         None
     }
@@ -180,6 +182,14 @@ impl Account {
         let totals = self.worker(&worker.unwrap_or_else(|| NOBODY.into()));
         self.surroundings.farm.totals.reject(&totals, reason);
         self.seat.miner.view().rejected += 1;
+        // Without an upstream every share is, and it is no fault of the miner's.
+        if reason != Rejection::NoUpstream.reason() {
+            self.complain(reason, "a share is refused");
+        }
+    }
+
+    fn complain(&self, reason: &'static str, what: &str) {
+        self.surroundings.complaints.refuse(reason, self.seat.miner.address, what);
     }
 
     fn worker(&mut self, name: &Arc<str>) -> Arc<WorkerTotals> {

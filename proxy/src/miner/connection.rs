@@ -6,7 +6,7 @@
 use super::account::{Account, Found};
 use super::allowance::Allowance;
 use super::wire::{Moved, Wire, transfer, write_now};
-use super::{End, Surroundings, now};
+use super::{End, Surroundings, THROTTLED, now};
 use crate::farm::Seat;
 use crate::session::{Disconnect, Event, Outcome, Passport, Session, Worker};
 use crate::sv1::Lines;
@@ -238,11 +238,7 @@ impl<W: Wire> Connection<W> {
         let until = self.lines_left.empty_until(now).max(self.bytes_left.empty_until(now));
         if until.is_some() && !std::mem::replace(&mut self.throttled, until.is_some()) {
             let address = self.account.seat.miner.address;
-            self.account.surroundings.complaints.say(
-                "throttled",
-                address,
-                "sends too much: not read for a while",
-            );
+            self.account.surroundings.complaints.say("throttled", address, THROTTLED);
         }
         self.throttled = until.is_some();
         let unserved = self.closing

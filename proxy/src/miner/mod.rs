@@ -25,12 +25,17 @@ use connection::Connection;
 pub(crate) use connection::LAST_WORDS;
 use mining::Now;
 use service::{Complaints, Departure, Succession};
+use std::fmt::Display;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 pub use wire::Wire;
+
+/// Said of a miner above its rate.
+pub(crate) const THROTTLED: &str = "sends too much: not read for a while";
 
 /// What all miners' tasks share.
 #[derive(Clone, Debug)]
@@ -53,6 +58,19 @@ pub struct Surroundings {
     pub succession: Succession,
     /// Those that a successor may get and has not got.
     pub standing: TaskTracker,
+}
+
+impl Surroundings {
+    /// A miner is let go, or not let in, for `reason`: it is counted, and a log line says so.
+    pub(crate) fn let_go(&self, reason: &'static str, address: SocketAddr, detail: impl Display) {
+        self.farm.totals.let_go(reason);
+        self.complaints.say(reason, address, detail);
+    }
+
+    /// One is let go whose place is needed, before its session began.
+    pub(crate) fn crowded_out(&self, address: SocketAddr) {
+        self.let_go(Disconnect::Crowded.name(), address, Disconnect::Crowded);
+    }
 }
 
 /// Why a connection ended.
@@ -124,8 +142,7 @@ async fn follow<W: Wire>(mut connection: Box<Connection<W>>, surroundings: Surro
         connection.last_words().await;
     }
     if let Some(reason) = end.reason() {
-        surroundings.farm.totals.let_go(reason);
-        surroundings.complaints.say(reason, address, &end);
+        surroundings.let_go(reason, address, &end);
     }
     end
 }

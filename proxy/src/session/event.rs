@@ -33,6 +33,11 @@ pub enum Event {
         /// One of [`Rejection::REASONS`](crate::sv1::Rejection::REASONS).
         reason: &'static str,
     },
+    /// A message that is no share was refused, and the miner told so.
+    Refused {
+        /// A short name.
+        reason: &'static str,
+    },
 }
 
 /// On whose word a miner was told `true`.

@@ -48,15 +48,21 @@ impl Session {
             // ESP-Miner's answer to a ping, which it sends as a request.
             "pong" => Ok(()),
             "mining.get_transactions" => {
-                Err(ParamsError("Not available: the upstream keeps the transactions".into()))
+                let text = "Not available: the upstream keeps the transactions";
+                return self.refuse(request, "not-available", text);
             }
-            _ => Err(ParamsError("Unknown method".into())),
+            _ => return self.refuse(request, "unknown-method", "Unknown method"),
         };
-        if let Err(ParamsError(text)) = done
-            && !(id.is_null() && is_notice(&request.method))
-        {
-            self.out.rejected(id, &Rejection::other(text));
+        if let Err(ParamsError(text)) = done {
+            self.refuse(request, "bad-parameters", text);
         }
+    }
+
+    fn refuse(&mut self, request: &Request<'_>, reason: &'static str, text: impl Into<String>) {
+        if !(request.id.is_null() && is_notice(&request.method)) {
+            self.out.rejected(&request.id, &Rejection::other(text));
+        }
+        self.events.push_back(Event::Refused { reason });
     }
 
     /// True to whoever asked, and nothing to whoever only told: BFGMiner suggests a target with a null id before it

@@ -117,9 +117,16 @@ fn questions_are_answered_and_unknown_methods_get_an_error_with_their_id() {
     ] {
         assert_eq!(gist(&talk.say(&json!({"id": 1, "method": method}).to_string())), [answer]);
     }
-    for method in ["mining.teleport", "eth_submitWork", "", "mining.get_transactions"] {
+    for (method, refused) in [
+        ("mining.teleport", "unknown-method"),
+        ("eth_submitWork", "unknown-method"),
+        ("", "unknown-method"),
+        ("mining.get_transactions", "not-available"),
+        ("mining.authorize", "bad-parameters"),
+    ] {
         let lines = talk.say(&json!({"id": "x", "method": method, "params": [1]}).to_string());
         assert_eq!((&lines[0]["id"], &lines[0]["error"][0]), (&json!("x"), &json!(20)));
+        assert!(matches!(talk.events()[..], [Event::Refused { reason }] if reason == refused), "{method}");
     }
 }
 

@@ -3,7 +3,7 @@
 use super::session::{End as Ended, Session};
 use crate::farm::{Protocol, Seat};
 use crate::miner::account::{Account, Found};
-use crate::miner::{Surroundings, now};
+use crate::miner::{Surroundings, THROTTLED, now};
 use crate::session::{Disconnect, Outcome, Worker};
 use link::{Link, LinkError};
 use mining::server;
@@ -60,8 +60,7 @@ pub(super) async fn serve(
         connection.last_words().await;
     }
     if let Some(reason) = end.reason() {
-        surroundings.farm.totals.let_go(reason);
-        surroundings.complaints.say(reason, address, &end);
+        surroundings.let_go(reason, address, &end);
     }
     end
 }
@@ -152,6 +151,10 @@ impl Connection {
     }
 
     fn received(&mut self, first: link::Received) -> Result<(), End> {
+        if self.link.was_throttled() {
+            let Account { seat, surroundings, .. } = &self.account;
+            surroundings.complaints.say("throttled", seat.miner.address, THROTTLED);
+        }
         let (now, mut next) = (now(), Some(first));
         for _ in 0..MAX_AT_ONCE {
             let Some(mut received) = next.take() else { break };

@@ -49,10 +49,7 @@ pub async fn run(listener: Listener, sv2: Sv2, surroundings: Surroundings) {
                 let span = tracing::info_span!("miner", %address);
                 tasks.spawn(door.clone().admitted(socket, seat).instrument(span));
             }
-            Err(refused) => {
-                surroundings.farm.totals.let_go(refused.name());
-                surroundings.complaints.say(refused.name(), address, refused);
-            }
+            Err(refused) => surroundings.let_go(refused.name(), address, refused),
         }
     }
     drop(listener);
@@ -86,7 +83,7 @@ impl Door {
         let address = seat.miner.address;
         let accepted = tokio::select! {
             accepted = Link::accept_in_turn(socket, &server, &self.handshakes) => accepted,
-            () = seat.miner.asked_to_leave() => return,
+            () = seat.miner.asked_to_leave() => return surroundings.crowded_out(address),
             () = surroundings.shutdown.cancelled() => return,
         };
         match accepted {
@@ -94,11 +91,7 @@ impl Door {
                 let end = serve(link, self.config, seat, surroundings).await; // not in the macro: it may not be evaluated
                 tracing::debug!("{end}");
             }
-            Err(error) => {
-                let reason = error.fault().unwrap_or("handshake");
-                surroundings.farm.totals.let_go(reason);
-                surroundings.complaints.say(reason, address, error);
-            }
+            Err(error) => surroundings.let_go(error.fault().unwrap_or("handshake"), address, error),
         }
     }
 

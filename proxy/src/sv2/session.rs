@@ -269,6 +269,7 @@ impl Session {
                     };
                     self.events.push_back(Event::Rejected { worker, reason: why.reason() });
                 }
+                server::Event::Refused { code } => self.events.push_back(Event::Refused { reason: code }),
             }
         }
     }

@@ -109,6 +109,21 @@ async fn who_speaks_no_tls_or_nothing_is_let_go_with_a_reason() {
 }
 
 #[tokio::test]
+async fn who_is_in_its_handshake_when_its_place_is_needed_is_let_go_with_a_reason() {
+    let hub = Hub::start().await;
+    let (farm, _data) = farm(&hub, "miners.max_connections = 1\n").await;
+    for address in [farm.tls.unwrap(), farm.sv2] {
+        let mut silent = TcpStream::connect(address).await.unwrap();
+        farm.until("status", |status| status["miners"] == 1).await;
+        let miner = Miner::login(farm.miners, "ann").await;
+        let _ = silent.read_to_end(&mut Vec::new()).await;
+        drop(miner);
+        farm.until("status", |status| status["miners"] == 0).await;
+    }
+    assert_eq!(let_go(&farm, "crowded").await, "2");
+}
+
+#[tokio::test]
 async fn a_pool_over_tls_is_believed_by_its_fingerprint_alone() {
     let (hub, data) = (Hub::start().await, tempdir().unwrap());
     let (near, _data) = farm(&hub, "").await;

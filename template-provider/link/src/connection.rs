@@ -52,6 +52,8 @@ pub struct Connection {
     /// Since when a frame has been coming in.
     begun: Option<Instant>,
     pace: Pace,
+    /// See [`Self::was_throttled`].
+    throttled: bool,
     unix: u32,
 }
 
@@ -110,6 +112,7 @@ impl Connection {
             phase,
             side,
             pace: Pace::new(limits.rate, now),
+            throttled: false,
             limits,
             address,
             peer: None,
@@ -156,7 +159,14 @@ impl Connection {
 
     /// When the peer may be read again, who sent more than its [rate](crate::Limits::rate); `None`: now.
     pub fn read_again(&mut self, now: Instant) -> Option<Instant> {
-        self.pace.read_again(now)
+        let again = self.pace.read_again(now);
+        self.throttled |= again.is_some();
+        again
+    }
+
+    /// Whether the peer was made to wait for its rate since this was asked last.
+    pub fn was_throttled(&mut self) -> bool {
+        std::mem::take(&mut self.throttled)
     }
 
     /// Goes through what came in up to the next frame for the caller; `None` when more bytes are needed.

@@ -109,6 +109,11 @@ impl Link {
         self.try_recv()
     }
 
+    /// Whether the peer was made to wait, for it sent more than its [rate](crate::Limits::rate), since this was asked last.
+    pub fn was_throttled(&mut self) -> bool {
+        self.wire.connection.was_throttled()
+    }
+
     /// Bytes that are queued and not yet written.
     pub fn unsent(&self) -> usize {
         self.wire.connection.unsent().len()

@@ -305,6 +305,8 @@ fn a_peer_above_its_rate_has_to_wait_and_loses_nothing() {
     let again = pair.server.read_again(pair.now).unwrap();
     assert!(again > pair.now + Duration::from_secs(2) && again < pair.now + Duration::from_secs(4));
     assert_eq!(pair.server.read_again(again), None);
+    assert!(pair.server.was_throttled(), "and whoever asks is told");
+    assert!(!pair.server.was_throttled(), "once");
 }
 
 #[test]

@@ -6,7 +6,8 @@ use crate::support::bitcoind::mine;
 use crate::support::{AT_ONCE, World, client, eventually};
 use link::{Frame, Link};
 use stratum_core::common_messages_sv2::SetupConnectionSuccess;
-use stratum_core::parsers_sv2::CommonMessages;
+use stratum_core::parsers_sv2::{CommonMessages, TemplateDistributionOwned};
+use stratum_core::template_distribution_sv2::SubmitSolutionOwned;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
@@ -46,6 +47,20 @@ async fn garbage_oversized_frames_and_messages_out_of_place_are_dropped_and_who_
     let frame = Frame::message(CommonMessages::SetupConnectionSuccess(servers)).unwrap();
     let _unexpected = sends(&world, frame).await;
     until_dropped(&world, "unexpected-message").await;
+
+    let solution = SubmitSolutionOwned {
+        template_id: 7,
+        version: 0,
+        header_timestamp: 0,
+        header_nonce: 0,
+        coinbase_tx: vec![0; 60].try_into().unwrap(),
+    };
+    let frame = Frame::message(TemplateDistributionOwned::SubmitSolution(solution)).unwrap();
+    let _unknown = sends(&world, frame).await;
+    eventually("a solution of no template is refused", || async {
+        world.http("metrics").await.1.contains("messages_refused_total{reason=\"no-solution\"} 1")
+    })
+    .await;
 
     let mut silent = Vec::new();
     for _ in 0..4 {

@@ -45,6 +45,11 @@ pub enum Event {
         /// Why.
         reason: Rejection,
     },
+    /// A request that was refused, other than a share; the miner is told at once.
+    Refused {
+        /// Error code of the specification.
+        code: &'static str,
+    },
     /// A block. Comes before the [`Event::Share`] of the same hash.
     Block(Box<FoundBlock>),
 }

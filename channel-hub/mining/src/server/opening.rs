@@ -73,10 +73,11 @@ impl Session {
         match self.channel(now, request) {
             Ok(channel) => self.opened(now, request, channel),
             Err(code) => {
+                self.events.push_back(Event::Refused { code });
                 self.out.push_back(frame(MiningOwned::OpenMiningChannelError(OpenMiningChannelErrorOwned {
                     request_id: request.request_id,
                     error_code: text(code),
-                })))
+                })));
             }
         }
     }

@@ -110,10 +110,11 @@ impl Session {
                 self.answer_update(now, channel_id);
             }
             Err(code) => {
+                self.events.push_back(Event::Refused { code });
                 self.out.push_back(frame(MiningOwned::UpdateChannelError(UpdateChannelErrorOwned {
                     channel_id,
                     error_code: text(code),
-                })))
+                })));
             }
         }
     }

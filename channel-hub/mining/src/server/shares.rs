@@ -105,10 +105,12 @@ impl Session {
     }
 
     pub(super) fn refuse_custom(&mut self, channel_id: u32, request_id: u32) {
+        let code = sv2::ERROR_CODE_SET_CUSTOM_MINING_JOB_JD_NOT_SUPPORTED;
+        self.events.push_back(Event::Refused { code });
         self.out.push_back(frame(MiningOwned::SetCustomMiningJobError(SetCustomMiningJobErrorOwned {
             channel_id,
             request_id,
-            error_code: text(sv2::ERROR_CODE_SET_CUSTOM_MINING_JOB_JD_NOT_SUPPORTED),
+            error_code: text(code),
         })));
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::world::*;
 use mining::client::{self, OpenRequest};
-use mining::server::{Config, IdentityRefusal};
+use mining::server::{Config, Event, IdentityRefusal};
 use mining::{ExtranoncePrefixes, Now, Target};
 use std::sync::Arc;
 
@@ -55,6 +55,11 @@ fn every_request_that_cannot_be_met_has_its_code() {
     let (mut pair, _) = pair(0);
     for (code, request) in bad {
         assert_eq!(code_for(&mut pair, &request).as_deref(), Some(code));
+        let told = pair
+            .server_events
+            .drain(..)
+            .any(|event| matches!(event, Event::Refused { code: told } if told == code));
+        assert!(told, "the shell is not told of {code}");
     }
     assert_eq!(code_for(&mut pair, &OpenRequest { min_extranonce_size: 16, ..good }), None);
     assert_eq!(pair.server.channels(), 1);

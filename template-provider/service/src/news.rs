@@ -20,6 +20,7 @@ struct Second {
 
 impl News {
     /// Whether there is room for one more line now. Says of itself how many had none.
+    #[must_use]
     pub fn room(&self) -> bool {
         let (room, left_out) = self.take(Instant::now());
         if left_out > 0 {
