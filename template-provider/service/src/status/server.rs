@@ -12,13 +12,16 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
+use hyper::service::Service as _;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use serde_json::json;
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
+use tokio::time::error::Elapsed;
 
 use super::{Page, Section, Status, html, metrics};
+use crate::complaints::Complaints;
 use crate::counters::Counters;
 use crate::listener::Listener;
 use crate::sockets::Sockets;
@@ -41,6 +44,7 @@ struct Shared {
     started: Instant,
     status: OnceLock<Arc<dyn Status>>,
     counters: Counters,
+    complaints: Complaints,
     listener: Listener,
     closed: AtomicBool,
 }
@@ -63,8 +67,18 @@ impl PageServer {
         }
         let started = Instant::now();
         let status = OnceLock::new();
-        let closed = AtomicBool::new(false);
-        Ok(Self(Arc::new(Shared { program, version, address, started, status, counters, listener, closed })))
+        let (closed, complaints) = (AtomicBool::new(false), Complaints::new(&counters));
+        Ok(Self(Arc::new(Shared {
+            program,
+            version,
+            address,
+            started,
+            status,
+            counters,
+            complaints,
+            listener,
+            closed,
+        })))
     }
 
     /// Answers from now on; that the program is starting, until there is something to show.
@@ -101,17 +115,35 @@ async fn accept(listener: Listener, shared: Weak<Shared>) {
     let permits = Arc::new(Semaphore::new(CONNECTIONS));
     while shared.strong_count() > 0 {
         let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { return };
-        let Ok((stream, _)) = tokio::time::timeout(LOOK, listener.accept()).await else { continue };
+        let Ok((stream, address)) = tokio::time::timeout(LOOK, listener.accept()).await else { continue };
         let shared = Weak::clone(&shared);
         tokio::spawn(async move {
-            let served = tokio::time::timeout(CONNECTION, connection(stream, shared)).await;
+            let answered = AtomicBool::new(false);
+            let served = connection(stream, Weak::clone(&shared), &answered);
+            let served = tokio::time::timeout(CONNECTION, served).await;
             tracing::trace!(?served, "a connection to the status page ended");
             drop(permit);
+            if let (Some(reason), Some(shared)) = (fault(&served, &answered), shared.upgrade()) {
+                shared.complaints.say(reason, address, "at the status page");
+            }
         });
     }
 }
 
-async fn connection(stream: TcpStream, shared: Weak<Shared>) -> hyper::Result<()> {
+/// What the peer did wrong, if the connection ended so. That a browser asks nothing more is no fault.
+fn fault(served: &Result<hyper::Result<()>, Elapsed>, answered: &AtomicBool) -> Option<&'static str> {
+    match served {
+        Err(_) => Some("page-kept-too-long"),
+        Ok(Err(error)) if error.is_parse() => Some("page-no-http"),
+        Ok(Err(error)) if error.is_timeout() && !answered.load(Ordering::Relaxed) => {
+            Some("page-slow-request")
+        }
+        Ok(_) => None,
+    }
+}
+
+/// Serves a connection; `answered` is set with the first request that comes in whole.
+async fn connection(stream: TcpStream, shared: Weak<Shared>, answered: &AtomicBool) -> hyper::Result<()> {
     let router = Router::new()
         .route("/", get(page))
         .route("/metrics", get(show_metrics))
@@ -121,10 +153,15 @@ async fn connection(stream: TcpStream, shared: Weak<Shared>) -> hyper::Result<()
         .route("/api/v1/{*path}", get(api))
         .fallback(|| async { (StatusCode::NOT_FOUND, "there is /, /metrics and /api/v1/\n") })
         .with_state(shared);
+    let router = TowerToHyperService::new(router);
+    let service = hyper::service::service_fn(|request| {
+        answered.store(true, Ordering::Relaxed);
+        router.call(request)
+    });
     hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
+        .serve_connection(TokioIo::new(stream), service)
         .await
 }
 

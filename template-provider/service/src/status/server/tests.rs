@@ -161,6 +161,26 @@ async fn the_address_is_free_again_when_the_server_is_dropped() {
 }
 
 #[tokio::test]
+async fn who_sends_no_request_is_named_and_who_asks_nothing_more_is_not() {
+    let world = World::new().await;
+    world.show(Ok(()));
+    let mut connections = Vec::new();
+    for said in ["\x01\x02\r\n\r\n", "GET / HTTP/1.1\r\nHo", "GET / HTTP/1.1\r\nHost: a\r\n\r\n"] {
+        let mut stream = TcpStream::connect(world.server.address()).await.unwrap();
+        stream.write_all(said.as_bytes()).await.unwrap();
+        connections.push(stream);
+    }
+    for mut stream in connections {
+        let _ = stream.read_to_end(&mut Vec::new()).await; // reset, or ended
+    }
+    let metrics = world.fetch("/metrics").await;
+    let named = |reason| format!("sluice_test_peers_dropped_total{{reason=\"{reason}\"}} 1\n");
+    for reason in ["page-no-http", "page-slow-request"] {
+        assert!(metrics.contains(&named(reason)), "{reason}: {metrics}");
+    }
+}
+
+#[tokio::test]
 async fn silent_connections_do_not_lock_others_out_for_ever() {
     let world = World::new().await;
     world.show(Ok(()));
