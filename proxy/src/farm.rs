@@ -7,17 +7,22 @@ use crate::session::{UpstreamShare, Worker};
 use crate::slices::Slices;
 use crate::totals::Totals;
 use bitcoin::BlockHash;
+use link::neighbourhood;
 use mining::Work;
 use service::Counters;
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::Notify;
 
 /// Blocks that are shown.
 const MAX_BLOCKS: usize = 50;
+/// How long a connection keeps its place that authorises and never finds a share, when somebody else wants it.
+const UNPROVEN: Duration = Duration::from_secs(600);
+/// To look through everybody for such a one costs; whoever floods a full farm must not make us do so each time.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// Shared by all tasks.
 #[derive(Debug)]
@@ -36,11 +41,14 @@ pub struct Farm {
 struct Miners {
     next: u64,
     connected: HashMap<u64, Arc<Miner>>,
+    /// By neighbourhood.
     addresses: HashMap<IpAddr, usize>,
     /// Those that have not authorised, oldest first.
     strangers: BTreeSet<u64>,
     /// The same by address.
     strangers_from: BTreeSet<(IpAddr, u64)>,
+    /// When somebody was last looked for who never found a share.
+    looked: Option<Instant>,
 }
 
 /// One connection of a miner; gone from the farm when the [`Seat`] is dropped.
@@ -161,27 +169,33 @@ impl Farm {
         }
     }
 
-    /// Lets a connection in. Where all places are taken, it gets the one of the oldest connection that has not authorised, if
-    /// there is such: idle strangers cannot keep miners out.
+    /// Lets a connection in; addresses of IPv6 count by their /64. Where all places are taken, it gets the one of the oldest connection that has not authorised, if
+    /// there is such, else of one that never found a share in ten minutes: who is idle cannot keep miners out.
     pub fn admit(self: &Arc<Self>, address: SocketAddr) -> Result<Seat, Refused> {
+        self.admit_at(Instant::now(), address)
+    }
+
+    fn admit_at(self: &Arc<Self>, now: Instant, address: SocketAddr) -> Result<Seat, Refused> {
         let mut miners = locked(&self.miners);
-        let from_address = miners.addresses.get(&address.ip()).copied().unwrap_or(0);
-        if from_address >= self.admission.max_per_address {
+        let from = neighbourhood(address.ip());
+        if miners.addresses.get(&from).is_some_and(|count| *count >= self.admission.max_per_address) {
             // A flood from one address pays with its own.
-            let stranger = miners.stranger_from(address.ip()).ok_or(Refused::TooManyFromAddress)?;
-            miners.make_place(stranger);
+            let idle = miners.stranger_from(from);
+            let idle =
+                idle.or_else(|| miners.unproven(now, |miner| neighbourhood(miner.address.ip()) == from));
+            miners.make_place(idle.ok_or(Refused::TooManyFromAddress)?);
         } else if miners.connected.len() >= self.admission.max_connections {
-            let stranger = miners.strangers.first().copied().ok_or(Refused::TooMany)?;
-            miners.make_place(stranger);
+            let idle = miners.strangers.first().copied().or_else(|| miners.unproven(now, |_| true));
+            miners.make_place(idle.ok_or(Refused::TooMany)?);
         }
         let slice = locked(&self.slices).take().ok_or(Refused::TooMany)?;
         self.totals.connections.add(1);
-        Ok(self.seated(&mut miners, address, slice))
+        Ok(self.seated(now, &mut miners, address, slice))
     }
 
     /// A connection that a predecessor let in, with its slice, which was [kept](Self::keep_slices).
     pub fn readmit(self: &Arc<Self>, address: SocketAddr, slice: u32) -> Seat {
-        self.seated(&mut locked(&self.miners), address, slice)
+        self.seated(Instant::now(), &mut locked(&self.miners), address, slice)
     }
 
     /// These slices are a predecessor's miners'. Before anybody is admitted.
@@ -189,26 +203,27 @@ impl Farm {
         locked(&self.slices).keep(slices);
     }
 
-    fn seated(self: &Arc<Self>, miners: &mut Miners, address: SocketAddr, slice: u32) -> Seat {
+    fn seated(self: &Arc<Self>, now: Instant, miners: &mut Miners, address: SocketAddr, slice: u32) -> Seat {
         miners.next += 1;
         let miner = Arc::new(Miner {
             id: miners.next,
             address,
-            connected: Instant::now(),
+            connected: now,
             credited: AtomicU64::new(0),
             crowded: Notify::new(),
             view: Mutex::default(),
         });
         miners.strangers.insert(miner.id);
-        miners.strangers_from.insert((address.ip(), miner.id));
-        *miners.addresses.entry(address.ip()).or_default() += 1;
+        let from = neighbourhood(address.ip());
+        miners.strangers_from.insert((from, miner.id));
+        *miners.addresses.entry(from).or_default() += 1;
         miners.connected.insert(miner.id, miner.clone());
         Seat { farm: self.clone(), miner, slice }
     }
 
     /// This miner has authorised: its place is its own.
     pub fn authorized(&self, miner: &Miner) {
-        locked(&self.miners).know(miner.id, miner.address.ip());
+        locked(&self.miners).know(miner);
     }
 
     /// Where SV2 channels get their slices.
@@ -270,16 +285,28 @@ impl Farm {
 }
 
 impl Miners {
-    /// The oldest connection from this address that has not authorised.
-    fn stranger_from(&self, address: IpAddr) -> Option<u64> {
-        let first = self.strangers_from.range((address, 0)..=(address, u64::MAX)).next();
+    /// The oldest connection from this neighbourhood that has not authorised.
+    fn stranger_from(&self, from: IpAddr) -> Option<u64> {
+        let first = self.strangers_from.range((from, 0)..=(from, u64::MAX)).next();
         first.map(|(_, id)| *id)
     }
 
+    /// The oldest of these that has found no share in all of [`UNPROVEN`]; nobody if one was looked for just now.
+    fn unproven(&mut self, now: Instant, among: impl Fn(&Miner) -> bool) -> Option<u64> {
+        if self.looked.is_some_and(|at| now.saturating_duration_since(at) < LOOK_AGAIN) {
+            return None;
+        }
+        self.looked = Some(now);
+        let unproven = |miner: &Miner| {
+            now.saturating_duration_since(miner.connected) >= UNPROVEN && miner.view().last_share.is_none()
+        };
+        self.connected.values().filter(|miner| among(miner) && unproven(miner)).map(|miner| miner.id).min()
+    }
+
     /// It is no stranger any more.
-    fn know(&mut self, id: u64, address: IpAddr) {
-        self.strangers.remove(&id);
-        self.strangers_from.remove(&(address, id));
+    fn know(&mut self, miner: &Miner) {
+        self.strangers.remove(&miner.id);
+        self.strangers_from.remove(&(neighbourhood(miner.address.ip()), miner.id));
     }
 
     /// Sends this one away; its place is free at once, its socket in a moment.
@@ -291,11 +318,12 @@ impl Miners {
 
     fn forget(&mut self, id: u64) -> Option<Arc<Miner>> {
         let miner = self.connected.remove(&id)?;
-        self.know(id, miner.address.ip());
-        if let Some(count) = self.addresses.get_mut(&miner.address.ip()) {
+        self.know(&miner);
+        let from = neighbourhood(miner.address.ip());
+        if let Some(count) = self.addresses.get_mut(&from) {
             *count -= 1;
             if *count == 0 {
-                self.addresses.remove(&miner.address.ip());
+                self.addresses.remove(&from);
             }
         }
         Some(miner)
@@ -353,6 +381,42 @@ mod tests {
         let fourth = farm.admit(address(1)).unwrap();
         assert_eq!(farm.miners().len(), 3);
         assert_eq!(fourth.slice, 3, "a freed slice rests until there is a newer job");
+    }
+
+    #[tokio::test]
+    async fn who_authorises_and_never_finds_a_share_gives_way_in_the_end_and_who_mines_does_not() {
+        let (_dir, farm) = farm(2, 2);
+        let (address, start) = (SocketAddr::from(([10, 0, 0, 1], 5000)), Instant::now());
+        let known = || {
+            let seat = farm.admit(address).unwrap();
+            farm.authorized(&seat.miner);
+            seat
+        };
+        let (mines, idle) = (known(), known());
+        mines.miner.view().last_share = Some(start);
+        let after = |time| farm.admit_at(start + time, address);
+        assert_eq!(after(UNPROVEN / 2).unwrap_err(), Refused::TooManyFromAddress);
+        let newcomer = after(UNPROVEN + LOOK_AGAIN * 2).unwrap();
+        idle.miner.asked_to_leave().await;
+        farm.authorized(&newcomer.miner);
+        let again = after(UNPROVEN + LOOK_AGAIN * 4);
+        assert_eq!(again.unwrap_err(), Refused::TooManyFromAddress, "the newcomer has its time");
+    }
+
+    #[test]
+    fn addresses_of_one_network_of_ipv6_count_as_one() {
+        let (_dir, farm) = farm(3, 2);
+        let address = |text: &str| SocketAddr::new(text.parse().unwrap(), 5000);
+        let known = |text| {
+            let seat = farm.admit(address(text)).unwrap();
+            farm.authorized(&seat.miner);
+            seat
+        };
+        let (_one, other) = (known("2001:db8::1"), known("2001:db8::2"));
+        assert_eq!(farm.admit(address("2001:db8::3")).unwrap_err(), Refused::TooManyFromAddress);
+        let _elsewhere = known("2001:db8:0:1::1");
+        drop(other);
+        known("2001:db8::3");
     }
 
     #[tokio::test]

@@ -47,8 +47,8 @@ pub enum Disconnect {
     /// A line was begun and did not end in time.
     #[error("a line that does not end")]
     SlowLine,
-    /// There is no place left, and this miner has not authorised.
-    #[error("its place is needed, and it has not authorised")]
+    /// There is no place left, and this miner has not authorised, or never found a share.
+    #[error("its place is needed, and it brings nothing")]
     Crowded,
 }
 
