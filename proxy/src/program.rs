@@ -69,7 +69,16 @@ impl Program for Proxy {
 async fn probe_port(key: &str, address: SocketAddr) -> Finding {
     match TcpListener::bind(address).await {
         Ok(_) => Finding::good(format!("{key} {address}"), "free"),
-        Err(error) => Finding::bad(format!("{key} {address}"), error),
+        Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => Finding::bad(
+            format!("{key} {address}"),
+            format!(
+                "is in use, perhaps by this proxy, if it runs; if not, end what uses it, or set {key} to another"
+            ),
+        ),
+        Err(error) => Finding::bad(
+            format!("{key} {address}"),
+            format!("{error}; set {key} to an address of this machine"),
+        ),
     }
 }
 

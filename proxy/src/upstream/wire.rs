@@ -2,12 +2,16 @@
 //! [`connection`](super::connection) does not know which.
 
 use super::keeper::Common;
+use super::sv1::asked::Asked;
+use super::sv1::said::Said;
 use super::sv1::socket::Socket;
 use super::sv1::trunk::{self as pool, Login, PoolTrunk};
 use super::trunk::{self, Event, Trunk};
 use crate::config::{Mode, Pool, Protocol, Upstream};
 use crate::miner::now;
 use crate::session::UpstreamShare;
+use anyhow::Context as _;
+use bytes::Bytes;
 use link::{Client, Device, Limits, Link, Received};
 use mining::Now;
 use std::time::{Duration, Instant};
@@ -15,6 +19,11 @@ use stratum_core::common_messages_sv2::Protocol as Sv2Protocol;
 
 /// A server that says nothing for so long is gone.
 const SILENCE: Duration = Duration::from_secs(20 * 60);
+
+/// How long a pool may take to answer [`probe`].
+const PROBE: Duration = Duration::from_secs(10);
+const NO_POOL: &str =
+    "connected, but what is there does not answer mining.subscribe as an SV1 pool does; check the port";
 
 /// A socket and the protocol on it.
 #[derive(Debug)]
@@ -224,7 +233,27 @@ pub(super) async fn probe(upstream: &Upstream) -> anyhow::Result<&'static str> {
             Link::connect(&upstream.address, &client(upstream, &[])).await?;
             Ok("SV2 connection set up")
         }
-        Protocol::Sv1(pool) => Socket::connect(pool).await.map(|_| "SV1 connection set up"),
+        Protocol::Sv1(pool) => {
+            let mut socket = Socket::connect(pool).await?;
+            let answered = tokio::time::timeout(PROBE, first_line(&mut socket)).await;
+            let line = answered.with_context(|| format!("{NO_POOL} (no answer in {} s)", PROBE.as_secs()))?;
+            let line = line.context(NO_POOL)?;
+            Said::parse(&line).context(NO_POOL)?;
+            Ok("SV1 connection set up, mining.subscribe answered")
+        }
+    }
+}
+
+/// What a pool says first when it is asked for jobs.
+async fn first_line(socket: &mut Socket) -> anyhow::Result<Bytes> {
+    let mut asked = Asked::default();
+    asked.subscribe();
+    socket.queue(&asked.take())?;
+    loop {
+        socket.wait().await?;
+        if let Some(line) = socket.next_line()? {
+            return Ok(line);
+        }
     }
 }
 

@@ -22,7 +22,7 @@ pub struct Farm {
     pub sv2: SocketAddr,
     /// What SV2 miners must be shown.
     pub key: AuthorityPublicKey,
-    page: SocketAddr,
+    pub page: SocketAddr,
     toml: String,
     context: Context,
     task: JoinHandle<anyhow::Result<()>>,

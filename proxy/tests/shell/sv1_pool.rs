@@ -115,6 +115,20 @@ async fn a_new_tip_of_the_pool_is_a_clean_job_and_a_pool_that_stops_is_away() {
 }
 
 #[tokio::test]
+async fn a_check_tells_a_pool_from_what_is_none() {
+    let (hub, data) = (Hub::start().await, tempdir().unwrap());
+    let near = Farm::start(&toml("aggregated", data.path(), &hub.toml())).await;
+    for (address, is_pool) in [(near.miners, true), (near.sv2, false), (near.page, false)] {
+        let toml = small("aggregated", data.path(), &pool(address));
+        let config = service::config_from_text::<proxy::Proxy>(&toml).unwrap().1;
+        let findings = <proxy::Proxy as service::Program>::probe(config).await;
+        let found = findings.iter().find(|finding| finding.what.contains(&address.to_string())).unwrap();
+        assert_eq!(found.outcome.is_ok(), is_pool, "{found}");
+        assert!(is_pool || found.to_string().contains("mining.subscribe"), "{found}");
+    }
+}
+
+#[tokio::test]
 async fn a_pool_that_does_not_know_the_user_is_shown_with_its_words() {
     let data = tempdir().unwrap();
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -8,7 +8,7 @@ use crate::frame::EncodeError;
 #[derive(Debug, thiserror::Error)]
 pub enum LinkError {
     /// No socket.
-    #[error("cannot connect to {address}: {source}")]
+    #[error("cannot connect to {address}: {source}; check that it runs there, and host and port")]
     Connect {
         /// As configured.
         address: String,
@@ -50,7 +50,7 @@ pub enum LinkError {
     #[error("the peer's machine does not answer any more")]
     Dead,
     /// The handshake was not done within [`handshake`](crate::Limits::handshake).
-    #[error("handshake not done within {0:?}")]
+    #[error("handshake not done within {0:?}; does the other side speak SV2?")]
     HandshakeTimeout(Duration),
     /// Nothing came in for [`idle`](crate::Limits::idle).
     #[error("silent for {0:?}")]
