@@ -64,7 +64,11 @@ pub const KEYS: &[Key] = &[
         "10",
         "A node that has answered nothing for so long counts as stalled, which the page says; 1 to 600.",
     ),
-    Key::new("limits.clients", "1000", "Most clients at once; further ones are closed at once."),
+    Key::new(
+        "limits.clients",
+        "1000",
+        "Most clients at once. One more takes the place of one that has not said what it wants, or is closed at once.",
+    ),
     Key::new(
         "limits.clients_per_address",
         "100",

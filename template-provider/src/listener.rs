@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
 use service::{Counter, Counters};
 use tokio::net::TcpStream;
@@ -57,7 +58,7 @@ impl Listener {
         tasks: &TaskTracker,
         shutdown: &CancellationToken,
     ) {
-        let seat = match self.seats.take(address.ip()) {
+        let seat = match self.seats.take(Instant::now(), address.ip()) {
             Ok(seat) => seat,
             Err(refused) => {
                 self.refused.add(1);
@@ -67,7 +68,7 @@ impl Listener {
         self.accepted.add(1);
         let (shared, shutdown) = (Arc::clone(&self.shared), shutdown.clone());
         let task = async move {
-            match session::serve(socket, &shared, &shutdown).await {
+            match session::serve(socket, &shared, &seat, &shutdown).await {
                 Ok(()) => debug!("let go"),
                 Err(gone) => match gone.fault() {
                     Some(fault) => shared.complaints.say(fault, address, &gone),

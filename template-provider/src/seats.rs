@@ -1,10 +1,16 @@
-//! How many clients there may be, in all and from one address (of IPv6: one /64).
+//! How many clients there may be, in all and from one address (of IPv6: one /64). Where a bound is reached, a newcomer gets
+//! the seat of the oldest that has not said what it adds to the coinbase: so long a client gets no template.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use link::neighbourhood;
+use tokio_util::sync::CancellationToken;
+
+/// How long a client keeps its seat that has said nothing, when somebody else wants it.
+const SILENT: Duration = Duration::from_secs(1);
 
 /// All seats. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -19,15 +25,26 @@ struct Inner {
 
 #[derive(Debug, Default)]
 struct Taken {
-    count: usize,
+    next: u64,
+    /// By number of arrival; those who gave way are not there.
+    seats: BTreeMap<u64, Place>,
     by_address: HashMap<IpAddr, usize>,
+}
+
+/// Where a client comes from, and how it is told to leave until it has said what it wants.
+#[derive(Debug)]
+struct Place {
+    address: IpAddr,
+    since: Instant,
+    silent: Option<CancellationToken>,
 }
 
 /// One seat; it is free again when this is dropped.
 #[derive(Debug)]
 pub struct Seat {
     seats: Seats,
-    address: IpAddr,
+    number: u64,
+    leave: CancellationToken,
 }
 
 /// Why there is no seat.
@@ -57,22 +74,24 @@ impl Seats {
         Self(Arc::new(Inner { most, most_per_address, taken: Mutex::default() }))
     }
 
-    /// A seat for a client from `address`.
+    /// A seat for a client that comes `now` from `address`.
     ///
     /// # Errors
-    /// A bound is reached.
-    pub fn take(&self, address: IpAddr) -> Result<Seat, NoSeat> {
+    /// A bound is reached, and nobody gives way.
+    pub fn take(&self, now: Instant, address: IpAddr) -> Result<Seat, NoSeat> {
         let address = neighbourhood(address);
         let mut taken = self.lock();
         if taken.by_address.get(&address).is_some_and(|count| *count >= self.0.most_per_address) {
-            return Err(NoSeat::PerAddress);
+            taken.displace(now, |place| place.address == address).ok_or(NoSeat::PerAddress)?;
         }
-        if taken.count >= self.0.most {
-            return Err(NoSeat::Clients);
+        if taken.seats.len() >= self.0.most {
+            taken.displace(now, |_| true).ok_or(NoSeat::Clients)?;
         }
-        taken.count += 1;
+        let (number, leave) = (taken.next, CancellationToken::new());
+        taken.next += 1;
         *taken.by_address.entry(address).or_default() += 1;
-        Ok(Seat { seats: self.clone(), address })
+        taken.seats.insert(number, Place { address, since: now, silent: Some(leave.clone()) });
+        Ok(Seat { seats: self.clone(), number, leave })
     }
 
     fn lock(&self) -> MutexGuard<'_, Taken> {
@@ -80,16 +99,45 @@ impl Seats {
     }
 }
 
-impl Drop for Seat {
-    fn drop(&mut self) {
-        let mut taken = self.seats.lock();
-        taken.count -= 1;
-        if let Some(count) = taken.by_address.get_mut(&self.address) {
+impl Taken {
+    /// Has the oldest of those give way who have said nothing for a while.
+    fn displace(&mut self, now: Instant, among: impl Fn(&Place) -> bool) -> Option<()> {
+        let is_due = |place: &Place| now.saturating_duration_since(place.since) >= SILENT;
+        let silent = |place: &Place| place.silent.is_some() && is_due(place) && among(place);
+        let number = self.seats.iter().find(|(_, place)| silent(place)).map(|(number, _)| *number)?;
+        self.remove(number)?.silent?.cancel();
+        Some(())
+    }
+
+    fn remove(&mut self, number: u64) -> Option<Place> {
+        let place = self.seats.remove(&number)?;
+        if let Some(count) = self.by_address.get_mut(&place.address) {
             *count -= 1;
             if *count == 0 {
-                taken.by_address.remove(&self.address);
+                self.by_address.remove(&place.address);
             }
         }
+        Some(place)
+    }
+}
+
+impl Seat {
+    /// The client has said what it wants: its seat is its own.
+    pub fn keep(&self) {
+        if let Some(place) = self.seats.lock().seats.get_mut(&self.number) {
+            place.silent = None;
+        }
+    }
+
+    /// Returns when the client has to leave.
+    pub async fn asked_to_leave(&self) {
+        self.leave.cancelled().await;
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.seats.lock().remove(self.number);
     }
 }
 
@@ -101,7 +149,8 @@ mod tests {
     #[test]
     fn seats_are_bounded_in_all_and_by_address_and_free_again_when_their_client_is_gone() {
         let seats = Seats::new(3, 2);
-        let take = |text: &str| seats.take(text.parse().unwrap());
+        let now = Instant::now();
+        let take = |text: &str| seats.take(now, text.parse().unwrap());
         let first = take("2001:db8::1").unwrap();
         let _second = take("2001:db8::2").unwrap();
         assert_eq!(take("2001:db8::3").unwrap_err(), NoSeat::PerAddress);
@@ -110,5 +159,23 @@ mod tests {
         drop(first);
         take("2001:db8::4").unwrap();
         assert_eq!(seats.lock().by_address.len(), 2, "nobody is remembered who is gone");
+    }
+
+    #[tokio::test]
+    async fn who_has_not_said_what_it_wants_gives_way_in_the_end_and_who_has_does_not() {
+        let (seats, start) = (Seats::new(2, 2), Instant::now());
+        let take = |time, text: &str| seats.take(start + time, text.parse().unwrap());
+        let client = take(Duration::ZERO, "192.0.2.1").unwrap();
+        client.keep();
+        let silent = take(Duration::ZERO, "192.0.2.1").unwrap();
+        assert_eq!(take(SILENT / 2, "192.0.2.1").unwrap_err(), NoSeat::PerAddress);
+        assert_eq!(take(SILENT / 2, "192.0.2.2").unwrap_err(), NoSeat::Clients);
+        let newcomer = take(SILENT, "192.0.2.2").unwrap();
+        silent.asked_to_leave().await;
+        drop(silent);
+        newcomer.keep();
+        assert_eq!(take(SILENT * 9, "192.0.2.3").unwrap_err(), NoSeat::Clients);
+        assert!(!client.leave.is_cancelled() && !newcomer.leave.is_cancelled());
+        assert_eq!(seats.lock().seats.len(), 2, "a seat is given back once");
     }
 }

@@ -14,6 +14,7 @@ use tracing::{debug, info};
 
 use crate::clients::{Clients, Entry};
 use crate::feed::{Feed, Membership};
+use crate::seats::Seat;
 use crate::solutions::Solutions;
 
 /// While as many bytes wait to be written, no further frame is made: large answers do not pile up.
@@ -54,6 +55,9 @@ pub enum Gone {
     /// The client broke the protocol.
     #[error(transparent)]
     Protocol(#[from] Fatal),
+    /// Another one came.
+    #[error("it has not said what it adds to the coinbase, and another client needs its place")]
+    Displaced,
 }
 
 impl Gone {
@@ -67,6 +71,7 @@ impl Gone {
             Self::Protocol(Fatal::TooManyRequests) => Some("too-many-requests"),
             Self::Protocol(Fatal::TooManyChanges) => Some("too-many-changes"),
             Self::Protocol(Fatal::Encode(_)) => None,
+            Self::Displaced => Some("displaced"),
         }
     }
 }
@@ -75,9 +80,15 @@ impl Gone {
 ///
 /// # Errors
 /// Why it is gone, `shutdown` excepted.
-pub async fn serve(socket: TcpStream, shared: &Shared, shutdown: &CancellationToken) -> Result<(), Gone> {
+pub async fn serve(
+    socket: TcpStream,
+    shared: &Shared,
+    seat: &Seat,
+    shutdown: &CancellationToken,
+) -> Result<(), Gone> {
     let link = tokio::select! {
         link = Link::accept_in_turn(socket, &shared.server, &shared.handshakes) => link?,
+        () = seat.asked_to_leave() => return Err(Gone::Displaced),
         () = shutdown.cancelled() => return Ok(()),
     };
     let entry = shared.clients.enter(link.peer());
@@ -85,7 +96,7 @@ pub async fn serve(socket: TcpStream, shared: &Shared, shutdown: &CancellationTo
         info!(vendor = link.peer().device.vendor, "connected");
     }
     let session = Server::new(shared.retention, None);
-    let served = Driver { link, session, place: None, shared, entry }.run(shutdown).await;
+    let served = Driver { link, session, place: None, shared, seat, entry }.run(shutdown).await;
     if let Err(gone) = &served
         && gone.fault().is_none()
         && shared.news.room()
@@ -101,6 +112,7 @@ struct Driver<'a> {
     /// Among the clients of the same constraints, once it has named them.
     place: Option<Membership>,
     shared: &'a Shared,
+    seat: &'a Seat,
     entry: Entry,
 }
 
@@ -136,6 +148,7 @@ impl Driver<'_> {
             }
             Some(template) = next(&mut self.place) => self.session.publish(Instant::now(), template)?,
             () = sleep_until(due) => self.session.handle_timeout(Instant::now()),
+            () = self.seat.asked_to_leave() => return Err(Gone::Displaced),
             () = shutdown.cancelled() => {}
         }
         Ok(())
@@ -147,6 +160,7 @@ impl Driver<'_> {
             match event {
                 Event::Constraints(constraints) => {
                     debug!(?constraints, "constraints");
+                    self.seat.keep();
                     self.entry.update(|view| view.constraints = Some(constraints));
                     joined = joined.and(self.join(constraints));
                 }

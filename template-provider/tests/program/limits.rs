@@ -29,6 +29,23 @@ async fn sends(world: &World, frame: Frame) -> Link {
 }
 
 #[tokio::test]
+async fn clients_that_are_set_up_and_want_nothing_keep_nobody_out() {
+    let world = World::start("limits.clients_per_address = 2").await;
+    let mut idle = Vec::new();
+    for _ in 0..2 {
+        idle.push(Link::connect(&world.address(), &client::settings(world.key())).await.unwrap());
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let mut miner = world.client(1000).await;
+    miner.new_tip().await;
+    until_dropped(&world, "displaced").await;
+    let mut other = world.client(1000).await;
+    other.new_tip().await;
+    mine(&world.node, 1).await.unwrap();
+    miner.new_tip_within(Duration::from_secs(10)).await;
+}
+
+#[tokio::test]
 async fn garbage_oversized_frames_and_messages_out_of_place_are_dropped_and_who_mines_is_served() {
     let world = World::start("limits.clients_per_address = 4").await;
     let mut miner = world.client(1000).await;
