@@ -124,9 +124,9 @@ pub(crate) fn aggregate<E>(
     compute()
 }
 
-/// The keys number `index` below a secret key; `compute` gives them.
+/// The keys of a name below a secret key; `compute` gives them.
 pub(crate) fn children<const N: usize, E>(
-    below: ([u8; 32], u32),
+    below: ([u8; 32], [u8; 32]),
     compute: impl FnOnce() -> Result<[Keypair; N], E>,
 ) -> Result<[Keypair; N], E> {
     #[cfg(any(test, feature = "world"))]
@@ -225,8 +225,8 @@ mod memory {
     /// Results by arguments; forgotten all at once when they are many.
     pub(super) type Memory<A, R> = RefCell<HashMap<A, R>>;
 
-    /// A secret key, a number below it, and how many keys.
-    type Children = (([u8; 32], u32), usize);
+    /// A secret key, a name below it, and how many keys.
+    type Children = (([u8; 32], [u8; 32]), usize);
 
     const MOST: usize = 500_000;
 

@@ -1,14 +1,20 @@
 //! The keys of either side of a payout channel: BIP32 from one seed, hardened, fresh for each payout channel.
 //!
 //! ```text
-//! m/5043'/coin'/0'              the hasher's identity, the same for all its payout channels
-//! m/5043'/coin'/1'/index'/role' keys of one payout channel; coin is 0 on mainnet and 1 elsewhere (SLIP-44)
+//! m/5043'/coin'/0'                    the hasher's identity, the same for all its payout channels
+//! m/5043'/coin'/1'/index'/role'       the hasher's keys of one payout channel
+//! m/5043'/coin'/2'/d1'/…/d8'/role'    the hub's, d being a hash of all the rest of the terms
 //! ```
+//!
+//! coin is 0 on mainnet and 1 elsewhere (SLIP-44). So what Hf signs is signed for these terms and no others, and no two payout channels
+//! have a hub's key in common, whatever the hub forgot (docs/decisions/0008).
 
 use bitcoin::bip32::{ChildNumber, Xpriv};
 use bitcoin::secp256k1::{Keypair, Secp256k1, Signing};
 use bitcoin::{NetworkKind, XOnlyPublicKey};
 use std::fmt;
+
+use crate::terms::Terms;
 
 /// BIP43's purpose: the number of the extension.
 const PURPOSE: u32 = 5_043;
@@ -74,12 +80,13 @@ impl ChannelSeed {
         Ok(derive(&self.account, &[0], secp)?.to_keypair(secp))
     }
 
-    /// The hub's keys of its payout channel number `index`.
+    /// The hub's keys of a payout channel by these terms, whatever hub keys stand in them.
     ///
     /// # Errors
     /// See [`NoKeys`].
-    pub fn hub<C: Signing>(&self, index: u32, secp: &Secp256k1<C>) -> Result<HubKeys, NoKeys> {
-        let [funding, refund] = self.channel(index, secp)?;
+    pub fn hub<C: Signing>(&self, terms: &Terms, secp: &Secp256k1<C>) -> Result<HubKeys, NoKeys> {
+        let digest = terms.digest_for_hub_keys();
+        let [funding, refund] = self.channel(digest, &hub_path(&digest), secp)?;
         Ok(HubKeys { funding, refund })
     }
 
@@ -88,18 +95,21 @@ impl ChannelSeed {
     /// # Errors
     /// See [`NoKeys`].
     pub fn hasher<C: Signing>(&self, index: u32, secp: &Secp256k1<C>) -> Result<HasherKeys, NoKeys> {
-        let [funding, pending, settled] = self.channel(index, secp)?;
+        let mut name = [0; 32];
+        name[..4].copy_from_slice(&index.to_le_bytes());
+        let [funding, pending, settled] = self.channel(name, &[1, index], secp)?;
         Ok(HasherKeys { funding, pending, settled })
     }
 
-    /// Roles 0 to N − 1 of a payout channel.
+    /// Roles 0 to N − 1 of a payout channel. `name` stands for the path.
     fn channel<const N: usize, C: Signing>(
         &self,
-        index: u32,
+        name: [u8; 32],
+        path: &[u32],
         secp: &Secp256k1<C>,
     ) -> Result<[Keypair; N], NoKeys> {
-        crate::curve::children((self.account.private_key.secret_bytes(), index), || {
-            let channel = derive(&self.account, &[1, index], secp)?;
+        crate::curve::children((self.account.private_key.secret_bytes(), name), || {
+            let channel = derive(&self.account, path, secp)?;
             let mut keys = [self.account.to_keypair(secp); N];
             for (role, key) in (0..).zip(&mut keys) {
                 *key = derive(&channel, &[role], secp)?.to_keypair(secp);
@@ -107,6 +117,15 @@ impl ChannelSeed {
             Ok(keys)
         })
     }
+}
+
+/// 2, then the digest's eight words without the lowest bit of each.
+fn hub_path(digest: &[u8; 32]) -> [u32; 9] {
+    let mut path = [2; 9];
+    for (step, word) in path[1..].iter_mut().zip(digest.chunks_exact(4)) {
+        *step = word.iter().fold(0, |number, byte| number << 8 | u32::from(*byte)) >> 1;
+    }
+    path
 }
 
 fn derive<C: Signing>(from: &Xpriv, path: &[u32], secp: &Secp256k1<C>) -> Result<Xpriv, NoKeys> {
@@ -142,7 +161,29 @@ impl fmt::Debug for HasherKeys {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use bitcoin::Network;
+    use crate::terms::Scheme;
+    use bitcoin::{Amount, Network};
+
+    fn terms(seed: &ChannelSeed) -> Terms {
+        let secp = Secp256k1::new();
+        let (keys, id) = (seed.hasher(0, &secp).unwrap(), public(&seed.identity(&secp).unwrap()));
+        Terms {
+            magic: [1; 4],
+            hub_id: id,
+            hasher_id: id,
+            hub_funding: id,
+            hub_refund: id,
+            hasher_funding: public(&keys.funding),
+            hasher_pending: public(&keys.pending),
+            hasher_settled: public(&keys.settled),
+            capacity: Amount::from_sat(1_000),
+            expiry: 1,
+            refund: 2,
+            max_pendings: 3,
+            fee_ppm: 4,
+            scheme: Scheme::Pplns,
+        }
+    }
 
     #[test]
     fn every_role_index_side_and_network_has_a_key_of_its_own() {
@@ -155,6 +196,8 @@ mod tests {
                 let keys = seed.hasher(index, &secp).unwrap();
                 all.extend([keys.funding, keys.pending, keys.settled].map(|key| public(&key)));
             }
+            let keys = seed.hub(&terms(&seed), &secp).unwrap();
+            all.extend([keys.funding, keys.refund].map(|key| public(&key)));
         }
         let count = all.len();
         all.sort_unstable();
@@ -163,13 +206,45 @@ mod tests {
     }
 
     #[test]
+    fn the_hubs_keys_are_others_if_anything_else_in_the_terms_is_another() {
+        let secp = Secp256k1::new();
+        let seed = ChannelSeed::new(&[7; 32], Network::Bitcoin, &secp).unwrap();
+        let terms = terms(&seed);
+        let other = public(&seed.hasher(1, &secp).unwrap().funding);
+        let hub = |terms: &Terms| seed.hub(terms, &secp).unwrap().funding;
+        let own = hub(&terms);
+        let complete = terms.clone().with_hub_keys(&seed.hub(&terms, &secp).unwrap());
+        assert_eq!(hub(&complete), own, "whatever hub keys stand there");
+        let changed: [fn(&mut Terms, XOnlyPublicKey); 12] = [
+            |terms, _| terms.magic = [2; 4],
+            |terms, other| terms.hub_id = other,
+            |terms, other| terms.hasher_id = other,
+            |terms, other| terms.hasher_funding = other,
+            |terms, other| terms.hasher_pending = other,
+            |terms, other| terms.hasher_settled = other,
+            |terms, _| terms.capacity = Amount::from_sat(1_001),
+            |terms, _| terms.expiry = 9,
+            |terms, _| terms.refund = 9,
+            |terms, _| terms.max_pendings = 9,
+            |terms, _| terms.fee_ppm = 9,
+            |terms, _| terms.scheme = Scheme::Pps,
+        ];
+        for (field, change) in changed.iter().enumerate() {
+            let mut terms = terms.clone();
+            change(&mut terms, other);
+            assert_ne!(hub(&terms), own, "field {field}");
+        }
+    }
+
+    #[test]
     fn a_seed_gives_the_same_keys_again_and_shows_none() {
         let secp = Secp256k1::new();
         let seed = ChannelSeed::new(&[7; 32], Network::Bitcoin, &secp).unwrap();
         let again = ChannelSeed::new(&[7; 32], Network::Bitcoin, &secp).unwrap();
-        let (one, other) = (seed.hub(5, &secp).unwrap(), again.hub(5, &secp).unwrap());
+        let terms = terms(&seed);
+        let (one, other) = (seed.hub(&terms, &secp).unwrap(), again.hub(&terms, &secp).unwrap());
         assert_eq!((one.funding, one.refund), (other.funding, other.refund));
         assert_eq!(format!("{seed:?} {one:?}"), "ChannelSeed(secret) HubKeys(secret)");
-        assert_eq!(seed.hub(1 << 31, &secp).unwrap_err(), NoKeys::Index(1 << 31));
+        assert_eq!(seed.hasher(1 << 31, &secp).unwrap_err(), NoKeys::Index(1 << 31));
     }
 }

@@ -70,7 +70,7 @@ impl Record for hasher::Event {
 impl Record for hub::Event {
     fn to_row(&self) -> Vec<u8> {
         let row = match self {
-            Self::Accepted { index, terms } => Row::of(0).number(*index).terms(terms),
+            Self::Accepted(terms) => Row::of(0).terms(terms),
             Self::Funded(outpoint) => Row::of(1).outpoint(*outpoint),
             Self::Opened => Row::of(2),
             Self::Signed(state) => Row::of(3).state(state),
@@ -86,7 +86,7 @@ impl Record for hub::Event {
     fn from_row(row: &[u8]) -> Result<Self, Malformed> {
         read(row, |kind, from| {
             Ok(match kind {
-                0 => Self::Accepted { index: from.u32()?, terms: Box::new(decode::terms(from)?) },
+                0 => Self::Accepted(Box::new(decode::terms(from)?)),
                 1 => Self::Funded(decode::outpoint(from)?),
                 2 => Self::Opened,
                 3 => Self::Signed(decode::state(from)?),
@@ -104,9 +104,7 @@ impl Record for hub::Event {
 impl Record for signer::Event {
     fn to_row(&self) -> Vec<u8> {
         let row = match self {
-            Self::Opened { index, funded } => {
-                Row::of(0).number(*index).terms(&funded.terms).outpoint(funded.outpoint)
-            }
+            Self::Opened(funded) => Row::of(0).terms(&funded.terms).outpoint(funded.outpoint),
             Self::Capped(height, cap) => Row::of(1).number(*height).amount(cap.pendings).amount(cap.at_once),
             Self::Signed(id, state) => Row::of(2).bytes(&id.0).state(state),
             Self::Closed(id) => Row::of(3).bytes(&id.0),
@@ -123,9 +121,8 @@ impl Record for signer::Event {
         read(row, |kind, from| {
             Ok(match kind {
                 0 => {
-                    let (index, terms) = (from.u32()?, decode::terms(from)?);
-                    let funded = FundedTerms { terms, outpoint: decode::outpoint(from)? };
-                    Self::Opened { index, funded: Box::new(funded) }
+                    let terms = decode::terms(from)?;
+                    Self::Opened(Box::new(FundedTerms { terms, outpoint: decode::outpoint(from)? }))
                 }
                 1 => {
                     let (height, pendings) = (from.u32()?, from.amount()?);

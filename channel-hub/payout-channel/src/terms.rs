@@ -9,6 +9,7 @@ use std::fmt;
 
 use crate::aggregate::NoAggregate;
 use crate::fee;
+use crate::keys::{HubKeys, public};
 use crate::params::{MAX_PENDINGS, Params};
 use crate::script::Output;
 
@@ -16,6 +17,12 @@ sha256t_hash_newtype! {
     struct IdTag = hash_str("sluice/payout-channel");
     #[hash_newtype(forward)]
     struct Id(_);
+}
+
+sha256t_hash_newtype! {
+    struct HubKeysTag = hash_str("sluice/payout-hub-keys");
+    #[hash_newtype(forward)]
+    struct ForHubKeys(_);
 }
 
 /// Names a payout channel: TaggedHash("sluice/payout-channel", terms).
@@ -97,9 +104,6 @@ pub enum BadTerms {
     /// What every payout channel of a sharechain network has alike.
     #[error("the {0} is another network's")]
     Network(&'static str),
-    /// Terms that differ in anything have another id, though their signatures may be the same.
-    #[error("its funding or its keys are payout channel {0}'s")]
-    Taken(PayoutChannelId),
 }
 
 /// Heights are below this; what is above is a time (BIP65).
@@ -142,6 +146,21 @@ impl Terms {
             return Err(BadTerms::Network("number of pendings"));
         }
         Ok(())
+    }
+
+    /// The same with the hub's keys in them, which are made of all the rest: [`crate::keys::ChannelSeed::hub`].
+    #[must_use]
+    pub fn with_hub_keys(self, keys: &HubKeys) -> Self {
+        Self { hub_funding: public(&keys.funding), hub_refund: public(&keys.refund), ..self }
+    }
+
+    /// TaggedHash("sluice/payout-hub-keys", terms without Hf and Hr).
+    pub(crate) fn digest_for_hub_keys(&self) -> [u8; 32] {
+        const HUB_KEYS: std::ops::Range<usize> = 68..132;
+        let (bytes, mut engine) = (self.encode(), ForHubKeys::engine());
+        engine.input(&bytes[..HUB_KEYS.start]);
+        engine.input(&bytes[HUB_KEYS.end..]);
+        ForHubKeys::from_engine(engine).to_byte_array()
     }
 
     /// Names these terms and no others.

@@ -158,11 +158,6 @@ impl Watcher {
         self.watched.insert(outpoint, output);
     }
 
-    /// Which payout channel is funded by an output.
-    pub(crate) fn funded(&self, outpoint: &OutPoint) -> Option<PayoutChannelId> {
-        self.fundings.get(outpoint).copied()
-    }
-
     /// The win at a height.
     pub fn win(&self, height: u32) -> Option<Win> {
         self.wins.get(&height).copied()

@@ -542,9 +542,9 @@ fn the_signer_forgets_nothing_when_it_is_told_of_a_payout_channel_again() {
     pair.next(height, 10_000);
     let (id, funded) = (pair.hub.id(), pair.hub.funded_terms().unwrap());
     let known = pair.signer.account(id).cloned();
-    pair.signer.open(0, funded.clone()).unwrap();
+    pair.signer.open(funded.clone()).unwrap();
     assert_eq!(pair.signer.account(id).cloned(), known);
     let elsewhere = FundedTerms { outpoint: bitcoin::OutPoint::null(), ..funded };
-    assert!(matches!(pair.signer.open(0, elsewhere), Err(Refusal::FundedElsewhere(_))));
+    assert!(matches!(pair.signer.open(elsewhere), Err(Refusal::FundedElsewhere(_))));
     assert_eq!(pair.signer.account(id).cloned(), known);
 }

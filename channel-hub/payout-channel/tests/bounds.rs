@@ -12,7 +12,7 @@ use payout_channel::message::{MAX_HELD, Message};
 use payout_channel::rules::Broken;
 use payout_channel::signer::{self, Refusal};
 use payout_channel::terms::Scheme;
-use payout_channel::{Cap, Params, Pending, Signer as _, State, Terms};
+use payout_channel::{Cap, Params, Pending, Signer as _, State};
 use scene::{E, sat};
 
 fn pendings(of: &[(u32, u64)]) -> Vec<Pending> {
@@ -270,18 +270,6 @@ fn what_a_hasher_shows_takes_nothing_of_the_credit_at_once_of_a_height_that_it_n
     let number = pair.signer.account(id).unwrap().number + 1;
     let state = State { number, height, settled_to: 0, settled: sat(10_000), pendings: Vec::new() };
     pair.signer.sign_state(id, &state).unwrap();
-}
-
-#[test]
-fn terms_are_found_by_the_number_of_their_keys_among_those_that_were_used() {
-    let mut pair = Pair::open();
-    let (hub_funding, hub_refund) = pair.signer.public_keys(3).unwrap();
-    let terms = Terms { hub_funding, hub_refund, ..pair.scene.terms.clone() };
-    for (up_to, found) in [(3, None), (4, Some(3)), (9, Some(3)), (3, None)] {
-        assert_eq!(pair.signer.index_of(&terms, up_to), Ok(found), "{up_to}");
-    }
-    let mixed = Terms { hub_refund: pair.scene.terms.hub_refund, ..terms };
-    assert_eq!(pair.signer.index_of(&mixed, 9), Ok(None));
 }
 
 #[test]

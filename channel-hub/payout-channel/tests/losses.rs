@@ -8,6 +8,7 @@ use bitcoin::{Amount, OutPoint, Transaction};
 use pair::{Pair, block, rate};
 use payout_channel::hasher::{self, Heard, PayoutChannel, Publish, Refused};
 use payout_channel::hub::{self, Credit};
+use payout_channel::keys::public;
 use payout_channel::message::{CloseTerms, KeyRevealed, Message, Price, Standing};
 use payout_channel::record::Record as _;
 use payout_channel::rules::Broken;
@@ -247,50 +248,36 @@ fn a_signer_that_lost_its_memory_claims_a_win_whose_key_is_out_however_late() {
     assert_eq!(pair.signer.claim(&[height], &[], to, rate()).unwrap(), claim);
 }
 
-/// Terms that a hasher changed: the funding is the same, and so is every signature, but not the id.
+/// Terms that a hasher changed: the funding is the same, and so are all its scripts.
 fn changed(pair: &Pair) -> [Terms; 3] {
     let terms = &pair.scene.terms;
     [
         Terms { fee_ppm: 0, ..terms.clone() },
-        Terms { fee_ppm: 1, ..terms.clone() },
         Terms { scheme: Scheme::Pps, ..terms.clone() },
+        Terms { hasher_id: public(&pair.scene.council[0]), ..terms.clone() },
     ]
 }
 
 #[test]
-fn a_payout_channel_recalled_by_changed_terms_is_none_and_what_is_pending_counts_once() {
-    let mut pair = Pair::open();
-    let height = pair.tip() + 1;
-    pair.next(height, 10_000);
-    let (id, outpoint) = (pair.hub.id(), pair.hub.outpoint().unwrap());
-    for terms in changed(&pair) {
-        let recalled =
-            hub::PayoutChannel::recalled(Params::PUBLIC, 0, terms.clone(), outpoint, &pair.chain, &pair.secp);
-        assert_eq!(recalled.map(|_| ()), Err(BadTerms::Taken(id)));
-        for outpoint in [outpoint, OutPoint { vout: 9, ..outpoint }] {
-            let refused = pair.signer.open(0, FundedTerms { terms: terms.clone(), outpoint });
-            assert!(matches!(refused, Err(Refusal::Terms(BadTerms::Taken(of))) if of == id));
-        }
-        assert!(pair.signer.adopt(terms.id(), pair.hasher.held()).is_err());
-    }
-    assert_eq!(pair.signer.sum(height), sat(10_000));
-}
-
-#[test]
-fn a_hub_without_memory_takes_a_funding_by_one_id_and_no_other() {
+fn terms_that_were_changed_are_no_hubs_terms_whether_it_remembers_the_right_ones_or_not() {
     let mut pair = Pair::open();
     let height = pair.tip() + 1;
     pair.next(height, 10_000);
     let (shown, funded) = (pair.hasher.held().to_vec(), pair.hub.funded_terms().unwrap());
-    pair.forget_the_hubs_payout_channels();
-    let [first, others @ ..] = changed(&pair);
-    let id = first.id();
-    pair.signer.open(0, FundedTerms { terms: first, ..funded }).unwrap();
-    pair.signer.adopt(id, &shown).unwrap();
-    for terms in others.into_iter().chain([funded.terms]) {
-        let refused = pair.signer.open(0, FundedTerms { terms, ..funded });
-        assert!(matches!(refused, Err(Refusal::Terms(BadTerms::Taken(of))) if of == id));
+    for forgets in [false, true] {
+        if forgets {
+            pair.forget_the_hubs_payout_channels();
+        }
+        for terms in changed(&pair) {
+            assert_eq!(terms.funding(&pair.secp), funded.terms.funding(&pair.secp));
+            let id = terms.id();
+            let refused = pair.signer.open(FundedTerms { terms, ..funded });
+            assert!(matches!(refused, Err(Refusal::NotOurTerms)), "{refused:?}");
+            assert!(pair.signer.adopt(id, &shown).is_err());
+        }
+        pair.signer.open(funded.clone()).unwrap();
     }
+    pair.signer.adopt(funded.terms.id(), &shown).unwrap();
     assert_eq!(pair.signer.sum(height), sat(10_000));
 }
 
@@ -305,16 +292,10 @@ fn nothing_is_recalled_by_terms_of_another_network() {
         (Terms { max_pendings: 150, ..terms.clone() }, "number of pendings"),
         (Terms { magic: [1; 4], ..terms }, "magic"),
     ] {
-        let recalled = hub::PayoutChannel::recalled(
-            Params::PUBLIC,
-            0,
-            terms.clone(),
-            elsewhere,
-            &pair.chain,
-            &pair.secp,
-        );
+        let recalled =
+            hub::PayoutChannel::recalled(Params::PUBLIC, terms.clone(), elsewhere, &pair.chain, &pair.secp);
         assert_eq!(recalled.is_err(), what != "magic", "the signer has that");
-        let refused = pair.signer.open(0, FundedTerms { terms, outpoint: elsewhere });
+        let refused = pair.signer.open(FundedTerms { terms, outpoint: elsewhere });
         assert!(matches!(refused, Err(Refusal::Terms(BadTerms::Network(of))) if of == what));
     }
 }

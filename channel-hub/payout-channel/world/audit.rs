@@ -1,6 +1,7 @@
 //! The auditor's judgement at the end of a trace: who has what, to the satoshi, and who must have what.
 
 use bitcoin::{Amount, OutPoint};
+use payout_channel::keys::public;
 use payout_channel::{State, fee};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,7 +10,8 @@ use super::cast::{HASHERS, PARAMS, cast};
 use super::exits::CLOSE_FEE;
 use super::findings::Finding;
 use super::ground::Party;
-use super::hub::part;
+use super::hasher::scheme;
+use super::hub::{FEE, Kept, part};
 use super::world::World;
 
 /// What a payout channel paid its hasher.
@@ -79,11 +81,24 @@ impl World {
             }
         }
         if self.setting.honest_hub {
+            self.check_terms()?;
             self.check_keys()?;
             (0..HASHERS).try_for_each(|hasher| self.check_most(hasher))?;
             self.check_hub()?;
         }
         Ok(())
+    }
+
+    /// Whatever a hub forgot and was told again, its payout channels have the terms that it made.
+    fn check_terms(&self) -> Checked {
+        let is_made = |kept: &Kept| {
+            let terms = kept.machine.terms();
+            let hasher_id = public(&cast().hasher_ids[kept.hasher]);
+            let scheme = scheme(kept.hasher, self.setting.pps);
+            (terms.hasher_id, terms.scheme, terms.fee_ppm) == (hasher_id, scheme, FEE)
+        };
+        let forged = self.hub.channels.iter().find(|kept| !is_made(kept));
+        forged.map_or(Ok(()), |kept| Err(Finding::Forged(kept.hasher)))
     }
 
     /// What a payout channel paid its hasher, as the chain has it.

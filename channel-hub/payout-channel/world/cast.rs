@@ -8,7 +8,7 @@ use bitcoin::{Network, ScriptBuf, TxOut, XOnlyPublicKey};
 use lock::{Council, Key, Lock, LockedOutput, Pool, Seed};
 use payout_channel::keys::{ChannelSeed, public};
 use payout_channel::script::key_only;
-use payout_channel::{HasherKeys, HubKeys, Params};
+use payout_channel::{HasherKeys, HubKeys, Params, Terms};
 use std::collections::HashMap;
 use std::sync::OnceLock;
 
@@ -51,8 +51,6 @@ pub struct Cast {
     pub claim_key: Keypair,
     /// The hub's secrets of payout channels.
     pub hub_seed: ChannelSeed,
-    /// The hub's keys of every payout channel, by index.
-    pub hub_keys: Vec<HubKeys>,
     /// The hashers' secrets.
     pub hasher_seeds: Vec<ChannelSeed>,
     /// Their lasting names.
@@ -99,7 +97,6 @@ impl Cast {
         let seed = |byte| ChannelSeed::new(&[byte; 32], Network::Regtest, &secp).unwrap();
         let hasher_seeds: Vec<_> = (0..HASHERS).map(|n| seed(0x20 + u8::try_from(n).unwrap())).collect();
         let hub_seed = seed(0x10);
-        let indices = 0..CHANNELS * u32::try_from(HASHERS).unwrap();
         let hasher_keys =
             |seed: &ChannelSeed| (0..CHANNELS).map(|n| seed.hasher(n, &secp).unwrap()).collect();
         let of_height = (FIRST..FIRST + HEIGHTS).map(|height| {
@@ -110,7 +107,6 @@ impl Cast {
         });
         let of_height: Vec<_> = of_height.collect();
         Self {
-            hub_keys: indices.map(|n| hub_seed.hub(n, &secp).unwrap()).collect(),
             hasher_ids: hasher_seeds.iter().map(|seed| seed.identity(&secp).unwrap()).collect(),
             hasher_keys: hasher_seeds.iter().map(hasher_keys).collect(),
             hub_wallet: keypair(0x30),
@@ -127,6 +123,11 @@ impl Cast {
             hasher_seeds,
             council,
         }
+    }
+
+    /// The hub's keys of a payout channel.
+    pub fn hub_keys(&self, terms: &Terms) -> HubKeys {
+        self.hub_seed.hub(terms, &self.secp).unwrap()
     }
 
     /// X_B, by R5 of no other height.

@@ -143,6 +143,9 @@ pub enum Finding {
         /// What it was owed.
         owed: Amount,
     },
+    /// The hub's loss, no rule's.
+    #[error("the hub has a payout channel with hasher {0} by terms that it never made")]
+    Forged(usize),
     /// With an honest hub that lives.
     #[error("hasher {0} distrusts an honest hub")]
     Distrust(usize),
@@ -187,6 +190,7 @@ impl Finding {
             Self::Less { .. }
             | Self::More { .. }
             | Self::NotPaid { .. }
+            | Self::Forged(_)
             | Self::Distrust(_)
             | Self::NotClaimed(_)
             | Self::Sum { .. }

@@ -52,6 +52,10 @@ pub struct Hasher {
     pub distrusts: bool,
     /// It closed by itself because the hub did not do what it must, or could not be heard.
     pub left: bool,
+    /// A dishonest one recalls changed terms before the right ones.
+    pub forges: bool,
+    /// It has recalled changed terms.
+    pub forged: bool,
     /// What it asked for, by the number of its keys: none is asked for twice, whatever becomes of its disk.
     asked: Vec<Request>,
     handshake: [u8; 32],
@@ -86,6 +90,8 @@ impl Hasher {
             asleep: false,
             distrusts: false,
             left: false,
+            forges: false,
+            forged: false,
             asked: Vec::new(),
             handshake: [0; 32],
             view: View::default(),
@@ -110,6 +116,8 @@ impl Hasher {
             asleep: self.asleep,
             distrusts: self.distrusts,
             left: self.left,
+            forges: self.forges,
+            forged: self.forged,
             asked: self.asked.clone(),
             handshake: self.handshake,
             view: self.view.clone(),
@@ -295,16 +303,33 @@ impl Hasher {
         let kept = &mut self.channels[place];
         let Some(outpoint) = kept.machine.outpoint().filter(|_| !kept.recalled) else { return Vec::new() };
         kept.recalled = true;
-        let recall = Message::Recall(Box::new(kept.machine.terms().clone()), outpoint);
-        std::iter::once(recall).chain(self.shows(place)).collect()
+        self.forged |= self.forges;
+        let kept = &self.channels[place];
+        let terms = kept.machine.terms();
+        let forged = if self.forges { forged(terms).to_vec() } else { Vec::new() };
+        let recalled: Vec<Terms> = forged.into_iter().chain([terms.clone()]).collect();
+        let recall = |terms: Terms| {
+            let shows = self.shows_as(terms.id(), place);
+            std::iter::once(Message::Recall(Box::new(terms), outpoint)).chain(shows)
+        };
+        recalled.into_iter().flat_map(recall).collect()
     }
 
     fn shows(&self, place: usize) -> Vec<Message> {
+        self.shows_as(self.channels[place].machine.id(), place)
+    }
+
+    /// What it holds of a payout channel, by its name or another.
+    fn shows_as(&self, id: PayoutChannelId, place: usize) -> Vec<Message> {
         let machine = &self.channels[place].machine;
-        let held = machine.show();
+        let by_that_name = |shown| match shown {
+            Message::Held(_, held) => Message::Held(id, held),
+            other => other,
+        };
+        let held: Vec<Message> = machine.show().into_iter().map(by_that_name).collect();
         let count = u16::try_from(held.len()).unwrap();
         let key = &cast().hasher_keys[self.number][index(machine)].funding;
-        let first = message::reestablish(machine.id(), count, &self.handshake, key, &cast().secp);
+        let first = message::reestablish(id, count, &self.handshake, key, &cast().secp);
         std::iter::once(first).chain(held).collect()
     }
 
@@ -391,6 +416,18 @@ pub fn index_of(number: usize, template: &ClaimTemplate) -> usize {
     let funding = template.funded().terms.hasher_funding;
     let keys = cast().hasher_keys[number].iter();
     keys.map(|keys| payout_channel::keys::public(&keys.funding)).position(|key| key == funding).unwrap()
+}
+
+/// Terms with the same scripts, and so with the same claims, that would be worth more: no fee, more than is won, or a second payout
+/// channel for the same heights.
+fn forged(terms: &Terms) -> [Terms; 3] {
+    let scheme = if terms.scheme == Scheme::Pps { Scheme::Pplns } else { Scheme::Pps };
+    let other = payout_channel::keys::public(&cast().stranger);
+    [
+        Terms { fee_ppm: 0, ..terms.clone() },
+        Terms { scheme, ..terms.clone() },
+        Terms { hasher_id: other, ..terms.clone() },
+    ]
 }
 
 /// Comes at the wrong time, but is no lie.

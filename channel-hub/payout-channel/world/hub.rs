@@ -63,8 +63,6 @@ pub struct Hub {
     pub perhaps: Perhaps,
     /// Claims that it broadcast.
     pub claimed: BTreeMap<u32, Claimed>,
-    /// Keys that it has used. A hub that was restored must not use one again: it goes on above all that it may have used.
-    pub used: u32,
     /// Payout channels that it took back from its hashers' word.
     pub recalls: u32,
     view: View,
@@ -72,6 +70,9 @@ pub struct Hub {
     /// Σ_B as shares of the sharechain have it, whatever becomes of the hub's disks.
     roots: BTreeMap<u32, Amount>,
 }
+
+/// What the hub keeps, in millionths, of whatever it pays.
+pub const FEE: u32 = 10_000;
 
 /// What the hub's part of a block is worth at a height, and the most that its pendings may be (R6).
 pub fn part(height: u32) -> (Amount, Amount) {
@@ -132,7 +133,6 @@ impl Hub {
             fuse,
             perhaps: Perhaps::default(),
             claimed: BTreeMap::new(),
-            used: 0,
             recalls: 0,
             view: View::default(),
             signer_view: View::default(),
@@ -160,7 +160,6 @@ impl Hub {
             fuse,
             perhaps: Perhaps::default(),
             claimed: self.claimed.clone(),
-            used: self.used,
             recalls: self.recalls,
             view: self.view.clone(),
             signer_view: self.signer_view.clone(),
@@ -207,7 +206,7 @@ impl Hub {
             kept.machine = PayoutChannel::restore(PARAMS, &kept.disk.rows()).expect("the ledger's own rows");
             if let Some(funded) = kept.machine.funded_terms() {
                 // It may have ended before its signer knew of it, or the signer is restored and the ledger is not.
-                let _other_funding = self.signer.open(kept.machine.index(), funded);
+                let _other_funding = self.signer.open(funded);
             }
             kept.machine.catch_up(&self.signer);
         }

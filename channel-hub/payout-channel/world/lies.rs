@@ -54,10 +54,7 @@ impl World {
             let lock = cast().lock(pending.height);
             let _known = account.template.learn(pending.height, lock, &cast().secp);
         }
-        let index = self.hub.place(account.id).map(|place| self.hub.channels[place].machine.index());
-        let Some(keys) = index.and_then(|index| cast().hub_keys.get(usize::try_from(index).unwrap())) else {
-            return;
-        };
+        let keys = cast().hub_keys(&account.template.funded().terms);
         let key = if signs { &keys.funding } else { &keys.refund };
         let Ok(signature) = account.template.sign(&state, key, &cast().secp) else { return };
         let signed = SignedState { state, signature };
@@ -135,8 +132,7 @@ impl World {
         let fee = Amount::from_sat(600 + 2_000_000 * u64::from(how / 128));
         let to = if how & 64 == 0 { cast().hasher_script(hasher) } else { cast().hub_script() };
         let funded = account.template.funded().clone();
-        let Some(kept) = self.hub.place(account.id) else { return };
-        let keys = &cast().hub_keys[usize::try_from(self.hub.channels[kept].machine.index()).unwrap()];
+        let keys = cast().hub_keys(&funded.terms);
         let close = Close { owed, to: to.clone(), fee };
         let Ok(signature) = close::sign(&funded, &close, &keys.funding, &cast().secp) else { return };
         let signature: Signature = signature;

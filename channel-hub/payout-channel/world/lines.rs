@@ -137,7 +137,7 @@ impl World {
                     return;
                 };
                 self.restored = true;
-                self.hub.restore(&backup, how.is_multiple_of(2));
+                self.hub.restore(&backup, how.is_multiple_of(2) || how % 8 == 7);
                 self.hub_is_back(true);
             }
             Who::Hasher(hasher) => {

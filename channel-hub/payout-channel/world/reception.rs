@@ -4,13 +4,13 @@ use bitcoin::{Amount, OutPoint};
 use payout_channel::hub::{PayoutChannel, Refused, Session};
 use payout_channel::message::{Code, Message, Request, Standing};
 use payout_channel::signer::Refusal;
-use payout_channel::{PayoutChannelId, Terms};
+use payout_channel::{FundedTerms, PayoutChannelId, Terms};
 
 use super::cast::{PARAMS, cast};
 use super::disk::{Crash, Disk};
 use super::frame::id_of;
 use super::ground::{Ground, Party};
-use super::hub::{Ends as _, Hub, Kept, Out, ended};
+use super::hub::{Ends as _, FEE, Hub, Kept, Out, ended};
 use super::wallet;
 
 impl Hub {
@@ -68,7 +68,7 @@ impl Hub {
         Ok(())
     }
 
-    /// Makes terms for whoever asks, as long as there are keys. Asked twice, it answers the same.
+    /// Makes terms for whoever asks. Asked twice, it answers the same.
     fn requested(
         &mut self,
         hasher: usize,
@@ -83,18 +83,15 @@ impl Hub {
             out.say_all(hasher, offers(&kept.machine));
             return Ok(());
         }
-        let index = self.used;
-        let Some(keys) = cast.hub_keys.get(usize::try_from(index).unwrap()) else { return Ok(()) };
         if !request.is_authentic(&handshake, &cast.secp) {
             return Ok(());
         }
-        let public = payout_channel::keys::public;
         let terms = Terms {
             magic: cast.pool.magic,
             hub_id: cast.hub_id,
             hasher_id: request.hasher_id,
-            hub_funding: public(&keys.funding),
-            hub_refund: public(&keys.refund),
+            hub_funding: cast.hub_id,
+            hub_refund: cast.hub_id,
             hasher_funding: request.funding,
             hasher_pending: request.pending,
             hasher_settled: request.settled,
@@ -102,11 +99,11 @@ impl Hub {
             expiry: ground.chain.height() + PARAMS.life,
             refund: PARAMS.refund,
             max_pendings: PARAMS.max_pendings,
-            fee_ppm: 10_000,
+            fee_ppm: FEE,
             scheme: request.scheme,
         };
-        self.used += 1;
-        let (machine, offer) = PayoutChannel::accept(PARAMS, index, terms, &cast.secp).unwrap();
+        let terms = self.signer.with_keys(terms).unwrap();
+        let (machine, offer) = PayoutChannel::accept(PARAMS, terms, &cast.secp).unwrap();
         let session = Session::of_request(handshake);
         let disk = Disk::new(&self.fuse);
         self.channels.push(Kept { hasher, machine, disk, locked: false, session, funding: None });
@@ -149,13 +146,13 @@ impl Hub {
         let funded = funded.unwrap().save(&mut kept.disk)?;
         let terms = kept.machine.funded_terms().unwrap();
         self.chain.watch(kept.machine.id(), outpoint, funding);
-        ended(self.signer.open(kept.machine.index(), terms))?;
+        ended(self.signer.open(terms))?;
         out.say(kept.hasher, funded);
         let _low = ground.broadcast(Party::Hub, &transaction);
         Ok(())
     }
 
-    /// Takes a payout channel that it lost: its own keys in the terms, the funding unspent in the chain.
+    /// Takes a payout channel that it lost: terms of its own, the funding unspent in the chain.
     fn recalled(
         &mut self,
         hasher: usize,
@@ -166,20 +163,15 @@ impl Hub {
         out: &mut Out,
     ) -> Result<(), Crash> {
         let cast = cast();
-        let keys = u32::try_from(cast.hub_keys.len()).unwrap();
         let is_there =
             ground.chain.coin(&outpoint).map(|coin| &coin.output) == terms.funding(&cast.secp).ok().as_ref();
-        let index = self.signer.index_of(terms, keys).ok().flatten().filter(|_| is_there);
-        let Some(index) = index else {
+        let funded = FundedTerms { terms: terms.clone(), outpoint };
+        if !is_there || ended(self.signer.open(funded))?.is_none() {
             out.say(hasher, Message::Error(terms.id(), Code::Terms, "not this hub's".to_owned()));
             return Ok(());
-        };
-        let recalled =
-            PayoutChannel::recalled(PARAMS, index, terms.clone(), outpoint, &self.chain, &cast.secp);
-        let Ok((machine, recalled)) = recalled else { return Ok(()) };
-        if ended(self.signer.open(index, machine.funded_terms().unwrap()))?.is_none() {
-            return Ok(());
         }
+        let recalled = PayoutChannel::recalled(PARAMS, terms.clone(), outpoint, &self.chain, &cast.secp);
+        let Ok((machine, recalled)) = recalled else { return Ok(()) };
         let (disk, session) = (Disk::new(&self.fuse), Session::new(handshake));
         self.channels.push(Kept { hasher, machine, disk, locked: false, session, funding: None });
         let Some(kept) = self.channels.last_mut() else { return Ok(()) };

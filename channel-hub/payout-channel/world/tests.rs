@@ -52,7 +52,7 @@ fn alike(one: &Failure, other: &Failure) -> bool {
 }
 
 /// Traces in which somebody lost once, each with what was wrong then.
-const FINDINGS: [(&str, &str); 19] = [
+const FINDINGS: [(&str, &str); 20] = [
     (
         "1400000001003e00cc9c00004e0000194a00",
         "a state with an old number called a win settled without paying it, and its pending was gone",
@@ -117,6 +117,7 @@ const FINDINGS: [(&str, &str); 19] = [
         "b60000f10000de0000d600009786005000005100002801480000008e0000",
         "a hasher ended when it had written a state and not said so, and then worked with it",
     ),
+    ("0000000001002c0007", "a hub that had lost everything took terms that its hasher had changed"),
 ];
 
 /// For each rule, a trace in which somebody loses without it.
@@ -266,6 +267,7 @@ fn random_traces_reach_what_they_are_for() {
             ("an exit kit", !world.towers.is_empty()),
             ("a dear exit", setting.dear > 1_000 && paid.iter().any(|paid| paid.owed.to_sat() > 0)),
             ("a payout channel recalled", world.hub.recalls > 0),
+            ("changed terms recalled", world.hashers.iter().any(|hasher| hasher.forged)),
             ("a hub that was put back", world.restored),
             ("a payout channel topped up", accounts.len() > 2),
         ];

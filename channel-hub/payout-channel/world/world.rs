@@ -129,6 +129,8 @@ impl World {
     }
 
     fn fork(&self, setting: Setting) -> Self {
+        let mut hashers: Vec<Hasher> = self.hashers.iter().map(Hasher::fork).collect();
+        hashers[1].forges = !setting.honest_second;
         Self {
             setting,
             ground: self.ground.clone(),
@@ -138,7 +140,7 @@ impl World {
             lost_power: false,
             left_early: self.left_early,
             no_claims: false,
-            hashers: self.hashers.iter().map(Hasher::fork).collect(),
+            hashers,
             lines: self.lines.clone(),
             books: self.books.clone(),
             now: self.now,

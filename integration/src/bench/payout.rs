@@ -135,13 +135,12 @@ impl Hub {
         seed[..4].copy_from_slice(&index.to_le_bytes());
         let seed = ChannelSeed::new(&seed, Network::Bitcoin, &self.secp)?;
         let keys = seed.hasher(0, &self.secp)?;
-        let (hub_funding, hub_refund) = self.signer.public_keys(index)?;
         let terms = Terms {
             magic: pool.magic,
             hub_id,
             hasher_id: public(&seed.identity(&self.secp)?),
-            hub_funding,
-            hub_refund,
+            hub_funding: hub_id,
+            hub_refund: hub_id,
             hasher_funding: public(&keys.funding),
             hasher_pending: public(&keys.pending),
             hasher_settled: public(&keys.settled),
@@ -152,15 +151,16 @@ impl Hub {
             fee_ppm: 10_000,
             scheme: Scheme::Pplns,
         };
+        let terms = self.signer.with_keys(terms)?;
         let output = terms.funding(&self.secp)?;
-        let (mut channel, offer) = PayoutChannel::accept(Params::PUBLIC, index, terms, &self.secp)?;
+        let (mut channel, offer) = PayoutChannel::accept(Params::PUBLIC, terms, &self.secp)?;
         offer.save(&mut Nowhere)?;
         let (version, lock_time) = (Version::TWO, LockTime::ZERO);
         let funding = Transaction { version, lock_time, input: Vec::new(), output: vec![output.clone()] };
         let txid = funding.compute_txid();
         let outpoint = OutPoint::new(txid, 0);
         channel.funded::<std::convert::Infallible>(outpoint)?.save(&mut Nowhere)?;
-        self.signer.open(index, channel.funded_terms().context("funded")?)?;
+        self.signer.open(channel.funded_terms().context("funded")?)?;
         self.chain.watch(channel.id(), outpoint, output);
         self.channels.push(channel);
         Ok((txid, funding))

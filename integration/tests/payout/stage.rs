@@ -122,14 +122,13 @@ impl Stage {
     fn terms(&self, index: u32) -> (HubKeys, HasherKeys, Terms) {
         let hubs = ChannelSeed::new(&[8; 32], Network::Regtest, &self.secp).unwrap();
         let hashers = ChannelSeed::new(&[9; 32], Network::Regtest, &self.secp).unwrap();
-        let (hub, hasher) =
-            (hubs.hub(index, &self.secp).unwrap(), hashers.hasher(index, &self.secp).unwrap());
+        let hasher = hashers.hasher(index, &self.secp).unwrap();
         let terms = Terms {
             magic: self.pool.magic,
             hub_id: self.hub_id,
             hasher_id: public(&hashers.identity(&self.secp).unwrap()),
-            hub_funding: public(&hub.funding),
-            hub_refund: public(&hub.refund),
+            hub_funding: self.hub_id,
+            hub_refund: self.hub_id,
             hasher_funding: public(&hasher.funding),
             hasher_pending: public(&hasher.pending),
             hasher_settled: public(&hasher.settled),
@@ -140,6 +139,8 @@ impl Stage {
             fee_ppm: 10_000,
             scheme: Scheme::Pplns,
         };
+        let hub = hubs.hub(&terms, &self.secp).unwrap();
+        let terms = terms.with_hub_keys(&hub);
         terms.check(&self.secp).unwrap();
         (hub, hasher, terms)
     }

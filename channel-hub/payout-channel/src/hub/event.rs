@@ -14,13 +14,8 @@ use crate::transactions::close::Close;
 /// A change of the hub's end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// Terms were offered; `index` numbers the hub's keys.
-    Accepted {
-        /// Number of the hub's keys.
-        index: u32,
-        /// The terms.
-        terms: Box<Terms>,
-    },
+    /// Terms were offered.
+    Accepted(Box<Terms>),
     /// The transaction that funds it is made, and may be broadcast.
     Funded(OutPoint),
     /// It is deep enough.
@@ -63,8 +58,8 @@ impl PayoutChannel {
     /// Names the row that breaks one.
     pub fn restore(params: Params, events: &[Event]) -> Result<Self, BrokenRow> {
         let Some((first, rest)) = events.split_first() else { return Err(BrokenRow::Empty) };
-        let Event::Accepted { index, terms } = first else { return Err(BrokenRow::Place(0)) };
-        let mut channel = Self { shown: false, ..Self::accepted(params, *index, terms) };
+        let Event::Accepted(terms) = first else { return Err(BrokenRow::Place(0)) };
+        let mut channel = Self { shown: false, ..Self::accepted(params, terms) };
         for (row, event) in (1..).zip(rest) {
             channel.check(row, event)?;
             channel.apply(event);
@@ -72,10 +67,9 @@ impl PayoutChannel {
         Ok(channel)
     }
 
-    pub(super) fn accepted(params: Params, index: u32, terms: &Terms) -> Self {
+    pub(super) fn accepted(params: Params, terms: &Terms) -> Self {
         Self {
             id: terms.id(),
-            index,
             terms: terms.clone(),
             params,
             standing: Standing::Accepted,
@@ -90,7 +84,7 @@ impl PayoutChannel {
 
     pub(super) fn apply(&mut self, event: &Event) {
         match event {
-            Event::Accepted { .. } => {}
+            Event::Accepted(_) => {}
             Event::Funded(outpoint) => {
                 self.outpoint = Some(*outpoint);
                 self.standing = Standing::Funded;
@@ -113,7 +107,7 @@ impl PayoutChannel {
 
     fn check(&self, row: usize, event: &Event) -> Result<(), BrokenRow> {
         let fits = match event {
-            Event::Accepted { .. } => false,
+            Event::Accepted(_) => false,
             Event::Funded(_) => matches!(self.standing, Standing::Accepted | Standing::Funded),
             Event::Opened => self.standing == Standing::Funded,
             Event::Signed(_) => self.signs().is_ok(),

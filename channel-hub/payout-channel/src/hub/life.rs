@@ -20,26 +20,24 @@ impl PayoutChannel {
     /// The terms are none.
     pub fn accept<C: Verification>(
         params: Params,
-        index: u32,
         terms: Terms,
         secp: &Secp256k1<C>,
     ) -> Result<(Self, Transition<Event, Message>), BadTerms> {
         terms.check(secp)?;
-        let channel = Self::accepted(params, index, &terms);
-        let event = Event::Accepted { index, terms: Box::new(terms.clone()) };
+        let channel = Self::accepted(params, &terms);
+        let event = Event::Accepted(Box::new(terms.clone()));
         let offer = Message::Accept(Box::new(terms));
         Ok((channel, Transition::new(vec![event], Durability::Power, offer)))
     }
 
-    /// Back from terms and funding that a hasher recalls, for a hub that lost its ledger. `index` is the number of its own keys in
-    /// them ([`crate::signer::HubSigner::index_of`]). It opens when the funding is seen in the chain, and its states come by
-    /// [`Self::adopt`]. The signer opens it before this is saved: it may know the funding under other terms.
+    /// Back from terms and funding that a hasher recalls, for a hub that lost its ledger. It opens when the funding is seen in the
+    /// chain, and its states come by [`Self::adopt`]. The signer opens it before this is saved ([`crate::HubSigner::open`]): it alone
+    /// can tell whether the hub made these terms.
     ///
     /// # Errors
-    /// The terms are none, or another network's, or the funding is another payout channel's.
+    /// The terms are none, or another network's.
     pub fn recalled<C: Verification>(
         params: Params,
-        index: u32,
         terms: Terms,
         outpoint: OutPoint,
         chain: &Watcher,
@@ -47,11 +45,8 @@ impl PayoutChannel {
     ) -> Result<(Self, Transition<Event, ()>), BadTerms> {
         terms.check(secp)?;
         terms.check_network(&params)?;
-        if let Some(other) = chain.funded(&outpoint).filter(|other| *other != terms.id()) {
-            return Err(BadTerms::Taken(other));
-        }
-        let mut channel = Self { shown: false, ..Self::accepted(params, index, &terms) };
-        let accepted = Event::Accepted { index, terms: Box::new(terms) };
+        let mut channel = Self { shown: false, ..Self::accepted(params, &terms) };
+        let accepted = Event::Accepted(Box::new(terms));
         let events = vec![accepted, Event::Funded(outpoint), Event::Restored(chain.tip() + 2)];
         events.iter().for_each(|event| channel.apply(event));
         Ok((channel, Transition::new(events, Durability::Power, ())))

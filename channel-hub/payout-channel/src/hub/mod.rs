@@ -29,7 +29,6 @@ pub use states::Credit;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PayoutChannel {
     id: PayoutChannelId,
-    index: u32,
     terms: Terms,
     params: Params,
     standing: Standing,
@@ -89,11 +88,6 @@ impl PayoutChannel {
     /// Its name.
     pub fn id(&self) -> PayoutChannelId {
         self.id
-    }
-
-    /// Number of the hub's keys.
-    pub fn index(&self) -> u32 {
-        self.index
     }
 
     /// Its terms.

@@ -206,7 +206,7 @@ pub enum Message {
     /// 0x0f, hub to hasher: where it stands; its states follow as [`Message::Renewed`].
     Reestablished(PayoutChannelId, Standing),
     /// 0x11, hasher to hub: terms and funding of a payout channel that the hub does not know any more. They prove themselves: the
-    /// keys are the hub's, the funding is on the chain.
+    /// hub's keys are made of all the rest of the terms, the funding is on the chain.
     Recall(Box<Terms>, OutPoint),
     /// 0x10, both ways. All zeros for no payout channel in particular.
     Error(PayoutChannelId, Code, String),

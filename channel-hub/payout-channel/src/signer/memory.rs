@@ -9,11 +9,11 @@ use super::{Cap, Event, HubSigner, Refusal};
 use crate::account::Account;
 use crate::claim::{ClaimTemplate, NoClaim};
 use crate::curve::StateKey;
-use crate::keys::{HubKeys, NoKeys};
+use crate::keys::HubKeys;
 use crate::rules::Broken;
 use crate::save::{Durability, Store};
 use crate::state::State;
-use crate::terms::{BadTerms, FundedTerms, PayoutChannelId, Scheme, Terms};
+use crate::terms::{BadTerms, FundedTerms, PayoutChannelId, Scheme};
 use crate::watcher::Win;
 
 /// What the signer knows of one payout channel.
@@ -64,28 +64,20 @@ impl<S: Store<Event>> HubSigner<S> {
         self.keep(&Event::Lost(self.chain.tip() + 2), Durability::Power)
     }
 
-    /// Takes a payout channel with the hub's keys number `index`. One that it has already it keeps as it is, with all that
-    /// was signed on it. Neither a funding nor keys serve two: signatures do not commit to all terms, so what was signed by one would
-    /// count again by the other.
+    /// Takes a payout channel. One that it has already it keeps as it is, with all that was signed on it.
     ///
     /// # Errors
-    /// The terms are none or another network's, the keys others, another funding of it was signed for, or its funding or keys are
-    /// another payout channel's.
-    pub fn open(&mut self, index: u32, funded: FundedTerms) -> Result<(), Refusal<S::Error>> {
+    /// The terms are none, another network's or none of this hub's, or another funding of it was signed for.
+    pub fn open(&mut self, funded: FundedTerms) -> Result<(), Refusal<S::Error>> {
         funded.terms.check(&self.secp)?;
         funded.terms.check_network(&self.params)?;
         if funded.terms.magic != self.pool.magic {
             return Err(BadTerms::Network("magic").into());
         }
-        let keys = self.public_keys(index)?;
-        if keys != (funded.terms.hub_funding, funded.terms.hub_refund) || funded.terms.hub_id != self.hub_id {
-            return Err(Refusal::NotOurKeys(index));
+        if funded.terms.hub_id != self.hub_id || self.with_keys(funded.terms.clone())? != funded.terms {
+            return Err(Refusal::NotOurTerms);
         }
         let id = funded.terms.id();
-        let has_it = self.of_funding.get(&funded.outpoint).into_iter().chain(self.of_index.get(&index));
-        if let Some(other) = has_it.copied().find(|other| *other != id) {
-            return Err(BadTerms::Taken(other).into());
-        }
         match self.known.get(&id) {
             Some(known) if *known.template.funded() == funded => return Ok(()),
             // Its first funding was replaced before anything was signed.
@@ -93,23 +85,7 @@ impl<S: Store<Event>> HubSigner<S> {
             Some(_) => return Err(Refusal::FundedElsewhere(id)),
             None => {}
         }
-        self.keep(&Event::Opened { index, funded: Box::new(funded) }, Durability::Power)
-    }
-
-    /// Which of the first `up_to` numbers of the hub's keys terms were made with: for a payout channel that the hub forgot. However often
-    /// it is asked, it derives each of them once.
-    ///
-    /// # Errors
-    /// The seed gives no such key.
-    pub fn index_of(&mut self, terms: &Terms, up_to: u32) -> Result<Option<u32>, NoKeys> {
-        let derived = u32::try_from(self.derived.len()).unwrap_or(u32::MAX);
-        for index in derived..up_to {
-            let (funding, refund) = self.public_keys(index)?;
-            self.derived.insert(funding, (index, refund));
-        }
-        let found = self.derived.get(&terms.hub_funding);
-        let found = found.filter(|(index, refund)| *index < up_to && *refund == terms.hub_refund);
-        Ok(found.map(|(index, _)| *index))
+        self.keep(&Event::Opened(Box::new(funded)), Durability::Power)
     }
 
     /// Sets the most that may be promised for work on a height: Σ_B 99 % of the hub's part of the bare subsidy (R6). Whatever is set,
@@ -139,8 +115,6 @@ impl<S: Store<Event>> HubSigner<S> {
         let known = &self.known;
         self.of_hasher.values_mut().for_each(|ids| ids.retain(|id| known.contains_key(id)));
         self.of_hasher.retain(|_, ids| !ids.is_empty());
-        self.of_funding.retain(|_, id| known.contains_key(id));
-        self.of_index.retain(|_, id| known.contains_key(id));
         let counts = |other: &u32| *other >= height || chain.is_win(*other);
         self.caps = self.caps.split_off(&height);
         self.at_once = self.at_once.split_off(&height);
@@ -166,7 +140,7 @@ impl<S: Store<Event>> HubSigner<S> {
 
     fn apply(&mut self, event: &Event) -> Result<(), Refusal<S::Error>> {
         match event {
-            Event::Opened { index, funded } => self.apply_opened(*index, funded)?,
+            Event::Opened(funded) => self.apply_opened(funded)?,
             Event::Capped(height, cap) => drop(self.caps.insert(*height, *cap)),
             Event::Signed(id, state) => self.apply_signed(*id, state)?,
             Event::Closed(id) => {
@@ -193,22 +167,16 @@ impl<S: Store<Event>> HubSigner<S> {
         Ok(())
     }
 
-    fn apply_opened(&mut self, index: u32, funded: &FundedTerms) -> Result<(), Refusal<S::Error>> {
+    fn apply_opened(&mut self, funded: &FundedTerms) -> Result<(), Refusal<S::Error>> {
         let id = funded.terms.id();
-        let keys = self.seed.hub(index, &self.secp)?;
+        let keys = self.seed.hub(&funded.terms, &self.secp)?;
         let template = ClaimTemplate::new(funded.clone(), &self.secp).map_err(BadTerms::from)?;
         let of_hasher = self.of_hasher.entry(funded.terms.hasher_id).or_default();
         if !of_hasher.contains(&id) {
             of_hasher.push(id);
         }
-        let outpoint = funded.outpoint;
         let (state_key, account) = (StateKey::new(keys.funding), Account::default());
-        let known = Known { template, keys, state_key, account, closed: false };
-        if let Some(before) = self.known.insert(id, known) {
-            self.of_funding.remove(&before.template.funded().outpoint);
-        }
-        self.of_funding.insert(outpoint, id);
-        self.of_index.insert(index, id);
+        self.known.insert(id, Known { template, keys, state_key, account, closed: false });
         Ok(())
     }
 

@@ -14,7 +14,7 @@ mod memory;
 
 use bitcoin::secp256k1::schnorr::Signature;
 use bitcoin::secp256k1::{All, Message, Secp256k1};
-use bitcoin::{Amount, OutPoint, XOnlyPublicKey};
+use bitcoin::{Amount, XOnlyPublicKey};
 use lock::{Key, Lock, LockedOutput, Pool, Seed};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -26,7 +26,7 @@ use crate::params::Params;
 use crate::rules::{self, Broken};
 use crate::save::{Durability, Store};
 use crate::state::State;
-use crate::terms::{BadTerms, FundedTerms, PayoutChannelId};
+use crate::terms::{BadTerms, FundedTerms, PayoutChannelId, Terms};
 use crate::transactions::CannotPay;
 use crate::transactions::close::{self, Close, NoClose};
 use crate::watcher::{Expected, Watcher, Win};
@@ -79,13 +79,8 @@ pub struct Cap {
 /// What the signer must not forget.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// A payout channel, by the number of its keys.
-    Opened {
-        /// Number of the hub's keys.
-        index: u32,
-        /// Terms and funding.
-        funded: Box<FundedTerms>,
-    },
+    /// A payout channel: terms and funding.
+    Opened(Box<FundedTerms>),
     /// What may be promised for work on a height.
     Capped(u32, Cap),
     /// A state was signed.
@@ -167,9 +162,9 @@ pub enum Refusal<E> {
     /// The terms are none.
     #[error(transparent)]
     Terms(#[from] BadTerms),
-    /// The terms have keys of somebody else.
-    #[error("the terms' hub keys are not number {0} of this seed")]
-    NotOurKeys(u32),
+    /// Somebody else's terms, or terms that were changed: the hub's keys in them are made of all the rest.
+    #[error("the hub's keys are not what this seed makes of the terms")]
+    NotOurTerms,
     /// States or a close were signed for another funding of it.
     #[error("payout channel {0} is signed for with another funding")]
     FundedElsewhere(PayoutChannelId),
@@ -199,10 +194,6 @@ pub struct HubSigner<S> {
     chain: Watcher,
     known: HashMap<PayoutChannelId, Known>,
     of_hasher: HashMap<XOnlyPublicKey, Vec<PayoutChannelId>>,
-    of_funding: HashMap<OutPoint, PayoutChannelId>,
-    of_index: HashMap<u32, PayoutChannelId>,
-    /// The keys by which recalled terms were looked for: Hf, its number, Hr. Each is derived once.
-    derived: HashMap<XOnlyPublicKey, (u32, XOnlyPublicKey)>,
     caps: BTreeMap<u32, Cap>,
     /// Σ_B.
     sums: BTreeMap<u32, Amount>,
@@ -244,9 +235,6 @@ impl<S: Store<Event>> HubSigner<S> {
             chain: Watcher::new(tip, params.council),
             known: HashMap::new(),
             of_hasher: HashMap::new(),
-            of_funding: HashMap::new(),
-            of_index: HashMap::new(),
-            derived: HashMap::new(),
             caps: BTreeMap::new(),
             sums: BTreeMap::new(),
             at_once: BTreeMap::new(),
@@ -271,9 +259,6 @@ impl<S: Store<Event>> HubSigner<S> {
             chain: self.chain.clone(),
             known: self.known.clone(),
             of_hasher: self.of_hasher.clone(),
-            of_funding: self.of_funding.clone(),
-            of_index: self.of_index.clone(),
-            derived: self.derived.clone(),
             caps: self.caps.clone(),
             sums: self.sums.clone(),
             at_once: self.at_once.clone(),
@@ -295,13 +280,13 @@ impl<S: Store<Event>> HubSigner<S> {
         &self.store
     }
 
-    /// Hub keys number `index`, for the terms of a new payout channel.
+    /// The terms of a new payout channel with the hub's keys in them, whatever stood there.
     ///
     /// # Errors
     /// The seed gives no such key.
-    pub fn public_keys(&self, index: u32) -> Result<(XOnlyPublicKey, XOnlyPublicKey), NoKeys> {
-        let keys = self.seed.hub(index, &self.secp)?;
-        Ok((public(&keys.funding), public(&keys.refund)))
+    pub fn with_keys(&self, terms: Terms) -> Result<Terms, NoKeys> {
+        let keys = self.seed.hub(&terms, &self.secp)?;
+        Ok(terms.with_hub_keys(&keys))
     }
 
     /// h_B.

@@ -74,15 +74,14 @@ impl Pair {
 
     /// Asked for, agreed, funded, confirmed.
     pub fn open_by(scheme: Scheme) -> Self {
-        let mut scene = Scene::new();
-        scene.terms.scheme = scheme;
+        let scene = Scene::by(scheme);
         let secp = Secp256k1::new();
         let mut chain = Watcher::new(START, 2_000);
         let mut signer = new_signer(&scene, START);
         let terms = scene.terms.clone();
         let (mut hub_rows, mut hasher_rows) = (Vec::new(), Vec::new());
         let asked = hasher::request(terms.hasher_id, &scene.hasher, terms.capacity, terms.scheme).unwrap();
-        let (mut hub, offer) = hub::PayoutChannel::accept(Params::PUBLIC, 0, terms.clone(), &secp).unwrap();
+        let (mut hub, offer) = hub::PayoutChannel::accept(Params::PUBLIC, terms.clone(), &secp).unwrap();
         let Message::Accept(offered) = through(&offer.save(&mut hub_rows).unwrap()) else { unreachable!() };
         // The scene's expiry is nearer than what is asked for on a public network.
         let params = Params { life: 19_000, ..Params::PUBLIC };
@@ -94,7 +93,7 @@ impl Pair {
         let funded = hub.funded::<()>(outpoint).unwrap().save(&mut hub_rows).unwrap();
         let Message::Funded(_, outpoint) = through(&funded) else { unreachable!() };
         hasher.funded(outpoint, &secp).unwrap().save(&mut hasher_rows).unwrap();
-        signer.open(0, hub.funded_terms().unwrap()).unwrap();
+        signer.open(hub.funded_terms().unwrap()).unwrap();
         chain.watch(hub.id(), outpoint, scene.funding());
         block(&mut chain, None, &[funding]);
         block(signer.chain(), None, &[]);
@@ -127,28 +126,26 @@ impl Pair {
         self.chain.clone()
     }
 
-    /// Another payout channel for the same hasher, with the hub's keys number 1; only the hub's end.
+    /// Another payout channel for the same hasher; only the hub's end.
     pub fn beside(&mut self) -> hub::PayoutChannel {
-        let (hub_funding, hub_refund) = self.signer.public_keys(1).unwrap();
         let seed = ChannelSeed::new(&[9; 32], bitcoin::Network::Bitcoin, &self.secp).unwrap();
         let keys = seed.hasher(1, &self.secp).unwrap();
         let public = payout_channel::keys::public;
         let terms = Terms {
-            hub_funding,
-            hub_refund,
             hasher_funding: public(&keys.funding),
             hasher_pending: public(&keys.pending),
             hasher_settled: public(&keys.settled),
             ..self.scene.terms.clone()
         };
+        let terms = self.signer.with_keys(terms).unwrap();
         let output = terms.funding(&self.secp).unwrap();
-        let (mut hub, offer) = hub::PayoutChannel::accept(Params::PUBLIC, 1, terms, &self.secp).unwrap();
+        let (mut hub, offer) = hub::PayoutChannel::accept(Params::PUBLIC, terms, &self.secp).unwrap();
         let mut rows = Vec::new();
         offer.save(&mut rows).unwrap();
         let funding = transaction(&[], vec![output.clone()], 1);
         let outpoint = OutPoint::new(funding.compute_txid(), 0);
         hub.funded::<()>(outpoint).unwrap().save(&mut rows).unwrap();
-        self.signer.open(1, hub.funded_terms().unwrap()).unwrap();
+        self.signer.open(hub.funded_terms().unwrap()).unwrap();
         let mut chain = self.chain.clone();
         chain.watch(hub.id(), outpoint, output);
         block(&mut chain, None, &[funding]);
@@ -310,7 +307,7 @@ impl Pair {
         self.hub_rows.truncate(self.hubs_first);
         self.hub = hub::PayoutChannel::restore(Params::PUBLIC, &self.hub_rows).unwrap();
         let mut signer = new_signer(&self.scene, START);
-        signer.open(0, self.hub.funded_terms().unwrap()).unwrap();
+        signer.open(self.hub.funded_terms().unwrap()).unwrap();
         *signer.chain() = self.chain.clone();
         self.signer = signer;
         self.tell_the_hub_of_its_loss();

@@ -37,6 +37,10 @@ pub fn sat(amount: u64) -> Amount {
 
 impl Scene {
     pub fn new() -> Self {
+        Self::by(Scheme::Pplns)
+    }
+
+    pub fn by(scheme: Scheme) -> Self {
         let secp = Secp256k1::new();
         let keypair = |byte| Keypair::from_secret_key(&secp, &SecretKey::from_slice(&[byte; 32]).unwrap());
         let council: Vec<_> = (1..=3).map(keypair).collect();
@@ -45,15 +49,14 @@ impl Scene {
         let seed = Seed::from_bytes([7; 32]);
         let hub_id = public(&seed.identity(&pool, &secp).unwrap());
         let claim_key = seed.claim_key(&pool, &hub_id, pool.period_of(B), &secp).unwrap();
-        let hub = ChannelSeed::new(&[8; 32], Network::Bitcoin, &secp).unwrap().hub(0, &secp).unwrap();
         let hasher_seed = ChannelSeed::new(&[9; 32], Network::Bitcoin, &secp).unwrap();
         let hasher = hasher_seed.hasher(0, &secp).unwrap();
         let terms = Terms {
             magic: pool.magic,
             hub_id,
             hasher_id: public(&hasher_seed.identity(&secp).unwrap()),
-            hub_funding: public(&hub.funding),
-            hub_refund: public(&hub.refund),
+            hub_funding: hub_id,
+            hub_refund: hub_id,
             hasher_funding: public(&hasher.funding),
             hasher_pending: public(&hasher.pending),
             hasher_settled: public(&hasher.settled),
@@ -62,8 +65,10 @@ impl Scene {
             refund: Params::PUBLIC.refund,
             max_pendings: Params::PUBLIC.max_pendings,
             fee_ppm: 10_000,
-            scheme: Scheme::Pplns,
+            scheme,
         };
+        let hub = ChannelSeed::new(&[8; 32], Network::Bitcoin, &secp).unwrap().hub(&terms, &secp).unwrap();
+        let terms = terms.with_hub_keys(&hub);
         terms.check(&secp).unwrap();
         let outpoint = OutPoint::new(Txid::from_byte_array([9; 32]), 3);
         let funded = FundedTerms { terms: terms.clone(), outpoint };
