@@ -12,7 +12,7 @@ use bitcoin::{Amount, FeeRate, ScriptBuf, Transaction};
 use lock::{Key, Lock};
 
 use crate::claim::{ClaimTemplate, NoClaim, SignedState};
-use crate::hasher::PayoutChannel;
+use crate::hasher::{Fate, PayoutChannel};
 use crate::keys::{ChannelSeed, HasherKeys, NoKeys, public};
 use crate::transactions::Coin;
 use crate::transactions::exit::{self, MOST_IN_CHILD};
@@ -104,21 +104,20 @@ pub enum BadKit {
 }
 
 impl ExitKit {
-    /// For the state that pays most if exactly the heights are won for which `won` holds: what the chain says, or where there is no
-    /// chain to ask, the heights whose keys are stored. Everything goes to `to`.
+    /// For the state that [`PayoutChannel::best_by`] gives: by what the chain says ([`PayoutChannel::fate`]), or where there is none to
+    /// ask, by the keys that are stored ([`PayoutChannel::stored_fate`]). Everything goes to `to`.
     ///
     /// # Errors
     /// See [`NoExit`].
     pub fn new(
         channel: &PayoutChannel,
         seed: &ChannelSeed,
-        won: impl Fn(u32) -> bool + Copy,
+        fate: impl Fn(u32) -> Fate,
         to: &ScriptBuf,
         secp: &Secp256k1<All>,
     ) -> Result<Self, NoExit> {
         let template = channel.template().ok_or(NoExit::NotFunded)?;
-        let best = exit::best(channel.held().iter().map(|held| &held.state), won).ok_or(NoExit::NoState)?;
-        let signed = channel.held().iter().find(|held| held.state == *best).ok_or(NoExit::NoState)?;
+        let signed = channel.best_by(fate).ok_or(NoExit::NoState)?;
         let keys = seed.hasher(channel.index(), secp)?;
         if public(&keys.funding) != channel.terms().hasher_funding {
             return Err(NoExit::OtherSeed);

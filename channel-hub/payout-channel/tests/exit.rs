@@ -7,7 +7,7 @@ mod scene;
 use bitcoin::{Amount, Network, TxOut};
 use pair::Pair;
 use payout_channel::exit::{BadKit, ExitKit, NoExit};
-use payout_channel::hasher::{self, PayoutChannel};
+use payout_channel::hasher::{self, Fate, PayoutChannel};
 use payout_channel::keys::ChannelSeed;
 use payout_channel::record::Record as _;
 use payout_channel::{Params, fee, hub, signer};
@@ -50,8 +50,8 @@ fn owed() -> (Pair, u32) {
 fn rows_and_a_seed_get_everything_with_the_hub_gone_in_the_hands_of_a_stranger() {
     let (pair, height) = owed();
     let (to, channel) = (pair.elsewhere(), from_rows(&pair));
-    let won = |won| won == height || won == height + 1;
-    let kit = ExitKit::new(&channel, &seed(&pair, 9), won, &to, &pair.secp).unwrap();
+    let fate = |height| channel.fate(height, &pair.chain);
+    let kit = ExitKit::new(&channel, &seed(&pair, 9), fate, &to, &pair.secp).unwrap();
     // From here on only the bundle, and blocks.
     let bundle = ExitKit::decode(&kit.encode()).unwrap();
     assert_eq!(bundle, kit);
@@ -99,7 +99,7 @@ fn spent_of(kit: &ExitKit, input: &bitcoin::TxIn) -> TxOut {
 fn at_least_all_that_is_owed_comes_out_less_fees() {
     let (pair, height) = owed();
     let channel = from_rows(&pair);
-    let kit = ExitKit::new(&channel, &seed(&pair, 9), |_| true, &pair.elsewhere(), &pair.secp).unwrap();
+    let kit = ExitKit::new(&channel, &seed(&pair, 9), |_| Fate::Pays, &pair.elsewhere(), &pair.secp).unwrap();
     let last = kit.pendings.iter().find(|pending| pending.height == height + 1).unwrap();
     let got = kit.children[0].value + last.ladder[0].value;
     assert_eq!(channel.owed(&pair.chain), sat(40_000 + 30_000 + 20_000));
@@ -112,19 +112,37 @@ fn at_least_all_that_is_owed_comes_out_less_fees() {
 fn without_a_chain_to_ask_the_keys_that_are_stored_tell_what_was_won() {
     let (pair, height) = owed();
     let channel = from_rows(&pair);
-    let stored = |won: u32| channel.stored_key(won).is_some();
+    let stored = |height| channel.stored_fate(height);
     let kit = ExitKit::new(&channel, &seed(&pair, 9), stored, &pair.elsewhere(), &pair.secp).unwrap();
     assert!(kit.pendings.iter().any(|pending| pending.height == height));
+}
+
+#[test]
+fn a_kit_is_of_the_state_that_the_hasher_would_publish_also_while_heights_are_open() {
+    let (mut pair, height) = owed();
+    pair.next(height + 2, 15_000);
+    let best = pair.hasher.best(&pair.chain).unwrap().state.clone();
+    assert_eq!(best.pending(height + 2), sat(15_000), "it may yet be won");
+    let (channel, to) = (from_rows(&pair), pair.elsewhere());
+    let by_chain = |height| channel.fate(height, &pair.chain);
+    let stored = |height| channel.stored_fate(height);
+    let kits = [
+        ExitKit::new(&channel, &seed(&pair, 9), by_chain, &to, &pair.secp).unwrap(),
+        ExitKit::new(&channel, &seed(&pair, 9), stored, &to, &pair.secp).unwrap(),
+    ];
+    for kit in kits {
+        assert_eq!(channel.template().unwrap().unsigned(&best).unwrap().compute_txid(), kit.claim.compute_txid());
+    }
 }
 
 #[test]
 fn another_seed_or_nothing_signed_gives_no_kit() {
     let (pair, _) = owed();
     let to = pair.elsewhere();
-    let other = ExitKit::new(&from_rows(&pair), &seed(&pair, 10), |_| true, &to, &pair.secp);
+    let other = ExitKit::new(&from_rows(&pair), &seed(&pair, 10), |_| Fate::Pays, &to, &pair.secp);
     assert!(matches!(other, Err(NoExit::OtherSeed)));
     let fresh = Pair::open();
-    let none = ExitKit::new(&from_rows(&fresh), &seed(&fresh, 9), |_| true, &to, &fresh.secp);
+    let none = ExitKit::new(&from_rows(&fresh), &seed(&fresh, 9), |_| Fate::Pays, &to, &fresh.secp);
     assert!(matches!(none, Err(NoExit::NoState)));
 }
 
@@ -169,7 +187,7 @@ fn every_row_comes_back_and_no_other_bytes_do() {
 fn a_bundle_that_is_cut_or_longer_is_none() {
     let (pair, _) = owed();
     let kit =
-        ExitKit::new(&from_rows(&pair), &seed(&pair, 9), |_| true, &pair.elsewhere(), &pair.secp).unwrap();
+        ExitKit::new(&from_rows(&pair), &seed(&pair, 9), |_| Fate::Pays, &pair.elsewhere(), &pair.secp).unwrap();
     let bytes = kit.encode();
     for cut in (0..bytes.len()).step_by(97) {
         assert!(ExitKit::decode(&bytes[..cut]).is_err());
@@ -181,7 +199,7 @@ fn a_bundle_that_is_cut_or_longer_is_none() {
 fn a_bundle_whose_transactions_have_no_place_for_a_key_is_refused_and_ends_nobody() {
     let (pair, height) = owed();
     let kit =
-        ExitKit::new(&from_rows(&pair), &seed(&pair, 9), |_| true, &pair.elsewhere(), &pair.secp).unwrap();
+        ExitKit::new(&from_rows(&pair), &seed(&pair, 9), |_| Fate::Pays, &pair.elsewhere(), &pair.secp).unwrap();
     let place = kit.pendings.iter().position(|pending| pending.height == height + 1).unwrap();
     let change = |change: &dyn Fn(&mut bitcoin::TxIn)| {
         let mut kit = kit.clone();

@@ -39,9 +39,9 @@ impl Tower {
     /// With a kit out of a hasher's file and seed, for the wins and keys that `chain` has seen. None if nothing was ever signed.
     pub fn new(hasher: usize, file: &[Vec<u8>], chain: &Watcher) -> Option<Self> {
         let channel = read(file);
-        let pays = |height| chain.is_win(height) || channel.key(height, chain).is_some();
+        let fate = |height| channel.fate(height, chain);
         let to = cast().hasher_script(hasher);
-        let kit = ExitKit::new(&channel, &cast().hasher_seeds[hasher], pays, &to, &cast().secp).ok()?;
+        let kit = ExitKit::new(&channel, &cast().hasher_seeds[hasher], fate, &to, &cast().secp).ok()?;
         let kit = ExitKit::decode(&kit.encode()).unwrap();
         Some(Self { hasher, kit, keys: BTreeMap::new(), seen_to: FIRST - 1 })
     }

@@ -13,6 +13,7 @@ mod worth;
 use bitcoin::secp256k1::schnorr::Signature;
 use bitcoin::{Amount, OutPoint};
 use lock::Key;
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use crate::account::Account;
@@ -53,6 +54,17 @@ pub struct PayoutChannel {
     merged_by: BTreeMap<u32, u64>,
     /// Wins were looked for since it was started.
     has_looked: bool,
+}
+
+/// What becomes of a height's pending, as far as it is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It is owed: the height is a win, or its key is public.
+    Pays,
+    /// Nobody knows yet.
+    Open,
+    /// The height is another's.
+    Lost,
 }
 
 /// What became of a state.
@@ -163,19 +175,33 @@ impl PayoutChannel {
         self.account.settled_with(u32::MAX, |height| self.pays(height, chain))
     }
 
-    /// The state to publish: the one that pays most as the chain is, and of those the one that pays most for heights that are
-    /// still open.
+    /// What is known of a height, with a chain to ask.
+    pub fn fate(&self, height: u32, chain: &Watcher) -> Fate {
+        match self.pays(height, chain) {
+            true => Fate::Pays,
+            false if height > chain.tip() => Fate::Open,
+            false => Fate::Lost,
+        }
+    }
+
+    /// The same without one: only the keys that are stored say anything.
+    pub fn stored_fate(&self, height: u32) -> Fate {
+        if self.keys.contains_key(&height) { Fate::Pays } else { Fate::Open }
+    }
+
+    /// The state to publish as the chain is.
     pub fn best(&self, chain: &Watcher) -> Option<&SignedState> {
-        let tip = chain.tip();
-        let pays = |height: u32| self.pays(height, chain);
-        let value = |state: &State| {
-            (
-                state.value(pays),
-                state.value(|height| pays(height) || height > tip),
-                state.settled_to,
-                state.number,
-            )
+        self.best_by(|height| self.fate(height, chain))
+    }
+
+    /// The state to publish: the one that pays most for sure, of those the one that pays most with what is still open, and of those
+    /// the one with the fewest outputs, then the latest.
+    pub fn best_by(&self, fate: impl Fn(u32) -> Fate) -> Option<&SignedState> {
+        let order = |state: &State| {
+            let sure = state.value(|height| fate(height) == Fate::Pays);
+            let perhaps = state.value(|height| fate(height) != Fate::Lost);
+            (sure, perhaps, Reverse(state.pendings.len()), state.settled_to, state.number)
         };
-        self.held.iter().max_by_key(|held| value(&held.state))
+        self.held.iter().max_by_key(|held| order(&held.state))
     }
 }

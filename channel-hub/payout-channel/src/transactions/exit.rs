@@ -11,7 +11,6 @@ use crate::claim::{ClaimAmounts, ClaimTemplate};
 use crate::fee;
 use crate::keys::HasherKeys;
 use crate::script::WON;
-use crate::state::State;
 
 /// Most pendings that fit a claim's child: it is a version 3 transaction with an unconfirmed parent, of 1,000 vB at most
 /// (BIP431). It has 111 vB, and 101 more for each pending.
@@ -85,16 +84,4 @@ pub fn sweep(
 ) -> Result<Transaction, CannotPay> {
     let plan = Plan { version: Version::TWO, lock_time: LockTime::ZERO, fixed: &[], rest: to };
     spend_at(coins, &plan, rate, secp)
-}
-
-/// Which state of several pays most if exactly the heights are won for which `won` holds; of equals the one with the
-/// fewest outputs, then the latest.
-pub fn best<'a>(
-    states: impl IntoIterator<Item = &'a State>,
-    won: impl Fn(u32) -> bool + Copy,
-) -> Option<&'a State> {
-    let order = |state: &&State| {
-        (state.value(won), std::cmp::Reverse(state.pendings.len()), state.settled_to, state.number)
-    };
-    states.into_iter().max_by_key(order)
 }
