@@ -105,6 +105,8 @@ pub struct Watcher {
     /// Coinbases of recent blocks, so that what to expect may become known later than the block.
     coinbases: BTreeMap<u32, (BlockHash, Option<Coinbase>)>,
     wins: BTreeMap<u32, Win>,
+    /// The height of the block that spent a win, by the win's own.
+    claimed: BTreeMap<u32, u32>,
     keys: BTreeMap<u32, Published>,
     /// Watched outputs that are not spent in the best chain, and where they were confirmed.
     fundings: HashMap<OutPoint, PayoutChannelId>,
@@ -114,7 +116,9 @@ pub struct Watcher {
 }
 
 impl Watcher {
-    /// On a chain whose tip is at `tip`. Remembers coinbases of the last `kept` blocks.
+    /// On a chain whose tip is at `tip`. Remembers coinbases of the last `kept` blocks, at least [`Params::kept`]: a height that is
+    /// no win by then can never become one, and what was expected of it is forgotten unless its key is public. Wins and keys are not
+    /// forgotten, whatever became of them: they are few, and small.
     pub fn new(tip: u32, kept: u32) -> Self {
         Self {
             tip,
@@ -123,6 +127,7 @@ impl Watcher {
             locks: BTreeSet::new(),
             coinbases: BTreeMap::new(),
             wins: BTreeMap::new(),
+            claimed: BTreeMap::new(),
             keys: BTreeMap::new(),
             fundings: HashMap::new(),
             confirmed: HashMap::new(),
@@ -168,6 +173,11 @@ impl Watcher {
         self.wins.contains_key(&height)
     }
 
+    /// The height of the best chain's block in which a win was spent: by the hub, or by the council.
+    pub fn claimed(&self, height: u32) -> Option<u32> {
+        self.claimed.get(&height).copied()
+    }
+
     /// All wins, in ascending order.
     pub fn wins(&self) -> impl Iterator<Item = (u32, Win)> + '_ {
         self.wins.iter().map(|(height, win)| (*height, *win))
@@ -180,9 +190,7 @@ impl Watcher {
             let depth = self.depth(height);
             depth >= params.maturity && (depth <= params.last_reveal() || self.keys.contains_key(&height))
         };
-        let open =
-            self.wins().filter(|(height, win)| due(*height) && !self.spends.contains_key(&win.outpoint));
-        open.collect()
+        self.wins().filter(|(height, _)| due(*height) && self.claimed(*height).is_none()).collect()
     }
 
     /// Confirmations of the block at a height; 0 if there is none yet.
@@ -209,7 +217,7 @@ impl Watcher {
         opens
     }
 
-    /// Who spent a watched output in the best chain.
+    /// Who spent a watched funding, or an output of what spent one, in the best chain.
     pub fn spend(&self, outpoint: &OutPoint) -> Option<&Spend> {
         self.spends.get(outpoint)
     }
@@ -230,7 +238,9 @@ impl Watcher {
         self.tip = block.height;
         let coinbase = block.coinbase.map(|coinbase| (coinbase.txid, coinbase.body.output.clone()));
         self.coinbases.insert(block.height, (block.hash, coinbase));
-        self.coinbases = self.coinbases.split_off(&block.height.saturating_sub(self.kept));
+        let oldest = block.height.saturating_sub(self.kept);
+        self.coinbases = self.coinbases.split_off(&oldest);
+        self.forget_lost(oldest.saturating_sub(1));
         self.judge(block.height);
         for tx in block.coinbase.iter().chain(block.transactions) {
             self.transaction(tx, block.height);
@@ -250,6 +260,7 @@ impl Watcher {
         if let Some(win) = self.wins.remove(&height) {
             self.watched.remove(&win.outpoint);
         }
+        self.claimed.retain(|_, claimed| *claimed != height);
         self.confirmed.retain(|_, confirmed| *confirmed != height);
         self.spends.retain(|_, spend| spend.height != height);
         self.tip -= 1;
@@ -261,18 +272,6 @@ impl Watcher {
         self.find_keys(body);
     }
 
-    /// Drops what was expected below a height; wins and keys there are dropped as well.
-    pub fn forget_below(&mut self, height: u32) {
-        self.expected = self.expected.split_off(&height);
-        self.locks.retain(|(_, of)| *of >= height);
-        let kept = self.wins.split_off(&height);
-        for win in std::mem::replace(&mut self.wins, kept).values() {
-            self.watched.remove(&win.outpoint);
-            self.spends.remove(&win.outpoint);
-        }
-        self.keys = self.keys.split_off(&height);
-    }
-
     /// Stops following a payout channel.
     pub fn forget(&mut self, outpoint: &OutPoint) {
         self.fundings.remove(outpoint);
@@ -281,6 +280,15 @@ impl Watcher {
         if let Some(spend) = self.spends.remove(outpoint) {
             self.watched.retain(|watched, _| watched.txid != spend.txid);
             self.spends.retain(|spent, _| spent.txid != spend.txid);
+        }
+    }
+
+    fn forget_lost(&mut self, height: u32) {
+        if self.is_win(height) || self.keys.contains_key(&height) {
+            return;
+        }
+        if let Some(expected) = self.expected.remove(&height) {
+            self.locks.remove(&(expected.lock, height));
         }
     }
 
@@ -316,6 +324,10 @@ impl Watcher {
             return;
         }
         for outpoint in watched {
+            if let Some((won, _)) = self.wins().find(|(_, win)| win.outpoint == outpoint) {
+                self.claimed.insert(won, height);
+                continue;
+            }
             if self.fundings.contains_key(&outpoint) {
                 let outputs = (0..).zip(&tx.body.output);
                 let outputs = outputs.map(|(place, output)| (OutPoint::new(tx.txid, place), output.clone()));

@@ -131,7 +131,10 @@ fn a_kit_is_of_the_state_that_the_hasher_would_publish_also_while_heights_are_op
         ExitKit::new(&channel, &seed(&pair, 9), stored, &to, &pair.secp).unwrap(),
     ];
     for kit in kits {
-        assert_eq!(channel.template().unwrap().unsigned(&best).unwrap().compute_txid(), kit.claim.compute_txid());
+        assert_eq!(
+            channel.template().unwrap().unsigned(&best).unwrap().compute_txid(),
+            kit.claim.compute_txid()
+        );
     }
 }
 
@@ -186,8 +189,8 @@ fn every_row_comes_back_and_no_other_bytes_do() {
 #[test]
 fn a_bundle_that_is_cut_or_longer_is_none() {
     let (pair, _) = owed();
-    let kit =
-        ExitKit::new(&from_rows(&pair), &seed(&pair, 9), |_| Fate::Pays, &pair.elsewhere(), &pair.secp).unwrap();
+    let kit = ExitKit::new(&from_rows(&pair), &seed(&pair, 9), |_| Fate::Pays, &pair.elsewhere(), &pair.secp)
+        .unwrap();
     let bytes = kit.encode();
     for cut in (0..bytes.len()).step_by(97) {
         assert!(ExitKit::decode(&bytes[..cut]).is_err());
@@ -198,8 +201,8 @@ fn a_bundle_that_is_cut_or_longer_is_none() {
 #[test]
 fn a_bundle_whose_transactions_have_no_place_for_a_key_is_refused_and_ends_nobody() {
     let (pair, height) = owed();
-    let kit =
-        ExitKit::new(&from_rows(&pair), &seed(&pair, 9), |_| Fate::Pays, &pair.elsewhere(), &pair.secp).unwrap();
+    let kit = ExitKit::new(&from_rows(&pair), &seed(&pair, 9), |_| Fate::Pays, &pair.elsewhere(), &pair.secp)
+        .unwrap();
     let place = kit.pendings.iter().position(|pending| pending.height == height + 1).unwrap();
     let change = |change: &dyn Fn(&mut bitcoin::TxIn)| {
         let mut kit = kit.clone();

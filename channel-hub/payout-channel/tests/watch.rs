@@ -5,7 +5,7 @@ mod pair;
 mod scene;
 
 use bitcoin::hashes::Hash as _;
-use bitcoin::{OutPoint, TxOut, Witness};
+use bitcoin::{OutPoint, ScriptBuf, TxOut, Witness};
 use pair::{block, transaction};
 use payout_channel::watcher::{Block, Expected, OutOfOrder};
 use payout_channel::{Params, Watcher};
@@ -83,9 +83,42 @@ fn a_key_finds_its_height_by_the_lock_that_was_told_last() {
     let known: Vec<u32> = chain.keys().map(|(height, _)| height).collect();
     assert_eq!(known, [B, B + 1]);
     assert_eq!(chain.key(B).unwrap().key, scene.key(B + 9));
-    chain.forget_below(B + 2);
-    chain.unconfirmed(&shows(B + 1));
-    assert_eq!(chain.key(B + 1), None);
+}
+
+#[test]
+fn what_can_become_a_win_or_is_one_is_never_forgotten_and_nothing_else_is_kept() {
+    let scene = Scene::new();
+    let mut chain = Watcher::new(B - 1, 10);
+    let script = |height: u32| ScriptBuf::from_bytes(height.to_le_bytes().to_vec());
+    for height in B..B + 3 {
+        chain.expect(height, Expected { script: script(height), ..expected(&scene, height, 1_000) });
+    }
+    block(&mut chain, None, &[]);
+    block(&mut chain, None, &[]);
+    let shows = |height| {
+        let witness = Witness::from_slice(&[scene.key(height).to_bytes()]);
+        transaction(&[(OutPoint::null(), witness)], vec![], 1)
+    };
+    let output = TxOut { value: sat(5_000), script_pubkey: script(B + 2) };
+    block(&mut chain, Some(output), &[shows(B + 1)]);
+    let win = chain.win(B + 2).unwrap();
+    for depth in 3..12 {
+        assert!(chain.expected(B).is_some(), "a late Σ_B could still make it a win: {depth}");
+        block(&mut chain, None, &[]);
+    }
+    assert_eq!(chain.expected(B), None);
+    chain.unconfirmed(&shows(B));
+    assert_eq!(chain.key(B), None);
+    for _ in 0..2_000 {
+        block(&mut chain, None, &[]);
+    }
+    assert!(chain.expected(B + 1).is_some(), "its key is public");
+    assert_eq!((chain.win(B + 2), chain.claimed(B + 2)), (Some(win), None));
+    let claim =
+        transaction(&[(win.outpoint, Witness::from_slice(&[scene.key(B + 2).to_bytes()]))], vec![], 2);
+    block(&mut chain, None, &[claim]);
+    assert_eq!(chain.claimed(B + 2), Some(chain.tip()));
+    assert!(chain.key(B + 2).is_some());
 }
 
 #[test]
@@ -100,10 +133,10 @@ fn a_key_is_public_once_anybody_showed_it_and_stays_so() {
     assert_eq!(chain.key(B), None, "not its key");
     let tip = chain.tip();
     chain.disconnected(tip).unwrap();
-    assert_eq!(chain.spend(&win), None);
+    assert_eq!(chain.claimed(B), None);
     block(&mut chain, None, &[reveals(&scene.key(B).to_bytes())]);
     assert_eq!(chain.key(B).unwrap().seen, B + 1);
-    assert_eq!(chain.spend(&win).unwrap().height, B + 1);
+    assert_eq!(chain.claimed(B), Some(B + 1));
     chain.disconnected(B + 1).unwrap();
     assert!(chain.key(B).is_some(), "what was seen cannot be unseen");
     assert!(!chain.learn_key(B, scene.key(B + 1)));

@@ -68,7 +68,7 @@ impl Hub {
         let due: Vec<u32> = self.chain.wins().map(|(height, _)| height).collect();
         for height in due.into_iter().filter(|height| self.chain.depth(*height) >= PARAMS.maturity) {
             let win = self.chain.win(height).expect("it was just listed");
-            if self.chain.spend(&win.outpoint).is_some() {
+            if self.chain.claimed(height).is_some() {
                 continue;
             }
             let before = self.claimed.get(&height).copied();
