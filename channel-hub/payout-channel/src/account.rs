@@ -102,6 +102,13 @@ impl Account {
         State { number, height, settled_to: self.settled_to, settled: self.settled, pendings }
     }
 
+    /// R4: whether one state holds all unresolved wins and two heights more: the one that is worked on, and the next, which is signed for
+    /// before this one is decided.
+    pub fn has_places(&self, max_pendings: u16, won: impl Fn(u32) -> bool) -> bool {
+        let wins = self.promised.keys().filter(|height| won(**height)).count();
+        wins + 2 <= usize::from(max_pendings)
+    }
+
     /// R4's sum for work on `height`: S, wins, what is pending for the height before (it may yet be a win) and for this one.
     pub fn at_stake(&self, height: u32, won: impl Fn(u32) -> bool) -> Option<Amount> {
         let mut counted = self

@@ -43,7 +43,7 @@ mod tests {
 
     #[test]
     fn the_reserve_pays_for_the_largest_claim_and_leaves_an_output_that_is_relayed() {
-        assert_eq!(reserve(24), Amount::from_sat(118 + 26 * 43 + 330));
+        assert_eq!(reserve(80), Amount::from_sat(118 + 82 * 43 + 330));
     }
 
     #[test]

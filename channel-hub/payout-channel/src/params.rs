@@ -26,7 +26,8 @@ pub struct Params {
     pub kept: u32,
     /// Milliseconds that a hasher goes on after a win without the merged state.
     pub merge_wait_ms: u64,
-    /// Most pendings in one state. Decides the reserve; see [`crate::fee::reserve`].
+    /// Most pendings in one state: all wins whose coinbases are not claimed, and two heights (docs/decisions/0009). Decides the reserve;
+    /// see [`crate::fee::reserve`].
     pub max_pendings: u16,
 }
 
@@ -52,7 +53,7 @@ impl Params {
         refund: 4_032,
         kept: 144,
         merge_wait_ms: 5_000,
-        max_pendings: 24,
+        max_pendings: 80,
     };
 
     /// A private network whose pool wins every block: room for all the wins whose coinbases mature.
@@ -85,7 +86,7 @@ impl Params {
             (self.last_credit > self.council + self.close_before, "council + close_before < last_credit"),
             (self.life > self.last_credit + self.confirmations, "last_credit + confirmations < life"),
             (self.settled_within > 0 && self.close_before > 0, "settled_within and close_before ≥ 1"),
-            ((1..=MAX_PENDINGS).contains(&self.max_pendings), "1 ≤ max_pendings ≤ 150"),
+            ((3..=MAX_PENDINGS).contains(&self.max_pendings), "3 ≤ max_pendings ≤ 150"),
         ];
         rules.iter().find(|(holds, _)| !holds).map_or(Ok(()), |(_, what)| Err(BadParams(what)))
     }

@@ -548,3 +548,35 @@ fn the_signer_forgets_nothing_when_it_is_told_of_a_payout_channel_again() {
     assert!(matches!(pair.signer.open(elsewhere), Err(Refusal::FundedElsewhere(_))));
     assert_eq!(pair.signer.account(id).cloned(), known);
 }
+
+#[test]
+fn when_a_state_has_no_place_for_more_wins_both_ends_stop_before_anything_is_lost() {
+    let mut pair = Pair::open();
+    let first = pair.tip() + 1;
+    let most = u32::from(Params::PUBLIC.max_pendings) - 2;
+    for height in first..first + most {
+        pair.next(height, 1_000);
+        assert_eq!(pair.may_work(0), Ok(()), "win {}", height - first);
+        pair.credit(height, 500);
+        pair.win();
+        pair.merge();
+    }
+    let next = first + most;
+    assert_eq!(pair.may_work(0), Err(Idle::Full(next)));
+    pair.expect(next);
+    let refused = pair.hub.next_height(next, sat(1_000), Price::default(), &pair.chain, &mut pair.signer);
+    assert!(matches!(refused, Err(hub::Refused::Full)));
+    let credit = Credit { height: next, amount: sat(1), ..Credit::default() };
+    assert!(matches!(pair.hub.credit(credit, &pair.chain, &mut pair.signer), Err(hub::Refused::Full)));
+    let best = pair.hasher.best(&pair.chain).unwrap();
+    assert_eq!(best.state.pendings.len(), most as usize, "every win has its place");
+    assert_eq!(pair.hasher.owed(&pair.chain), sat(1_500) * u64::from(most));
+    while pair.chain.depth(first) < 100 {
+        pair.lose();
+    }
+    pair.merge();
+    pair.settle(first);
+    let next = pair.tip() + 1;
+    pair.next(next, 1_000);
+    assert_eq!(pair.may_work(0), Ok(()));
+}

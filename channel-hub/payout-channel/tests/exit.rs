@@ -105,7 +105,7 @@ fn at_least_all_that_is_owed_comes_out_less_fees() {
     assert_eq!(channel.owed(&pair.chain), sat(40_000 + 30_000 + 20_000));
     let fees = sat(101 + 111 + 155 + 3);
     assert!(got + fees >= channel.owed(&pair.chain), "{got}");
-    assert!(got <= channel.owed(&pair.chain) + fee::reserve(24));
+    assert!(got <= channel.owed(&pair.chain) + fee::reserve(Params::PUBLIC.max_pendings));
 }
 
 #[test]

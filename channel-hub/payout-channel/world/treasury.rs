@@ -67,7 +67,6 @@ impl Hub {
         let tip = self.chain.tip();
         let due: Vec<u32> = self.chain.wins().map(|(height, _)| height).collect();
         for height in due.into_iter().filter(|height| self.chain.depth(*height) >= PARAMS.maturity) {
-            let win = self.chain.win(height).expect("it was just listed");
             if self.chain.claimed(height).is_some() {
                 continue;
             }

@@ -33,8 +33,8 @@ pub enum Idle {
     /// For longer than the hasher waits.
     #[error("the win of height {0} is in no state that is worked with")]
     MissingWin(u32),
-    /// The capacity does not hold what may be owed.
-    #[error("the capacity does not hold what may be owed at height {0}")]
+    /// The capacity does not hold what may be owed, or a state not as many wins.
+    #[error("the payout channel does not hold what may be owed at height {0}")]
     Full(u32),
 }
 
@@ -92,8 +92,10 @@ impl PayoutChannel {
         if let Some(missing) = self.missing_wins(state, chain).find(is_late) {
             return Some(Idle::MissingWin(missing));
         }
-        let stake = self.account.at_stake(height, |won| self.pays(won, chain));
-        stake.is_none_or(|stake| stake > self.terms.capacity).then_some(Idle::Full(height))
+        let pays = |won: u32| self.pays(won, chain);
+        let is_held = self.account.at_stake(height, pays).is_some_and(|stake| stake <= self.terms.capacity);
+        let has_places = self.account.has_places(self.terms.max_pendings, pays);
+        (!is_held || !has_places).then_some(Idle::Full(height))
     }
 
     /// After every change of the best chain, and after every state: a win that was not one before is waited for. One that this end

@@ -67,7 +67,7 @@ pub enum Refused<E> {
     /// E is too near.
     #[error("nothing is credited from height {0} on")]
     Expiring(u32),
-    /// The capacity does not hold what may be owed: time for another payout channel.
+    /// The capacity does not hold what may be owed, or a state not as many wins: time for another payout channel.
     #[error("the payout channel is full")]
     Full,
     /// It is signed for already.
@@ -156,7 +156,10 @@ impl PayoutChannel {
 
     /// Signs a state, if it is one that can be owed.
     fn sign<S: Signer>(&self, state: State, signer: &mut S) -> Result<SignedState, Refused<S::Error>> {
-        state.check(self.terms.capacity, self.terms.max_pendings)?;
+        state.check(self.terms.capacity, self.terms.max_pendings).map_err(|error| match error {
+            BadState::TooMany(_) | BadState::Capacity(_) => Refused::Full,
+            other => Refused::State(other),
+        })?;
         let signature = signer.sign_state(self.id, &state).map_err(Refused::Signer)?;
         Ok(SignedState { state, signature })
     }

@@ -288,9 +288,12 @@ impl PayoutChannel {
         self.sign(state, signer)
     }
 
-    /// R4: the capacity covers what is at stake at this height, and so much more; also at the next one, which may be promised
-    /// already and has this one as its B − 1.
+    /// R4: a state has places enough, and the capacity covers what is at stake at this height, and so much more; also at the next
+    /// one, which may be promised already and has this one as its B − 1.
     fn holds<E>(&self, height: u32, more: Amount, chain: &Watcher) -> Result<(), Refused<E>> {
+        if !self.account.has_places(self.terms.max_pendings, |won| chain.is_win(won)) {
+            return Err(Refused::Full);
+        }
         for worked_on in [height, height + 1] {
             let stake = self.account.at_stake(worked_on, |won| chain.is_win(won));
             let stake = stake.and_then(|stake| stake.checked_add(more));
