@@ -26,6 +26,8 @@ pub struct Params {
     pub kept: u32,
     /// Milliseconds that a hasher goes on after a win without the merged state.
     pub merge_wait_ms: u64,
+    /// Milliseconds within which accepted shares are credited.
+    pub credit_wait_ms: u64,
     /// Most pendings in one state: all wins whose coinbases are not claimed, and two heights (docs/decisions/0009). Decides the reserve;
     /// see [`crate::fee::reserve`].
     pub max_pendings: u16,
@@ -53,6 +55,7 @@ impl Params {
         refund: 4_032,
         kept: 144,
         merge_wait_ms: 5_000,
+        credit_wait_ms: 30_000,
         max_pendings: 80,
     };
 

@@ -4,13 +4,12 @@
 mod pair;
 mod scene;
 
-use bitcoin::Amount;
 use pair::Pair;
 use payout_channel::hasher::Unfair;
 use payout_channel::hub::Credit;
-use payout_channel::message::{Message, NextHeight, Price};
+use payout_channel::message::{Message, NextHeight, Price, Standing};
 use payout_channel::price::pps::Accrued;
-use payout_channel::price::{Fee, HubPart, NoRate, PublicFigures, Rate, Short, Work};
+use payout_channel::price::{Expectation, Fee, HubPart, NoRate, PublicFigures, Rate, Short, Work};
 use payout_channel::terms::Scheme;
 use scene::sat;
 
@@ -44,50 +43,104 @@ fn a_price_is_the_wire_form_of_a_rate() {
     assert_eq!(Rate::try_from(Price::default()), Err(NoRate::NoWork));
 }
 
+/// A height that was signed for, with `base`, and what the hasher expects of it.
+fn begun(pair: &mut Pair, base: u64, expectation: Expectation) -> u32 {
+    let height = pair.tip() + 1;
+    let message = next(pair, base, expectation.rate);
+    heard(pair, &message);
+    pair.hasher.expect_credit(height, expectation);
+    height
+}
+
+fn worked(pair: &mut Pair, height: u32, work: u128, now_ms: u64) {
+    pair.hasher.worked(height, 1, Work::from_hashes(work), &pair.chain, now_ms);
+}
+
 #[test]
-fn pendings_grow_by_what_the_work_is_worth_and_a_credit_below_it_is_seen() {
+fn pendings_grow_by_what_the_hashers_own_work_is_worth_whatever_the_hub_says_it_was() {
     let mut pair = Pair::open();
-    let (height, price) = (pair.tip() + 1, rate(1_000, 3));
-    let message = next(&mut pair, 50, price);
-    heard(&mut pair, &message);
-    let of = |work| Credit::pending(height, price, Work::from_hashes(work), 7, 1);
+    let expectation = Expectation { rate: rate(1_000, 3), bound: Some(sat(1_000_000)) };
+    let height = begun(&mut pair, 50, expectation);
+    let of = |work| Credit::pending(height, expectation.rate, Work::from_hashes(work), 7, 1);
     assert_eq!(of(10).amount, sat(3_333));
-    for work in [10, 1] {
+    for (work, now) in [(10, 0), (1, 1_000)] {
+        worked(&mut pair, height, work, now);
         let message = credited(&mut pair, of(work));
         heard(&mut pair, &message);
     }
     assert_eq!(pair.hasher.account().promised(height), sat(50 + 3_333 + 333));
-    assert_eq!(pair.hasher.short(), None);
-    // One is lost: what follows holds it.
-    let _lost = credited(&mut pair, of(10));
-    let message = credited(&mut pair, of(10));
+    worked(&mut pair, height, 0, 40_000);
+    assert_eq!(pair.hasher.short(), None, "a satoshi of rounding for each share");
+    // The hub says that it was less work, and credits that.
+    worked(&mut pair, height, 10, 50_000);
+    let message = credited(&mut pair, of(9));
     heard(&mut pair, &message);
-    heard(&mut pair, &message);
-    assert_eq!(pair.hasher.short(), None);
-    let message = credited(&mut pair, Credit { amount: sat(3_332), ..of(10) });
-    heard(&mut pair, &message);
-    assert_eq!(pair.hasher.short(), Some(Short { promised: sat(3_332), fair: sat(3_333) }));
-    assert_eq!(pair.hasher.account(), pair.hub.account(), "it counts all the same");
+    worked(&mut pair, height, 0, 79_999);
+    assert_eq!(pair.hasher.short(), None, "it may still come");
+    worked(&mut pair, height, 0, 80_000);
+    assert_eq!(pair.hasher.short(), Some(Short { promised: sat(6_666), fair: sat(7_000) }));
+    assert_eq!(pair.hasher.account(), pair.hub.account(), "what was credited counts all the same");
 }
 
 #[test]
-fn credit_at_once_adds_up_with_no_satoshi_lost_between_messages() {
+fn a_hub_that_credits_nothing_at_all_is_seen_before_the_height_is_over() {
+    let mut pair = Pair::open();
+    let expectation = Expectation { rate: rate(1_000, 3), bound: Some(sat(1_000_000)) };
+    let height = begun(&mut pair, 50, expectation);
+    worked(&mut pair, height, 10, 0);
+    pair.lose();
+    worked(&mut pair, height, 0, 60_000);
+    assert_eq!(pair.hasher.short(), None, "a height that is past is the next base's");
+    let height = begun(&mut pair, 50, expectation);
+    worked(&mut pair, height, 10, 100_000);
+    worked(&mut pair, height, 0, 130_000);
+    assert_eq!(pair.hasher.short(), Some(Short { promised: sat(0), fair: sat(3_333) }));
+}
+
+#[test]
+fn credit_that_does_not_fit_the_bound_or_was_on_its_way_when_the_connection_ended_is_not_missed() {
+    let mut pair = Pair::open();
+    let expectation = |bound| Expectation { rate: rate(1_000, 3), bound: Some(sat(bound)) };
+    let height = begun(&mut pair, 50, expectation(50 + 3_332));
+    pair.expect(height);
+    worked(&mut pair, height, 10, 0);
+    worked(&mut pair, height, 0, 30_000);
+    assert_eq!(pair.hasher.short(), None, "the bound leaves no room for 3,333");
+    pair.hasher.expect_credit(height, expectation(50 + 3_333));
+    let again = Message::Reestablished(pair.hasher.id(), Standing::Open);
+    let mut lost = pair.hasher.clone();
+    worked(&mut pair, height, 0, 30_000);
+    assert_eq!(pair.hasher.short(), Some(Short { promised: sat(0), fair: sat(3_333) }));
+    std::mem::swap(&mut pair.hasher, &mut lost);
+    heard(&mut pair, &again);
+    worked(&mut pair, height, 0, 30_000);
+    assert_eq!(pair.hasher.short(), None);
+}
+
+#[test]
+fn credit_at_once_adds_up_with_no_satoshi_lost_between_messages_and_may_come_one_height_later() {
     let mut pair = Pair::open_by(Scheme::Pps);
-    let (height, price) = (pair.tip() + 1, rate(1, 3));
-    let message = next(&mut pair, 0, price);
-    heard(&mut pair, &message);
+    let price = rate(100, 3);
+    let expectation = Expectation { rate: price, bound: None };
+    let height = begun(&mut pair, 0, expectation);
     let mut accrued = Accrued::default();
     for _ in 0..10 {
         let (credit, after) = Credit::at_once(height, price, Work::from_hashes(1), 7, 1, accrued);
         accrued = after;
+        worked(&mut pair, height, 1, 0);
         let message = credited(&mut pair, credit);
         heard(&mut pair, &message);
     }
-    assert_eq!((pair.hasher.account().settled, pair.hasher.short()), (sat(3), None));
-    let credit = Credit { height, amount: Amount::ZERO, sequence: 7, shares: 1, work: 3 };
-    let message = credited(&mut pair, credit);
-    heard(&mut pair, &message);
-    assert_eq!(pair.hasher.short(), Some(Short { promised: sat(0), fair: sat(1) }));
+    assert_eq!(pair.hasher.account().settled, sat(333));
+    worked(&mut pair, height, 3, 0);
+    pair.lose();
+    begun(&mut pair, 0, expectation);
+    worked(&mut pair, height, 0, 100_000);
+    assert_eq!(pair.hasher.short(), None, "what did not fit the cap comes at the next height");
+    pair.lose();
+    begun(&mut pair, 0, expectation);
+    worked(&mut pair, height, 0, 200_000);
+    assert_eq!(pair.hasher.short(), Some(Short { promised: sat(333), fair: sat(433) }));
 }
 
 #[test]

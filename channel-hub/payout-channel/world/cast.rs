@@ -34,6 +34,7 @@ pub const PARAMS: Params = Params {
     refund: 224,
     kept: 110,
     merge_wait_ms: 5_000,
+    credit_wait_ms: 30_000,
     max_pendings: 12,
 };
 

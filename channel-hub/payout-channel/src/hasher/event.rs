@@ -8,7 +8,7 @@ use lock::{Key, Lock};
 use std::collections::BTreeMap;
 
 use super::PayoutChannel;
-use super::worth::Prices;
+use super::worth::Credits;
 use crate::account::Account;
 use crate::claim::{ClaimTemplate, NoClaim, SignedState};
 use crate::message::Standing;
@@ -116,7 +116,7 @@ impl PayoutChannel {
             held: Vec::new(),
             keys: BTreeMap::new(),
             close: None,
-            prices: Prices::default(),
+            credits: Credits::default(),
             merged_by: BTreeMap::new(),
             has_looked: false,
         }

@@ -26,7 +26,7 @@ use crate::terms::{PayoutChannelId, Terms};
 use crate::transactions::close::Close;
 use crate::watcher::{Published, Watcher};
 
-use worth::Prices;
+use worth::Credits;
 
 pub use event::{BrokenRow, Event};
 pub use life::{Asked, NoLife, request};
@@ -49,7 +49,7 @@ pub struct PayoutChannel {
     keys: BTreeMap<u32, Published>,
     /// A close that the hub signed and the hasher agreed to.
     close: Option<(Close, Signature)>,
-    prices: Prices,
+    credits: Credits,
     /// Until when work may go on without each unresolved win, in milliseconds.
     merged_by: BTreeMap<u32, u64>,
     /// Wins were looked for since it was started.

@@ -5,7 +5,6 @@ use bitcoin::secp256k1::{Secp256k1, Signing, Verification};
 use lock::Lock;
 
 use super::{Event, NoLife, PayoutChannel, Refused, Taken};
-use crate::account::Account;
 use crate::keys::HasherKeys;
 use crate::message::{Code, Message, Standing};
 use crate::save::{Durability, Transition};
@@ -78,30 +77,19 @@ impl PayoutChannel {
                 let close = self.close(asked, signature, &keys.funding, chain, secp)?;
                 Ok(close.map(|transaction| Heard::Close(Box::new(transaction))))
             }
-            Message::Reestablished(_, standing) => nothing(Heard::Standing(*standing)),
+            Message::Reestablished(_, standing) => {
+                self.credits.begin_again(&self.account);
+                nothing(Heard::Standing(*standing))
+            }
             Message::Error(_, code, text) => nothing(Heard::Error(*code, text.clone())),
             other => match other.signed() {
-                Some(signed) => {
-                    let before = self.account.clone();
-                    let taken = self.take(signed, lock, chain, secp)?;
-                    self.judge(other, &before);
-                    Ok(taken.map(Heard::State))
-                }
+                Some(signed) => Ok(self.take(signed, lock, chain, secp)?.map(Heard::State)),
                 None => Err(Unheard::NoPlace(other.kind())),
             },
         };
         self.look(chain, now_ms);
+        self.look_for_credit(chain, now_ms);
         heard
-    }
-
-    fn judge(&mut self, message: &Message, before: &Account) {
-        match message {
-            Message::NextHeight(_, next) => self.prices.name(next),
-            Message::ShareCredited(_, credited) => {
-                self.prices.judge(credited, before, self.terms.scheme);
-            }
-            _ => {}
-        }
     }
 
     /// The hub may freeze by itself: near the end, or before it goes.

@@ -22,13 +22,23 @@ pub struct PublicFigures {
     pub fee: Fee,
 }
 
-/// A hub promised less for a height than R6 and chance can explain.
+/// What a hasher's work on a height is worth, by its own figures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Expectation {
+    /// c.
+    pub rate: Rate,
+    /// The most that Σ_B may be (R6); none where that does not bound what is credited (`pps`).
+    pub bound: Option<Amount>,
+}
+
+/// A hub promised less for a height than R6 and chance can explain, or credited less than was worked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the hub promises {promised}, and {fair} would be fair")]
 pub struct Short {
-    /// P_B's base.
+    /// P_B's base; of credit, what P_B or S grew by.
     pub promised: Amount,
-    /// What it would be if the hub's chain shares were exactly as many as its hashers' work should bring.
+    /// What it would be if the hub's chain shares were exactly as many as its hashers' work should bring; of credit, what accepted shares
+    /// are worth.
     pub fair: Amount,
 }
 
@@ -72,6 +82,14 @@ impl PublicFigures {
     /// See [`NoRate`].
     pub fn rate(&self) -> Result<Rate, NoRate> {
         Rate::pplns(self.subsidy, self.fee, self.hub.window, self.orphaned)
+    }
+
+    /// What work on the height adds (`pplns`).
+    ///
+    /// # Errors
+    /// See [`NoRate`].
+    pub fn expectation(&self) -> Result<Expectation, NoRate> {
+        Ok(Expectation { rate: self.rate()?, bound: self.hub.bound(self.subsidy) })
     }
 
     /// What a base that should be `earned` comes to where R6 binds, if work and chain shares agree:

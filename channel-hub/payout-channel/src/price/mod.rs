@@ -23,7 +23,7 @@ pub mod work;
 
 pub use cap::{Bases, HubPart, Room, Scale, Wish};
 pub use chain_shares::{ChainShares, Factor};
-pub use expectation::{CarryWatch, Leave, PublicFigures, Short};
+pub use expectation::{CarryWatch, Expectation, Leave, PublicFigures, Short};
 
 pub use rate::{Fee, NoRate, Rate};
 pub use win::{Claim, Paid, share_out};

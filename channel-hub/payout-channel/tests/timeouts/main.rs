@@ -22,6 +22,7 @@ const SMALL: Params = Params {
     refund: 84,
     kept: 3,
     merge_wait_ms: 5_000,
+    credit_wait_ms: 30_000,
     max_pendings: 24,
 };
 
