@@ -1,8 +1,8 @@
 //! The best chain as a payout channel sees it: which heights the pool won, which keys are public, what became of fundings and
 //! claims. Fed with every block, connected or disconnected; both ends and the signer ask it.
 //!
-//! A *win* is the best chain's block at height B whose coinbase has an output of at least Σ_B with script_B (DESIGN.md §5).
-//! Nothing else is one.
+//! A *win* is the best chain's block at height B whose coinbase has an output of at least Σ_B with script_B (DESIGN.md §5), or of as
+//! much as every block of the sharechain pays there, whatever Σ_B a hub states. Nothing else is one.
 
 use bitcoin::{Amount, BlockHash, OutPoint, ScriptBuf, Transaction, TxOut, Txid};
 use lock::{Key, Lock};
@@ -42,6 +42,22 @@ pub struct Expected {
     pub lock: Lock,
     /// Σ_B.
     pub sum: Amount,
+    /// The hub's part of the bare subsidy ([`crate::price::HubPart::floor`]): no block of the pool that pays script_B pays it less. An
+    /// honest hub's Σ_B is below it (R6), so a hub's own end may leave it at [`Amount::MAX_MONEY`].
+    pub floor: Amount,
+}
+
+impl Expected {
+    /// The least that the coinbase of a win pays. Without the floor, a hub that states more than blocks pay would have no win in
+    /// its hashers' eyes, and could claim what it owes to them.
+    pub fn least(&self) -> Amount {
+        self.sum.min(self.floor)
+    }
+
+    /// Whether a coinbase's output makes its block a win.
+    pub fn is_won_by(&self, output: &TxOut) -> bool {
+        output.script_pubkey == self.script && output.value >= self.least()
+    }
 }
 
 /// A win on the best chain.
@@ -299,9 +315,8 @@ impl Watcher {
         }
         let found = self.expected.get(&height).zip(self.coinbases.get(&height));
         let Some((expected, (block, Some((txid, outputs))))) = found else { return };
-        let pays = |output: &&TxOut| output.script_pubkey == expected.script && output.value >= expected.sum;
-        let found =
-            (0..).zip(outputs).filter(|(_, output)| pays(output)).max_by_key(|(_, output)| output.value);
+        let won = (0..).zip(outputs).filter(|(_, output)| expected.is_won_by(output));
+        let found = won.max_by_key(|(_, output)| output.value);
         if let Some((place, output)) = found {
             let outpoint = OutPoint::new(*txid, place);
             self.watched.insert(outpoint, output.clone());

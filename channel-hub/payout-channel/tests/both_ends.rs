@@ -5,13 +5,14 @@
 mod pair;
 mod scene;
 
-use bitcoin::Amount;
+use bitcoin::{Amount, TxOut};
 use pair::{CAPACITY, Pair};
 use payout_channel::hasher::{Idle, Taken, WhyClose};
 use payout_channel::hub::{self, Credit, Refused};
 use payout_channel::message::{Message, Price, Standing};
 use payout_channel::rules::Broken;
 use payout_channel::signer::Refusal;
+use payout_channel::watcher::Expected;
 use payout_channel::{Params, Pending, SignedState, State, hasher};
 use scene::sat;
 
@@ -100,10 +101,25 @@ fn nobody_works_without_a_signed_state_or_on_another_coinbase() {
     assert_eq!(pair.may_work(0), Err(Idle::NoState(height)));
     pair.next(height, 0);
     assert_eq!(pair.may_work(0), Ok(()));
-    let other = pair.elsewhere();
+    let other = TxOut { value: sat(312_500_000), script_pubkey: pair.elsewhere() };
     assert_eq!(pair.hasher.may_work(height, &other, &pair.chain, 0), Err(Idle::Coinbase(height)));
     pair.lose();
     assert_eq!(pair.may_work(0), Err(Idle::NoState(height + 1)));
+}
+
+#[test]
+fn nobody_works_on_what_would_be_no_win_or_for_a_hub_that_states_more_than_blocks_pay() {
+    let mut pair = Pair::open();
+    let height = pair.tip() + 1;
+    pair.next(height, 10_000);
+    let honest = Expected { floor: sat(20_000), ..pair.signer.expected(height).unwrap() };
+    let pays = |value| TxOut { value: sat(value), script_pubkey: honest.script.clone() };
+    pair.chain.expect(height, honest.clone());
+    let may_work = |pair: &Pair, value| pair.hasher.may_work(height, &pays(value), &pair.chain, 0);
+    assert_eq!(may_work(&pair, 10_000), Ok(()));
+    assert_eq!(may_work(&pair, 9_999), Err(Idle::Coinbase(height)));
+    pair.chain.expect(height, Expected { sum: sat(20_001), ..honest.clone() });
+    assert_eq!(may_work(&pair, 25_000), Err(Idle::Overstated(height)));
 }
 
 #[test]

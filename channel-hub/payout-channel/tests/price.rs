@@ -104,10 +104,20 @@ fn the_bound_of_r6_is_that_of_the_text() {
         let [weight, oldest, window] = ["weight", "oldest", "window"].map(|name| work(&vector[name]));
         let bound = HubPart { weight, oldest, window }.bound(sat(&vector["subsidy"]));
         assert_eq!(bound, Some(sat(&vector["bound"])), "{vector}");
+        let floor = HubPart { weight, oldest, window }.floor(sat(&vector["subsidy"]));
+        assert!(floor >= bound, "{vector}");
     }
     assert_eq!([20_160, 1_200, 600, 9].map(HubPart::left_out), [120, 120, 60, 0]);
     let nothing = HubPart { weight: Work::ZERO, oldest: Work::ZERO, window: Work::ZERO };
     assert_eq!(nothing.bound(Amount::ONE_BTC), None);
+    assert_eq!(nothing.floor(Amount::ONE_BTC), None);
+}
+
+#[test]
+fn what_every_block_pays_a_hub_is_its_part_of_the_bare_subsidy() {
+    let third = HubPart { weight: Work::from_hashes(1), oldest: Work::ZERO, window: Work::from_hashes(3) };
+    assert_eq!(third.floor(Amount::from_sat(312_500_000)), Some(Amount::from_sat(104_166_666)));
+    assert_eq!(third.bound(Amount::from_sat(312_500_000)), Some(Amount::from_sat(103_125_000)));
 }
 
 #[test]

@@ -13,7 +13,7 @@ use scene::{B, Scene, sat};
 
 fn expected(scene: &Scene, height: u32, sum: u64) -> Expected {
     let script = scene.won().output.script_pubkey();
-    Expected { script, lock: scene.lock(height), sum: sat(sum) }
+    Expected { script, lock: scene.lock(height), sum: sat(sum), floor: sat(10_000) }
 }
 
 fn pays(scene: &Scene, value: u64) -> Option<TxOut> {
@@ -41,6 +41,18 @@ fn a_win_is_a_coinbase_that_pays_the_output_at_least_what_is_pending_and_nothing
     assert_eq!(chain.win(B).unwrap().value, sat(1_000));
     chain.disconnected(B).unwrap();
     assert!(!chain.is_win(B));
+}
+
+#[test]
+fn a_block_that_pays_what_every_block_pays_is_a_win_whatever_the_hub_states() {
+    let scene = Scene::new();
+    let mut chain = Watcher::new(B - 1, 10);
+    chain.expect(B, expected(&scene, B, 1_000_000));
+    let mut less = chain.clone();
+    block(&mut less, pays(&scene, 9_999), &[]);
+    assert!(!less.is_win(B));
+    block(&mut chain, pays(&scene, 10_000), &[]);
+    assert!(chain.is_win(B));
 }
 
 #[test]

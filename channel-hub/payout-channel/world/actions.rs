@@ -120,6 +120,8 @@ pub enum Lie {
     DoubleSpend,
     /// Never claims, so that no key becomes public.
     NoClaims,
+    /// States a Σ_B for the next height that is more than a block pays.
+    Sum,
 }
 
 impl Action {
@@ -180,7 +182,7 @@ impl Action {
                 let lies = [
                     Lie::State,
                     Lie::State,
-                    Lie::State,
+                    Lie::Sum,
                     Lie::Forged,
                     Lie::WrongKey,
                     Lie::ClaimNoWin,

@@ -8,6 +8,7 @@ use super::cast::{PARAMS, cast};
 use super::disk::Crash;
 use super::exits::CLOSE_FEE;
 use super::ground::{Change, Party};
+use super::hasher::Public as _;
 use super::hub::{Out, part, pays_hub};
 use super::wallet;
 use super::world::{Sheet, World};
@@ -78,8 +79,8 @@ impl World {
                 self.mine(Vec::new());
             }
             Fake::Less => {
-                let sum = self.hub.expected(height).sum;
-                if let Some(less) = sum.checked_sub(Amount::ONE_SAT).filter(|less| less.to_sat() >= 330) {
+                let least = Sheet(&self.hub).expected(height).least();
+                if let Some(less) = least.checked_sub(Amount::ONE_SAT).filter(|less| less.to_sat() >= 330) {
                     self.mine(vec![pays_hub(height, less)]);
                 }
             }

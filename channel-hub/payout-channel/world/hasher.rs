@@ -13,6 +13,7 @@ use super::cast::{FIRST, PARAMS, cast};
 use super::disk::{Crash, Disk, Fuse};
 use super::frame::id_of;
 use super::ground::Ground;
+use super::hub::pays_hub;
 use super::view::{Step, View, shown};
 
 /// A transaction that spends a funding, and the state that it claims, with what it takes to spend that.
@@ -75,7 +76,7 @@ pub struct Done {
 
 /// What the hub's sheet and the sharechain say of a height; shared by all.
 pub trait Public {
-    /// script_B, h_B, Σ_B.
+    /// script_B, h_B, Σ_B, and what every block of the pool pays.
     fn expected(&self, height: u32) -> Expected;
 }
 
@@ -340,7 +341,7 @@ impl Hasher {
     pub fn may_work(&mut self, public: &impl Public, now_ms: u64) -> Result<usize, Option<Idle>> {
         let height = self.chain.tip() + 1;
         let expected = public.expected(height);
-        let job = cast().locked(height).script_pubkey();
+        let job = pays_hub(height, expected.floor);
         self.chain.expect(height, expected);
         if self.distrusts || self.asleep {
             return Err(None);

@@ -238,11 +238,17 @@ impl Hub {
         cast().lock(height)
     }
 
-    /// What a win looks like, with Σ_B as it stands under the pending root.
+    /// What a win looks like to the hub, with Σ_B as it stands under the pending root.
     pub fn expected(&self, height: u32) -> Expected {
         let script = cast().script(height).clone();
         let root = self.roots.get(&height).copied().unwrap_or(Amount::ZERO);
-        Expected { script, lock: self.lock(height), sum: self.signer.sum(height).max(root) }
+        let sum = self.signer.sum(height).max(root);
+        Expected { script, lock: self.lock(height), sum, floor: Amount::MAX_MONEY }
+    }
+
+    /// States another Σ_B for the next height, which nothing covers.
+    pub fn overstate(&mut self, sum: Amount) {
+        self.roots.insert(self.chain.tip() + 1, sum);
     }
 
     /// Publishes Σ_B of the next heights under their roots in shares: that cannot be taken back.

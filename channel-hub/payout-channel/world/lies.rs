@@ -32,6 +32,7 @@ impl World {
             Lie::TakeBack => self.hub.take_back(&mut self.ground),
             Lie::DoubleSpend => self.double_spend(how),
             Lie::NoClaims => self.no_claims = !self.no_claims,
+            Lie::Sum => self.hub.overstate(Amount::from_sat(9_000_000)),
         }
     }
 

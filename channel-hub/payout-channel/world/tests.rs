@@ -2,6 +2,7 @@
 
 use super::actions::{Action, Fake, Lie, Who};
 use super::books::Account;
+use super::cast::PARAMS;
 use super::findings::Finding;
 use super::world::{Setting, World};
 use super::{Failure, bytes};
@@ -190,6 +191,15 @@ fn a_key_for_no_win_that_comes_after_the_claim_is_owed_to_nobody() {
     assert_eq!(played(LIES, &after), Ok(()));
     let before = [left.as_slice(), &[claim, Action::Blocks(1), leave]].concat();
     assert_eq!(played(LIES, &before), Ok(()));
+}
+
+#[test]
+fn a_hub_that_states_more_than_blocks_pay_pays_for_its_wins() {
+    let (state, claim) = (Action::Lie(Lie::Sum, 0, 0), Action::Lie(Lie::ClaimNoWin, 0, 0));
+    // Longer than what was lost is kept.
+    let later = Action::Blocks(PARAMS.kept + 2);
+    let actions = [Action::Share(0, 1), state, Action::Win, later, claim, Action::Blocks(10)];
+    assert_eq!(played(LIES, &actions), Ok(()));
 }
 
 fn bytes_of(hex: &str) -> Vec<u8> {

@@ -86,12 +86,12 @@ pub struct World {
     asleep_until: Vec<u32>,
 }
 
-/// What everybody knows: the sheet, and Σ_B under the pending root.
+/// What everybody knows: the sheet, Σ_B under the pending root, and the hub's part of the split.
 pub struct Sheet<'a>(pub &'a Hub);
 
 impl Public for Sheet<'_> {
     fn expected(&self, height: u32) -> Expected {
-        self.0.expected(height)
+        Expected { floor: part(height).0, ..self.0.expected(height) }
     }
 }
 

@@ -1,6 +1,7 @@
 //! R4: when the hasher may work, and when it closes by itself.
 
-use bitcoin::{Amount, Script};
+use bitcoin::{Amount, TxOut};
+use lock::Lock;
 
 use super::PayoutChannel;
 use crate::fee::DUST;
@@ -24,9 +25,13 @@ pub enum Idle {
     /// E is too near.
     #[error("nothing is credited from height {0} on")]
     Expiring(u32),
-    /// The job pays another script, or what it should pay is not known.
-    #[error("the coinbase does not pay the hub's output of height {0}")]
+    /// A block of the job would be no win, or what it should pay is not known.
+    #[error("the coinbase does not pay the hub's output of height {0}, or less than it must")]
     Coinbase(u32),
+    /// The hub states more for the height than every block pays: it breaks R6, and what the council could repay is shared with whomever
+    /// it likes.
+    #[error("Σ_B of height {0} is more than a block pays")]
+    Overstated(u32),
     /// The hub signed nothing for this height.
     #[error("no signed state for height {0}")]
     NoState(u32),
@@ -60,16 +65,16 @@ pub enum Publish {
 
 impl PayoutChannel {
     /// Whether work on a job may begin or go on: R4, at `now_ms` milliseconds of any clock that only goes forward. `coinbase`
-    /// is the script of the job's output that should be the hub's.
+    /// is the job's output that should be the hub's.
     ///
     /// # Errors
     /// Why not.
-    pub fn may_work(&self, height: u32, coinbase: &Script, chain: &Watcher, now_ms: u64) -> Result<(), Idle> {
+    pub fn may_work(&self, height: u32, coinbase: &TxOut, chain: &Watcher, now_ms: u64) -> Result<(), Idle> {
         let idle = self.why_idle(height, coinbase, chain, now_ms);
         idle.filter(|_| !rules::r4_holds(false)).map_or(Ok(()), Err)
     }
 
-    fn why_idle(&self, height: u32, coinbase: &Script, chain: &Watcher, now_ms: u64) -> Option<Idle> {
+    fn why_idle(&self, height: u32, coinbase: &TxOut, chain: &Watcher, now_ms: u64) -> Option<Idle> {
         if self.standing != Standing::Open {
             return Some(Idle::Standing(self.standing));
         }
@@ -84,8 +89,12 @@ impl PayoutChannel {
         if height >= self.last_height() {
             return Some(Idle::Expiring(self.last_height()));
         }
-        if !self.pays_the_hub(height, coinbase, chain) {
+        let expected = chain.expected(height).filter(|expected| self.has_lock(height, expected.lock));
+        let Some(expected) = expected.filter(|expected| expected.is_won_by(coinbase)) else {
             return Some(Idle::Coinbase(height));
+        };
+        if expected.sum > expected.floor {
+            return Some(Idle::Overstated(height));
         }
         let Some(state) = self.state_for(height) else { return Some(Idle::NoState(height)) };
         let is_late = |height: &u32| self.merged_by.get(height).is_none_or(|by| now_ms >= *by);
@@ -175,10 +184,10 @@ impl PayoutChannel {
         self.account.settled == Amount::ZERO && self.account.promised.is_empty()
     }
 
-    fn pays_the_hub(&self, height: u32, coinbase: &Script, chain: &Watcher) -> bool {
-        let Some(expected) = chain.expected(height) else { return false };
+    /// R5.
+    fn has_lock(&self, height: u32, lock: Lock) -> bool {
         let own = self.template.as_ref().and_then(|template| template.lock(height));
-        expected.script.as_script() == coinbase && own.is_none_or(|own| own == expected.lock)
+        own.is_none_or(|own| own == lock)
     }
 
     /// Wins that the state does not pay in full; also the height that it is for.

@@ -64,6 +64,14 @@ impl HubPart {
         let of_subsidy = mul_div(u128::from(subsidy.to_sat()) * 99, sure.min(whole), whole)? / 100;
         u64::try_from(of_subsidy).ok().map(Amount::from_sat)
     }
+
+    /// ⌊subsidy·weight / window⌋: what a block with this split pays the hub at least, if it pays it at all. Fees add to it, and so does
+    /// what is too small to be paid to others. [`crate::watcher::Expected::floor`]. None for an empty window.
+    pub fn floor(&self, subsidy: Amount) -> Option<Amount> {
+        let whole = self.window.to_hashes();
+        let of_subsidy = mul_div(u128::from(subsidy.to_sat()), self.weight.to_hashes().min(whole), whole)?;
+        u64::try_from(of_subsidy).ok().map(Amount::from_sat)
+    }
 }
 
 impl Scale {

@@ -315,7 +315,7 @@ impl<S: Store<Event>> HubSigner<S> {
     /// The seed gives no claim key.
     pub fn expected(&self, height: u32) -> Result<Expected, lock::seed::NoKeys> {
         let script = self.output(height)?.script_pubkey();
-        Ok(Expected { script, lock: self.lock(height), sum: self.sum(height) })
+        Ok(Expected { script, lock: self.lock(height), sum: self.sum(height), floor: Amount::MAX_MONEY })
     }
 
     /// Takes [`Self::expected`] into its own view of the chain. To be called before the block of that height is connected.

@@ -242,8 +242,9 @@ impl Pair {
 
     pub fn may_work(&self, now: u64) -> Result<(), Idle> {
         let height = self.tip() + 1;
-        let script = self.signer.output(height).unwrap().script_pubkey();
-        self.hasher.may_work(height, &script, &self.chain, now)
+        let script_pubkey = self.signer.output(height).unwrap().script_pubkey();
+        let output = TxOut { value: sat(312_500_000), script_pubkey };
+        self.hasher.may_work(height, &output, &self.chain, now)
     }
 
     /// A block of somebody else.
