@@ -39,7 +39,7 @@ impl fmt::Debug for StateKey {
     }
 }
 
-/// Makes the same signatures as [`sign`] in less time, by a newer libsecp256k1 (docs/decisions/0008).
+/// Makes the same signatures as [`sign`] in less time, by a newer libsecp256k1 (docs/decisions/0011).
 #[derive(Clone)]
 pub(crate) struct StateSigner(secp256k1_states::Secp256k1<secp256k1_states::SignOnly>);
 
