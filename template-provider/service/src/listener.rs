@@ -76,12 +76,14 @@ impl Listener {
     }
 
     /// The next connection, without delay for small writes (`TCP_NODELAY`); at most 4,000 a second beyond a burst of 64.
-    /// Never fails: without file descriptors it says so, and waits until some come free. Who waits does so in the kernel.
-    /// Cancel-safe.
+    /// Between two of them every task that is ready has a turn, so that a burst holds nobody up for longer than one
+    /// connection takes. Never fails: without file descriptors it says so, and waits until some come free. Who waits does so in
+    /// the kernel. Cancel-safe.
     pub async fn accept(&self) -> (TcpStream, SocketAddr) {
         let mut halted = self.0.halted.subscribe();
-        if let Some(early) = self.early(Instant::now()) {
-            tokio::time::sleep(early).await;
+        match self.early(Instant::now()) {
+            Some(early) => tokio::time::sleep(early).await,
+            None => tokio::task::yield_now().await,
         }
         loop {
             let stopped = *halted.borrow_and_update();
@@ -187,6 +189,26 @@ mod tests {
         assert!(early.is_err(), "accepted while it was halted");
         listener.halt(false);
         assert_eq!(accepting.await.1, client.local_addr().unwrap());
+    }
+
+    #[tokio::test]
+    async fn others_have_a_turn_between_two_connections_of_a_burst() {
+        let listener = Listener::bind("test", "127.0.0.1:0".parse().unwrap()).unwrap();
+        let turns = Arc::new(std::sync::atomic::AtomicU32::new(0));
+        let taken = Arc::clone(&turns);
+        tokio::spawn(async move {
+            loop {
+                taken.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                tokio::task::yield_now().await;
+            }
+        });
+        let clients: Vec<_> =
+            (0..30).map(|_| std::net::TcpStream::connect(listener.local_addr()).unwrap()).collect();
+        for _ in &clients {
+            listener.accept().await;
+        }
+        let turns = turns.load(std::sync::atomic::Ordering::Relaxed);
+        assert!(turns >= 29, "{turns} turns of the other while 30 were accepted");
     }
 
     #[tokio::test]
