@@ -1,6 +1,7 @@
 //! Many connections that do the same, again and again.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::ops::AddAssign;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -25,6 +26,15 @@ pub struct Outcome {
     pub dropped: u64,
     /// Connections that did all they wanted.
     pub done: u64,
+}
+
+impl AddAssign for Outcome {
+    fn add_assign(&mut self, other: Self) {
+        self.connected += other.connected;
+        self.refused += other.refused;
+        self.dropped += other.dropped;
+        self.done += other.done;
+    }
 }
 
 /// What one connection came to.

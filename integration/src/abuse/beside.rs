@@ -1,6 +1,6 @@
-//! What honest miners notice of abuse: the same crowd alone, then beside it.
+//! What honest miners notice of abuse: the same crowd beside it and alone, in turns.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use serde::Serialize;
@@ -8,16 +8,20 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::attack::{Outcome, attack};
-use super::crowd;
+use super::crowd::{self, Crowd};
 use super::kind::Kind;
+use super::noticed::{Ratio, Round, Verdict, p99_ms, slice};
 use super::target::Target;
-use crate::load::{Protocol, Report, run};
+use crate::load::{self, Protocol, Report};
 use crate::world::{Plan, Settings};
 
 /// A share is worth five hashes, so that honest miners cost next to nothing and hardly ever find a block.
 const DIFFICULTY: f64 = 5.0 / 4_295_032_833.0;
-/// Time for an attack to be at its full strength.
+/// Time for an attack to be at its full strength before the honest connect.
 const ONSET: Duration = Duration::from_secs(3);
+/// After an attack begins anew, or has ended, before a slice begins: what ten thousand connections that end at once cost is no part
+/// of either.
+const TURN: Duration = Duration::from_millis(500);
 
 /// One measurement.
 #[derive(Clone, Copy, Debug)]
@@ -37,7 +41,9 @@ pub struct Honest {
     pub miners: usize,
     /// Shares of all of them together.
     pub per_second: f64,
-    /// Measured time of each half.
+    /// Slices beside the abuse, and as many alone.
+    pub rounds: usize,
+    /// Length of a slice.
     pub seconds: f64,
 }
 
@@ -64,6 +70,10 @@ pub struct Noticed {
     pub p99_alone_ms: f64,
     /// The same beside it.
     pub p99_beside_ms: f64,
+    /// How the one is to the other.
+    pub p99_ratio: Ratio,
+    /// What that says.
+    pub verdict: Verdict,
     /// Honest miners that lost their connection, got no answer, or did not get in.
     pub harmed: u64,
 }
@@ -81,59 +91,110 @@ impl Case {
         cases.map(|(kind, strength, sources)| Self { kind, strength, sources }).collect()
     }
 
-    /// Measures the honest alone, then beside the abuse, which is at its strength before they connect. The abuse has a thread of
-    /// the lowest priority, so that it is the programs that it keeps busy, and not the machine that measures.
+    /// The abuse is at its strength before the honest connect; then slices beside it and slices alone take turns. The abuse has a
+    /// thread of the lowest priority, so that it is the programs that it keeps busy, and not the machine that measures.
     ///
     /// # Errors
     /// The honest could not be started.
     pub async fn measure(&self, target: &Target, honest: Honest) -> anyhow::Result<Noticed> {
-        let alone = honest.at(target).await?;
-        let stop = CancellationToken::new();
-        let abuse = self.begin(target, &stop)?;
+        let mut abuse = Abuse::begin(*self, target)?;
         sleep(ONSET).await;
-        let beside = honest.at(target).await;
-        stop.cancel();
-        let outcome = tokio::task::spawn_blocking(move || abuse.join()).await?;
-        let outcome = outcome.map_err(|_| anyhow::anyhow!("the abuse panicked"))??;
-        let beside = beside?;
-        Ok(Noticed {
+        let crowd = Crowd::start_plan(honest.plan(target)?);
+        crowd.measuring().await;
+        let (mut spans, mut outcome) = (Vec::new(), Outcome::default());
+        for round in 1..=honest.rounds {
+            let beside = honest.slice().await;
+            outcome += abuse.end().await?;
+            sleep(TURN).await;
+            spans.push((beside, honest.slice().await));
+            abuse = match round < honest.rounds {
+                true => Abuse::begin(*self, target)?,
+                false => break,
+            };
+            sleep(TURN).await;
+        }
+        let report = crowd.stop().await?;
+        let round = |(beside, alone)| Round {
+            beside: slice(&report.shares, beside),
+            alone: slice(&report.shares, alone),
+        };
+        let rounds: Vec<Round> = spans.into_iter().map(round).collect();
+        Ok(self.noticed(target, honest, &rounds, outcome, harmed(&report)))
+    }
+
+    fn noticed(
+        &self,
+        target: &Target,
+        honest: Honest,
+        rounds: &[Round],
+        outcome: Outcome,
+        harmed: u64,
+    ) -> Noticed {
+        let (beside, alone) =
+            (|| rounds.iter().map(|round| &round.beside), || rounds.iter().map(|round| &round.alone));
+        #[allow(clippy::cast_precision_loss)] // counts of shares
+        let rate = |count: usize| count as f64 / (honest.rounds as f64 * honest.seconds);
+        let p99_ratio = Ratio::of(rounds);
+        Noticed {
             listener: target.name(),
             kind: self.kind.name(),
             strength: self.strength,
             sources: self.sources,
             abusers: outcome.connected,
             dropped: outcome.dropped,
-            accepted_alone: alone.accepted_per_second,
-            accepted_beside: beside.accepted_per_second,
-            p99_alone_ms: alone.latency.p99,
-            p99_beside_ms: beside.latency.p99,
-            harmed: harmed(&beside),
-        })
+            accepted_alone: rate(alone().map(Vec::len).sum()),
+            accepted_beside: rate(beside().map(Vec::len).sum()),
+            p99_alone_ms: p99_ms(alone()),
+            p99_beside_ms: p99_ms(beside()),
+            p99_ratio,
+            verdict: p99_ratio.verdict(),
+            harmed,
+        }
     }
+}
 
-    fn begin(
-        &self,
-        target: &Target,
-        stop: &CancellationToken,
-    ) -> anyhow::Result<std::thread::JoinHandle<anyhow::Result<Outcome>>> {
-        let (case, target, stop) = (*self, target.clone(), stop.clone());
+/// An attack that goes on.
+struct Abuse {
+    stop: CancellationToken,
+    thread: std::thread::JoinHandle<anyhow::Result<Outcome>>,
+}
+
+impl Abuse {
+    fn begin(case: Case, target: &Target) -> anyhow::Result<Self> {
+        let stop = CancellationToken::new();
+        let (target, stopped) = (target.clone(), stop.clone());
         let work = move || {
             rustix::process::nice(19)?; // on Linux of this thread alone
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            Ok(runtime.block_on(attack(case.kind, &target, case.strength, case.sources, &stop)))
+            Ok(runtime.block_on(attack(case.kind, &target, case.strength, case.sources, &stopped)))
         };
-        std::thread::Builder::new().name("abuse".to_owned()).spawn(work).context("no thread")
+        let thread = std::thread::Builder::new().name("abuse".to_owned()).spawn(work).context("no thread")?;
+        Ok(Self { stop, thread })
+    }
+
+    /// Ends all its connections.
+    async fn end(self) -> anyhow::Result<Outcome> {
+        self.stop.cancel();
+        let outcome = tokio::task::spawn_blocking(move || self.thread.join()).await?;
+        outcome.map_err(|_| anyhow::anyhow!("the abuse panicked"))?
     }
 }
 
 impl Honest {
-    async fn at(&self, target: &Target) -> anyhow::Result<Report> {
+    fn plan(&self, target: &Target) -> anyhow::Result<load::Plan> {
         let mut plan = crowd::plan(target, self.miners, self.per_second)?;
-        plan.duration = Duration::from_secs_f64(self.seconds);
+        plan.each_share = true;
         if let Protocol::Sv1 { password, .. } = &mut plan.protocol {
             *password = format!("d={}", DIFFICULTY * 6.0 / 5.0);
         }
-        run(plan).await
+        Ok(plan)
+    }
+
+    /// Lets a slice pass; from when to when it was.
+    async fn slice(&self) -> (Instant, Instant) {
+        let begin = Instant::now();
+        sleep(Duration::from_secs_f64(self.seconds)).await;
+        (begin, Instant::now())
     }
 }
 
@@ -156,11 +217,17 @@ pub fn settings() -> Plan {
 
 /// For a person.
 pub fn table(rows: &[Noticed]) -> String {
-    let head = "| listener | abuse | connections | from | made | ended | accepted/s alone | beside | p99 ms alone | beside | harmed |\n\
-                |---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n";
+    let head = "| listener | abuse | connections | from | made | ended | accepted/s alone | beside | p99 ms alone | beside | ratio | 95 % | within 10 % | harmed |\n\
+                |---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---|---|---:|\n";
     let row = |row: &Noticed| {
+        let Noticed { p99_ratio: Ratio { value, low, high }, .. } = row;
+        let verdict = match row.verdict {
+            Verdict::Within => "yes",
+            Verdict::Open => "not told",
+            Verdict::Beyond => "**no**",
+        };
         format!(
-            "| {} | {} | {} | {} | {} | {} | {:.0} | {:.0} | {:.2} | {:.2} | {} |\n",
+            "| {} | {} | {} | {} | {} | {} | {:.0} | {:.0} | {:.2} | {:.2} | {value:.2} | {low:.2} to {high:.2} | {verdict} | {} |\n",
             row.listener,
             row.kind,
             row.strength,

@@ -13,6 +13,7 @@ use crate::world::chain::ADDRESS;
 #[derive(Debug)]
 pub struct Crowd {
     stop: CancellationToken,
+    measuring: CancellationToken,
     report: JoinHandle<anyhow::Result<Report>>,
 }
 
@@ -25,12 +26,20 @@ impl Crowd {
     /// # Errors
     /// No miner mines there.
     pub fn start(target: &Target, miners: usize, per_second: f64) -> anyhow::Result<Self> {
-        let mut plan = plan(target, miners, per_second)?;
+        Ok(Self::start_plan(plan(target, miners, per_second)?))
+    }
+
+    /// The same with a plan of the caller's, which lasts until they are asked to stop.
+    pub fn start_plan(mut plan: Plan) -> Self {
         plan.duration = LONG;
-        let stop = CancellationToken::new();
-        let stopped = stop.clone();
-        let report = tokio::spawn(run_until(plan, stopped));
-        Ok(Self { stop, report })
+        let (stop, measuring) = (CancellationToken::new(), plan.measuring.clone());
+        let report = tokio::spawn(run_until(plan, stop.clone()));
+        Self { stop, measuring, report }
+    }
+
+    /// Waits until all are connected and their answers count, or time is up for that.
+    pub async fn measuring(&self) {
+        self.measuring.cancelled().await;
     }
 
     /// Ends the measured time, waits for the last answers, and says what became of all.

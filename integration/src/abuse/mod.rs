@@ -9,7 +9,8 @@
 //! | [`target`] | what is attacked |
 //! | [`attack`](mod@attack) | many at a time |
 //! | [`crowd`] | honest miners with a pace |
-//! | [`beside`] | what they notice of an attack |
+//! | [`beside`] | both in turns |
+//! | [`noticed`] | what the honest notice of an attack, and whether that can be told |
 //! | `raw` | abuse that any protocol knows: bytes and their absence |
 //! | `sv1`, `sv2`, `page` | abuse that speaks the protocol |
 //! | `throttle` | a line that lets few bytes back |
@@ -18,6 +19,7 @@ pub mod attack;
 pub mod beside;
 pub mod crowd;
 pub mod kind;
+pub mod noticed;
 mod page;
 mod raw;
 mod sv1;

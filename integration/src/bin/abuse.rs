@@ -6,11 +6,12 @@ use std::process::{Command, ExitCode};
 use anyhow::{Context, ensure};
 use clap::Parser;
 use integration::abuse::beside::{Case, Honest, Noticed, settings, table};
+use integration::abuse::noticed::Verdict;
 use integration::abuse::{Kind, Target};
 use integration::world::{Part, World};
 use rustix::process::{Resource, getrlimit, setrlimit};
 
-/// Abuses hub and proxy in each way beside honest miners: a JSON line for each, a table on stderr. Ends by itself, after about seven
+/// Abuses hub and proxy in each way beside honest miners: a JSON line for each, a table on stderr. Ends by itself, after some 19
 /// minutes. Servers have core 0, miners and abusers core 1 and above; run nothing else meanwhile.
 #[derive(Parser)]
 struct Arguments {
@@ -24,8 +25,11 @@ struct Arguments {
     /// Honest miners.
     #[arg(long, default_value_t = 1000)]
     miners: usize,
-    /// Measured seconds, without the abuse and beside it.
-    #[arg(long, default_value_t = 4.0)]
+    /// Slices beside the abuse, and as many without.
+    #[arg(long, default_value_t = 8)]
+    rounds: usize,
+    /// Length of a slice.
+    #[arg(long, default_value_t = 2.0)]
     seconds: f64,
 }
 
@@ -44,12 +48,13 @@ async fn abuse(arguments: Arguments) -> anyhow::Result<()> {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
     setrlimit(Resource::Nofile, limit)?;
-    let Arguments { kind, listener, miners, seconds } = arguments;
+    let Arguments { kind, listener, miners, rounds, seconds } = arguments;
+    ensure!(rounds > 0, "one round at least");
     let kind =
         kind.map(|name| Kind::named(&name).with_context(|| format!("no kind of abuse is called {name}")));
     let kind = kind.transpose()?;
     #[allow(clippy::cast_precision_loss)] // a count of miners
-    let honest = Honest { miners, per_second: miners as f64, seconds };
+    let honest = Honest { miners, per_second: miners as f64, rounds, seconds };
     let world = World::start(settings()).await?;
     apart(&[&world.pool.hub, &world.pool.template_provider, &world.proxy])?;
     let targets = [Target::mining(&world.pool.hub.upstream()?)?, Target::sv1(&world.proxy.address())?];
@@ -64,8 +69,10 @@ async fn abuse(arguments: Arguments) -> anyhow::Result<()> {
     }
     eprint!("{}", table(&rows));
     ensure!(!rows.is_empty(), "no such listener: it is sv1 or sv2");
-    let harmed = rows.iter().filter(|row| row.harmed > 0).count();
+    let count = |is: fn(&Noticed) -> bool| rows.iter().filter(|row| is(row)).count();
+    let (harmed, beyond) = (count(|row| row.harmed > 0), count(|row| row.verdict == Verdict::Beyond));
     ensure!(harmed == 0, "honest miners were harmed in {harmed} of {} cases", rows.len());
+    ensure!(beyond == 0, "they waited more than a tenth longer in {beyond} of {} cases", rows.len());
     Ok(())
 }
 

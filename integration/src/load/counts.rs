@@ -7,7 +7,7 @@ use bitcoin::BlockHash;
 use bitcoin::hashes::Hash as _;
 use hdrhistogram::Histogram;
 
-use super::report::Tip;
+use super::report::{Share, Tip};
 
 /// Longest time that is told apart, in microseconds.
 const LONGEST: u64 = 600_000_000;
@@ -33,12 +33,14 @@ pub(super) struct Counts {
     pub(super) latency: Histogram<u64>,
     pub(super) lateness: Histogram<u64>,
     pub(super) set_up: Histogram<u64>,
+    /// Accepted while it is measured, if each is to be kept.
+    pub(super) shares: Option<Vec<Share>>,
     /// By block to build on: when each connection heard of it, microseconds since 1970, in order.
     tips: HashMap<[u8; 32], Vec<u64>>,
 }
 
 impl Counts {
-    pub(super) fn new(now: Instant) -> anyhow::Result<Self> {
+    pub(super) fn new(now: Instant, each_share: bool) -> anyhow::Result<Self> {
         let histogram = || Histogram::new_with_bounds(1, LONGEST, 3);
         Ok(Self {
             start: (SystemTime::now(), now),
@@ -56,6 +58,7 @@ impl Counts {
             latency: histogram()?,
             lateness: histogram()?,
             set_up: histogram()?,
+            shares: each_share.then(Vec::new),
             tips: HashMap::new(),
         })
     }
@@ -80,6 +83,9 @@ impl Counts {
         let Some(since) = self.measured else { return };
         self.accepted += 1;
         self.latency.saturating_record(micros(now - sent));
+        if let Some(shares) = &mut self.shares {
+            shares.push(Share { sent, took: now - sent });
+        }
         let second = usize::try_from((now - since).as_secs()).unwrap_or(usize::MAX);
         if let Some(count) = self.each_second.get_mut(second) {
             *count += 1;

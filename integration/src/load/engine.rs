@@ -70,8 +70,8 @@ impl Engine {
     pub(super) fn new(plan: Plan, stop: CancellationToken) -> anyhow::Result<Self> {
         let now = Instant::now();
         let epoll: OwnedFd = epoll::create(CreateFlags::CLOEXEC)?;
-        let shared =
-            Shared { epoll, buffer: vec![0; BUFFER], notified: Cache::default(), counts: Counts::new(now)? };
+        let counts = Counts::new(now, plan.each_share)?;
+        let shared = Shared { epoll, buffer: vec![0; BUFFER], notified: Cache::default(), counts };
         let places = (0..plan.connections).map(|_| Place::default()).collect();
         let (phase, measure) =
             (Phase::SettingUp { give_up: now + plan.set_up }, Measure::new(&plan.pids, now));
@@ -268,6 +268,7 @@ impl Engine {
             Phase::WarmingUp { end } if now >= end => {
                 self.measure.begin(now);
                 self.shared.counts.measure(Some(now));
+                self.plan.measuring.cancel();
                 self.phase = Phase::Measuring { end: now + self.plan.duration };
             }
             Phase::Measuring { end } if now >= end => self.begin_draining(now),

@@ -83,6 +83,7 @@ impl Measure {
                 .flatten(),
             servers,
             generator_cpu_seconds: self.ended.own.cpu - self.begun.own.cpu,
+            shares: counts.shares.clone().unwrap_or_default(),
         }
     }
 

@@ -29,7 +29,7 @@ mod sv2;
 mod work;
 
 pub use plan::{Kind, Plan, Pressure, Protocol};
-pub use report::{Report, Times, Tip};
+pub use report::{Report, Share, Times, Tip};
 pub use servers::Server;
 
 use anyhow::Context as _;
@@ -53,6 +53,7 @@ pub async fn run_until(plan: Plan, stop: CancellationToken) -> anyhow::Result<Re
     let _stops_with_us = stop.clone().drop_guard();
     let (done, report) = oneshot::channel();
     std::thread::Builder::new().name("load".to_owned()).spawn(move || {
+        let _measuring = plan.measuring.clone().drop_guard();
         let outcome = engine::Engine::new(plan, stop).and_then(engine::Engine::run);
         drop(done.send(outcome)); // nobody may be waiting any more
     })?;

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use link::AuthorityPublicKey;
+use tokio_util::sync::CancellationToken;
 
 /// One run: connect, wait until all have work, warm up, measure, wait for the last answers.
 #[derive(Clone, Debug)]
@@ -38,6 +39,10 @@ pub struct Plan {
     pub lifetime: Option<Duration>,
     /// Server processes whose CPU time and memory are read.
     pub pids: Vec<u32>,
+    /// Whether the report has every share by itself, see [`Report::shares`](super::Report::shares).
+    pub each_share: bool,
+    /// Cancelled when the measured time begins, or the run ends without one.
+    pub measuring: CancellationToken,
 }
 
 /// What the server speaks.
@@ -110,6 +115,8 @@ impl Plan {
             reconnect: false,
             lifetime: None,
             pids: Vec::new(),
+            each_share: false,
+            measuring: CancellationToken::new(),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 use serde::Serialize;
@@ -55,6 +56,18 @@ pub struct Report {
     pub cpu_us_per_share: Option<f64>,
     /// CPU time of this generator in the measured time, seconds.
     pub generator_cpu_seconds: f64,
+    /// Accepted in the measured time, one by one; empty unless the plan asks for it.
+    #[serde(skip)]
+    pub shares: Vec<Share>,
+}
+
+/// An accepted share.
+#[derive(Clone, Copy, Debug)]
+pub struct Share {
+    /// When it was written.
+    pub sent: Instant,
+    /// Until its answer was read.
+    pub took: Duration,
 }
 
 /// A distribution of times, in milliseconds.
