@@ -339,7 +339,8 @@ impl Watcher {
             return;
         }
         for outpoint in watched {
-            if let Some((won, _)) = self.wins().find(|(_, win)| win.outpoint == outpoint) {
+            let won = self.wins().find(|(_, win)| win.outpoint == outpoint).map(|(won, _)| won);
+            if let Some(won) = won {
                 self.claimed.insert(won, height);
                 continue;
             }
