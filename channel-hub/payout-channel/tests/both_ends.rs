@@ -569,7 +569,7 @@ fn the_signer_forgets_nothing_when_it_is_told_of_a_payout_channel_again() {
 fn when_a_state_has_no_place_for_more_wins_both_ends_stop_before_anything_is_lost() {
     let mut pair = Pair::open();
     let first = pair.tip() + 1;
-    let most = u32::from(Params::PUBLIC.max_pendings) - 2;
+    let most = u32::from(Params::PUBLIC.max_pendings) - 1;
     for height in first..first + most {
         pair.next(height, 1_000);
         assert_eq!(pair.may_work(0), Ok(()), "win {}", height - first);
