@@ -438,6 +438,6 @@ impl World {
     }
 
     fn node_view(&self) -> View {
-        View { knows_all: true }
+        View { knows_all: true, passed: 0 }
     }
 }
