@@ -410,6 +410,15 @@ fn a_cooperative_close_waits_until_nothing_can_be_won_and_pays_what_is_settled()
     let key = pair.scene.hasher.funding;
     let short = payout_channel::message::CloseTerms { owed: sat(9_999), ..asked.clone() };
     assert!(pair.hasher.close(&short, &signature, &key, &pair.chain, &pair.secp).is_err());
+    use payout_channel::Signer as _;
+    let to_the_hub = pair.signer.output(height).unwrap().script_pubkey();
+    for (to, fee) in [(to_the_hub, asked.fee), (to.clone(), sat(9_000))] {
+        let stolen = payout_channel::transactions::close::Close { owed: asked.owed, to, fee };
+        let signature = pair.signer.sign_close(pair.hub.id(), &stolen).unwrap();
+        let stolen = payout_channel::message::CloseTerms { owed: stolen.owed, to: stolen.to, fee };
+        let refused = pair.hasher.close(&stolen, &signature, &key, &pair.chain, &pair.secp).unwrap_err();
+        assert!(matches!(refused, hasher::NoLife::NotAsked(_)), "{refused}");
+    }
     let close = pair.hasher.close(&asked, &signature, &key, &pair.chain, &pair.secp).unwrap();
     let close = close.save(&mut pair.hasher_rows).unwrap();
     assert!(scene::core_accepts(&close, &[pair.scene.funding()]));

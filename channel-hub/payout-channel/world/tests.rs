@@ -53,7 +53,7 @@ fn alike(one: &Failure, other: &Failure) -> bool {
 }
 
 /// Traces in which somebody lost once, each with what was wrong then.
-const FINDINGS: [(&str, &str); 20] = [
+const FINDINGS: [(&str, &str); 21] = [
     (
         "1400000001003e00cc9c00004e0000194a00",
         "a state with an old number called a win settled without paying it, and its pending was gone",
@@ -117,6 +117,10 @@ const FINDINGS: [(&str, &str); 20] = [
     (
         "b60000f10000de0000d600009786005000005100002801480000008e0000",
         "a hasher ended when it had written a state and not said so, and then worked with it",
+    ),
+    (
+        "5c00000000000f0000ef00009a00005900003e667d000000000000",
+        "a lying hub signed a close to itself instead of the one that its hasher had asked for",
     ),
     ("0000000001002c0007", "a hub that had lost everything took terms that its hasher had changed"),
 ];

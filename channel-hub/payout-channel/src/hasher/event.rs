@@ -116,6 +116,7 @@ impl PayoutChannel {
             held: Vec::new(),
             keys: BTreeMap::new(),
             close: None,
+            asked: None,
             credits: Credits::default(),
             merged_by: BTreeMap::new(),
             has_looked: false,

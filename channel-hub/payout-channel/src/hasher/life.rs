@@ -144,8 +144,10 @@ impl PayoutChannel {
     ///
     /// # Errors
     /// See [`NoLife`].
-    pub fn request_close(&self, to: ScriptBuf, fee: Amount, chain: &Watcher) -> Result<Message, NoLife> {
-        Ok(Message::RequestClose(self.id, self.close_terms(to, fee, chain)?))
+    pub fn request_close(&mut self, to: ScriptBuf, fee: Amount, chain: &Watcher) -> Result<Message, NoLife> {
+        let asked = self.close_terms(to, fee, chain)?;
+        self.asked = Some((asked.to.clone(), asked.fee));
+        Ok(Message::RequestClose(self.id, asked))
     }
 
     /// The hub signed the close that was asked for: no state counts from now on, and the transaction may be published.
@@ -160,8 +162,12 @@ impl PayoutChannel {
         chain: &Watcher,
         secp: &Secp256k1<C>,
     ) -> Result<Transition<Event, Transaction>, NoLife> {
-        let asked = self.close_terms(signed.to.clone(), signed.fee, chain)?;
-        if *signed != asked {
+        let Some((to, fee)) = self.asked.clone() else { return Err(NoLife::NotAsked("close")) };
+        let asked = self.close_terms(to, fee, chain)?;
+        if (&signed.to, signed.fee) != (&asked.to, asked.fee) {
+            return Err(NoLife::NotAsked("destination or fee"));
+        }
+        if signed.owed != asked.owed {
             return Err(NoLife::NotAsked("amount"));
         }
         let Some(template) = &self.template else { return Err(NoLife::Standing(self.standing)) };

@@ -11,7 +11,7 @@ mod work;
 mod worth;
 
 use bitcoin::secp256k1::schnorr::Signature;
-use bitcoin::{Amount, OutPoint};
+use bitcoin::{Amount, OutPoint, ScriptBuf};
 use lock::Key;
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -49,6 +49,8 @@ pub struct PayoutChannel {
     keys: BTreeMap<u32, Published>,
     /// A close that the hub signed and the hasher agreed to.
     close: Option<(Close, Signature)>,
+    /// Where to and at what fee this end asked for a close last, since it was started: what the hub signs must be that.
+    asked: Option<(ScriptBuf, Amount)>,
     credits: Credits,
     /// Until when work may go on without each unresolved win, in milliseconds.
     merged_by: BTreeMap<u32, u64>,
