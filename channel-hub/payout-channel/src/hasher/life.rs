@@ -164,11 +164,8 @@ impl PayoutChannel {
     ) -> Result<Transition<Event, Transaction>, NoLife> {
         let Some((to, fee)) = self.asked.clone() else { return Err(NoLife::NotAsked("close")) };
         let asked = self.close_terms(to, fee, chain)?;
-        if (&signed.to, signed.fee) != (&asked.to, asked.fee) {
-            return Err(NoLife::NotAsked("destination or fee"));
-        }
-        if signed.owed != asked.owed {
-            return Err(NoLife::NotAsked("amount"));
+        if *signed != asked {
+            return Err(NoLife::NotAsked("amount, destination or fee"));
         }
         let Some(template) = &self.template else { return Err(NoLife::Standing(self.standing)) };
         let close = Close { owed: asked.owed, to: asked.to, fee: asked.fee };
