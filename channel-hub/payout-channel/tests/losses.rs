@@ -133,6 +133,40 @@ fn a_claim_waits_until_it_is_certain_which_heights_were_won_unless_the_end_is_ne
     assert_eq!(late.hasher.must_publish(&late.chain), Some(Publish::Claim));
 }
 
+/// A hasher that left with states for two heights in a row, both won; the second is worth more.
+fn left_before_two_wins() -> (Pair, u32) {
+    let mut pair = Pair::open();
+    let first = pair.tip() + 1;
+    pair.next(first, 10_000);
+    pair.next(first + 1, 20_000);
+    pair.hasher.leave(&pair.secp).save(&mut pair.hasher_rows).unwrap();
+    (0..2).for_each(|_| pair.win());
+    (pair, first)
+}
+
+#[test]
+fn of_two_wins_in_a_row_the_claim_is_for_the_one_that_the_hub_claims() {
+    let (mut pair, first) = left_before_two_wins();
+    pair.publish_key(first);
+    pair.wait_until(first + 1 + 1_007);
+    assert_eq!(pair.hasher.must_publish(&pair.chain), None, "the other may still be claimed");
+    pair.wait_until(first + 1 + 1_008);
+    assert_eq!(pair.hasher.must_publish(&pair.chain), Some(Publish::Claim));
+    let best = &pair.hasher.best(&pair.chain).unwrap().state;
+    assert_eq!((best.pending(first), best.pending(first + 1)), (sat(10_000), sat(0)));
+}
+
+#[test]
+fn of_two_wins_in_a_row_whose_keys_are_out_the_claim_is_for_the_better_one_at_once() {
+    let (mut pair, first) = left_before_two_wins();
+    (0..6).for_each(|_| pair.lose());
+    pair.publish_key(first);
+    assert_eq!(pair.hasher.must_publish(&pair.chain), None);
+    pair.publish_key(first + 1);
+    assert_eq!(pair.hasher.must_publish(&pair.chain), Some(Publish::Claim));
+    assert_eq!(pair.hasher.best(&pair.chain).unwrap().state.pending(first + 1), sat(20_000));
+}
+
 #[test]
 fn a_close_in_the_rows_that_the_hub_did_not_sign_is_named() {
     let (pair, _) = closed();

@@ -120,8 +120,10 @@ pub enum Lie {
     DoubleSpend,
     /// Never claims, so that no key becomes public.
     NoClaims,
-    /// States a Σ_B for the next height that is more than a block pays.
+    /// States another Σ_B for the next height: more than a block pays, or for invented hashers, or nothing.
     Sum,
+    /// A state over another lock for a height than its sheet has.
+    Lock,
 }
 
 impl Action {
@@ -181,7 +183,7 @@ impl Action {
             58..=62 => {
                 let lies = [
                     Lie::State,
-                    Lie::State,
+                    Lie::Lock,
                     Lie::Sum,
                     Lie::Forged,
                     Lie::WrongKey,

@@ -32,7 +32,6 @@ impl World {
         self.books.revealed.extend(public);
         let paid: Vec<_> = self.paid.iter().map(|(height, outpoint)| (*height, *outpoint)).collect();
         self.books.taken.clear();
-        self.books.unwon.clear();
         let wins = paid.iter().filter(|(height, outpoint)| self.ground.value_of(outpoint) >= part(*height).0);
         self.books.won = wins.map(|(height, _)| *height).collect();
         let expiry = self.books.accounts.iter().map(|account| account.template.funded().terms.expiry).min();
@@ -48,8 +47,7 @@ impl World {
             let is_win = self.books.won.contains(&height);
             let until = if is_win { until } else { until.min(self.forgotten_at(height)) };
             if at < until.min(self.ground.chain.height() + 1) {
-                self.books.taken.insert(height);
-                self.books.unwon.extend((!is_win).then_some((height, at)));
+                self.books.taken.insert(height, at);
             }
         }
         for account in &mut self.books.accounts {
@@ -163,7 +161,8 @@ impl World {
         let (mut settled_to, mut settled) = (0, Amount::ZERO);
         let (mut unpaid, mut fell) = (None, None);
         for state in counted {
-            for pending in state.pendings.iter().filter(|pending| self.books.taken.contains(&pending.height))
+            for pending in
+                state.pendings.iter().filter(|pending| self.books.taken.contains_key(&pending.height))
             {
                 let before = highest.entry(pending.height).or_default();
                 if pending.amount < *before {

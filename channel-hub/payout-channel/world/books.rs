@@ -49,10 +49,8 @@ pub struct Books {
     pub settled: [Amount; HASHERS],
     /// Heights whose key left the hub, or stands in a witness that anybody saw.
     pub revealed: BTreeSet<u32>,
-    /// Heights of the pool whose key a block has early enough for every hasher to take its pending.
-    pub taken: BTreeSet<u32>,
-    /// Those of them that were no wins, with the heights of the blocks that have their keys: no rule says that a key comes.
-    pub unwon: BTreeMap<u32, u32>,
+    /// Heights of the pool whose key a block has early enough for every hasher to take its pending, with the heights of those blocks.
+    pub taken: BTreeMap<u32, u32>,
     /// Heights that the pool won, in the end.
     pub won: BTreeSet<u32>,
     /// Those of them that a hasher knew when it left: their pendings can be in the child of its claim.
@@ -217,8 +215,13 @@ impl Books {
     /// Whether an account is to have what is pending for a height. A key that a hub publishes for what is no win counts only if it was
     /// there when the hasher chose its state: there is no reason to wait for it.
     fn is_taken(&self, account: &Account, height: u32) -> bool {
-        let late = self.unwon.get(&height).zip(account.chosen_at).is_some_and(|(key, chosen)| *key > chosen);
-        self.taken.contains(&height) && !late
+        self.taken.contains_key(&height) && (self.won.contains(&height) || self.was_out(account, height))
+    }
+
+    /// Whether a key was there when the hasher chose its state.
+    fn was_out(&self, account: &Account, height: u32) -> bool {
+        let out = self.taken.get(&height);
+        out.is_some_and(|key| account.chosen_at.is_none_or(|chosen| *key <= chosen))
     }
 
     /// What a pending brings whoever leaves. One that costs more than it brings is left.
@@ -244,12 +247,14 @@ impl Books {
         if is_mined { sum(&|_| true) } else { Amount::ZERO }
     }
 
-    /// What an honest hasher counted, of the state that pays most for wins: that one it publishes. A lying hub can sign another one
-    /// beside it, which pays less for wins and more in S, and then keep the key to itself.
+    /// What an honest hasher counted, of the state that pays most with the keys that were out when it chose, and of those most for wins:
+    /// that one it publishes. A lying hub can sign two that pay for different wins, and publish one key when the hasher has done waiting.
     pub fn least_counted(&self, account: &Account) -> Amount {
-        let counts = |height: u32| self.won.contains(&height) || self.is_taken(account, height);
-        let most = account.counted.iter().map(|state| state.value(counts)).max();
-        let best = account.counted.iter().filter(|state| Some(state.value(counts)) == most);
+        let out = |height: u32| self.was_out(account, height);
+        let won = |height: u32| self.won.contains(&height) || self.is_taken(account, height);
+        let order = |state: &State| (state.value(out), state.value(won));
+        let most = account.counted.iter().map(order).max();
+        let best = account.counted.iter().filter(|state| Some(order(state)) == most);
         let values = best.map(|state| {
             let pendings = state.pendings.iter().map(|pending| (pending.height, pending.amount));
             self.realisable(account, state.settled, &pendings.collect::<Vec<_>>())

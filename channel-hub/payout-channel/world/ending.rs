@@ -3,6 +3,7 @@
 
 use payout_channel::SignedState;
 use payout_channel::exit::LADDER;
+use payout_channel::message::Standing;
 
 use super::actions::Action;
 use super::cast::{HASHERS, PARAMS};
@@ -78,8 +79,11 @@ impl World {
             }
         }
         self.collect(usize::try_from(PARAMS.confirmations).unwrap());
+        while self.is_waiting() {
+            self.collect(1);
+        }
         self.note_revealed();
-        self.books.known = self.books.taken.clone();
+        self.books.known = self.books.taken.keys().copied().collect();
         (0..HASHERS).for_each(|hasher| self.make_kits(hasher));
         self.collect(5);
     }
@@ -102,6 +106,20 @@ impl World {
                 self.towers.insert(kept.machine.id(), tower);
             }
         }
+    }
+
+    /// Whether an honest hasher that has left does not publish anything yet: two of its states pay for different wins. It ends when the
+    /// hub has no more time to publish keys.
+    fn is_waiting(&self) -> bool {
+        let honest =
+            (0..HASHERS).filter(|hasher| self.is_honest(*hasher)).map(|hasher| &self.hashers[hasher]);
+        honest.flat_map(|hasher| hasher.channels.iter().map(|kept| (&hasher.chain, &kept.machine))).any(
+            |(chain, machine)| {
+                let is_unspent = machine.outpoint().is_some_and(|outpoint| chain.spend(&outpoint).is_none());
+                let has_left = machine.standing() == Standing::Closed && machine.best(chain).is_some();
+                is_unspent && has_left && machine.must_publish(chain).is_none()
+            },
+        )
     }
 
     /// Blocks in which everybody takes what is due.

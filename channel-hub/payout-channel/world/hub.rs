@@ -246,8 +246,8 @@ impl Hub {
         Expected { script, lock: self.lock(height), sum, floor: Amount::MAX_MONEY }
     }
 
-    /// States another Σ_B for the next height, which nothing covers.
-    pub fn overstate(&mut self, sum: Amount) {
+    /// States another Σ_B for the next height than that of its pendings.
+    pub fn state_sum(&mut self, sum: Amount) {
         self.roots.insert(self.chain.tip() + 1, sum);
     }
 

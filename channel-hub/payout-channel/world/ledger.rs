@@ -91,7 +91,7 @@ impl Hub {
         amount: Amount,
         out: &mut Out,
     ) -> Result<bool, Crash> {
-        ended(self.signer.cap(height, Cap { pendings: part(height).1, at_once: part(height).1 }))?;
+        self.cap(height)?;
         let Some(kept) = self.channels.get_mut(place).filter(|kept| kept.locked) else { return Ok(false) };
         self.perhaps.owed.push((kept.hasher, height, amount));
         let price = Price { pays: Amount::from_sat(100_000), per: 1 };
@@ -140,16 +140,23 @@ impl Hub {
 
     fn sign_ahead(&mut self, hasher: usize, height: u32, out: &mut Out) -> Result<(), Crash> {
         let Some(place) = self.channel_for(hasher, height) else { return Ok(()) };
-        if self.channels[place].machine.live(height).is_some() {
+        self.cap(height)?;
+        let (machine, wanted) = (&self.channels[place].machine, base(hasher, height));
+        // A merge may have signed for it first, with nothing.
+        if machine.live(height).is_some() && machine.account().promised(height) >= wanted {
             return Ok(());
         }
         // Where R6 binds, what is left of the cap; never nothing, so that work can go on.
         let left = part(height).1.checked_sub(self.signer.sum(height)).unwrap_or(Amount::ZERO);
-        let wanted = base(hasher, height);
         if !self.sign_for(place, height, wanted, out)? {
             self.sign_for(place, height, wanted.min(left), out)?;
         }
         Ok(())
+    }
+
+    fn cap(&mut self, height: u32) -> Result<(), Crash> {
+        let most = part(height).1;
+        ended(self.signer.cap(height, Cap { pendings: most, at_once: most })).map(|_| ())
     }
 
     /// Where a hasher's height belongs: where it has pendings already, or else the newest open payout channel (R7).

@@ -4,6 +4,7 @@ use bitcoin::hashes::{Hash as _, sha256};
 use bitcoin::secp256k1::schnorr::Signature;
 use bitcoin::{Amount, FeeRate, ScriptBuf};
 use lock::Key;
+use payout_channel::claim::ClaimTemplate;
 use payout_channel::message::{CloseTerms, KeyRevealed, Message, NextHeight, Price, ShareCredited};
 use payout_channel::transactions::close::{self, Close};
 use payout_channel::transactions::coinbase::{self, WonOutput};
@@ -13,6 +14,7 @@ use super::actions::Lie;
 use super::cast::cast;
 use super::exits;
 use super::ground::Party;
+use super::hub::part;
 use super::wallet;
 use super::world::World;
 
@@ -32,7 +34,8 @@ impl World {
             Lie::TakeBack => self.hub.take_back(&mut self.ground),
             Lie::DoubleSpend => self.double_spend(how),
             Lie::NoClaims => self.no_claims = !self.no_claims,
-            Lie::Sum => self.hub.overstate(Amount::from_sat(9_000_000)),
+            Lie::Sum => self.lie_sum(how),
+            Lie::Lock => self.lie_lock(hasher, how),
         }
     }
 
@@ -74,6 +77,34 @@ impl World {
                 Message::ShareCredited(id, Box::new(credited))
             }
         };
+        self.lines[hasher].say_down(&message);
+    }
+
+    /// Another Σ_B than that of what was signed: R6 allows the second, for pendings of hashers that do not exist.
+    fn lie_sum(&mut self, how: u8) {
+        let (brings, most) = part(self.ground.chain.height() + 1);
+        let sums = [brings + Amount::from_sat(2_000_000), most, Amount::ZERO];
+        self.hub.state_sum(sums[usize::from(how) % sums.len()]);
+    }
+
+    /// The last state with one more step for its height, as if another sheet had been shown: that of the height before or after.
+    fn lie_lock(&mut self, hasher: usize, how: u8) {
+        let Some(place) = self.account_of(hasher, false) else { return };
+        let account = &self.books.accounts[place];
+        let Some(mut state) = account.signed.last().map(|signed| signed.state.clone()) else { return };
+        let height = state.height;
+        state.number += 1;
+        state.set_pending(height, state.pending(height) + Amount::from_sat(100_000));
+        let mut template = ClaimTemplate::new(account.template.funded().clone(), &cast().secp).unwrap();
+        for pending in &state.pendings {
+            let of =
+                if pending.height == height { height - 1 + 2 * u32::from(how % 2) } else { pending.height };
+            let _known = template.learn(pending.height, cast().lock(of), &cast().secp);
+        }
+        let key = cast().hub_keys(&account.template.funded().terms).funding;
+        let Ok(signature) = template.sign(&state, &key, &cast().secp) else { return };
+        let signed = SignedState { state, signature };
+        let message = Message::Renewed(account.id, Box::new(signed));
         self.lines[hasher].say_down(&message);
     }
 

@@ -53,7 +53,7 @@ fn alike(one: &Failure, other: &Failure) -> bool {
 }
 
 /// Traces in which somebody lost once, each with what was wrong then.
-const FINDINGS: [(&str, &str); 21] = [
+const FINDINGS: [(&str, &str); 22] = [
     (
         "1400000001003e00cc9c00004e0000194a00",
         "a state with an old number called a win settled without paying it, and its pending was gone",
@@ -121,6 +121,10 @@ const FINDINGS: [(&str, &str); 21] = [
     (
         "5c00000000000f0000ef00009a00005900003e667d000000000000",
         "a lying hub signed a close to itself instead of the one that its hasher had asked for",
+    ),
+    (
+        "6e0000000000000000700000cf00007de000cf0000",
+        "a lying hub kept one key of two wins in a row, and its hasher had published the state for that one",
     ),
     ("0000000001002c0007", "a hub that had lost everything took terms that its hasher had changed"),
 ];

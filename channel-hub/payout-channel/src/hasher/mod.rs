@@ -61,9 +61,9 @@ pub struct PayoutChannel {
 /// What becomes of a height's pending, as far as it is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
-    /// It is owed: the height is a win, or its key is public.
+    /// It is owed: its key is public, or the height is a win that the hub has time to claim.
     Pays,
-    /// Nobody knows yet.
+    /// Nobody knows yet. Also a win that the hub has not claimed when the council may: the council repays it, whatever was published.
     Open,
     /// The height is another's.
     Lost,
@@ -162,6 +162,11 @@ impl PayoutChannel {
         chain.is_win(height) || self.key(height, chain).is_some()
     }
 
+    /// Whether B is a win whose key the hub has still time to publish.
+    fn may_be_claimed(&self, height: u32, chain: &Watcher) -> bool {
+        chain.is_win(height) && chain.tip() < height.saturating_add(self.params.council)
+    }
+
     /// The first height for which nothing is worked any more.
     pub fn last_height(&self) -> u32 {
         self.terms.expiry.saturating_sub(self.params.last_credit)
@@ -179,10 +184,10 @@ impl PayoutChannel {
 
     /// What is known of a height, with a chain to ask.
     pub fn fate(&self, height: u32, chain: &Watcher) -> Fate {
-        match self.pays(height, chain) {
-            true => Fate::Pays,
-            false if height > chain.tip() => Fate::Open,
-            false => Fate::Lost,
+        match () {
+            () if self.key(height, chain).is_some() || self.may_be_claimed(height, chain) => Fate::Pays,
+            () if chain.is_win(height) || height > chain.tip() => Fate::Open,
+            () => Fate::Lost,
         }
     }
 

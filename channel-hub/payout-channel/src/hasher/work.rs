@@ -150,7 +150,8 @@ impl PayoutChannel {
     /// What a hasher that has closed publishes, now and after every block, until the funding is spent as deep as it was confirmed
     /// before it was used: what never confirms, and what a reorganisation takes back, would leave all of it to the hub at E. A close
     /// that no block took by then gives way to the claim, whose fee its child can raise. A claim waits until it is certain which of the
-    /// heights that were worked on were won, unless E is near: one state is published, and none has two heights that are both open.
+    /// heights that were worked on were won, unless E is near: one state is published, and none has two heights that are both open. Where
+    /// two of them were won, it also waits for their keys, as long as the hub may publish them.
     pub fn must_publish(&self, chain: &Watcher) -> Option<Publish> {
         let outpoint = self.outpoint.filter(|_| self.standing == Standing::Closed)?;
         let buried = chain.spend(&outpoint).map_or(0, |spend| chain.depth(spend.height));
@@ -160,7 +161,7 @@ impl PayoutChannel {
         let is_late = chain.tip() >= self.close_by();
         match (&self.close, self.best(chain)) {
             (Some(_), _) if !is_late => Some(Publish::Close),
-            (_, Some(_)) if is_late || self.is_certain(chain) => Some(Publish::Claim),
+            (_, Some(best)) if is_late || self.is_certain(&best.state, chain) => Some(Publish::Claim),
             (_, Some(_)) => None,
             // Nothing was ever owed.
             (close, None) => close.as_ref().map(|_| Publish::Close),
@@ -173,11 +174,22 @@ impl PayoutChannel {
         states.max_by_key(|state| state.number)
     }
 
-    /// Whether every height that is pending in a state has its block, and *confirmations* with it.
-    fn is_certain(&self, chain: &Watcher) -> bool {
-        let pendings = self.held.iter().flat_map(|held| &held.state.pendings);
-        let last = pendings.map(|pending| pending.height).max();
-        last.is_none_or(|last| chain.depth(last) >= self.params.confirmations)
+    /// Whether every height that is pending in a state has its block, and *confirmations* with it; and no other state pays for a win
+    /// what this one does not, or no key is waited for.
+    fn is_certain(&self, best: &State, chain: &Watcher) -> bool {
+        let heights = || self.held.iter().flat_map(|held| &held.state.pendings).map(|pending| pending.height);
+        let is_deep = heights().max().is_none_or(|last| chain.depth(last) >= self.params.confirmations);
+        let has_key = |height: u32| self.key(height, chain).is_some();
+        let comes = |height: u32| self.may_be_claimed(height, chain) && !has_key(height);
+        is_deep
+            && (!heights().any(comes) || self.held.iter().all(|held| self.covers(best, &held.state, chain)))
+    }
+
+    /// Whether a state is worth as much as another, as the chain is.
+    fn covers(&self, best: &State, other: &State, chain: &Watcher) -> bool {
+        let mut won = other.clone();
+        won.pendings.retain(|pending| self.pays(pending.height, chain));
+        best.covers(&won)
     }
 
     fn is_worthless(&self) -> bool {
