@@ -23,6 +23,9 @@ pub struct Paid {
     pub owed: Amount,
 }
 
+/// Blocks that a hasher needs to take a pending whose key has come out.
+const TAKEN_WITHIN: u32 = 3;
+
 type Checked = Result<(), Finding>;
 
 impl World {
@@ -41,12 +44,12 @@ impl World {
                 continue;
             }
             let at = self.ground.chain.height_of(&spend.txid).unwrap_or(u32::MAX);
-            // A pending can be taken until T; a hasher needs a few blocks.
+            // A pending can be taken until T, and in the end as long as there are blocks; a hasher needs a few of them.
             let until = expiry.unwrap_or(0).max(height + PARAMS.refund) - PARAMS.settled_within;
             // A hasher forgets heights that were no wins after some time (DESIGN.md §6, R4), and when a later one is settled.
             let is_win = self.books.won.contains(&height);
             let until = if is_win { until } else { until.min(self.forgotten_at(height)) };
-            if at < until.min(self.ground.chain.height() + 1) {
+            if at < until.min(self.ground.chain.height() + 1 - TAKEN_WITHIN) {
                 self.books.taken.insert(height, at);
             }
         }

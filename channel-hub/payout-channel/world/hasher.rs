@@ -433,7 +433,11 @@ fn forged(terms: &Terms) -> [Terms; 3] {
 
 /// Comes at the wrong time, but is no lie.
 fn is_late(unheard: &Unheard) -> bool {
-    matches!(unheard, Unheard::Refused(Refused::Standing(_) | Refused::TooFar { .. }) | Unheard::Life(_))
+    match unheard {
+        Unheard::Refused(refused) => refused.is_ahead() || matches!(refused, Refused::Standing(_)),
+        Unheard::Life(_) => true,
+        Unheard::NoPlace(_) => false,
+    }
 }
 
 /// How the second hasher is paid in some traces.

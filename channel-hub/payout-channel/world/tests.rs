@@ -53,7 +53,7 @@ fn alike(one: &Failure, other: &Failure) -> bool {
 }
 
 /// Traces in which somebody lost once, each with what was wrong then.
-const FINDINGS: [(&str, &str); 22] = [
+const FINDINGS: [(&str, &str); 24] = [
     (
         "1400000001003e00cc9c00004e0000194a00",
         "a state with an old number called a win settled without paying it, and its pending was gone",
@@ -125,6 +125,14 @@ const FINDINGS: [(&str, &str); 22] = [
     (
         "6e0000000000000000700000cf00007de000cf0000",
         "a lying hub kept one key of two wins in a row, and its hasher had published the state for that one",
+    ),
+    (
+        "7b0000000000900000190000330100560000d60000a40100",
+        "a hasher whose view of the chain was behind took an honest hub for a liar",
+    ),
+    (
+        "0c0000000000220001500000d10000940100f000004f00000001008e0000100000",
+        "a key that came in a trace's last block was to be acted on within no block",
     ),
     ("0000000001002c0007", "a hub that had lost everything took terms that its hasher had changed"),
 ];

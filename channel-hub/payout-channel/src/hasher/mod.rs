@@ -78,7 +78,8 @@ pub enum Taken {
     Known,
 }
 
-/// Why a state does not count. The hub lies or is broken: the hasher stops working for it.
+/// Why a state does not count. The hub lies or is broken: the hasher stops working for it, unless the state [is ahead](Self::is_ahead) or
+/// too late.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
     /// Not at this point of its life.
@@ -104,6 +105,14 @@ pub enum Refused {
     /// The key does not open its height.
     #[error("the key does not open height {0}")]
     Key(u32),
+}
+
+impl Refused {
+    /// Whether the hub may be right and only this end's view of the chain behind, by a block or by an hour: no reason to leave the hub. What
+    /// was refused is to be heard again after the next block.
+    pub fn is_ahead(&self) -> bool {
+        matches!(self, Self::TooFar { .. } | Self::Broken(Broken::SettledNotFinal(_)))
+    }
 }
 
 impl PayoutChannel {

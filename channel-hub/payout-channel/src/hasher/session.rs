@@ -32,7 +32,7 @@ pub enum Heard {
     Locked,
 }
 
-/// Why a message is refused: the hub is broken, or lies.
+/// Why a message is refused: the hub is broken, or lies; but see [`Refused::is_ahead`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unheard {
     /// A state or a key.
@@ -108,6 +108,7 @@ impl Unheard {
     /// For the other side.
     pub fn reply(&self, id: PayoutChannelId) -> Message {
         let code = match self {
+            Self::Refused(refused) if refused.is_ahead() => Code::NotNow,
             Self::Refused(Refused::Broken(_)) => Code::Rule,
             Self::Refused(Refused::Claim(_) | Refused::Key(_) | Refused::TooMany(_)) => Code::BadState,
             Self::Refused(Refused::Standing(_) | Refused::TooFar { .. }) | Self::NoPlace(_) => Code::NotNow,
