@@ -119,15 +119,28 @@ impl Account {
         Found::Work(work)
     }
 
+    /// What there is to work on already, without waiting.
+    pub(crate) fn news<'a>(&mut self, miner: impl FnOnce() -> Option<(&'a Worker, f64)>) -> Option<Found> {
+        if self.surroundings.active.has_changed().unwrap_or(false) {
+            return Some(self.attach(miner()));
+        }
+        let came = self.source.poll()?;
+        Some(self.came(came, miner))
+    }
+
     /// Takes in what the source brought.
-    pub(crate) fn came(&mut self, came: Came, miner: Option<(&Worker, f64)>) -> Found {
+    pub(crate) fn came<'a>(
+        &mut self,
+        came: Came,
+        miner: impl FnOnce() -> Option<(&'a Worker, f64)>,
+    ) -> Found {
         match came {
             Came::Work(work) => Found::Work(work),
             Came::Gone => {
                 self.source = Source::Refused(Instant::now() + REOPEN);
                 Found::Work(None)
             }
-            Came::Retry => self.attach(miner),
+            Came::Retry => self.attach(miner()),
         }
     }
 

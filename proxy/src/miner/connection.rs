@@ -149,10 +149,18 @@ impl<W: Wire> Connection<W> {
         });
         let mut timer = pin!(tokio::time::sleep_until(Instant::now().into()));
         loop {
-            let stepped = self.step(rare.as_mut(), timer.as_mut()).await;
+            // A new tip comes to all miners at once: it is not waited for, and what would be done for each of them is left out.
+            let stepped = match self.account.news(|| miner(&self.session)) {
+                Some(found) => self.apply(found).and_then(|()| self.stepped()),
+                None => {
+                    let waited = self.wait(rare.as_mut(), timer.as_mut()).await;
+                    let stepped = waited.and_then(|()| self.stepped());
+                    self.show();
+                    stepped
+                }
+            };
             // Also when the session ends: a share counts whatever came behind it in the same packet.
             self.handle_events();
-            self.show();
             stepped?;
             self.write()?;
         }
@@ -170,7 +178,7 @@ impl<W: Wire> Connection<W> {
     }
 
     /// Waits for one thing and gives it to the session.
-    async fn step(
+    async fn wait(
         &mut self,
         rare: Pin<&mut impl Future<Output = Rare>>,
         mut timer: Pin<&mut Sleep>,
@@ -181,9 +189,6 @@ impl<W: Wire> Connection<W> {
         if timer.is_elapsed() || timeout < timer.deadline() {
             timer.as_mut().reset(timeout);
         }
-        // Work goes before shares, and looking for it costs nothing where there is none.
-        let (is_other, is_news) =
-            (self.account.surroundings.active.has_changed().unwrap_or(false), self.account.source.has_news());
         tokio::select! {
             biased;
             (tag, outcome) = self.account.answers.next() => {
@@ -192,7 +197,7 @@ impl<W: Wire> Connection<W> {
                     self.session.answer(tag, &outcome);
                 }
             }
-            moved = transfer(&mut self.wire, &mut self.lines, self.session.output(), reading), if !is_other && !is_news => match moved? {
+            moved = transfer(&mut self.wire, &mut self.lines, self.session.output(), reading) => match moved? {
                 Moved::Read(bytes) => self.bytes_left.take(Instant::now(), count(bytes)),
                 Moved::End => return Err(End::Closed),
                 Moved::Written => {}
@@ -205,7 +210,7 @@ impl<W: Wire> Connection<W> {
                 self.apply(found)?;
             }
             came = self.account.source.next() => {
-                let found = self.account.came(came, miner(&self.session));
+                let found = self.account.came(came, || miner(&self.session));
                 self.apply(found)?;
             }
             () = timer => self.time_passes()?,
@@ -217,6 +222,11 @@ impl<W: Wire> Connection<W> {
                 }
             },
         }
+        Ok(())
+    }
+
+    /// After each thing that came: ends the session if that is due, or goes on with what the miner has sent.
+    fn stepped(&mut self) -> Result<(), End> {
         if self.session.is_quiet()
             && let Some(departure) = self.departing.take()
         {
@@ -327,7 +337,7 @@ impl<W: Wire> Connection<W> {
         }
     }
 
-    /// Sends what the socket takes now; [`Self::step`] sends the rest.
+    /// Sends what the socket takes now; [`Self::wait`] sends the rest.
     fn write(&mut self) -> Result<(), End> {
         write_now(&mut self.wire, self.session.output())?;
         if self.session.output().as_bytes().is_empty() {

@@ -25,9 +25,13 @@ pub(crate) enum Came {
 }
 
 impl Source {
-    /// Whether [`Self::next`] would come back at once with work, or that there is none any more.
-    pub(crate) fn has_news(&self) -> bool {
-        matches!(self, Self::Feed(_, feed) if feed.has_changed().unwrap_or(true))
+    /// Work, or that there is none any more, if [`Self::next`] would come back at once with it.
+    pub(crate) fn poll(&mut self) -> Option<Came> {
+        let Self::Feed(_, feed) = self else { return None };
+        match feed.has_changed() {
+            Ok(is_news) => is_news.then(|| Came::Work(feed.borrow_and_update().clone())),
+            Err(_) => Some(Came::Gone),
+        }
     }
 
     /// Waits for the next thing. Cancel-safe.

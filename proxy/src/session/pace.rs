@@ -41,6 +41,8 @@ pub(super) struct Pace {
     /// From `mining.configure`.
     minimum: Option<Difficulty>,
     upstream: Option<Target>,
+    /// Something that [`Self::settle`] goes by has changed.
+    unsettled: bool,
     /// In force.
     difficulty: Difficulty,
     target: Target,
@@ -70,6 +72,7 @@ impl Pace {
             fixed: None,
             minimum: None,
             upstream: None,
+            unsettled: true,
             difficulty: settings.minimum,
             target: settings.minimum.target(),
             vardiff: Vardiff::new(settings.interval, Work::from_target(wanted), now.instant),
@@ -96,7 +99,7 @@ impl Pace {
         self.minimum = terms.minimum.map(read).transpose()?;
         self.wanted =
             Target::from_be_bytes(FromHex::from_hex(&terms.wanted).map_err(|_| "its target cannot be")?);
-        self.difficulty = read(terms.difficulty)?;
+        (self.difficulty, self.unsettled) = (read(terms.difficulty)?, true);
         self.target = self.difficulty.target();
         self.vardiff.assume(now.instant, Work::from_target(self.target));
         Ok(())
@@ -104,27 +107,30 @@ impl Pace {
 
     /// Jobs of the upstream have this target.
     pub(super) fn upstream_target(&mut self, target: Target) {
-        self.upstream = Some(target);
+        self.unsettled |= self.upstream.replace(target) != Some(target);
     }
 
     /// The miner's owner wants this difficulty and no other.
     pub(super) fn fix(&mut self, difficulty: Difficulty) {
-        self.fixed = Some(difficulty);
+        (self.fixed, self.unsettled) = (Some(difficulty), true);
     }
 
     /// The miner suggests where to start.
     pub(super) fn suggest(&mut self, now: Now, target: Target) {
-        self.wanted = target;
+        (self.wanted, self.unsettled) = (target, true);
         self.vardiff.assume(now.instant, Work::from_target(target));
     }
 
     /// The miner's hardware cannot go below this.
     pub(super) fn minimum(&mut self, difficulty: Difficulty) {
-        self.minimum = Some(difficulty);
+        (self.minimum, self.unsettled) = (Some(difficulty), true);
     }
 
     /// Takes over what changed; true if the miner has to be told.
     pub(super) fn settle(&mut self, now: Now) -> bool {
+        if !std::mem::take(&mut self.unsettled) {
+            return false;
+        }
         let wanted = self.fixed.map_or(self.wanted, Difficulty::target);
         let mut difficulty =
             Difficulty::at_most(self.upstream.map_or(wanted, |upstream| wanted.max(upstream)));
@@ -151,7 +157,7 @@ impl Pace {
     /// Looks whether shares come too often or too seldom; true if the miner has to be told of a new difficulty now.
     pub(super) fn retarget(&mut self, now: Now) -> bool {
         let Some(wanted) = self.vardiff.assess(now.instant) else { return false };
-        self.wanted = wanted.to_target();
+        (self.wanted, self.unsettled) = (wanted.to_target(), true);
         let current = Work::from_target(self.target);
         let waits = wanted > current && wanted.hashes() < current.hashes().saturating_mul(URGENT);
         !waits && self.settle(now)

@@ -124,7 +124,7 @@ impl Connection {
                 self.apply(found)?;
             }
             came = self.account.source.next() => {
-                let found = self.account.came(came, miner(&self.session));
+                let found = self.account.came(came, || miner(&self.session));
                 self.apply(found)?;
             }
             lost = self.account.held.next() => if let Some(tag) = lost {
