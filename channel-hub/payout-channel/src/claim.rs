@@ -253,24 +253,51 @@ impl ClaimTemplate {
         Ok(transaction)
     }
 
-    /// The state that a claim of this payout channel is of, pendings of dust apart; `heights` are those whose pendings may be in it, and
-    /// their locks must be known. Its own `height` is not in a claim, and is 0.
-    pub fn read(&self, claim: &Transaction, heights: impl Iterator<Item = u32>) -> Option<State> {
+    /// The state that a claim of this payout channel is of, pendings of dust apart: one of `signed`, or also one that this end does not
+    /// remember. `heights`, in ascending order, are all whose pendings may be in it, and cost a curve operation each where `signed` has no
+    /// such state. Its own `height` is not in a claim, and is 0.
+    pub fn state_of<'a, C: Verification>(
+        &self,
+        claim: &Transaction,
+        signed: impl IntoIterator<Item = &'a State>,
+        heights: impl Iterator<Item = u32>,
+        lock: impl Fn(u32) -> Option<Lock>,
+        secp: &Secp256k1<C>,
+    ) -> Option<State> {
+        let committed = committed(claim)?;
+        let is_of = |state: &&State| (state.number, state.settled_to) == committed;
+        let mut known = signed.into_iter().filter(is_of).map(|state| state.pendings.iter());
+        let known =
+            known.find_map(|pendings| self.read(claim, pendings.map(|pending| pending.height), &lock, secp));
+        known.or_else(|| self.read(claim, heights, &lock, secp))
+    }
+
+    /// See [`Self::state_of`].
+    fn read<C: Verification>(
+        &self,
+        claim: &Transaction,
+        heights: impl Iterator<Item = u32>,
+        lock: impl Fn(u32) -> Option<Lock>,
+        secp: &Secp256k1<C>,
+    ) -> Option<State> {
         let (number, settled_to) = committed(claim)?;
         let (first, others) = claim.output.split_first()?;
-        let heights: Vec<u32> = heights.collect();
-        let height_of = |script: &ScriptBuf| {
-            let mut known = heights.iter().filter_map(|height| Some((height, self.pendings.get(height)?)));
-            known.find(|(_, (_, pending))| pending == script).map(|(height, _)| *height)
-        };
-        let others = others.iter().filter(|output| output.script_pubkey != self.remainder);
-        let pendings = others
-            .map(|output| Some(Pending { height: height_of(&output.script_pubkey)?, amount: output.value }));
-        let pendings = pendings.collect::<Option<Vec<_>>>()?;
+        let mut others = others.iter().filter(|output| output.script_pubkey != self.remainder).peekable();
+        let mut template = self.clone();
+        let mut pendings = Vec::new();
+        for height in heights {
+            let Some(output) = others.peek() else { break };
+            let Some(lock) = lock(height) else { continue };
+            if self.funded.terms.pending_output(height, lock, secp).script_pubkey() == output.script_pubkey {
+                template.learn(height, lock, secp).ok()?;
+                pendings.push(Pending { height, amount: output.value });
+                others.next();
+            }
+        }
         let fee = fee::claim_fee(claim.output.len() as u64);
         let settled = first.value.checked_add(fee)?.checked_sub(self.funded.terms.reserve())?;
         let state = State { number, height: 0, settled_to, settled, pendings };
-        let again = self.unsigned(&state).ok()?;
+        let again = template.unsigned(&state).ok()?;
         (again.compute_txid() == claim.compute_txid()).then_some(state)
     }
 

@@ -15,7 +15,7 @@ use crate::claim::{ClaimTemplate, NoClaim, SignedState};
 use crate::hasher::{Fate, PayoutChannel};
 use crate::keys::{ChannelSeed, HasherKeys, NoKeys, public};
 use crate::transactions::Coin;
-use crate::transactions::exit::{self, MOST_IN_CHILD};
+use crate::transactions::exit;
 
 /// Fee rates of the ladder, in sat/vB.
 pub const LADDER: [u64; 9] = [1, 2, 5, 10, 20, 50, 100, 200, 500];
@@ -146,7 +146,7 @@ impl ExitKit {
             .map(|(_, coin)| coin.clone())
             .collect();
         let children = ladder(|rate| {
-            let pay = worth_it(&opened, rate);
+            let pay = exit::worth_it(&opened, rate);
             exit::child(&claim, amounts.fee, &first, &pay, to.clone(), rate, secp).ok()
         });
         let pendings = amounts.pendings.iter().zip(&coins).filter_map(|(pending, coin)| {
@@ -246,15 +246,6 @@ fn ladder(at: impl Fn(FeeRate) -> Option<Transaction>) -> Vec<Priced> {
             Priced { sat_per_vb, value, transaction }
         })
         .collect()
-}
-
-/// Pendings that bring more than their 101 vB cost, the largest first.
-fn worth_it(opened: &[Coin], rate: FeeRate) -> Vec<Coin> {
-    let cost = rate.fee_vb(101).unwrap_or(Amount::MAX);
-    let mut worth: Vec<Coin> = opened.iter().filter(|coin| coin.value > cost).cloned().collect();
-    worth.sort_by_key(|coin| std::cmp::Reverse(coin.value));
-    worth.truncate(MOST_IN_CHILD);
-    worth
 }
 
 fn encode_ladder(ladder: &[Priced], bytes: &mut Vec<u8>) {

@@ -19,6 +19,7 @@
 //! | [`account`] | what was ever promised: the upper bound of all states |
 //! | [`save`] | save before send, by type |
 //! | [`watcher`] | the best chain: wins, keys, what became of fundings |
+//! | [`due`] | what either end has to broadcast, and when |
 //! | [`signer`] | the hub's secrets, behind R1 to R7 and a cap for each height |
 //! | [`hub`] | the hub's end of one payout channel |
 //! | [`hasher`] | the hasher's end of one payout channel |
@@ -38,6 +39,7 @@ pub mod account;
 pub mod aggregate;
 pub mod claim;
 mod curve;
+pub mod due;
 pub mod exit;
 pub mod fee;
 pub mod hasher;

@@ -7,8 +7,8 @@
 use bitcoin::{Amount, BlockHash, OutPoint, ScriptBuf, Transaction, TxOut, Txid};
 use lock::{Key, Lock};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::RangeInclusive;
 
-use crate::params::Params;
 use crate::terms::PayoutChannelId;
 
 /// A transaction with its name.
@@ -132,7 +132,7 @@ pub struct Watcher {
 }
 
 impl Watcher {
-    /// On a chain whose tip is at `tip`. Remembers coinbases of the last `kept` blocks, at least [`Params::kept`]: a height that is
+    /// On a chain whose tip is at `tip`. Remembers coinbases of the last `kept` blocks, at least [`crate::Params::kept`]: a height that is
     /// no win by then can never become one, and what was expected of it is forgotten unless its key is public. Wins and keys are not
     /// forgotten, whatever became of them: they are few, and small.
     pub fn new(tip: u32, kept: u32) -> Self {
@@ -199,16 +199,6 @@ impl Watcher {
         self.wins.iter().map(|(height, win)| (*height, *win))
     }
 
-    /// Wins that the hub claims now: deep enough, not so deep that the council could be faster, and not claimed in the best chain.
-    /// What is claimed but not confirmed is among them, however deep: its fee may have to be raised, and its key is out.
-    pub fn claims_due(&self, params: &Params) -> Vec<(u32, Win)> {
-        let due = |height: u32| {
-            let depth = self.depth(height);
-            depth >= params.maturity && (depth <= params.last_reveal() || self.keys.contains_key(&height))
-        };
-        self.wins().filter(|(height, _)| due(*height) && self.claimed(*height).is_none()).collect()
-    }
-
     /// Confirmations of the block at a height; 0 if there is none yet.
     pub fn depth(&self, height: u32) -> u32 {
         (self.tip + 1).saturating_sub(height)
@@ -241,6 +231,13 @@ impl Watcher {
     /// Confirmations of a watched funding; 0 if it is not in the best chain.
     pub fn confirmations(&self, outpoint: &OutPoint) -> u32 {
         self.confirmed.get(outpoint).map_or(0, |height| self.depth(*height))
+    }
+
+    /// All heights that a payout channel with this funding can have pendings for: from its confirmation on, and of those to come no
+    /// further than a hasher takes states.
+    pub fn heights_of(&self, funding: &OutPoint) -> RangeInclusive<u32> {
+        let confirmed = self.confirmed.get(funding).copied().unwrap_or(self.tip);
+        confirmed + 1..=self.tip + 3
     }
 
     /// A block on top of the tip.

@@ -10,7 +10,7 @@ use payout_channel::exit::{BadKit, ExitKit, NoExit};
 use payout_channel::hasher::{self, Fate, PayoutChannel};
 use payout_channel::keys::ChannelSeed;
 use payout_channel::record::Record as _;
-use payout_channel::{Params, fee, hub, signer};
+use payout_channel::{Params, State, fee, hub, signer};
 use scene::{core_accepts, sat};
 
 /// What is left of a hasher: bytes and a seed.
@@ -155,11 +155,15 @@ fn a_claim_in_the_chain_tells_its_state() {
     let template = pair.hasher.template().unwrap();
     for held in pair.hasher.held() {
         let claim = template.signed(held, &pair.scene.hasher.funding, &pair.secp).unwrap();
-        let read = template.read(&claim, template.locks().map(|(height, _)| height)).unwrap();
-        let expected = payout_channel::State { height: 0, ..held.state.clone() };
-        assert_eq!(read, expected);
-        let unknown = template.read(&claim, std::iter::once(height + 9));
-        assert_eq!(unknown.is_some(), read.pendings.is_empty());
+        let lock = |height| Some(pair.scene.lock(height));
+        let read = |signed: &[State], heights: std::ops::Range<u32>| {
+            template.state_of(&claim, signed, heights, lock, &pair.secp)
+        };
+        let expected = State { height: 0, ..held.state.clone() };
+        assert_eq!(read(&[], height - 200..height + 9).as_ref(), Some(&expected));
+        let other = State { pendings: Vec::new(), ..held.state.clone() };
+        assert_eq!(read(&[other, held.state.clone()], 0..0).as_ref(), Some(&expected), "as it is known");
+        assert_eq!(read(&[], height + 9..height + 10).is_some(), expected.pendings.is_empty());
     }
 }
 

@@ -42,18 +42,24 @@ fn from_rows(pair: &Pair) -> PayoutChannel {
     PayoutChannel::restore(Params::PUBLIC, &rows.collect::<Vec<_>>(), &pair.secp).unwrap()
 }
 
+fn publishes(pair: &Pair) -> Option<Publish> {
+    let due = pair.hasher.must_publish(&pair.chain)?;
+    assert!(due.is_due(pair.tip()) && due.by == Some(E), "valid at once, and by E");
+    Some(due.what)
+}
+
 #[test]
 fn a_close_is_published_until_it_is_six_deep_and_again_when_a_reorganisation_takes_it_back() {
     let (mut pair, close) = closed();
     assert_eq!(pair.hasher.standing(), Standing::Closed);
     assert_eq!(pair.hasher.must_close(&pair.chain), None);
-    assert_eq!(pair.hasher.must_publish(&pair.chain), Some(Publish::Close));
+    assert_eq!(publishes(&pair), Some(Publish::Close));
     block(&mut pair.chain, None, std::slice::from_ref(&close));
     for _ in 0..5 {
-        assert_eq!(pair.hasher.must_publish(&pair.chain), Some(Publish::Close));
+        assert_eq!(publishes(&pair), Some(Publish::Close));
         block(&mut pair.chain, None, &[]);
     }
-    assert_eq!(pair.hasher.must_publish(&pair.chain), None, "six deep");
+    assert_eq!(publishes(&pair), None, "six deep");
     if let Some(spent) = pair.hasher.spent(&pair.chain, &pair.secp) {
         spent.save(&mut pair.hasher_rows).unwrap();
     }
@@ -61,9 +67,9 @@ fn a_close_is_published_until_it_is_six_deep_and_again_when_a_reorganisation_tak
         let tip = pair.tip();
         pair.chain.disconnected(tip).unwrap();
     }
-    assert_eq!(pair.hasher.must_publish(&pair.chain), Some(Publish::Close), "taken back");
+    assert_eq!(publishes(&pair), Some(Publish::Close), "taken back");
     let again = from_rows(&pair);
-    assert_eq!(again.must_publish(&pair.chain), Some(Publish::Close));
+    assert_eq!(again.must_publish(&pair.chain).unwrap().what, Publish::Close);
     let key = pair.scene.hasher.funding;
     assert_eq!(again.agreed_close(&key, &pair.secp), Some(close));
 }
@@ -84,9 +90,9 @@ fn a_close_that_is_asked_for_again_is_signed_again_and_costs_no_rows() {
 fn a_close_that_no_block_takes_gives_way_to_the_claim_before_the_hub_can_take_the_funding() {
     let (mut pair, _) = closed();
     pair.wait_until(E - 433);
-    assert_eq!(pair.hasher.must_publish(&pair.chain), Some(Publish::Close));
+    assert_eq!(publishes(&pair), Some(Publish::Close));
     pair.wait_until(E - 432);
-    assert_eq!(pair.hasher.must_publish(&pair.chain), Some(Publish::Claim));
+    assert_eq!(publishes(&pair), Some(Publish::Claim));
     assert_eq!(pair.hasher.best(&pair.chain).unwrap().state.settled, sat(5_000));
     pair.hasher.leave(&pair.secp).save(&mut pair.hasher_rows).unwrap();
     assert!(pair.hasher.leave(&pair.secp).events().is_empty(), "once");
@@ -100,13 +106,13 @@ fn a_claim_that_a_reorganisation_takes_back_is_published_again() {
     pair.next(height, 10_000);
     pair.hasher.leave(&pair.secp).save(&mut pair.hasher_rows).unwrap();
     (0..6).for_each(|_| pair.lose());
-    assert_eq!(pair.hasher.must_publish(&pair.chain), Some(Publish::Claim));
+    assert_eq!(publishes(&pair), Some(Publish::Claim));
     let best = pair.hasher.best(&pair.chain).unwrap();
     let key = pair.scene.hasher.funding;
     let claim = pair.hasher.template().unwrap().signed(best, &key, &pair.secp).unwrap();
     block(&mut pair.chain, None, &[claim]);
     pair.chain.disconnected(height + 6).unwrap();
-    assert_eq!(pair.hasher.must_publish(&pair.chain), Some(Publish::Claim));
+    assert_eq!(publishes(&pair), Some(Publish::Claim));
 }
 
 #[test]
@@ -117,10 +123,10 @@ fn a_claim_waits_until_it_is_certain_which_heights_were_won_unless_the_end_is_ne
     pair.next(height + 1, 20_000);
     pair.hasher.leave(&pair.secp).save(&mut pair.hasher_rows).unwrap();
     for _ in 0..7 {
-        assert_eq!(pair.hasher.must_publish(&pair.chain), None, "either may be won");
+        assert_eq!(publishes(&pair), None, "either may be won");
         pair.lose();
     }
-    assert_eq!(pair.hasher.must_publish(&pair.chain), Some(Publish::Claim));
+    assert_eq!(publishes(&pair), Some(Publish::Claim));
     let mut late = Pair::open();
     late.wait_until(E - 433);
     let height = late.tip() + 1;
@@ -128,9 +134,9 @@ fn a_claim_waits_until_it_is_certain_which_heights_were_won_unless_the_end_is_ne
     let open = State { number: 1, height, settled_to: 0, settled: Amount::ZERO, pendings };
     late.take(&late.sign_anything(open)).unwrap();
     late.hasher.leave(&late.secp).save(&mut late.hasher_rows).unwrap();
-    assert_eq!(late.hasher.must_publish(&late.chain), None);
+    assert_eq!(publishes(&late), None);
     late.wait_until(E - 432);
-    assert_eq!(late.hasher.must_publish(&late.chain), Some(Publish::Claim));
+    assert_eq!(publishes(&late), Some(Publish::Claim));
 }
 
 /// A hasher that left with states for two heights in a row, both won; the second is worth more.
@@ -149,9 +155,9 @@ fn of_two_wins_in_a_row_the_claim_is_for_the_one_that_the_hub_claims() {
     let (mut pair, first) = left_before_two_wins();
     pair.publish_key(first);
     pair.wait_until(first + 1 + 1_007);
-    assert_eq!(pair.hasher.must_publish(&pair.chain), None, "the other may still be claimed");
+    assert_eq!(publishes(&pair), None, "the other may still be claimed");
     pair.wait_until(first + 1 + 1_008);
-    assert_eq!(pair.hasher.must_publish(&pair.chain), Some(Publish::Claim));
+    assert_eq!(publishes(&pair), Some(Publish::Claim));
     let best = &pair.hasher.best(&pair.chain).unwrap().state;
     assert_eq!((best.pending(first), best.pending(first + 1)), (sat(10_000), sat(0)));
 }
@@ -161,9 +167,9 @@ fn of_two_wins_in_a_row_whose_keys_are_out_the_claim_is_for_the_better_one_at_on
     let (mut pair, first) = left_before_two_wins();
     (0..6).for_each(|_| pair.lose());
     pair.publish_key(first);
-    assert_eq!(pair.hasher.must_publish(&pair.chain), None);
+    assert_eq!(publishes(&pair), None);
     pair.publish_key(first + 1);
-    assert_eq!(pair.hasher.must_publish(&pair.chain), Some(Publish::Claim));
+    assert_eq!(publishes(&pair), Some(Publish::Claim));
     assert_eq!(pair.hasher.best(&pair.chain).unwrap().state.pending(first + 1), sat(20_000));
 }
 

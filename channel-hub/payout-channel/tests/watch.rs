@@ -7,8 +7,8 @@ mod scene;
 use bitcoin::hashes::Hash as _;
 use bitcoin::{OutPoint, ScriptBuf, TxOut, Witness};
 use pair::{block, transaction};
+use payout_channel::Watcher;
 use payout_channel::watcher::{Block, Expected, OutOfOrder};
-use payout_channel::{Params, Watcher};
 use scene::{B, Scene, sat};
 
 fn expected(scene: &Scene, height: u32, sum: u64) -> Expected {
@@ -191,24 +191,4 @@ fn blocks_come_in_order() {
     assert_eq!(chain.connected(&gap), Err(OutOfOrder::Gap { height: B + 2, tip: B }));
     assert_eq!(chain.disconnected(B - 1), Err(OutOfOrder::NotTheTip(B - 1)));
     assert_eq!(chain.tip(), B);
-}
-
-#[test]
-fn claims_are_due_from_the_hundredth_confirmation_until_the_council_is_near() {
-    let scene = Scene::new();
-    let mut chain = Watcher::new(B - 1, 10);
-    chain.expect(B, expected(&scene, B, 1_000));
-    block(&mut chain, pays(&scene, 5_000), &[]);
-    for depth in 1..=1_000 {
-        assert_eq!(chain.depth(B), depth);
-        let due = !chain.claims_due(&Params::PUBLIC).is_empty();
-        assert_eq!(due, (100..=908).contains(&depth), "{depth}");
-        block(&mut chain, None, &[]);
-    }
-    assert!(chain.learn_key(B, scene.key(B)));
-    let win = chain.win(B).unwrap();
-    assert_eq!(chain.claims_due(&Params::PUBLIC), [(B, win)], "its key is out");
-    let claim = transaction(&[(win.outpoint, Witness::new())], vec![], 1);
-    block(&mut chain, None, &[claim]);
-    assert!(chain.claims_due(&Params::PUBLIC).is_empty());
 }

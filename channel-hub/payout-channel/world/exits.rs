@@ -1,13 +1,15 @@
 //! What a hasher publishes by itself: claims with their children, pendings, closes.
 
-use bitcoin::{Amount, FeeRate, OutPoint, ScriptBuf, Transaction, Txid};
+use bitcoin::{Amount, FeeRate, Transaction, Txid};
+use payout_channel::State;
 use payout_channel::claim::ClaimTemplate;
 use payout_channel::hasher::Publish;
 use payout_channel::message::Standing;
+use payout_channel::transactions::Coin;
 use payout_channel::transactions::exit;
-use payout_channel::{Pending, State};
+use payout_channel::watcher::Spend;
 
-use super::cast::{PARAMS, cast};
+use super::cast::cast;
 use super::ground::{Ground, Party};
 use super::hasher::{Hasher, index, index_of};
 
@@ -23,12 +25,11 @@ impl Hasher {
             return;
         }
         let keys = &cast().hasher_keys[self.number][index(&kept.machine)];
-        if let Some(spend) = self.chain.spend(&outpoint) {
-            let (claim, txid) = (spend.by.clone(), spend.txid);
-            self.take_pendings(place, &claim, txid, ground);
+        if let Some(spend) = self.chain.spend(&outpoint).cloned() {
+            self.take_pendings(place, &spend, ground);
             return;
         }
-        match kept.machine.must_publish(&self.chain) {
+        match kept.machine.must_publish(&self.chain).map(|due| due.what) {
             Some(Publish::Close) => {
                 let close = kept.machine.agreed_close(&keys.funding, &cast().secp).unwrap();
                 let _refused = ground.broadcast_close(Party::Hasher(self.number), &close);
@@ -49,33 +50,20 @@ impl Hasher {
         let _refused = publish(self.number, template, &best.state, &claim, opened, rate, ground);
     }
 
-    fn take_pendings(&mut self, place: usize, claim: &Transaction, txid: Txid, ground: &mut Ground) {
-        if self.channels[place].spent_by.as_ref().is_none_or(|(known, _)| *known != txid) {
-            let state = self.state_of(place, claim, &txid);
-            self.channels[place].spent_by = Some((txid, state.map(Box::new)));
+    fn take_pendings(&mut self, place: usize, claim: &Spend, ground: &mut Ground) {
+        let kept = &mut self.channels[place];
+        if kept.spent_by.as_ref().is_none_or(|(known, _)| *known != claim.txid) {
+            let lock = |height| Some(cast().lock(height));
+            let state = kept.machine.state_of(&claim.by, lock, &self.chain, &cast().secp);
+            kept.spent_by = Some((claim.txid, state.map(Box::new)));
         }
-        let kept = &self.channels[place];
         let Some((_, Some(of))) = &kept.spent_by else { return };
+        let (template, state) = of.as_ref();
+        let amounts = template.amounts(state).unwrap();
+        let keys = &cast().hasher_keys[self.number][index(&kept.machine)];
         let opened = |height| kept.machine.key(height, &self.chain).map(|published| published.key);
-        sweep(self.number, &of.0, &of.1, claim, opened, ground);
-    }
-
-    /// The state that a claim is of. It may be one that is not held: a hasher that was restored may have published before.
-    fn state_of(&self, place: usize, claim: &Transaction, txid: &Txid) -> Option<(ClaimTemplate, State)> {
-        let machine = &self.channels[place].machine;
-        let template = machine.template()?;
-        payout_channel::claim::committed(claim)?;
-        let mut states = machine.held().iter().map(|held| &held.state);
-        if let Some(state) = states.find(|state| is_of(template, state, txid)) {
-            return Some((template.clone(), state.clone()));
-        }
-        let mut template = template.clone();
-        let heights = template.funded().terms.expiry - PARAMS.life..=self.chain.tip();
-        for height in heights.clone() {
-            let _known = template.learn(height, cast().lock(height), &cast().secp);
-        }
-        let state = template.read(claim, heights)?;
-        Some((template, state))
+        let due = exit::pendings_due(claim, &amounts, template, keys, opened, &self.chain, &cast().secp);
+        take(self.number, due.into_iter().map(|due| due.what), ground);
     }
 }
 
@@ -96,9 +84,7 @@ pub fn publish(
     let (first, pendings) = exit::coins(claim, &amounts, template, keys, opened, &cast().secp);
     let to = cast().hasher_script(number);
     let feerate = FeeRate::from_sat_per_kwu(rate.div_ceil(4).max(250));
-    // Pendings pay more than they cost, or stay for later.
-    let cost = feerate.fee_vb(101).unwrap();
-    let worth: Vec<_> = pendings.into_iter().filter(|coin| coin.value > cost).collect();
+    let worth = exit::worth_it(&pendings, feerate);
     let child = exit::child(claim, amounts.fee, &first, &worth, to, feerate, &cast().secp);
     match child {
         Ok(child) => ground.broadcast_package(party, claim, &child).is_ok(),
@@ -106,7 +92,7 @@ pub fn publish(
     }
 }
 
-/// Takes what a confirmed claim pays: the pendings whose keys are known.
+/// Takes what a confirmed claim of a hasher that keeps no rules pays: the pendings whose keys are known.
 pub fn sweep(
     number: usize,
     template: &ClaimTemplate,
@@ -116,22 +102,20 @@ pub fn sweep(
     ground: &mut Ground,
 ) {
     let amounts = template.amounts(state).unwrap();
-    let txid = claim.compute_txid();
-    let is_there = |place: u32| {
-        let outpoint = OutPoint::new(txid, place);
-        ground.chain.coin(&outpoint).is_some() && !ground.mempool.spends(&outpoint)
-    };
-    let due = |(place, pending): (u32, &Pending)| is_there(place) && opened(pending.height).is_some();
-    if !(1..).zip(&amounts.pendings).any(due) {
-        return;
-    }
     let keys = &cast().hasher_keys[number][index_of(number, template)];
     let (_, pendings) = exit::coins(claim, &amounts, template, keys, opened, &cast().secp);
-    let due: Vec<_> = pendings.into_iter().filter(|coin| is_there(coin.outpoint.vout)).collect();
-    let feerate = FeeRate::from_sat_per_kwu(ground.going_rate().div_ceil(4).max(250));
-    for coin in due {
-        let to: ScriptBuf = cast().hasher_script(number);
-        if let Ok(sweep) = exit::sweep(std::slice::from_ref(&coin), to, feerate, &cast().secp) {
+    take(number, pendings, ground);
+}
+
+/// Spends those that are there, each by itself.
+fn take(number: usize, coins: impl IntoIterator<Item = Coin>, ground: &mut Ground) {
+    let rate = FeeRate::from_sat_per_kwu(ground.going_rate().div_ceil(4).max(250));
+    for coin in coins {
+        if ground.chain.coin(&coin.outpoint).is_none() || ground.mempool.spends(&coin.outpoint) {
+            continue;
+        }
+        let to = cast().hasher_script(number);
+        if let Ok(sweep) = exit::sweep(&[coin], to, rate, &cast().secp) {
             let _refused = ground.broadcast(Party::Hasher(number), &sweep);
         }
     }

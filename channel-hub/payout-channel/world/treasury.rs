@@ -4,7 +4,7 @@ use bitcoin::FeeRate;
 use payout_channel::State;
 use payout_channel::signer;
 
-use super::cast::{PARAMS, cast};
+use super::cast::cast;
 use super::disk::Crash;
 use super::ground::{Ground, Party};
 use super::hub::{Claimed, Hub, ended};
@@ -19,32 +19,11 @@ impl Hub {
     }
 
     fn take_back_of(&mut self, place: usize, rate: FeeRate, ground: &mut Ground) {
-        let kept = &self.channels[place];
-        let (Some(outpoint), id) = (kept.machine.outpoint(), kept.machine.id()) else { return };
-        let to = cast().hub_script();
-        let Some(spend) = self.chain.spend(&outpoint).cloned() else {
-            let due =
-                ground.chain.coin(&outpoint).is_some() && self.chain.tip() >= kept.machine.terms().expiry;
-            if let Some(refund) = due.then(|| self.signer.refund(id, to, rate).ok()).flatten() {
-                let _taken = ground.broadcast(Party::Hub, &refund);
-            }
-            return;
-        };
-        let Some((number, settled_to)) = payout_channel::claim::committed(&spend.by) else { return };
-        let states = self.signed_states(place);
-        let is_it = |state: &&State| state.number == number && state.settled_to == settled_to;
-        for state in states.iter().filter(is_it) {
-            let Ok(refunds) = self.signer.refunds_of_claim(id, &spend.by, state) else { continue };
-            let due = refunds.into_iter().filter(|refund| {
-                let coin = ground.chain.coin(&refund.coin.outpoint);
-                let is_right = coin.is_some_and(|coin| coin.output.value == refund.coin.value);
-                refund.height <= self.chain.tip() && is_right
-            });
-            let due: Vec<_> = due.collect();
-            for refund in due {
-                if let Ok(sweep) = self.signer.sweep(std::slice::from_ref(&refund), to.clone(), rate) {
-                    let _taken = ground.broadcast(Party::Hub, &sweep);
-                }
+        let (id, signed) = (self.channels[place].machine.id(), self.signed_states(place));
+        let Ok(back) = self.signer.comes_back(id, &self.chain, &signed) else { return };
+        for due in back.into_iter().filter(|due| due.is_due(self.chain.tip())) {
+            if let Ok(sweep) = self.signer.sweep(&[due.what], cast().hub_script(), rate) {
+                let _taken = ground.broadcast(Party::Hub, &sweep);
             }
         }
     }
@@ -65,11 +44,8 @@ impl Hub {
     /// The hub ends.
     pub fn claim(&mut self, ground: &mut Ground) -> Result<(), Crash> {
         let tip = self.chain.tip();
-        let due: Vec<u32> = self.chain.wins().map(|(height, _)| height).collect();
-        for height in due.into_iter().filter(|height| self.chain.depth(*height) >= PARAMS.maturity) {
-            if self.chain.claimed(height).is_some() {
-                continue;
-            }
+        for due in self.signer.claims_due().into_iter().filter(|due| due.is_due(tip)) {
+            let (height, _) = due.what;
             let before = self.claimed.get(&height).copied();
             let waits = before.is_some_and(|claimed| ground.mempool.has(&claimed.txid));
             if before.is_some_and(|claimed| waits && tip < claimed.at + 2) {

@@ -1,9 +1,12 @@
 //! R4: when the hasher may work, and when it closes by itself.
 
-use bitcoin::{Amount, TxOut};
+use bitcoin::secp256k1::{Secp256k1, Verification};
+use bitcoin::{Amount, Transaction, TxOut};
 use lock::Lock;
 
 use super::PayoutChannel;
+use crate::claim::ClaimTemplate;
+use crate::due::Due;
 use crate::fee::DUST;
 use crate::message::Standing;
 use crate::rules;
@@ -59,7 +62,8 @@ pub enum WhyClose {
 pub enum Publish {
     /// The close that the hub signed: [`PayoutChannel::agreed_close`].
     Close,
-    /// The claim of its best state, with a child that pays for both ([`crate::exit`]), and the pendings with public keys.
+    /// The claim of its best state, with a child that pays for both ([`crate::transactions::exit::child`]), and the pendings with public
+    /// keys: those that are worth it in the child, the others when the claim is in a block.
     Claim,
 }
 
@@ -152,20 +156,41 @@ impl PayoutChannel {
     /// that no block took by then gives way to the claim, whose fee its child can raise. A claim waits until it is certain which of the
     /// heights that were worked on were won, unless E is near: one state is published, and none has two heights that are both open. Where
     /// two of them were won, it also waits for their keys, as long as the hub may publish them.
-    pub fn must_publish(&self, chain: &Watcher) -> Option<Publish> {
+    pub fn must_publish(&self, chain: &Watcher) -> Option<Due<Publish>> {
         let outpoint = self.outpoint.filter(|_| self.standing == Standing::Closed)?;
         let buried = chain.spend(&outpoint).map_or(0, |spend| chain.depth(spend.height));
         if buried >= self.params.confirmations {
             return None;
         }
         let is_late = chain.tip() >= self.close_by();
-        match (&self.close, self.best(chain)) {
+        let what = match (&self.close, self.best(chain)) {
             (Some(_), _) if !is_late => Some(Publish::Close),
             (_, Some(best)) if is_late || self.is_certain(&best.state, chain) => Some(Publish::Claim),
             (_, Some(_)) => None,
             // Nothing was ever owed.
             (close, None) => close.as_ref().map(|_| Publish::Close),
+        };
+        // Both are valid in any block; from E + 1 on the hub's refund is as well.
+        what.map(|what| Due { what, from: 0, by: Some(self.terms.expiry) })
+    }
+
+    /// The state that a claim of the funding is of, and the template that knows its locks: for [`crate::transactions::exit::pendings_due`].
+    /// It may be one that is not held: a hasher that was restored may have published before. `lock`: h_B, out of the hub's sheets.
+    pub fn state_of<C: Verification>(
+        &self,
+        claim: &Transaction,
+        lock: impl Fn(u32) -> Option<Lock>,
+        chain: &Watcher,
+        secp: &Secp256k1<C>,
+    ) -> Option<(ClaimTemplate, State)> {
+        let mut template = self.template.clone()?;
+        let held = self.held.iter().map(|held| &held.state);
+        let heights = chain.heights_of(&self.outpoint?);
+        let state = template.state_of(claim, held, heights, &lock, secp)?;
+        for pending in &state.pendings {
+            template.learn(pending.height, lock(pending.height)?, secp).ok()?;
         }
+        Some((template, state))
     }
 
     /// The state that is worked with on a height: the latest one for it.

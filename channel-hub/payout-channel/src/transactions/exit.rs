@@ -8,9 +8,11 @@ use lock::Key;
 
 use super::coin::{CannotPay, Coin, Plan, Way, size, spend, spend_at};
 use crate::claim::{ClaimAmounts, ClaimTemplate};
+use crate::due::Due;
 use crate::fee;
 use crate::keys::HasherKeys;
 use crate::script::WON;
+use crate::watcher::{Spend, Watcher};
 
 /// Most pendings that fit a claim's child: it is a version 3 transaction with an unconfirmed parent, of 1,000 vB at most
 /// (BIP431). It has 111 vB, and 101 more for each pending.
@@ -47,6 +49,36 @@ pub fn coins(
         })
     });
     (first, pendings.collect())
+}
+
+/// Pendings that bring more in a child than their 101 vB cost, the largest first, and no more than fit it.
+pub fn worth_it(pendings: &[Coin], rate: FeeRate) -> Vec<Coin> {
+    let cost = rate.fee_vb(101).unwrap_or(Amount::MAX);
+    let mut worth: Vec<Coin> = pendings.iter().filter(|coin| coin.value > cost).cloned().collect();
+    worth.sort_by_key(|coin| std::cmp::Reverse(coin.value));
+    worth.truncate(MOST_IN_CHILD);
+    worth
+}
+
+/// The pendings of a claim in a block that its hasher takes: their keys are known, and nobody has taken them in `chain`. From T on, as
+/// the lock time of its refund, the hub can be faster. The claim's first output is the hasher's own, and has time.
+pub fn pendings_due(
+    claim: &Spend,
+    amounts: &ClaimAmounts,
+    template: &ClaimTemplate,
+    keys: &HasherKeys,
+    opened: impl Fn(u32) -> Option<Key>,
+    chain: &Watcher,
+    secp: &Secp256k1<All>,
+) -> Vec<Due<Coin>> {
+    let until = |coin: &Coin| {
+        let place = usize::try_from(coin.outpoint.vout).ok()?.checked_sub(1)?;
+        let pending = amounts.pendings.get(place)?;
+        Some(template.funded().terms.refund_height(pending.height))
+    };
+    let (_, coins) = coins(&claim.by, amounts, template, keys, opened, secp);
+    let open = coins.into_iter().filter(|coin| chain.spend(&coin.outpoint).is_none());
+    open.map(|coin| Due { from: claim.height + 1, by: until(&coin), what: coin }).collect()
 }
 
 /// The child that pays for an unconfirmed claim: spends its first output, and up to [`MOST_IN_CHILD`] pendings. Version 3, so

@@ -8,6 +8,7 @@ use bitcoin::{FeeRate, OutPoint, ScriptBuf, Sequence, Transaction};
 use super::coin::{CannotPay, Coin, Plan, Way, spend_at};
 use crate::aggregate::NoAggregate;
 use crate::claim::{ClaimAmounts, ClaimTemplate};
+use crate::due::Due;
 use crate::keys::HubKeys;
 use crate::script::{EXPIRED, NOT_WON, Output, REST};
 use crate::terms::FundedTerms;
@@ -17,8 +18,16 @@ use crate::terms::FundedTerms;
 pub struct Refund {
     /// The coin.
     pub coin: Coin,
-    /// Lowest height of a block that may hold the transaction that spends it; 0 if only the confirmation of its claim counts.
+    /// Lock time of what spends it, which blocks above this height may hold; 0 if only the confirmation of its claim counts.
     pub height: u32,
+}
+
+impl Refund {
+    /// When it may be taken, if the coin is in a block of height `confirmed`: the next block is the first (`older(1)`), and one above
+    /// its lock time. Whoever else can spend it can do so before.
+    pub fn due(self, confirmed: u32) -> Due<Self> {
+        Due { from: self.height.max(confirmed).saturating_add(1), by: None, what: self }
+    }
 }
 
 /// The funding itself, at E.
