@@ -288,6 +288,42 @@ fn a_signer_that_lost_its_memory_claims_a_win_whose_key_is_out_however_late() {
     assert_eq!(pair.signer.claim(&[height], &[], to, rate()).unwrap(), claim);
 }
 
+#[test]
+fn a_signer_that_lost_its_memory_settles_a_win_whose_key_a_block_shows_and_raises_it_no_more() {
+    let mut pair = Pair::open();
+    let (height, id) = (pair.tip() + 1, pair.hub.id());
+    pair.next(height, 10_000);
+    pair.win();
+    pair.merge();
+    let (rows, memory) = (pair.hub_rows.len(), pair.signer.store().len());
+    (1..Params::PUBLIC.maturity).for_each(|_| pair.lose());
+    let to = pair.elsewhere();
+    let claim = pair.signer.claim(&[height], &[], to, rate()).unwrap();
+    pair.put_back_the_hub(rows, memory);
+    block(pair.signer.chain(), None, std::slice::from_ref(&claim));
+    block(&mut pair.chain, None, &[claim]);
+    pair.hub
+        .adopt(pair.hasher.held(), &pair.chain, &mut pair.signer)
+        .unwrap()
+        .save(&mut pair.hub_rows)
+        .unwrap();
+    let last = pair.signer.account(id).unwrap().number;
+    let pendings = vec![Pending { height, amount: sat(10_001) }];
+    let more =
+        State { number: last + 1, height: height + 101, settled_to: 0, settled: Amount::ZERO, pendings };
+    let refused = pair.signer.sign_state(id, &more);
+    assert!(matches!(refused, Err(Refusal::Broken(Broken::PendingFinal(of))) if of == height), "{refused:?}");
+    let key = pair.chain.key(height).unwrap().key;
+    let settled = pair.hub.settle(height, key, &pair.chain, &mut pair.signer).unwrap();
+    for message in settled.save(&mut pair.hub_rows).unwrap() {
+        pair.deliver(&message).unwrap();
+    }
+    assert_eq!(pair.hasher.account().settled, sat(10_000));
+    let account = pair.signer.account(id).cloned();
+    pair.put_back_the_hub(pair.hub_rows.len(), pair.signer.store().len());
+    assert_eq!(pair.signer.account(id).cloned(), account, "out of its rows");
+}
+
 /// Terms that a hasher changed: the funding is the same, and so are all its scripts.
 fn changed(pair: &Pair) -> [Terms; 3] {
     let terms = &pair.scene.terms;

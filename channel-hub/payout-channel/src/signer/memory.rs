@@ -195,6 +195,16 @@ impl<S: Store<Event>> HubSigner<S> {
         Ok(self.known(id)?.template.lock(height).is_none().then(|| self.lock(height)))
     }
 
+    /// A win's key that the chain shows has left, also where what was written of that is lost.
+    pub(super) fn note_public_keys(&mut self, id: PayoutChannelId) -> Result<(), Refusal<S::Error>> {
+        let promised = self.known(id)?.account.promised.keys().copied();
+        let is_news = |height: &u32| !self.revealed.contains(height) && self.chain.key(*height).is_some();
+        let news =
+            promised.filter(is_news).filter_map(|height| Some((height, Some(self.chain.win(height)?))));
+        let news: Vec<_> = news.collect();
+        self.keep_revealing(news)
+    }
+
     /// Writes that keys leave, before they do. Those that have left already are not among them.
     pub(super) fn keep_revealing(
         &mut self,

@@ -338,6 +338,7 @@ impl<S: Store<Event>> Signer for HubSigner<S> {
     type Error = Refusal<S::Error>;
 
     fn sign_state(&mut self, id: PayoutChannelId, state: &State) -> Result<Signature, Self::Error> {
+        self.note_public_keys(id)?;
         self.check(id, state)?;
         self.learn(id, state)?;
         let known = self.known(id)?;
