@@ -3,7 +3,7 @@
 //! | end | what | said by |
 //! |---|---|---|
 //! | hub | claims of won coinbases | [`crate::HubSigner::claims_due`] |
-//! | hub | its fundings, remainders and pendings that come back | [`crate::HubSigner::comes_back`] |
+//! | hub | its fundings, parts of closes, remainders and pendings that come back | [`crate::HubSigner::comes_back`] |
 //! | hasher | that it must close by itself | [`crate::hasher::PayoutChannel::must_close`] |
 //! | hasher | its close, or its claim with a child | [`crate::hasher::PayoutChannel::must_publish`] |
 //! | hasher | the pendings of its claim | [`crate::transactions::exit::pendings_due`] |

@@ -7,6 +7,7 @@ mod scene;
 use bitcoin::{Amount, OutPoint, Transaction, Witness};
 use pair::{Pair, block, rate, transaction};
 use payout_channel::due::Due;
+use payout_channel::transactions::close::{self, Close};
 use payout_channel::transactions::exit;
 use payout_channel::transactions::refund::Refund;
 use payout_channel::{Pending, State};
@@ -75,6 +76,21 @@ fn a_funding_that_nobody_closed_comes_back_at_e_and_not_one_block_before() {
     let refund = swept(&pair, &due[0], &funding);
     block(&mut pair.chain, None, &[refund]);
     assert!(back(&mut pair, &[]).0.is_empty(), "it is back");
+}
+
+#[test]
+fn the_hubs_part_of_a_close_comes_back() {
+    let mut pair = Pair::open();
+    let (funded, secp) = (pair.hub.funded_terms().unwrap(), pair.secp.clone());
+    let agreed = Close { owed: sat(5_000), to: pair.elsewhere(), fee: sat(300) };
+    let hubs = close::sign(&funded, &agreed, &pair.scene.hub.funding, &secp).unwrap();
+    let closed = close::signed(&funded, &agreed, &hubs, &pair.scene.hasher.funding, &secp).unwrap();
+    block(&mut pair.chain, None, std::slice::from_ref(&closed));
+    let (due, now) = back(&mut pair, &[]);
+    assert_eq!((due.len(), now, due[0].what.coin.value), (1, 1, closed.output[1].value));
+    let taken = swept(&pair, &due[0], &closed);
+    block(&mut pair.chain, None, &[taken]);
+    assert!(back(&mut pair, &[]).0.is_empty());
 }
 
 /// A claim of these pendings in the next block.

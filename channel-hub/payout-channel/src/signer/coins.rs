@@ -59,8 +59,8 @@ impl<S: Store<Event>> HubSigner<S> {
     }
 
     /// What of a payout channel comes back to the hub and is not back in `chain`, which watches the funding: all of it from E on, while
-    /// nobody has spent it; or of the claim that did the remainder and the pendings, those that were won included (their hashers had until
-    /// then). States in `signed` spare the search for the one that was claimed.
+    /// nobody has spent it; the hub's part of a close; of a claim the remainder and the pendings, those that were won included (their
+    /// hashers had until then). States in `signed` spare the search for the one that was claimed.
     ///
     /// # Errors
     /// Unknown.
@@ -77,7 +77,10 @@ impl<S: Store<Event>> HubSigner<S> {
             let is_there = chain.confirmations(&outpoint) > 0;
             return Ok(is_there.then_some(refund.map_err(BadTerms::from)?.due(0)).into_iter().collect());
         };
-        let refunds = self.refunds_of_claim(id, &spend.by, signed, chain.heights_of(&outpoint))?;
+        let mut refunds = self.refunds_of_claim(id, &spend.by, signed, chain.heights_of(&outpoint))?;
+        let known = self.known(id)?;
+        let terms = &known.template.funded().terms;
+        refunds.extend(refund::of_close(&spend.by, terms, &known.keys, &self.secp));
         let open = refunds.into_iter().filter(|refund| chain.spend(&refund.coin.outpoint).is_none());
         Ok(open.map(|refund| refund.due(spend.height)).collect())
     }

@@ -1,4 +1,5 @@
-//! What comes back to the hub: a funding that nobody closed by E, the remainder of a claim, and pendings of heights that were not won.
+//! What comes back to the hub: a funding that nobody closed by E, the remainder of a claim, pendings of heights that were not won, and
+//! its part of a close.
 
 use bitcoin::absolute::LockTime;
 use bitcoin::secp256k1::{All, Secp256k1};
@@ -10,8 +11,8 @@ use crate::aggregate::NoAggregate;
 use crate::claim::{ClaimAmounts, ClaimTemplate};
 use crate::due::Due;
 use crate::keys::HubKeys;
-use crate::script::{EXPIRED, NOT_WON, Output, REST};
-use crate::terms::FundedTerms;
+use crate::script::{EXPIRED, NOT_WON, Output, REST, key_only};
+use crate::terms::{FundedTerms, Terms};
 
 /// Something that comes back to the hub from a height on.
 #[derive(Clone, Debug)]
@@ -74,6 +75,20 @@ pub fn of_claim(
         refunds.push(Refund { coin: coin(place, rest, output, REST), height: 0 });
     }
     refunds
+}
+
+/// The hub's part of a close, `tr(Hr)`, if it has one.
+pub fn of_close(close: &Transaction, terms: &Terms, keys: &HubKeys, secp: &Secp256k1<All>) -> Option<Refund> {
+    let script = key_only(&terms.hub_refund, secp);
+    let (place, output) = (0..).zip(&close.output).find(|(_, output)| output.script_pubkey == script)?;
+    let coin = Coin {
+        outpoint: OutPoint::new(close.compute_txid(), place),
+        value: output.value,
+        sequence: Sequence::ENABLE_RBF_NO_LOCKTIME,
+        way: Way::KeyOnly,
+        key: keys.refund,
+    };
+    Some(Refund { coin, height: 0 })
 }
 
 /// Spends refunds that are all due to one place; valid from the highest of their heights on.
