@@ -555,6 +555,34 @@ fn messages_are_heard_in_sessions_and_refused_where_nobody_proved_who_they_are()
     assert_eq!(odd.unwrap_err(), hasher::Unheard::NoPlace(0x09));
 }
 
+#[test]
+fn a_hasher_that_was_put_back_to_before_it_knew_the_funding_is_told_it_and_then_its_states() {
+    let mut pair = Pair::open();
+    let height = pair.tip() + 1;
+    pair.next(height, 10_000);
+    pair.put_back_the_hasher(1);
+    assert_eq!((pair.hasher.standing(), pair.hasher.show().len()), (Standing::Accepted, 0));
+    let (id, handshake, keys) = (pair.hub.id(), [3; 32], pair.scene.hasher.clone());
+    let mut session = hub::Session::new(handshake);
+    let mut told = |pair: &mut Pair, message: &Message| {
+        let answers = session.handle(message, &mut pair.hub, &pair.chain, &mut pair.signer, &pair.secp);
+        let answers = answers.unwrap().save(&mut pair.hub_rows).unwrap();
+        let lock = |height| Some(pair.scene.lock(height));
+        let heard = answers.iter().map(|answer| {
+            let heard = pair.hasher.handle(0, answer, lock, &keys, &pair.chain, &pair.secp);
+            heard.map(|heard| heard.save(&mut pair.hasher_rows).unwrap())
+        });
+        heard.collect::<Vec<_>>()
+    };
+    let hello = payout_channel::message::reestablish(id, 0, &handshake, &keys.funding, &pair.secp);
+    assert_eq!(told(&mut pair, &hello)[0], Ok(hasher::Heard::Funded));
+    let opened = pair.hasher.opened(&pair.chain, &pair.secp).unwrap();
+    let locked = opened.save(&mut pair.hasher_rows).unwrap();
+    assert_eq!(told(&mut pair, &locked), [Ok(hasher::Heard::State(Taken::Counts))]);
+    assert_eq!(pair.hasher.state_for(height).unwrap().pending(height), sat(10_000));
+    assert_eq!(told(&mut pair, &hello)[0], Ok(hasher::Heard::Known));
+}
+
 fn lock_none(_: u32) -> Option<lock::Lock> {
     None
 }

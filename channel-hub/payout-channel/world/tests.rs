@@ -53,7 +53,7 @@ fn alike(one: &Failure, other: &Failure) -> bool {
 }
 
 /// Traces in which somebody lost once, each with what was wrong then.
-const FINDINGS: [(&str, &str); 24] = [
+const FINDINGS: [(&str, &str); 25] = [
     (
         "1400000001003e00cc9c00004e0000194a00",
         "a state with an old number called a win settled without paying it, and its pending was gone",
@@ -133,6 +133,10 @@ const FINDINGS: [(&str, &str); 24] = [
     (
         "0c0000000000220001500000d10000940100f000004f00000001008e0000100000",
         "a key that came in a trace's last block was to be acted on within no block",
+    ),
+    (
+        "3d00007100002b01009665001100004e00005e0000000000cf00002c0100",
+        "a hasher that was put back to before it knew the funding was never told it again",
     ),
     ("0000000001002c0007", "a hub that had lost everything took terms that its hasher had changed"),
 ];

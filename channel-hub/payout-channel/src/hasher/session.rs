@@ -18,6 +18,8 @@ pub enum Heard {
     State(Taken),
     /// A key that is right and is kept, beside a state that is not: the hub is told so, and the hasher stops working for it.
     KeyOnly(Refused),
+    /// Where it is funded, once more.
+    Known,
     /// Where it is funded: watch it.
     Funded,
     /// The hub has frozen it.
@@ -62,6 +64,7 @@ impl PayoutChannel {
     ) -> Result<Transition<Event, Heard>, Unheard> {
         let nothing = |heard| Ok(Transition::new(Vec::new(), Durability::Process, heard));
         let heard = match message {
+            Message::Funded(_, outpoint) if self.outpoint == Some(*outpoint) => nothing(Heard::Known),
             Message::Funded(_, outpoint) => Ok(self.funded(*outpoint, secp)?.map(|()| Heard::Funded)),
             Message::Locked(_) => nothing(Heard::Locked),
             Message::KeyRevealed(_, revealed) => {

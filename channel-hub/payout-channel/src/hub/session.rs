@@ -19,6 +19,9 @@ pub struct Session {
     proven: bool,
     expected: usize,
     shown: Vec<SignedState>,
+    /// The hasher was here before and holds nothing: it may have been put back to before it knew where the payout channel is funded, and
+    /// be open again only later.
+    is_bare: bool,
 }
 
 /// Why a message is refused. [`Self::reply`] tells the other side.
@@ -38,7 +41,7 @@ pub enum Unheard<E> {
 impl Session {
     /// On a connection with this Noise handshake hash.
     pub fn new(handshake: [u8; 32]) -> Self {
-        Self { handshake, proven: false, expected: 0, shown: Vec::new() }
+        Self { handshake, proven: false, expected: 0, shown: Vec::new(), is_bare: false }
     }
 
     /// The hasher asked for this payout channel on this connection, and proved Mf by that.
@@ -63,6 +66,7 @@ impl Session {
                 let key = &channel.terms().hasher_funding;
                 self.proven = is_authentic_reestablish(*id, *held, signature, &self.handshake, key, secp);
                 self.expected = if self.proven { usize::from(*held) } else { 0 };
+                self.is_bare = self.proven && *held == 0;
                 self.shown.clear();
                 self.when_all_are_shown(channel, chain, signer)
             }
@@ -71,6 +75,7 @@ impl Session {
                 self.shown.push((**shown).clone());
                 self.when_all_are_shown(channel, chain, signer)
             }
+            Message::Locked(_) if self.is_bare => Ok(channel.again(chain, signer)?),
             Message::Locked(_) => Ok(Transition::new(Vec::new(), Durability::Process, Vec::new())),
             Message::Freeze(_) => Ok(channel.freeze()?.map(|frozen| vec![frozen])),
             Message::RequestClose(_, asked) => Ok(channel.close(asked, signer)?.map(|signed| vec![signed])),
@@ -92,9 +97,11 @@ impl Session {
         }
         self.expected = 0;
         let adopted = channel.adopt(&std::mem::take(&mut self.shown), chain, signer)?;
+        let outpoint = channel.outpoint().filter(|_| self.is_bare);
+        let funded = outpoint.map(|outpoint| Message::Funded(channel.id(), outpoint));
         let standing = Message::Reestablished(channel.id(), channel.standing());
         let again = channel.again(chain, signer)?;
-        Ok(adopted.and(again, |(), states| std::iter::once(standing).chain(states).collect()))
+        Ok(adopted.and(again, |(), states| funded.into_iter().chain([standing]).chain(states).collect()))
     }
 }
 
