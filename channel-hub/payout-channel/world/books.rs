@@ -32,6 +32,9 @@ pub struct Account {
     pub cut_off: bool,
     /// The tip when the claim that spends its funding was published: which state that is of was chosen by then.
     pub chosen_at: Option<u32>,
+    /// A reorganisation of *confirmations* blocks or more came after its hasher had published a claim: what that made a win may be in another
+    /// state.
+    pub overtaken: bool,
 }
 
 /// The books.
@@ -80,7 +83,7 @@ impl Books {
             return;
         }
         let (signed, counted, worked) = (Vec::new(), Vec::new(), Vec::new());
-        let (marked, outdated, cut_off, chosen_at) = (None, false, false, None);
+        let (marked, outdated, cut_off, overtaken, chosen_at) = (None, false, false, false, None);
         self.accounts.push(Account {
             id,
             hasher,
@@ -92,6 +95,7 @@ impl Books {
             outdated,
             cut_off,
             chosen_at,
+            overtaken,
         });
     }
 

@@ -53,7 +53,7 @@ fn alike(one: &Failure, other: &Failure) -> bool {
 }
 
 /// Traces in which somebody lost once, each with what was wrong then.
-const FINDINGS: [(&str, &str); 25] = [
+const FINDINGS: [(&str, &str); 26] = [
     (
         "1400000001003e00cc9c00004e0000194a00",
         "a state with an old number called a win settled without paying it, and its pending was gone",
@@ -137,6 +137,10 @@ const FINDINGS: [(&str, &str); 25] = [
     (
         "3d00007100002b01009665001100004e00005e0000000000cf00002c0100",
         "a hasher that was put back to before it knew the funding was never told it again",
+    ),
+    (
+        "0096001100000000001401006800005e0000140100d100001500003000009efb01",
+        "a reorganisation of six blocks made a win of what was certainly none when a hasher published its claim",
     ),
     ("0000000001002c0007", "a hub that had lost everything took terms that its hasher had changed"),
 ];
