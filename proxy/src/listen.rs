@@ -1,7 +1,7 @@
 //! Lets miners in, one task each.
 
 use crate::farm::Seat;
-use crate::miner::{Surroundings, Wire, serve};
+use crate::miner::{Bare, Surroundings, Wire, serve};
 use service::Listener;
 use socket2::{SockRef, TcpKeepalive};
 use std::io;
@@ -45,8 +45,8 @@ where
 ///
 /// # Errors
 /// Never.
-pub async fn plain(socket: TcpStream) -> Result<TcpStream, (&'static str, io::Error)> {
-    Ok(socket)
+pub async fn plain(socket: TcpStream) -> Result<Bare, (&'static str, io::Error)> {
+    Ok(Bare::new(socket))
 }
 
 async fn admitted<W, O, F>(socket: TcpStream, seat: Seat, surroundings: Surroundings, open: O)

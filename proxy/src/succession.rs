@@ -2,7 +2,7 @@
 //!
 //! The predecessor's upstream connections go on until all have left: who has not left yet works and is credited as before.
 
-use crate::miner::{Surroundings, resume};
+use crate::miner::{Bare, Surroundings, resume};
 use crate::session::Passport;
 use crate::{listen, miner};
 use anyhow::Context as _;
@@ -69,7 +69,7 @@ async fn has_work(surroundings: &Surroundings) {
     if let Ok(Some(route)) = has_route
         && let Some(mut work) = route.shared
     {
-        let _ = work.wait_for(Option::is_some).await;
+        let _ = work.newest.wait_for(Option::is_some).await;
     }
 }
 
@@ -88,7 +88,7 @@ fn go_on(passport: Result<Passport, String>, mut socket: TcpStream, surroundings
             Ok(passport) => {
                 listen::tune(&socket, surroundings.bounds.dead);
                 let seat = surroundings.farm.readmit(address, passport.slice());
-                resume(socket, &passport, seat, surroundings).await
+                resume(Bare::new(socket), &passport, seat, surroundings).await
             }
             Err(reason) => {
                 let told = tokio::time::timeout(miner::LAST_WORDS, socket.write_all(RECONNECT)).await;

@@ -4,6 +4,7 @@ use crate::sv1::VERSION_ROLLING_MASK;
 use crate::sv1::notify::{Notify, NotifyFields, push_hex};
 use crate::sv1::output::Output;
 use crate::sv2::space::Shape;
+use bytes::Bytes;
 use mining::Tip;
 use mining::client::Job;
 use mining::share::Choice;
@@ -193,6 +194,19 @@ impl Work {
     /// Sends the job to a miner.
     pub fn notify(&self, out: &mut Output, clean: bool) {
         out.notify(&self.notify, &self.insert, clean);
+    }
+
+    /// The line that [`Self::notify`] sends.
+    pub fn line(&self, clean: bool) -> Bytes {
+        let mut line = Vec::new();
+        self.notify.write(&mut line, &self.insert, clean);
+        line.into()
+    }
+
+    /// Whether a miner that has this job needs only the line of that one, and if so, whether it is to drop what it had.
+    pub fn followed_by(&self, next: &Self) -> Option<bool> {
+        let same = |work: &Self| (work.channel, work.layout, work.version_mask, work.job.target());
+        (self.id != next.id && same(self) == same(next)).then(|| !self.same_tip(next))
     }
 
     /// Everything behind the upstream's prefix, for an SV1 miner's two parts.

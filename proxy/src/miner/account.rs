@@ -1,19 +1,20 @@
 //! What a miner's task does for it, whatever protocol it speaks: finds it work, hands its shares on, counts.
 
 use super::Surroundings;
+use super::ear::Ear;
 use super::held::Held;
 use super::source::{Came, Source};
 use crate::farm::Seat;
 use crate::session::{Event, Outcome, UpstreamShare, Worker};
 use crate::sv1::Rejection;
 use crate::totals::WorkerTotals;
-use crate::upstream::{Command, ShareOut};
+use crate::upstream::{Command, ShareOut, feed};
 use crate::work::Work;
 use bitcoin::BlockHash;
 use mining::header::as_number;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 
 /// Pause before a refused upstream channel is asked for again.
 const REOPEN: Duration = Duration::from_secs(5);
@@ -31,6 +32,8 @@ pub(crate) struct Account {
     pub(crate) seat: Seat,
     /// What all miners share.
     pub(crate) surroundings: Surroundings,
+    /// By which it can be told of work.
+    pub(crate) ear: Arc<Ear>,
     /// Where its work comes from.
     pub(crate) source: Source,
     /// What the upstream said to its shares.
@@ -85,6 +88,7 @@ impl Account {
         Self {
             seat,
             surroundings,
+            ear: Arc::default(),
             source: Source::None,
             answers: Answers::default(),
             held: Held::default(),
@@ -102,7 +106,7 @@ impl Account {
         let mut feed = match (&route.shared, miner) {
             (Some(shared), _) => shared.clone(),
             (None, Some((worker, hash_rate))) => {
-                let (work, feed) = watch::channel(None);
+                let (work, feed) = feed();
                 let worker = worker.name.clone();
                 if route.commands.try_send(Command::Open { worker, hash_rate, work }).is_err() {
                     self.source = Source::Refused(Instant::now() + REOPEN);
@@ -113,7 +117,8 @@ impl Account {
             // Asked for when the miner has authorised.
             (None, None) => return Found::NothingNew,
         };
-        let work = feed.borrow_and_update().clone();
+        feed.hear(&self.ear);
+        let work = feed.newest.borrow_and_update().clone();
         self.source = Source::Feed(route, feed);
         // A channel that is only being opened has no work yet, and what the miner has is of no use there.
         Found::Work(work)

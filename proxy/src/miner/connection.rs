@@ -5,6 +5,8 @@
 
 use super::account::{Account, Found};
 use super::allowance::Allowance;
+use super::ear::Told;
+use super::source::Came;
 use super::wire::{Moved, Wire, transfer, write_now};
 use super::{End, Surroundings, THROTTLED, now};
 use crate::farm::Seat;
@@ -34,6 +36,18 @@ enum Rare {
     Shutdown,
     /// A successor takes over.
     Called(Call, Succession),
+}
+
+/// What a miner's task waits for.
+enum Woken {
+    Answer((u32, Outcome)),
+    Moved(std::io::Result<Moved>),
+    /// The tag of a share that was held and is lost, if it was.
+    Held(Option<u32>),
+    Route,
+    Came(Came),
+    Timer,
+    Rare(Rare),
 }
 
 pub(super) struct Connection<W> {
@@ -189,40 +203,67 @@ impl<W: Wire> Connection<W> {
         if timer.is_elapsed() || timeout < timer.deadline() {
             timer.as_mut().reset(timeout);
         }
-        tokio::select! {
+        self.lend();
+        let came = tokio::select! {
             biased;
-            (tag, outcome) = self.account.answers.next() => {
+            answer = self.account.answers.next() => Woken::Answer(answer),
+            moved = transfer(&mut self.wire, &mut self.lines, self.session.output(), reading) => Woken::Moved(moved),
+            lost = self.account.held.next() => Woken::Held(lost),
+            Ok(()) = self.account.surroundings.active.changed() => Woken::Route,
+            came = self.account.source.next() => Woken::Came(came),
+            () = timer => Woken::Timer,
+            rare = rare, if !self.closing && self.departing.is_none() => Woken::Rare(rare),
+        };
+        self.take_back();
+        match came {
+            Woken::Answer((tag, outcome)) => {
                 self.session.answer(tag, &outcome);
                 while let Some((tag, outcome)) = self.account.answers.poll() {
                     self.session.answer(tag, &outcome);
                 }
             }
-            moved = transfer(&mut self.wire, &mut self.lines, self.session.output(), reading) => match moved? {
+            Woken::Moved(moved) => match moved? {
                 Moved::Read(bytes) => self.bytes_left.take(Instant::now(), count(bytes)),
                 Moved::End => return Err(End::Closed),
                 Moved::Written => {}
             },
-            lost = self.account.held.next() => if let Some(tag) = lost {
-                self.session.answer(tag, &Outcome::Lost);
-            },
-            Ok(()) = self.account.surroundings.active.changed() => {
+            Woken::Held(lost) => {
+                if let Some(tag) = lost {
+                    self.session.answer(tag, &Outcome::Lost);
+                }
+            }
+            Woken::Route => {
                 let found = self.account.attach(miner(&self.session));
                 self.apply(found)?;
             }
-            came = self.account.source.next() => {
+            Woken::Came(came) => {
                 let found = self.account.came(came, || miner(&self.session));
                 self.apply(found)?;
             }
-            () = timer => self.time_passes()?,
-            rare = rare, if !self.closing && self.departing.is_none() => match rare {
-                Rare::Crowded => return Err(Disconnect::Crowded.into()),
-                Rare::Shutdown | Rare::Called(Call::Leave, _) => self.closing = true,
-                Rare::Called(Call::Depart(departure), succession) => {
-                    (self.departing, self.succession) = (Some(departure), Some(succession));
-                }
-            },
+            Woken::Timer => self.time_passes()?,
+            Woken::Rare(Rare::Crowded) => return Err(Disconnect::Crowded.into()),
+            Woken::Rare(Rare::Shutdown | Rare::Called(Call::Leave, _)) => self.closing = true,
+            Woken::Rare(Rare::Called(Call::Depart(departure), succession)) => {
+                (self.departing, self.succession) = (Some(departure), Some(succession));
+            }
         }
         Ok(())
+    }
+
+    /// Lets others write the next job's line while this waits.
+    fn lend(&self) {
+        let has = self.session.listens().filter(|_| !self.closing && self.departing.is_none());
+        if let Some((has, socket)) = has.zip(self.wire.shared()) {
+            self.account.ear.lend(socket, has.clone());
+        }
+    }
+
+    /// Before anything else is done: the miner may have a job that the session does not know of.
+    fn take_back(&mut self) {
+        if let Some(Told { work, rest }) = self.account.ear.take_back() {
+            self.session.told(work);
+            self.session.output().unsent(&rest);
+        }
     }
 
     /// After each thing that came: ends the session if that is due, or goes on with what the miner has sent.

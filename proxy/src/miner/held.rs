@@ -62,7 +62,7 @@ mod tests {
     use tokio::time::timeout;
 
     fn command(worker: u32) -> Command {
-        let (work, _) = tokio::sync::watch::channel(None);
+        let (work, _) = crate::upstream::feed();
         Command::Open { worker: worker.to_string().into(), hash_rate: 0.0, work }
     }
 

@@ -8,11 +8,13 @@
 //! | `held` | shares that the upstream connection has no room for yet |
 //! | `wire` | bytes in and out |
 //! | `source` | where the miner's work comes from |
+//! | `ear` | a waiting miner's socket, for whoever has a new job |
 //! | `allowance` | how much a miner may send |
 
 pub(crate) mod account;
 mod allowance;
 mod connection;
+pub(crate) mod ear;
 pub(crate) mod held;
 pub(crate) mod source;
 mod wire;
@@ -32,7 +34,7 @@ use std::time::Instant;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-pub use wire::Wire;
+pub use wire::{Bare, Wire};
 
 /// Said of a miner above its rate.
 pub(crate) const THROTTLED: &str = "sends too much: not read for a while";

@@ -28,8 +28,8 @@ impl Source {
     /// Work, or that there is none any more, if [`Self::next`] would come back at once with it.
     pub(crate) fn poll(&mut self) -> Option<Came> {
         let Self::Feed(_, feed) = self else { return None };
-        match feed.has_changed() {
-            Ok(is_news) => is_news.then(|| Came::Work(feed.borrow_and_update().clone())),
+        match feed.newest.has_changed() {
+            Ok(is_news) => is_news.then(|| Came::Work(feed.newest.borrow_and_update().clone())),
             Err(_) => Some(Came::Gone),
         }
     }
@@ -42,8 +42,8 @@ impl Source {
                 tokio::time::sleep_until((*until).into()).await;
                 Came::Retry
             }
-            Self::Feed(_, feed) => match feed.changed().await {
-                Ok(()) => Came::Work(feed.borrow_and_update().clone()),
+            Self::Feed(_, feed) => match feed.newest.changed().await {
+                Ok(()) => Came::Work(feed.newest.borrow_and_update().clone()),
                 Err(_) => Came::Gone,
             },
         }

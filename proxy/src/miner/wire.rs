@@ -4,8 +4,10 @@ use crate::sv1::Lines;
 use crate::sv1::output::Output;
 use std::future::poll_fn;
 use std::io;
+use std::net::Shutdown;
 use std::pin::Pin;
-use std::task::{Context, Poll, Waker};
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
@@ -23,15 +25,73 @@ pub trait Wire: AsyncRead + AsyncWrite + Send + Unpin + Sized + 'static {
 
     /// The wire on such a socket; never called if [`Self::into_socket`] always fails.
     fn from_socket(socket: TcpStream) -> Option<Self>;
+
+    /// The bare socket for others to write on, if there is one.
+    fn shared(&self) -> Option<Arc<TcpStream>>;
 }
 
-impl Wire for TcpStream {
+/// A bare socket, on which others than the miner's task may write while that waits.
+#[derive(Debug)]
+pub struct Bare(Arc<TcpStream>);
+
+impl Bare {
+    /// Nobody else has it yet.
+    pub fn new(socket: TcpStream) -> Self {
+        Self(Arc::new(socket))
+    }
+}
+
+impl Wire for Bare {
     fn into_socket(self) -> Result<TcpStream, Self> {
-        Ok(self)
+        Arc::try_unwrap(self.0).map_err(Self)
     }
 
     fn from_socket(socket: TcpStream) -> Option<Self> {
-        Some(socket)
+        Some(Self::new(socket))
+    }
+
+    fn shared(&self) -> Option<Arc<TcpStream>> {
+        Some(self.0.clone())
+    }
+}
+
+impl AsyncRead for Bare {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        loop {
+            ready!(self.0.poll_read_ready(context))?;
+            match self.0.try_read(buffer.initialize_unfilled()) {
+                Ok(read) => {
+                    buffer.advance(read);
+                    return Poll::Ready(Ok(()));
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+    }
+}
+
+impl AsyncWrite for Bare {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        loop {
+            ready!(self.0.poll_write_ready(context))?;
+            match self.0.try_write(bytes) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                written => return Poll::Ready(written),
+            }
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(socket2::SockRef::from(&*self.0).shutdown(Shutdown::Write))
     }
 }
 

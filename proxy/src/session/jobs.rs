@@ -56,6 +56,11 @@ impl Jobs {
         clean
     }
 
+    /// Whether the miner has this job last.
+    pub(super) fn has_last(&self, work: &Arc<Work>) -> bool {
+        self.sent.back().is_some_and(|last| Arc::ptr_eq(&last.work, work))
+    }
+
     /// The job that the miner has last, if it is this one, gets its shares judged and handed on as `work` says.
     pub(super) fn replace_last(&mut self, work: &Arc<Work>) -> bool {
         match self.sent.back_mut() {

@@ -152,6 +152,18 @@ impl Session {
         Ok(())
     }
 
+    /// The job that the miner has, if the next can be sent to it by whoever has the line ([`Work::followed_by`]); then say [`Self::told`].
+    pub fn listens(&self) -> Option<&Arc<Work>> {
+        let is_idle = self.ready() && self.out.as_bytes().is_empty() && self.pace.is_settled();
+        self.current.as_ref().filter(|work| is_idle && self.jobs.has_last(work))
+    }
+
+    /// The miner was sent the line of `work`, which follows the one that it had.
+    pub fn told(&mut self, work: Arc<Work>) {
+        self.jobs.add(work.clone(), self.pace.target());
+        self.current = Some(work);
+    }
+
     /// Time passes. After an error, send the output and close.
     pub fn handle_timeout(&mut self, now: Now) -> Result<(), Disconnect> {
         while let Some((id, worker)) = self.waiting.expired(now.instant) {

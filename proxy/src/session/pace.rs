@@ -126,6 +126,11 @@ impl Pace {
         (self.minimum, self.unsettled) = (Some(difficulty), true);
     }
 
+    /// Whether [`Self::settle`] would change nothing.
+    pub(super) fn is_settled(&self) -> bool {
+        !self.unsettled
+    }
+
     /// Takes over what changed; true if the miner has to be told.
     pub(super) fn settle(&mut self, now: Now) -> bool {
         if !std::mem::take(&mut self.unsettled) {

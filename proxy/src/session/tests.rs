@@ -4,7 +4,9 @@
 use super::{AcceptedBy, Disconnect, Event, Outcome};
 use crate::sv1::Difficulty;
 use crate::testing::{HARDEST, Server, Talk, easiest, gist, settings, start, work};
+use crate::work::Work;
 use serde_json::{Value, json};
+use std::sync::Arc;
 use std::time::Duration;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -421,6 +423,53 @@ fn a_job_handed_out_again_for_its_target_is_not_sent_again_but_its_shares_count_
         _ => None,
     });
     assert_eq!(job, Some(again));
+}
+
+/// A miner that has a job, and the server's next ones.
+fn mining_and_next(tip: Option<u8>) -> (Talk, Arc<Work>, Arc<Work>) {
+    let now = start();
+    let mut server = Server::new(now, 1);
+    server.open(now, 0, easiest(), 16);
+    server.job(now, Some(1), true);
+    let first = server.work(0).unwrap();
+    let talk = Talk::mining(now, &first);
+    server.job(now, tip, true);
+    (talk, first, server.work(0).unwrap())
+}
+
+#[test]
+fn a_line_that_others_write_is_the_one_that_the_session_would_have_sent_and_it_goes_on_the_same() {
+    for tip in [None, Some(2)] {
+        let (mut talk, first, next) = mining_and_next(tip);
+        assert!(Arc::ptr_eq(talk.session.listens().unwrap(), &first));
+        let clean = first.followed_by(&next).unwrap();
+        assert_eq!(clean, tip.is_some());
+        let (mut other, _, _) = mining_and_next(tip);
+        other.session.apply(other.now, Some(next.clone())).unwrap();
+        assert_eq!(other.session.output().as_bytes(), &*next.line(clean));
+        other.heard();
+        talk.session.told(next.clone());
+        assert!(talk.apply(Some(&next)).unwrap().is_empty(), "it has it");
+        assert_eq!(gist(&talk.submit(&next, 1)), gist(&other.submit(&next, 1)));
+        assert_eq!(gist(&talk.submit(&first, 2)), gist(&other.submit(&first, 2)));
+    }
+}
+
+#[test]
+fn nobody_else_writes_while_a_miner_is_to_be_told_more_than_a_job() {
+    let (mut talk, first, next) = mining_and_next(Some(2));
+    assert_eq!(next.followed_by(&next), None, "it is the same");
+    let masked = next.with_job(next.job.clone()).masked(0);
+    assert_eq!(first.followed_by(&masked), None, "fewer bits of the version");
+    let mut fresh = Talk::new(start());
+    fresh.session.apply(fresh.now, Some(first)).unwrap();
+    assert!(fresh.session.listens().is_none(), "not subscribed");
+    talk.session.apply(talk.now, Some(next)).unwrap();
+    assert!(talk.session.listens().is_none(), "a line waits to be sent");
+    talk.heard();
+    assert!(talk.session.listens().is_some());
+    talk.apply(None).unwrap();
+    assert!(talk.session.listens().is_none(), "without an upstream");
 }
 
 #[test]

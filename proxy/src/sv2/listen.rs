@@ -99,8 +99,8 @@ impl Door {
     fn server(&self) -> Arc<Server> {
         let active = self.surroundings.active.borrow();
         let shared = active.as_ref().and_then(|route| route.shared.as_ref());
-        let is_fixed =
-            shared.is_some_and(|feed| feed.borrow().as_ref().is_some_and(|work| work.version_mask == 0));
+        let is_fixed = shared
+            .is_some_and(|feed| feed.newest.borrow().as_ref().is_some_and(|work| work.version_mask == 0));
         match is_fixed {
             true => Arc::new(Server { flags: REQUIRES_FIXED_VERSION, ..Server::clone(&self.server) }),
             false => Arc::clone(&self.server),

@@ -3,6 +3,7 @@
 use crate::miner::Wire;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
@@ -40,6 +41,10 @@ impl Wire for TlsWire {
     }
 
     fn from_socket(_: TcpStream) -> Option<Self> {
+        None
+    }
+
+    fn shared(&self) -> Option<Arc<TcpStream>> {
         None
     }
 }

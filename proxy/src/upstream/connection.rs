@@ -1,5 +1,6 @@
 //! One connection to an upstream: a task around a `Wire`.
 
+use super::feed::{Feed, feed};
 use super::health::{Health, State};
 use super::keeper::Common;
 use super::route::{Command, MAX_COMMANDS, Route, ShareOut};
@@ -49,7 +50,7 @@ pub(super) struct Connection<'a> {
     is_shared: bool,
     route: Route,
     commands: mpsc::Receiver<Command>,
-    feeds: HashMap<u64, watch::Sender<Option<Arc<Work>>>>,
+    feeds: HashMap<u64, Feed>,
     next_slot: u64,
     shares: HashMap<u64, ShareOut>,
     next_ticket: u64,
@@ -98,8 +99,8 @@ impl<'a> Connection<'a> {
     /// Opens the shared channel, or one to see whether miners can have theirs.
     pub(super) fn begin(&mut self) -> anyhow::Result<()> {
         if self.is_shared {
-            let (feed, shared) = watch::channel(None);
-            self.feeds.insert(SHARED, feed);
+            let (work, shared) = feed();
+            self.feeds.insert(SHARED, work);
             self.route.shared = Some(shared);
             self.told_hash_rate = self.hash_rate();
             self.wire.open(SHARED, &self.upstream.user_identity, self.told_hash_rate);
@@ -195,7 +196,7 @@ impl<'a> Connection<'a> {
             self.health.work(work);
         }
         match self.feeds.get(&slot) {
-            Some(feed) => drop(feed.send_replace(work)),
+            Some(feed) => feed.send(work, is_new).await,
             None if slot == SHARED => self.wire.close(SHARED),
             None => {}
         }

@@ -10,10 +10,12 @@
 //! | [`keeper`] | the task that keeps an upstream connected while it is wanted |
 //! | [`selector`] | the task that runs the connections by failover's rules |
 //! | [`route`] | what a miner's task holds of a connection |
+//! | [`feed`] | the newest work of a channel, and its way to miners |
 //! | [`health`] | what is shown of an upstream |
 
 pub mod connection;
 pub mod failover;
+pub mod feed;
 pub mod health;
 pub mod keeper;
 pub mod route;
@@ -22,6 +24,7 @@ pub mod sv1;
 pub mod trunk;
 mod wire;
 
+pub use feed::{Feed, WorkFeed, feed};
 pub use health::Health;
 pub use keeper::Common;
-pub use route::{Command, Route, ShareOut, WorkFeed};
+pub use route::{Command, Route, ShareOut};

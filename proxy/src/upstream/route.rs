@@ -1,17 +1,14 @@
 //! What a miner's task holds of an upstream connection: where work comes from and shares go.
 
+use super::feed::{Feed, WorkFeed};
 use crate::farm::Miner;
 use crate::session::{Outcome, UpstreamShare};
 use crate::totals::WorkerTotals;
-use crate::work::Work;
 use std::sync::Arc;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 
 /// Commands that wait for an upstream connection's task; beyond that, miners are not read.
 pub const MAX_COMMANDS: usize = 4096;
-
-/// The newest work of one upstream channel; `None` before the first and after the last.
-pub type WorkFeed = watch::Receiver<Option<Arc<Work>>>;
 
 /// A connection to an upstream that miners may use. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -31,14 +28,14 @@ pub struct Route {
 pub enum Command {
     /// Hand in a share.
     Share(ShareOut),
-    /// Open a channel for one miner. It is closed when all receivers of `work` are gone.
+    /// Open a channel for one miner. It is closed when nobody wants its work any more.
     Open {
         /// Whom to credit, below the configured account.
         worker: Arc<str>,
         /// Hashes a second.
         hash_rate: f64,
         /// Where the channel's work goes; dropped when the channel cannot be had.
-        work: watch::Sender<Option<Arc<Work>>>,
+        work: Feed,
     },
 }
 
