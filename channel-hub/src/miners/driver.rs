@@ -8,13 +8,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use link::{Frame, Link, LinkError, Received};
+use link::{Link, LinkError, Received};
 use mining::header::as_number;
 use mining::server::{AcceptedShare, Event, FoundBlock, OpenedChannel, Session, Ticket};
 use mining::{Now, Rejection, Work, WorkUpdate};
 use service::{Call, Counter, Departure, Succession};
 use store::Share;
-use stratum_core::mining_sv2 as sv2;
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
@@ -23,7 +22,6 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 use super::alarm::Alarm;
 use super::channel::Channel;
 use super::connections::{Details, Guard};
-use super::patience::Patience;
 use super::pending::Pending;
 use super::seat::Seat;
 use super::seldom::Seldom;
@@ -45,7 +43,6 @@ pub(super) struct Driver {
     session: Session,
     updates: Seldom<Update>,
     pending: Pending<Ticket>,
-    patience: Patience,
     alarm: Alarm,
     /// Boxed: most connections have one, and a map has room for more.
     seats: HashMap<u32, Box<Seat>>,
@@ -70,7 +67,6 @@ impl Driver {
             session,
             updates: Seldom::new(next_update(updates)),
             pending: Pending::new(Arc::clone(&floor.store)),
-            patience: Patience::new(Instant::now()),
             alarm: Alarm::default(),
             seats: HashMap::new(),
             rejected: HashMap::new(),
@@ -111,6 +107,9 @@ impl Driver {
             self.acknowledge();
             // Shares and blocks that came before a fault count all the same.
             self.take_events()?;
+            if fault.is_err() {
+                drop(self.send()); // the last answers may still tell it what is wrong
+            }
             fault?;
         }
     }
@@ -125,11 +124,6 @@ impl Driver {
     fn send(&mut self) -> Result<(), End> {
         while let Some(frame) = self.session.poll_send() {
             self.link.queue(&frame)?;
-            if is_error(&frame) && !self.patience.wrong(Instant::now()) {
-                // The last answers may still tell it what is wrong.
-                self.link.try_flush()?;
-                return Err(End::OutOfPatience);
-            }
         }
         Ok(self.link.try_flush()?)
     }
@@ -230,7 +224,6 @@ impl Driver {
     }
 
     fn credit(&mut self, accepted: &AcceptedShare) -> Result<(), End> {
-        self.patience.right();
         // Opened comes before any share of a channel.
         let Some(seat) = self.seats.get_mut(&accepted.channel_id) else { return Ok(()) };
         let best = Work::from_target(as_number(accepted.hash));
@@ -285,7 +278,6 @@ impl Driver {
         if self.floor.news.room() {
             tracing::info!(channel_id, kind = ?opened.kind, user = &*opened.user_identity, "mining channel opened");
         }
-        self.patience.opened();
         let channel = Channel::new(opened, &identity.hasher);
         self.seats.insert(channel_id, Box::new(Seat::new(identity, channel.clone())));
         let extensions = self.link.extensions().to_vec();
@@ -297,7 +289,6 @@ impl Driver {
         if self.floor.news.room() {
             tracing::info!(channel_id, reason, "mining channel closed");
         }
-        self.patience.closed();
         self.seats.remove(&channel_id);
         self.connection.closed(channel_id, Instant::now());
     }
@@ -328,17 +319,6 @@ async fn next(link: &mut Link, is_read: bool) -> Result<Option<Received>, LinkEr
         std::future::pending::<()>().await;
     }
     link.flush().await.map(|()| None)
-}
-
-/// Whether it tells the miner that something it sent cannot be right.
-fn is_error(frame: &Frame) -> bool {
-    matches!(
-        frame.message_type(),
-        sv2::MESSAGE_TYPE_SUBMIT_SHARES_ERROR
-            | sv2::MESSAGE_TYPE_OPEN_MINING_CHANNEL_ERROR
-            | sv2::MESSAGE_TYPE_UPDATE_CHANNEL_ERROR
-            | sv2::MESSAGE_TYPE_SET_CUSTOM_MINING_JOB_ERROR
-    )
 }
 
 fn now() -> Now {

@@ -6,7 +6,6 @@
 //! | [`session`] | one connection from its first byte to its end |
 //! | `driver` | the loop around its mining session |
 //! | [`pending`] | shares that wait for the disk |
-//! | [`patience`] | how much nonsense is too much |
 //! | [`seat`], [`channel`] | a mining channel as the session counts it, and as the pages show it |
 //! | [`connections`] | who is connected, for the bounds and the pages |
 //! | [`alarm`], [`seldom`] | what the loop waits for and seldom gets |
@@ -16,7 +15,6 @@ pub mod channel;
 pub mod connections;
 mod driver;
 pub mod listener;
-pub mod patience;
 pub mod pending;
 pub mod seat;
 pub mod seldom;

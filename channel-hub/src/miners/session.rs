@@ -104,9 +104,6 @@ pub enum End {
     /// What was said.
     #[error(transparent)]
     Protocol(#[from] Fatal),
-    /// Nonsense, see [`super::patience`].
-    #[error("it sent too much that cannot be right")]
-    OutOfPatience,
     /// Work comes faster than it is taken.
     #[error("it is too far behind with its work")]
     Behind,
@@ -123,10 +120,7 @@ impl End {
     pub fn fault(&self) -> Option<&'static str> {
         Some(match self {
             Self::Link(error) => return error.fault(),
-            Self::Protocol(Fatal::Malformed(_)) => "malformed-message",
-            Self::Protocol(Fatal::Unexpected(_)) => "unexpected-message",
-            Self::Protocol(Fatal::Flood) => "share-flood",
-            Self::OutOfPatience => "too-much-nonsense",
+            Self::Protocol(fatal) => fatal.name(),
             Self::Behind => "slow-reader",
             Self::Displaced => "displaced",
             Self::Store(_) => return None,

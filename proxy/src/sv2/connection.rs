@@ -38,7 +38,7 @@ impl End {
     /// Its name in counters and complaints, if it is the miner's fault or a rule's work.
     fn reason(&self) -> Option<&'static str> {
         match self {
-            Self::Session(Ended::Protocol(_)) => Some("protocol"),
+            Self::Session(Ended::Protocol(fatal)) => Some(fatal.name()),
             Self::Session(Ended::Disconnect(why)) => Some(why.name()),
             Self::Link(error) => error.fault(),
             Self::Shutdown => None,

@@ -1,9 +1,12 @@
 //! Miners that send what they should not, and too many of them.
 
+use crate::device::Device;
 use crate::farm::{Farm, toml};
 use crate::hub::Hub;
 use crate::miner::Miner;
+use mining::share::Choice;
 use serde_json::json;
+use std::time::Duration;
 use tempfile::tempdir;
 
 #[tokio::test]
@@ -68,4 +71,21 @@ async fn many_lines_at_once_are_answered_in_order() {
     for id in 0..1000 {
         assert_eq!(miner.hear().await.unwrap()["id"], id);
     }
+}
+
+#[tokio::test]
+async fn an_sv2_miner_that_sends_nothing_but_what_cannot_be_right_is_let_go() {
+    let (hub, data) = (Hub::start().await, tempdir().unwrap());
+    let farm = Farm::start(&toml("aggregated", data.path(), &hub.toml())).await;
+    let mut device = Device::extended(&farm, "farm.ann").await;
+    let job = device.jobs[&2].clone();
+    let extranonce = vec![0; job.extranonce_size()];
+    let share = Choice { nonce: 0, ntime: 0, version: job.version(), extranonce: &extranonce };
+    for _ in 0..3_000 {
+        device.session.submit(2, job.id() + 1_000, &share, None).unwrap();
+    }
+    let ends = async { while device.hear().await.is_ok() {} };
+    tokio::time::timeout(Duration::from_secs(10), ends).await.expect("it is let go");
+    let let_go = "miners_let_go_total{reason=\"too-much-nonsense\"} 1";
+    assert!(farm.text("/metrics").await.contains(let_go));
 }

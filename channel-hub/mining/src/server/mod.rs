@@ -17,6 +17,7 @@ mod config;
 mod current;
 mod event;
 mod opening;
+mod patience;
 mod retarget;
 mod shares;
 mod unacknowledged;
@@ -34,6 +35,7 @@ use crate::tip::Tip;
 use bitcoin::Target;
 use channel::Channel;
 use link::{Frame, Received};
+use patience::Patience;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -57,6 +59,21 @@ pub enum Fatal {
     /// Far more shares wait for their commit than [`Session::has_room`] allowed.
     #[error("the client does not wait for answers")]
     Flood,
+    /// Too much that is well-formed and cannot be right.
+    #[error("it sent too much that cannot be right")]
+    Nonsense,
+}
+
+impl Fatal {
+    /// For logs and metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Malformed(_) => "malformed-message",
+            Self::Unexpected(_) => "unexpected-message",
+            Self::Flood => "share-flood",
+            Self::Nonsense => "too-much-nonsense",
+        }
+    }
 }
 
 /// One connection of a miner or proxy.
@@ -79,6 +96,7 @@ pub struct Session {
     /// Channels with an answer due.
     answers: VecDeque<u32>,
     next_check: Option<Instant>,
+    patience: Patience,
     out: VecDeque<Frame>,
     events: VecDeque<Event>,
 }
@@ -107,19 +125,20 @@ impl Session {
             unacknowledged: 0,
             answers: VecDeque::new(),
             next_check: None,
+            patience: Patience::default(),
             out: VecDeque::new(),
             events: VecDeque::new(),
         }
     }
 
     /// Takes in a message of the base protocol; `extensions` are those negotiated. Frames of extensions are
-    /// the shell's: they are ignored here.
+    /// the shell's: they are ignored here. After an error, what is still to be sent may tell the client why.
     pub fn handle(&mut self, now: Now, received: &mut Received, extensions: &[u16]) -> Result<(), Fatal> {
         if received.extension_type() != 0 {
             return Ok(());
         }
         let message_type = received.message_type();
-        match message_type {
+        let handled = match message_type {
             sv2::MESSAGE_TYPE_SUBMIT_SHARES_STANDARD => self.submit_standard(now, received.payload()),
             sv2::MESSAGE_TYPE_SUBMIT_SHARES_EXTENDED => {
                 self.submit_extended(now, received.payload(), extensions)
@@ -130,6 +149,10 @@ impl Session {
                 Ok(_) => Err(Fatal::Unexpected(message_type)),
                 Err(_) => Err(Fatal::Malformed(message_type)),
             },
+        };
+        match self.patience.is_over() {
+            true => Err(Fatal::Nonsense),
+            false => handled,
         }
     }
 
@@ -139,7 +162,9 @@ impl Session {
             Mining::OpenExtendedMiningChannel(open) => self.open_extended(now, &open),
             Mining::UpdateChannel(update) => self.update(now, &update),
             Mining::CloseChannel(close) => self.closed_by_peer(&close),
-            Mining::SetCustomMiningJob(custom) => self.refuse_custom(custom.channel_id, custom.request_id),
+            Mining::SetCustomMiningJob(custom) => {
+                self.refuse_custom(now, custom.channel_id, custom.request_id)
+            }
             _ => return Err(Fatal::Unexpected(message_type)),
         }
         Ok(())
@@ -241,11 +266,19 @@ impl Session {
     fn remove(&mut self, channel_id: u32, reason: String) {
         if let Some(channel) = self.channels.remove(&channel_id) {
             self.unacknowledged -= channel.unacknowledged.len();
+            self.patience.closed();
             self.events.push_back(Event::Closed { channel_id, reason });
         }
         if self.channels.is_empty() {
             self.next_check = None;
         }
+    }
+
+    /// A request cannot be met: the client is told so, and it costs its patience.
+    fn refuse_request(&mut self, now: Now, code: &'static str, answer: MiningOwned) {
+        self.patience.wrong(now.instant);
+        self.events.push_back(Event::Refused { code });
+        self.out.push_back(frame(answer));
     }
 
     fn check_due(&self, now: Now) -> Option<Instant> {

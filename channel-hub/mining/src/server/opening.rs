@@ -73,11 +73,9 @@ impl Session {
         match self.channel(now, request) {
             Ok(channel) => self.opened(now, request, channel),
             Err(code) => {
-                self.events.push_back(Event::Refused { code });
-                self.out.push_back(frame(MiningOwned::OpenMiningChannelError(OpenMiningChannelErrorOwned {
-                    request_id: request.request_id,
-                    error_code: text(code),
-                })));
+                let (request_id, error_code) = (request.request_id, text(code));
+                let answer = OpenMiningChannelErrorOwned { request_id, error_code };
+                self.refuse_request(now, code, MiningOwned::OpenMiningChannelError(answer));
             }
         }
     }
@@ -121,6 +119,7 @@ impl Session {
 
     fn opened(&mut self, now: Now, request: &Request<'_>, channel: Channel) {
         let channel_id = channel.id;
+        self.patience.opened();
         self.out.push_back(success(request.request_id, &channel));
         self.events.push_back(Event::Opened(OpenedChannel {
             channel_id,

@@ -110,11 +110,8 @@ impl Session {
                 self.answer_update(now, channel_id);
             }
             Err(code) => {
-                self.events.push_back(Event::Refused { code });
-                self.out.push_back(frame(MiningOwned::UpdateChannelError(UpdateChannelErrorOwned {
-                    channel_id,
-                    error_code: text(code),
-                })));
+                let answer = UpdateChannelErrorOwned { channel_id, error_code: text(code) };
+                self.refuse_request(now, code, MiningOwned::UpdateChannelError(answer));
             }
         }
     }

@@ -41,7 +41,7 @@ impl Session {
             return Err(Fatal::Flood);
         }
         if let Err(reason) = self.take(now, kind, submission) {
-            self.reject(submission, reason);
+            self.reject(now, submission, reason);
         }
         Ok(())
     }
@@ -74,6 +74,7 @@ impl Session {
         let is_nearly_full = channel.is_nearly_full();
         let ticket = Ticket { channel_id, number };
         let hash = hashed.hash;
+        self.patience.right();
         self.events.push_back(Event::Share(AcceptedShare {
             ticket,
             channel_id,
@@ -94,7 +95,11 @@ impl Session {
         Ok(())
     }
 
-    fn reject(&mut self, submission: &Submission<'_>, reason: Rejection) {
+    fn reject(&mut self, now: Now, submission: &Submission<'_>, reason: Rejection) {
+        // Where there is no work no share can be right, whoever sends it; but nobody was told of an unknown channel.
+        if self.current.active().is_some() || reason == Rejection::InvalidChannelId {
+            self.patience.wrong(now.instant);
+        }
         let channel_id = submission.channel_id;
         let worker = match self.channels.get_mut(&channel_id) {
             Some(channel) => submission.worker.map(|name| channel.worker(name)),
@@ -104,14 +109,10 @@ impl Session {
         self.out.push_back(error(channel_id, submission.sequence_number, reason.code()));
     }
 
-    pub(super) fn refuse_custom(&mut self, channel_id: u32, request_id: u32) {
+    pub(super) fn refuse_custom(&mut self, now: Now, channel_id: u32, request_id: u32) {
         let code = sv2::ERROR_CODE_SET_CUSTOM_MINING_JOB_JD_NOT_SUPPORTED;
-        self.events.push_back(Event::Refused { code });
-        self.out.push_back(frame(MiningOwned::SetCustomMiningJobError(SetCustomMiningJobErrorOwned {
-            channel_id,
-            request_id,
-            error_code: text(code),
-        })));
+        let answer = SetCustomMiningJobErrorOwned { channel_id, request_id, error_code: text(code) };
+        self.refuse_request(now, code, MiningOwned::SetCustomMiningJobError(answer));
     }
 }
 

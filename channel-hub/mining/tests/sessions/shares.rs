@@ -1,7 +1,7 @@
 //! What becomes of shares: answers, credit, blocks.
 
 use crate::world::*;
-use mining::server::Event;
+use mining::server::{Event, Fatal};
 use mining::{Work, WorkUpdate, client};
 use std::time::Duration;
 use stratum_core::mining_sv2 as sv2;
@@ -194,7 +194,7 @@ fn a_client_that_waits_for_no_answer_is_held_back_and_then_cut_off() {
     pair.client.submit(2, 1, &share.choice(), None).unwrap();
     let frame = pair.client.poll_send().unwrap();
     let result = pair.server.handle(now, &mut frame.received(), &[]);
-    assert_eq!(result, Err(mining::server::Fatal::Flood));
+    assert_eq!(result, Err(Fatal::Flood));
     pair.commits = true;
     pair.settle();
     assert!(pair.server.has_room());
@@ -245,4 +245,29 @@ fn time_passing_makes_room_for_miners_that_stamp_the_clock() {
     let mut share = Found { ntime: pair.now.unix, ..grind(&job, 1) };
     share.nonce = job.header(&share.choice()).grinder().find(job.target(), 0..100_000).unwrap();
     assert_eq!(accepted(&pair.submit(2, &share)), 1);
+}
+
+/// Hands in so many shares of a job that never was.
+fn nonsense(pair: &mut Pair, shares: u32) -> Result<(), Fatal> {
+    let share = grind(&pair.job(2), 0);
+    for _ in 0..shares {
+        pair.client.submit(2, 99, &share.choice(), None).unwrap();
+        let frame = pair.client.poll_send().unwrap();
+        pair.server.handle(pair.now, &mut frame.received(), &[])?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_client_is_cut_off_that_sends_nothing_but_what_cannot_be_right() {
+    let mut pair = Pair::with_channel();
+    assert_eq!(nonsense(&mut pair, 1_000), Ok(()));
+    assert_eq!(nonsense(&mut pair, 1_000), Err(Fatal::Nonsense));
+}
+
+#[test]
+fn nobody_is_cut_off_for_shares_where_there_is_no_work() {
+    let mut pair = Pair::with_channel();
+    pair.server.lose_work();
+    assert_eq!(nonsense(&mut pair, 5_000), Ok(()));
 }

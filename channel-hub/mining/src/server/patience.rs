@@ -15,48 +15,53 @@ const PER_SECOND: u32 = 10;
 
 /// The points of one connection.
 #[derive(Debug)]
-pub struct Patience {
+pub(super) struct Patience {
     left: u32,
     most: u32,
-    /// Until when time has been counted.
-    counted: Instant,
+    /// Until when time has been counted; before the first wrong message there is nothing to give back.
+    counted: Option<Instant>,
+    is_over: bool,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self { left: BASE, most: BASE, counted: None, is_over: false }
+    }
 }
 
 impl Patience {
-    /// For a connection that comes `now`.
-    pub fn new(now: Instant) -> Self {
-        Self { left: BASE, most: BASE, counted: now }
-    }
-
-    /// It sent something that cannot be right. False: that was one too many.
-    #[must_use]
-    pub fn wrong(&mut self, now: Instant) -> bool {
-        let seconds = now.saturating_duration_since(self.counted).as_secs();
+    /// It sent something that cannot be right.
+    pub(super) fn wrong(&mut self, now: Instant) {
+        let seconds = now.saturating_duration_since(*self.counted.get_or_insert(now)).as_secs();
         if seconds > 0 {
-            self.counted = now;
+            self.counted = Some(now);
             let gained = u32::try_from(seconds).unwrap_or(u32::MAX).saturating_mul(PER_SECOND);
             self.left = self.left.saturating_add(gained).min(self.most);
         }
         match self.left.checked_sub(1) {
             Some(left) => self.left = left,
-            None => return false,
+            None => self.is_over = true,
         }
-        true
+    }
+
+    /// Whether there was one wrong message too many.
+    pub(super) fn is_over(&self) -> bool {
+        self.is_over
     }
 
     /// A share was accepted.
-    pub fn right(&mut self) {
+    pub(super) fn right(&mut self) {
         self.left = (self.left + 1).min(self.most);
     }
 
     /// A mining channel was opened.
-    pub fn opened(&mut self) {
+    pub(super) fn opened(&mut self) {
         self.most = self.most.saturating_add(PER_CHANNEL);
         self.left = self.left.saturating_add(PER_CHANNEL).min(self.most);
     }
 
     /// A mining channel was closed. To open and close them for ever costs points too.
-    pub fn closed(&mut self) {
+    pub(super) fn closed(&mut self) {
         self.most = self.most.saturating_sub(PER_CHANNEL).max(BASE);
         self.left = self.left.saturating_sub(PER_CHANNEL + 1).min(self.most);
     }
@@ -69,24 +74,30 @@ mod tests {
 
     /// Wrong messages until it is over.
     fn endures(patience: &mut Patience, now: Instant) -> u32 {
-        (0..).find(|_| !patience.wrong(now)).unwrap_or(0)
+        (0..).find(|_| is_over(patience, now)).unwrap_or(0)
+    }
+
+    /// Whether one more wrong message ends it.
+    fn is_over(patience: &mut Patience, now: Instant) -> bool {
+        patience.wrong(now);
+        patience.is_over()
     }
 
     #[test]
     fn nothing_but_nonsense_is_over_soon_and_nonsense_now_and_then_never() {
         let start = Instant::now();
-        let mut patience = Patience::new(start);
-        assert_eq!(endures(&mut patience, start), BASE);
-        let mut patience = Patience::new(start);
+        assert_eq!(endures(&mut Patience::default(), start), BASE);
+        let mut patience = Patience::default();
         for second in 0..100_000 {
-            assert!((0..PER_SECOND).all(|_| patience.wrong(start + Duration::from_secs(second))));
+            let now = start + Duration::from_secs(second);
+            assert!((0..PER_SECOND).all(|_| !is_over(&mut patience, now)));
         }
     }
 
     #[test]
     fn a_farm_whose_shares_all_become_stale_at_once_is_forgiven() {
         let start = Instant::now();
-        let mut patience = Patience::new(start);
+        let mut patience = Patience::default();
         (0..4096).for_each(|_| patience.opened());
         (0..10_000).for_each(|_| patience.right());
         assert_eq!(endures(&mut patience, start), BASE + 4096 * PER_CHANNEL);
@@ -95,9 +106,9 @@ mod tests {
     #[test]
     fn half_wrong_is_endured_for_ever_however_fast() {
         let start = Instant::now();
-        let mut patience = Patience::new(start);
+        let mut patience = Patience::default();
         for _ in 0..100_000 {
-            assert!(patience.wrong(start));
+            assert!(!is_over(&mut patience, start));
             patience.right();
         }
     }
@@ -105,11 +116,11 @@ mod tests {
     #[test]
     fn opening_and_closing_for_ever_is_over_too() {
         let start = Instant::now();
-        let mut patience = Patience::new(start);
+        let mut patience = Patience::default();
         for _ in 0..BASE {
             patience.opened();
             patience.closed();
         }
-        assert!(!patience.wrong(start));
+        assert!(is_over(&mut patience, start));
     }
 }
