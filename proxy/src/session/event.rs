@@ -4,6 +4,7 @@ use super::Worker;
 use crate::work::{Rolled, Work};
 use bitcoin::BlockHash;
 use std::sync::Arc;
+use mining::header::as_number;
 
 /// What the driver has to do or to count.
 #[derive(Clone, Debug)]
@@ -66,4 +67,18 @@ pub struct UpstreamShare {
     pub hash: BlockHash,
     /// Whether it meets the network's target.
     pub is_block: bool,
+}
+
+impl Event {
+    /// A share of this work goes to the upstream, under this tag.
+    pub(crate) fn upstream(
+        tag: u32,
+        worker: Arc<str>,
+        work: Arc<Work>,
+        rolled: Rolled,
+        hash: BlockHash,
+    ) -> Self {
+        let is_block = as_number(hash) <= work.job.tip().target();
+        Self::Upstream(Box::new(UpstreamShare { tag, worker, work, rolled, hash, is_block }))
+    }
 }

@@ -3,7 +3,7 @@
 //! A share at the upstream's target is answered by what the upstream says; a lighter one by the check here.
 
 use super::jobs::{Noted, SentJob};
-use super::{AcceptedBy, Event, Session, UpstreamShare};
+use super::{AcceptedBy, Event, Session};
 use crate::sv1::params::{self, Submit};
 use crate::sv1::{Id, Rejection};
 use crate::work::Rolled;
@@ -157,15 +157,7 @@ impl Session {
             true => {
                 let until = now.instant + self.settings.answer_timeout;
                 let tag = self.waiting.push(id.clone(), worker.clone(), until);
-                let (work, hash, is_block) = (job.work, check.hash, check.is_block);
-                self.events.push_back(Event::Upstream(Box::new(UpstreamShare {
-                    tag,
-                    worker,
-                    work,
-                    rolled,
-                    hash,
-                    is_block,
-                })));
+                self.events.push_back(Event::upstream(tag, worker, job.work, rolled, check.hash));
             }
             false => self.accepted(id, worker, AcceptedBy::OwnCheck),
         }

@@ -9,7 +9,7 @@
 
 use super::space::{Shape, Spaces};
 use super::waiting::{Share, Waiting};
-use crate::session::{AcceptedBy, Disconnect, Event, Outcome, Settings, UpstreamShare, Worker};
+use crate::session::{AcceptedBy, Disconnect, Event, Outcome, Settings, Worker};
 use crate::slices::Slices;
 use crate::sv1::Rejection;
 use crate::work::{Rolled, Work};
@@ -294,15 +294,7 @@ impl Session {
         let rolled = rolled(&work, &block.solution);
         // No share waits under this tag, so its answer is nobody's.
         let tag = self.waiting.next_tag().wrapping_sub(1 << 31);
-        let hash = block.hash;
-        self.events.push_back(Event::Upstream(Box::new(UpstreamShare {
-            tag,
-            worker,
-            work,
-            rolled,
-            hash,
-            is_block: true,
-        })));
+        self.events.push_back(Event::upstream(tag, worker, work, rolled, block.hash));
     }
 
     fn share(&mut self, now: Now, share: AcceptedShare) {
@@ -319,20 +311,12 @@ impl Session {
         self.events.push_back(Event::Found { worker: worker.clone(), hash });
         let until = now.instant + self.settings.answer_timeout;
         let waiting = Share { ticket, worker: worker.clone(), until };
-        let is_block = meets(hash, work.job.tip().target());
-        if !is_block && !meets(hash, work.job.target()) {
+        if !meets(hash, work.job.tip().target()) && !meets(hash, work.job.target()) {
             return self.accept(waiting, AcceptedBy::OwnCheck);
         }
         let (tag, rolled) = (self.waiting.next_tag(), rolled(&work, &share.solution));
         self.waiting.push(waiting);
-        self.events.push_back(Event::Upstream(Box::new(UpstreamShare {
-            tag,
-            worker,
-            work,
-            rolled,
-            hash,
-            is_block,
-        })));
+        self.events.push_back(Event::upstream(tag, worker, work, rolled, hash));
     }
 
     fn accept(&mut self, share: Share, by: AcceptedBy) {

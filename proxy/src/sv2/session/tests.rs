@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
+use crate::session::UpstreamShare;
 use crate::testing::{HARDEST, Server, easiest, settings, start};
 use mining::client::{self, OpenRequest};
 use mining::share::Choice;
