@@ -12,6 +12,7 @@ use crate::upstream::{Command, ShareOut, feed};
 use crate::work::Work;
 use bitcoin::BlockHash;
 use mining::header::as_number;
+use std::fmt::Display;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
@@ -159,7 +160,7 @@ impl Account {
                 self.worker(&worker).accept(by);
                 self.seat.miner.view().accepted += 1;
             }
-            Event::Rejected { worker, reason } => self.rejected(worker, reason),
+            Event::Rejected { worker, why } => self.rejected(worker, &why),
             Event::Refused { reason } => self.complain(reason, "a message is refused"),
         }
         None
@@ -196,17 +197,17 @@ impl Account {
         }
     }
 
-    fn rejected(&mut self, worker: Option<Arc<str>>, reason: &'static str) {
+    fn rejected(&mut self, worker: Option<Arc<str>>, why: &Rejection) {
         let totals = self.worker(&worker.unwrap_or_else(|| NOBODY.into()));
-        self.surroundings.farm.totals.reject(&totals, reason);
+        self.surroundings.farm.totals.reject(&totals, why.reason());
         self.seat.miner.view().rejected += 1;
         // Without an upstream every share is, and it is no fault of the miner's.
-        if reason != Rejection::NoUpstream.reason() {
-            self.complain(reason, "a share is refused");
+        if *why != Rejection::NoUpstream {
+            self.complain(why.reason(), format_args!("a share is refused: {}", why.text()));
         }
     }
 
-    fn complain(&self, reason: &'static str, what: &str) {
+    fn complain(&self, reason: &'static str, what: impl Display) {
         self.surroundings.complaints.refuse(reason, self.seat.miner.address, what);
     }
 

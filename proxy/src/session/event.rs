@@ -1,10 +1,11 @@
 //! What a session tells its driver.
 
 use super::Worker;
+use crate::sv1::Rejection;
 use crate::work::{Rolled, Work};
 use bitcoin::BlockHash;
-use std::sync::Arc;
 use mining::header::as_number;
+use std::sync::Arc;
 
 /// What the driver has to do or to count.
 #[derive(Clone, Debug)]
@@ -31,8 +32,8 @@ pub enum Event {
     Rejected {
         /// Who handed it in, the connection's first worker if it is malformed; `None` if nobody authorised has.
         worker: Option<Arc<str>>,
-        /// One of [`Rejection::REASONS`](crate::sv1::Rejection::REASONS).
-        reason: &'static str,
+        /// Why.
+        why: Rejection,
     },
     /// A message that is no share was refused, and the miner told so.
     Refused {

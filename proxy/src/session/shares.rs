@@ -74,7 +74,7 @@ impl Session {
             Outcome::Rejected(code) => Rejection::from_upstream(code),
             Outcome::Lost => Rejection::NoUpstream,
         };
-        self.reject(&answer.id, Some(answer.worker), &why);
+        self.reject(&answer.id, Some(answer.worker), why);
     }
 
     /// No share of the miner waits for the upstream.
@@ -91,7 +91,7 @@ impl Session {
         let (worker, checked) = self.check(now, params);
         match (worker, checked) {
             (Some(worker), Ok(share)) => self.accept(now, id, worker, share),
-            (worker, Err(why)) => self.reject(id, worker, &why),
+            (worker, Err(why)) => self.reject(id, worker, why),
             (None, Ok(_)) => unreachable!("a share is checked for a worker"),
         }
     }
@@ -152,7 +152,7 @@ impl Session {
         self.events.push_back(Event::Found { worker: worker.clone(), hash: check.hash });
         match for_upstream(&check) {
             true if self.waiting.answers.len() == MAX_WAITING => {
-                self.reject(id, Some(worker), &Rejection::other("Too many shares wait for the upstream"));
+                self.reject(id, Some(worker), Rejection::other("Too many shares wait for the upstream"));
             }
             true => {
                 let until = now.instant + self.settings.answer_timeout;
@@ -172,9 +172,9 @@ impl Session {
         self.events.push_back(Event::Accepted { worker, by });
     }
 
-    fn reject(&mut self, id: &Id, worker: Option<Arc<str>>, why: &Rejection) {
-        self.out.rejected(id, why);
-        self.events.push_back(Event::Rejected { worker, reason: why.reason() });
+    fn reject(&mut self, id: &Id, worker: Option<Arc<str>>, why: Rejection) {
+        self.out.rejected(id, &why);
+        self.events.push_back(Event::Rejected { worker, why });
     }
 }
 

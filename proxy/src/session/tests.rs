@@ -17,7 +17,7 @@ fn target(difficulty: &Value) -> bitcoin::Target {
 
 /// What was rejected, by reason.
 fn rejected(talk: &mut Talk) -> Vec<&'static str> {
-    let reason = |event| if let Event::Rejected { reason, .. } = event { Some(reason) } else { None };
+    let reason = |event| if let Event::Rejected { why, .. } = event { Some(why.reason()) } else { None };
     talk.events().into_iter().filter_map(reason).collect()
 }
 

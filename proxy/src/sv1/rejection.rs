@@ -7,6 +7,8 @@ pub enum Rejection {
     Other(String),
     /// 20: there is no upstream that could credit the share.
     NoUpstream,
+    /// 20: an SV2 miner has no such channel.
+    UnknownChannel,
     /// 21: the job is unknown or belongs to an older tip.
     JobNotFound,
     /// 22: the same work was handed in before.
@@ -21,9 +23,10 @@ pub enum Rejection {
 
 impl Rejection {
     /// All that [`Self::reason`] says.
-    pub const REASONS: [&str; 7] = [
+    pub const REASONS: [&str; 8] = [
         "20 other",
         "20 no upstream",
+        "20 unknown channel",
         "21 job not found",
         "22 duplicate share",
         "23 low difficulty",
@@ -49,7 +52,7 @@ impl Rejection {
     /// SV1's number for it.
     pub fn code(&self) -> u8 {
         match self {
-            Self::Other(_) | Self::NoUpstream => 20,
+            Self::Other(_) | Self::NoUpstream | Self::UnknownChannel => 20,
             Self::JobNotFound => 21,
             Self::Duplicate => 22,
             Self::LowDifficulty => 23,
@@ -63,6 +66,7 @@ impl Rejection {
         match self {
             Self::Other(text) => text,
             Self::NoUpstream => "No upstream: the share is lost",
+            Self::UnknownChannel => "Unknown channel",
             Self::JobNotFound => "Job not found",
             Self::Duplicate => "Duplicate share",
             Self::LowDifficulty => "Low difficulty share",
@@ -73,16 +77,41 @@ impl Rejection {
 
     /// Name in counters: one of [`Self::REASONS`].
     pub fn reason(&self) -> &'static str {
-        let [other, no_upstream, job_not_found, duplicate, low_difficulty, unauthorized, not_subscribed] =
-            Self::REASONS;
+        let [
+            other,
+            no_upstream,
+            unknown_channel,
+            job_not_found,
+            duplicate,
+            low_difficulty,
+            unauthorized,
+            not_subscribed,
+        ] = Self::REASONS;
         match self {
             Self::Other(_) => other,
             Self::NoUpstream => no_upstream,
+            Self::UnknownChannel => unknown_channel,
             Self::JobNotFound => job_not_found,
             Self::Duplicate => duplicate,
             Self::LowDifficulty => low_difficulty,
             Self::Unauthorized => unauthorized,
             Self::NotSubscribed => not_subscribed,
+        }
+    }
+}
+
+/// What an SV2 session refuses a share for.
+impl From<mining::Rejection> for Rejection {
+    fn from(rejection: mining::Rejection) -> Self {
+        match rejection {
+            mining::Rejection::InvalidChannelId => Self::UnknownChannel,
+            mining::Rejection::Stale | mining::Rejection::InvalidJobId => Self::JobNotFound,
+            mining::Rejection::DifficultyTooLow => Self::LowDifficulty,
+            mining::Rejection::Duplicate => Self::Duplicate,
+            mining::Rejection::BadExtranonceSize
+            | mining::Rejection::VersionRollingNotAllowed
+            | mining::Rejection::InvalidVersionBit
+            | mining::Rejection::InvalidTime => Self::other(rejection.code()),
         }
     }
 }

@@ -132,7 +132,7 @@ impl Session {
             Outcome::Lost => (NO_UPSTREAM, Rejection::NoUpstream),
         };
         self.inner.refuse(share.ticket, code);
-        self.events.push_back(Event::Rejected { worker: Some(share.worker), reason: why.reason() });
+        self.events.push_back(Event::Rejected { worker: Some(share.worker), why });
     }
 
     /// Time passes. After an error, send what is to be sent and close.
@@ -265,9 +265,9 @@ impl Session {
                     let worker = self.name(channel_id, worker);
                     let why = match self.work.is_empty() {
                         true => Rejection::NoUpstream,
-                        false => Rejection::from_upstream(reason.code()),
+                        false => reason.into(),
                     };
-                    self.events.push_back(Event::Rejected { worker, reason: why.reason() });
+                    self.events.push_back(Event::Rejected { worker, why });
                 }
                 server::Event::Refused { code } => self.events.push_back(Event::Refused { reason: code }),
             }
@@ -304,8 +304,8 @@ impl Session {
         }
         let Some(work) = self.find(share.job_id) else {
             self.inner.refuse(share.ticket, STALE);
-            let reason = Rejection::JobNotFound.reason();
-            return self.events.push_back(Event::Rejected { worker: Some(worker), reason });
+            let why = Rejection::JobNotFound;
+            return self.events.push_back(Event::Rejected { worker: Some(worker), why });
         };
         let (hash, ticket) = (share.hash, share.ticket);
         self.events.push_back(Event::Found { worker: worker.clone(), hash });
