@@ -5,6 +5,7 @@ mod html;
 mod metrics;
 mod page;
 mod server;
+mod unread;
 
 pub use metrics::{Kind, Metric, Value};
 pub use page::{Cell, Page, Section, Tone};

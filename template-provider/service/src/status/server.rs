@@ -1,6 +1,7 @@
 //! The HTTP server of the status page. It bounds its connections and their time: the page is for a few people and one
 //! Prometheus, and must never cost a program its memory.
 
+use std::error::Error as _;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
@@ -20,6 +21,7 @@ use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::time::error::Elapsed;
 
+use super::unread::Impatient;
 use super::{Page, Section, Status, html, metrics};
 use crate::complaints::Complaints;
 use crate::counters::Counters;
@@ -30,6 +32,8 @@ use crate::sockets::Sockets;
 const CONNECTIONS: usize = 64;
 /// A request's header must be whole after this; also how long an idle connection is kept.
 const HEADER: Duration = Duration::from_secs(5);
+/// A peer that reads nothing of its answer for so long is let go.
+const UNREAD: Duration = Duration::from_secs(20);
 /// No connection lives longer than this; browsers and Prometheus open a new one.
 const CONNECTION: Duration = Duration::from_secs(120);
 
@@ -118,32 +122,51 @@ async fn accept(listener: Listener, shared: Weak<Shared>) {
         let Ok((stream, address)) = tokio::time::timeout(LOOK, listener.accept()).await else { continue };
         let shared = Weak::clone(&shared);
         tokio::spawn(async move {
-            let answered = AtomicBool::new(false);
-            let served = connection(stream, Weak::clone(&shared), &answered);
+            let seen = Seen::default();
+            let served = connection(stream, Weak::clone(&shared), &seen);
             let served = tokio::time::timeout(CONNECTION, served).await;
             tracing::trace!(?served, "a connection to the status page ended");
             drop(permit);
-            if let (Some(reason), Some(shared)) = (fault(&served, &answered), shared.upgrade()) {
+            if let (Some(reason), Some(shared)) = (fault(&served, &seen), shared.upgrade()) {
                 shared.complaints.say(reason, address, "at the status page");
             }
         });
     }
 }
 
+/// What was seen of a connection.
+#[derive(Default)]
+struct Seen {
+    /// A request came in whole.
+    answered: AtomicBool,
+    /// A write waits for the peer.
+    unread: AtomicBool,
+}
+
 /// What the peer did wrong, if the connection ended so. That a browser asks nothing more is no fault.
-fn fault(served: &Result<hyper::Result<()>, Elapsed>, answered: &AtomicBool) -> Option<&'static str> {
+fn fault(served: &Result<hyper::Result<()>, Elapsed>, seen: &Seen) -> Option<&'static str> {
     match served {
         Err(_) => Some("page-kept-too-long"),
         Ok(Err(error)) if error.is_parse() => Some("page-no-http"),
-        Ok(Err(error)) if error.is_timeout() && !answered.load(Ordering::Relaxed) => {
+        // Also where hyper wants the next request before it is done with the last.
+        Ok(Err(error)) if seen.unread.load(Ordering::Relaxed) && took_too_long(error) => {
+            Some("page-not-reading")
+        }
+        Ok(Err(error)) if error.is_timeout() && !seen.answered.load(Ordering::Relaxed) => {
             Some("page-slow-request")
         }
         Ok(_) => None,
     }
 }
 
-/// Serves a connection; `answered` is set with the first request that comes in whole.
-async fn connection(stream: TcpStream, shared: Weak<Shared>, answered: &AtomicBool) -> hyper::Result<()> {
+/// By hyper's measure or by [`Impatient`]'s.
+fn took_too_long(error: &hyper::Error) -> bool {
+    let cause = error.source().and_then(|cause| cause.downcast_ref::<std::io::Error>());
+    error.is_timeout() || cause.is_some_and(|cause| cause.kind() == std::io::ErrorKind::TimedOut)
+}
+
+/// Serves a connection.
+async fn connection(stream: TcpStream, shared: Weak<Shared>, seen: &Seen) -> hyper::Result<()> {
     let router = Router::new()
         .route("/", get(page))
         .route("/metrics", get(show_metrics))
@@ -155,13 +178,13 @@ async fn connection(stream: TcpStream, shared: Weak<Shared>, answered: &AtomicBo
         .with_state(shared);
     let router = TowerToHyperService::new(router);
     let service = hyper::service::service_fn(|request| {
-        answered.store(true, Ordering::Relaxed);
+        seen.answered.store(true, Ordering::Relaxed);
         router.call(request)
     });
     hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER)
-        .serve_connection(TokioIo::new(stream), service)
+        .serve_connection(TokioIo::new(Impatient::new(stream, UNREAD, &seen.unread)), service)
         .await
 }
 

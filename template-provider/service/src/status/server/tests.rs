@@ -191,3 +191,18 @@ async fn silent_connections_do_not_lock_others_out_for_ever() {
     let answer = tokio::time::timeout(2 * HEADER, world.fetch("/api/v1/health")).await.unwrap();
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
 }
+
+#[tokio::test]
+async fn who_reads_no_answer_is_named() {
+    let world = World::new().await;
+    world.show(Ok(()));
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    let mut stream = socket.connect(world.server.address()).await.unwrap();
+    let requests = "GET / HTTP/1.1\r\nHost: a\r\n\r\n".repeat(100);
+    let asking = async { while stream.write_all(requests.as_bytes()).await.is_ok() {} };
+    tokio::time::timeout(3 * UNREAD, asking).await.unwrap();
+    let named = "sluice_test_peers_dropped_total{reason=\"page-not-reading\"} 1\n";
+    let metrics = world.fetch("/metrics").await;
+    assert!(metrics.contains(named), "{metrics}");
+}
