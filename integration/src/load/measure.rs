@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use super::buckets::Buckets;
 use super::counts::Counts;
 use super::report::{Report, Times};
 use super::servers::{Server, Usage, name};
@@ -76,6 +77,7 @@ impl Measure {
             rejected_in_all: counts.rejected_in_all,
             each_second: counts.each_second.clone(),
             latency: Times::of(&counts.latency),
+            latency_histogram: Buckets::of(&counts.latency),
             lateness: Times::of(&counts.lateness),
             tips: counts.tips(),
             cpu_us_per_share: (!servers.is_empty())

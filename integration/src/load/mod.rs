@@ -5,8 +5,8 @@
 //!
 //! | module | what for |
 //! |---|---|
-//! | [`plan`] | what load to put on which server |
-//! | [`report`] | what came out |
+//! | [`plan`], [`place`] | what load to put on which server, and where that is |
+//! | [`report`], [`buckets`] | what came out |
 //! | [`servers`] | CPU time and memory of the servers |
 //! | `engine` | the thread: connects, sends, goes from phase to phase |
 //! | `peer` | one connection: a socket, and the miner on it |
@@ -14,6 +14,7 @@
 //! | `notify`, `work` | from jobs to shares |
 //! | `pacer`, `flight`, `counts`, `measure` | when to send, what is on its way, what came of it |
 
+pub mod buckets;
 mod counts;
 mod engine;
 mod flight;
@@ -21,6 +22,7 @@ mod measure;
 mod notify;
 mod pacer;
 mod peer;
+pub mod place;
 pub mod plan;
 pub mod report;
 pub mod servers;
@@ -28,6 +30,7 @@ mod sv1;
 mod sv2;
 mod work;
 
+pub use buckets::Buckets;
 pub use plan::{Kind, Plan, Pressure, Protocol};
 pub use report::{Report, Share, Times, Tip};
 pub use servers::Server;

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
+use super::buckets::Buckets;
 use super::servers::Server;
 
 /// What came out. Times are in milliseconds unless a name says otherwise.
@@ -46,6 +47,8 @@ pub struct Report {
     pub each_second: Vec<u64>,
     /// From the write of a share to the read of its answer.
     pub latency: Times,
+    /// The same, bucket by bucket.
+    pub latency_histogram: Buckets,
     /// Paced load only: how late the generator itself was; if this is large, the rest says nothing.
     pub lateness: Times,
     /// New tips, in the order they came.

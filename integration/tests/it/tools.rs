@@ -68,3 +68,66 @@ async fn the_cpu_miner_mines_at_a_proxy_and_at_a_hub() {
     };
     bounded(BOUND, test).await.unwrap();
 }
+
+#[tokio::test]
+async fn the_load_generator_prints_one_json_line_with_a_histogram() {
+    let test = async {
+        let world = World::start(Plan::default()).await?;
+        let url = format!("stratum+tcp://{}", world.proxy.address());
+        let password = "d=0.000005";
+        let arguments = ["sv1", &url, ADDRESS, "--password", password, "-n", "5", "-r", "20", "-d", "3"];
+        let output = run(env!("CARGO_BIN_EXE_load"), &arguments).await?;
+        let (said, text) = (String::from_utf8(output.stdout)?, String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success() && said.lines().count() == 1, "{said}{text}");
+        let report: Value = serde_json::from_str(&said)?;
+        let histogram = &report["latency_histogram"];
+        let of = |name: &str| histogram[name].as_array().unwrap().clone();
+        let (bounds, counts) = (of("upto_ms"), of("counts"));
+        let sum: u64 = counts.iter().filter_map(Value::as_u64).sum();
+        assert!(sum > 0 && sum == report["accepted"].as_u64().unwrap(), "{report}");
+        assert!(
+            bounds.len() == counts.len() && bounds.is_sorted_by(|a, b| a.as_f64() < b.as_f64()),
+            "{report}"
+        );
+        Ok(())
+    };
+    bounded(BOUND, test).await.unwrap();
+}
+
+#[tokio::test]
+async fn the_load_generator_refuses_what_makes_no_sense_by_flag_value_and_mend() {
+    for (flag, argument, value, mend) in [
+        ("--connections", "--connections", "0", "whole number from 1 on"),
+        ("--outstanding", "-w", "0", "whole number from 1 on"),
+        ("--channels", "--channels", "-1", "whole number from 1 on"),
+        ("--rate", "--rate", "0", "number above 0"),
+        ("--rate", "--rate", "NaN", "number above 0"),
+        ("--rate", "--rate", "-5", "number above 0"),
+        ("--hash-rate", "--hash-rate", "inf", "number above 0"),
+        ("--duration", "--duration", "0", "seconds, above 0"),
+        ("--warm-up", "--warm-up", "-1", "seconds, from 0"),
+        ("--set-up", "--set-up", "1e300", "seconds, above 0"),
+        ("--pid", "--pid", "4294967295", "`pidof sluice-hub`"),
+        ("--kind", "--kind", "wide", "extended, standard or header-only"),
+    ] {
+        is_refused(&["sv2", "127.0.0.1:1", "x", argument, value], &[flag, value, mend]).await;
+    }
+    for (protocol, url, mend) in [
+        ("sv1", "http://127.0.0.1:1", "stratum+tcp://127.0.0.1:3333"),
+        ("sv1", "stratum2+tcp://127.0.0.1:1", "load sv2"),
+        ("sv2", "stratum+tcp://127.0.0.1:1", "load sv1"),
+        ("sv2", "127.0.0.1", "no port"),
+        ("sv2", "127.0.0.1:1/key", "authority public key"),
+    ] {
+        is_refused(&[protocol, url, "x"], &["<URL>", url, mend]).await;
+    }
+    let far = ["sv1", "192.0.2.1:1", "x", "--sources", "5"];
+    is_refused(&far, &["--sources", "5", "leave it away"]).await;
+}
+
+async fn is_refused(arguments: &[&str], words: &[&str]) {
+    let output = run(env!("CARGO_BIN_EXE_load"), arguments).await.unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && output.stdout.is_empty(), "{arguments:?} is taken: {said}");
+    assert!(words.iter().all(|word| said.contains(word)), "{arguments:?}: {said}");
+}
