@@ -8,6 +8,7 @@
 //! A commit that fails (disk full, say) is tried again with the same changes until it holds: nothing that was
 //! queued is dropped, nothing is acknowledged meanwhile, and the bounded queue pushes back.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -316,12 +317,17 @@ impl<S: Schema> Work<S> {
         let mut wait = Duration::from_millis(50);
         while let Err(error) = self.commit(batch, sync) {
             self.schema.forget();
+            let error = self.explained(&error);
             if self.progress.failing().is_none() {
                 tracing::error!(%error, changes = batch.len(), "cannot write the store; trying again");
             }
-            self.progress.fail(error.to_string());
+            self.progress.fail(error.clone());
             if self.queue.pause(wait) {
-                tracing::error!(%error, changes = batch.len(), "closing with changes that could not be stored");
+                tracing::error!(
+                    error,
+                    changes = batch.len(),
+                    "closing with changes that could not be stored"
+                );
                 return false;
             }
             wait = (wait * 2).min(MAX_RETRY);
@@ -330,6 +336,20 @@ impl<S: Schema> Work<S> {
             tracing::info!("the store takes writes again");
         }
         true
+    }
+
+    /// SQLite has one text for whatever the system says; a file beside its own is told more, as that the disk has turned
+    /// read-only. (To open and close its own would end its locks on it.)
+    fn explained(&self, error: &rusqlite::Error) -> String {
+        let probe = self.opened.connection.path().map(|path| Path::new(path).with_extension("probe"));
+        let Some(probe) = probe else { return error.to_string() };
+        match File::create(&probe) {
+            Err(cause) => format!("{error}: {cause}"),
+            Ok(_) => {
+                drop(std::fs::remove_file(probe));
+                error.to_string()
+            }
+        }
     }
 
     fn finish(&mut self) -> rusqlite::Result<()> {
