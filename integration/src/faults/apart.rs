@@ -30,12 +30,20 @@ pub fn apart(name: &str, needs: &[&str], test: impl Future<Output = anyhow::Resu
     let complained = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "apart: {}\n{said}\n{complained}", output.status);
     assert!(said.contains("1 passed"), "there is no test called {name}:\n{said}");
+    if let Some((_, why)) = complained.split_once(&not_run_line(name, "")) {
+        not_run(name, why.lines().next().unwrap_or_default());
+    }
 }
 
-/// Says past libtest's capture, which takes only what `print!` and `eprint!` write, that a test was not run.
+/// Says past libtest's capture, which takes only what `print!` and `eprint!` write, that a test was not run. It may also
+/// turn out inside.
 pub fn not_run(name: &str, why: &str) {
-    let line = format!("\n==== NOT RUN: {name}: {why}\n");
+    let line = format!("\n{}\n", not_run_line(name, why));
     drop(std::io::stderr().write_all(line.as_bytes())); // without stderr there is nobody to tell
+}
+
+fn not_run_line(name: &str, why: &str) -> String {
+    format!("==== NOT RUN: {name}: {why}")
 }
 
 #[allow(clippy::panic)]

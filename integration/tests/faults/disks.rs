@@ -1,24 +1,55 @@
 //! Disks that are full or read-only.
 
-use integration::faults::{Disk, Line, apart};
+use std::path::Path;
+
+use integration::faults::{Disk, Line, apart, not_run};
 use integration::world::sri::POOL_KEY;
-use integration::world::{Chain, Part, Plan, Upstream, World, bounded, holds, parts, until};
+use integration::world::{Chain, Part, Plan, Settings, Upstream, World, bounded, holds, parts, until};
 
 use crate::{BOUND, SOON, a_block_arrives, miner, more_shares};
 
 const SIZE: u64 = 2 << 20;
+/// ext4 needs room of its own.
+const FILE_SIZE: u64 = 64 << 20;
+
+/// One each for template provider, hub and proxy.
+fn three(directory: &Path, mount: impl Fn(&Path) -> anyhow::Result<Disk>) -> anyhow::Result<[Disk; 3]> {
+    let disk = |name: &str| mount(&directory.join(name));
+    Ok([disk("of-tp")?, disk("of-hub")?, disk("of-proxy")?])
+}
+
+/// Each program with its data on its own disk.
+fn on(disks: &[Disk; 3]) -> Plan {
+    let [template_provider, hub, proxy] = disks.each_ref().map(|disk| -> Settings {
+        vec![("data_dir", disk.path().join("data").display().to_string().into())]
+    });
+    Plan { hub, proxy, template_provider }
+}
+
+/// Waits until the program has said so.
+async fn says(part: &Part, fault: &str) -> anyhow::Result<()> {
+    let said = async || {
+        let log = part.process.log();
+        holds(log.contains(fault), log)
+    };
+    until("it names the disk's fault", SOON, said).await
+}
+
+/// Waits until its health is bad for this reason.
+async fn is_unwell(part: &Part, fault: &str) -> anyhow::Result<()> {
+    let said = async || {
+        let health = health(part).await?;
+        holds(health.contains("false") && health.contains(fault), health)
+    };
+    until("its health says so", SOON, said).await
+}
 
 #[test]
 fn a_full_disk_holds_up_no_block_loses_no_acknowledged_share_and_is_named() {
     let test = async {
         let directory = tempfile::Builder::new().prefix("sluice-disks-").tempdir()?;
-        let disk = |name: &str| Disk::mount(&directory.path().join(name), SIZE);
-        let disks = [disk("of-tp")?, disk("of-hub")?, disk("of-proxy")?];
-        let [tp, hub, proxy] = [0, 1, 2].map(|place: usize| {
-            let data = disks[place].path().join("data").display().to_string();
-            vec![("data_dir", toml::Value::from(data))]
-        });
-        let mut line = Line::start_in(directory, Plan { hub, proxy, template_provider: tp }).await?;
+        let disks = three(directory.path(), |path| Disk::mount(path, SIZE))?;
+        let mut line = Line::start_in(directory, on(&disks)).await?;
         let miner = miner(&line);
         more_shares(&miner, 5).await?;
 
@@ -27,16 +58,9 @@ fn a_full_disk_holds_up_no_block_loses_no_acknowledged_share_and_is_named() {
         }
         a_block_arrives(&mut line, &miner).await?;
         let pool = &line.world.pool;
-        for (part, fault) in [
-            (&pool.template_provider, "cannot write the block down, submitting it only: No space left"),
-            (&pool.hub, "cannot write the store; trying again error=database or disk is full"),
-        ] {
-            until("it names the full disk", SOON, async || {
-                let log = part.process.log();
-                holds(log.contains(fault), log)
-            })
+        says(&pool.template_provider, "cannot write the block down, submitting it only: No space left")
             .await?;
-        }
+        says(&pool.hub, "cannot write the store; trying again error=database or disk is full").await?;
         until("the hub says so on its page", SOON, async || {
             let health = health(&pool.hub).await?;
             holds(health.contains("disk is full") || health.contains("No space left on device"), health)
@@ -64,6 +88,64 @@ fn a_full_disk_holds_up_no_block_loses_no_acknowledged_share_and_is_named() {
         &["mount"],
         bounded(BOUND, test),
     );
+}
+
+#[test]
+fn a_disk_that_turns_read_only_holds_up_no_block_loses_no_acknowledged_share_and_is_named() {
+    const NAME: &str =
+        "disks::a_disk_that_turns_read_only_holds_up_no_block_loses_no_acknowledged_share_and_is_named";
+    let test = async {
+        let directory = tempfile::Builder::new().prefix("sluice-disks-").tempdir()?;
+        let disks = match three(directory.path(), |path| Disk::mount_file(path, FILE_SIZE)) {
+            Ok(disks) => disks,
+            Err(error) => {
+                not_run(NAME, &format!("{error:#}"));
+                return Ok(());
+            }
+        };
+        let mut line = Line::start_in(directory, on(&disks)).await?;
+        let miner = miner(&line);
+        more_shares(&miner, 5).await?;
+        line.nothing_is_lost(&miner).await?;
+        let acknowledged = line.world.proxy.forwarded().await?.credited;
+
+        let [of_tp, of_hub, of_proxy] = &disks;
+        of_tp.fail()?;
+        of_hub.fail()?;
+        a_block_arrives(&mut line, &miner).await?;
+        let pool = &line.world.pool;
+        says(
+            &pool.template_provider,
+            "cannot write the block down, submitting it only: Read-only file system",
+        )
+        .await?;
+        says(&pool.hub, "cannot write the store; trying again").await?;
+        for part in [&pool.template_provider, &pool.hub] {
+            is_unwell(part, "Read-only file system").await?;
+        }
+        until("shares wait for their commit", SOON, async || {
+            let forwarded = line.world.proxy.forwarded().await?;
+            assert_eq!(forwarded.credited, acknowledged, "acknowledged without a commit");
+            holds(forwarded.waiting() > 0, format!("{forwarded:?}"))
+        })
+        .await?;
+        of_proxy.fail()?;
+        says(&line.world.proxy, "Read-only file system").await?;
+        is_unwell(&line.world.proxy, "Read-only file system").await?;
+
+        let World { proxy, pool } = &mut line.world;
+        let parts = [&mut pool.template_provider, &mut pool.hub, proxy];
+        for (part, disk) in parts.into_iter().zip(&disks) {
+            part.kill();
+            disk.repair()?;
+            part.start().await?;
+        }
+        more_shares(&miner, 5).await?;
+        line.nothing_is_lost(&miner).await?;
+        drop(disks);
+        Ok(())
+    };
+    apart(NAME, &["mount", "mkfs.ext4"], bounded(BOUND, test));
 }
 
 #[test]
