@@ -7,10 +7,10 @@ use crate::session::{UpstreamShare, Worker};
 use crate::slices::Slices;
 use crate::totals::Totals;
 use bitcoin::BlockHash;
-use link::neighbourhood;
+use link::places::{Bounds, Full, Places};
 use mining::Work;
 use service::Counters;
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -27,28 +27,15 @@ const LOOK_AGAIN: Duration = Duration::from_millis(50);
 /// Shared by all tasks.
 #[derive(Debug)]
 pub struct Farm {
-    admission: Admission,
-    miners: Mutex<Miners>,
+    miners: Mutex<Places<Arc<Miner>>>,
+    /// When somebody was last looked for who never found a share.
+    looked: Mutex<Option<Instant>>,
     slices: Arc<Mutex<Slices>>,
     /// The upstream connection that miners work for; 0 is none.
     active: AtomicU64,
     blocks: Mutex<VecDeque<FoundBlock>>,
     /// Kept across restarts.
     pub totals: Totals,
-}
-
-#[derive(Debug, Default)]
-struct Miners {
-    next: u64,
-    connected: HashMap<u64, Arc<Miner>>,
-    /// By neighbourhood.
-    addresses: HashMap<IpAddr, usize>,
-    /// Those that have not authorised, oldest first.
-    strangers: BTreeSet<u64>,
-    /// The same by address.
-    strangers_from: BTreeSet<(IpAddr, u64)>,
-    /// When somebody was last looked for who never found a share.
-    looked: Option<Instant>,
 }
 
 /// One connection of a miner; gone from the farm when the [`Seat`] is dropped.
@@ -146,6 +133,15 @@ pub enum Refused {
     TooManyFromAddress,
 }
 
+impl From<Full> for Refused {
+    fn from(full: Full) -> Self {
+        match full {
+            Full::All => Self::TooMany,
+            Full::FromOne => Self::TooManyFromAddress,
+        }
+    }
+}
+
 impl Refused {
     /// Name in counters.
     pub fn name(self) -> &'static str {
@@ -159,9 +155,11 @@ impl Refused {
 impl Farm {
     /// No miners yet.
     pub fn new(admission: Admission, counters: &Counters) -> Self {
+        let Admission { max_connections, max_per_address } = admission;
+        let bounds = Bounds { all: max_connections, from_one: max_per_address, silent: Duration::ZERO };
         Self {
-            admission,
-            miners: Mutex::default(),
+            miners: Mutex::new(Places::new(bounds)),
+            looked: Mutex::default(),
             slices: Arc::default(),
             active: AtomicU64::new(0),
             blocks: Mutex::default(),
@@ -176,26 +174,25 @@ impl Farm {
     }
 
     fn admit_at(self: &Arc<Self>, now: Instant, address: SocketAddr) -> Result<Seat, Refused> {
+        let unproven = |miners: &Places<_>, among| self.unproven(now, miners, among);
         let mut miners = locked(&self.miners);
-        let from = neighbourhood(address.ip());
-        if miners.addresses.get(&from).is_some_and(|count| *count >= self.admission.max_per_address) {
-            // A flood from one address pays with its own.
-            let idle = miners.stranger_from(from);
-            let idle =
-                idle.or_else(|| miners.unproven(now, |miner| neighbourhood(miner.address.ip()) == from));
-            miners.make_place(idle.ok_or(Refused::TooManyFromAddress)?);
-        } else if miners.connected.len() >= self.admission.max_connections {
-            let idle = miners.strangers.first().copied().or_else(|| miners.unproven(now, |_| true));
-            miners.make_place(idle.ok_or(Refused::TooMany)?);
+        let (id, displaced) = miners.take(now, address.ip(), Miner::numbered(now, address), unproven)?;
+        if let Some(displaced) = displaced {
+            displaced.crowded.notify_one(); // its place is free at once, its socket in a moment
         }
-        let slice = locked(&self.slices).take().ok_or(Refused::TooMany)?;
+        let Some(slice) = locked(&self.slices).take() else {
+            miners.free(id);
+            return Err(Refused::TooMany);
+        };
         self.totals.connections.add(1);
-        Ok(self.seated(now, &mut miners, address, slice))
+        Ok(self.seated(&miners, id, slice))
     }
 
     /// A connection that a predecessor let in, with its slice, which was [kept](Self::keep_slices).
     pub fn readmit(self: &Arc<Self>, address: SocketAddr, slice: u32) -> Seat {
-        self.seated(Instant::now(), &mut locked(&self.miners), address, slice)
+        let (now, mut miners) = (Instant::now(), locked(&self.miners));
+        let id = miners.add(now, address.ip(), Miner::numbered(now, address));
+        self.seated(&miners, id, slice)
     }
 
     /// These slices are a predecessor's miners'. Before anybody is admitted.
@@ -203,27 +200,27 @@ impl Farm {
         locked(&self.slices).keep(slices);
     }
 
-    fn seated(self: &Arc<Self>, now: Instant, miners: &mut Miners, address: SocketAddr, slice: u32) -> Seat {
-        miners.next += 1;
-        let miner = Arc::new(Miner {
-            id: miners.next,
-            address,
-            connected: now,
-            credited: AtomicU64::new(0),
-            crowded: Notify::new(),
-            view: Mutex::default(),
-        });
-        miners.strangers.insert(miner.id);
-        let from = neighbourhood(address.ip());
-        miners.strangers_from.insert((from, miner.id));
-        *miners.addresses.entry(from).or_default() += 1;
-        miners.connected.insert(miner.id, miner.clone());
-        Seat { farm: self.clone(), miner, slice }
+    fn seated(self: &Arc<Self>, miners: &Places<Arc<Miner>>, id: u64, slice: u32) -> Seat {
+        let Some(miner) = miners.get(id) else { unreachable!("its place was taken just now") };
+        Seat { farm: self.clone(), miner: miner.clone(), slice }
+    }
+
+    /// The oldest of these that has found no share in all of [`UNPROVEN`]; nobody if one was looked for just now.
+    fn unproven(&self, now: Instant, miners: &Places<Arc<Miner>>, among: Option<IpAddr>) -> Option<u64> {
+        let mut looked = locked(&self.looked);
+        if looked.is_some_and(|at| now.saturating_duration_since(at) < LOOK_AGAIN) {
+            return None;
+        }
+        *looked = Some(now);
+        let unproven = |miner: &Miner| {
+            now.saturating_duration_since(miner.connected) >= UNPROVEN && miner.view().last_share.is_none()
+        };
+        miners.among(among).find(|(_, miner)| unproven(miner)).map(|(id, _)| id)
     }
 
     /// This miner has authorised: its place is its own.
     pub fn authorized(&self, miner: &Miner) {
-        locked(&self.miners).know(miner);
+        locked(&self.miners).spoke(miner.id);
     }
 
     /// Where SV2 channels get their slices.
@@ -233,14 +230,12 @@ impl Farm {
 
     /// All miners, oldest first.
     pub fn miners(&self) -> Vec<Arc<Miner>> {
-        let mut miners: Vec<_> = locked(&self.miners).connected.values().cloned().collect();
-        miners.sort_by_key(|miner| miner.id);
-        miners
+        locked(&self.miners).iter().cloned().collect()
     }
 
     /// Hashes a second of all miners, estimated from their shares.
     pub fn hash_rate(&self) -> f64 {
-        locked(&self.miners).connected.values().fold(0.0, |sum, miner| sum + miner.view().hash_rate)
+        locked(&self.miners).iter().fold(0.0, |sum, miner| sum + miner.view().hash_rate)
     }
 
     /// This upstream connection has published a new job. If it is the active one, all miners that connect from now on
@@ -279,58 +274,26 @@ impl Farm {
     }
 
     fn leave(&self, miner: &Miner, slice: u32) {
-        locked(&self.miners).forget(miner.id);
+        locked(&self.miners).free(miner.id);
         locked(&self.slices).give_back(slice);
     }
 }
 
-impl Miners {
-    /// The oldest connection from this neighbourhood that has not authorised.
-    fn stranger_from(&self, from: IpAddr) -> Option<u64> {
-        let first = self.strangers_from.range((from, 0)..=(from, u64::MAX)).next();
-        first.map(|(_, id)| *id)
-    }
-
-    /// The oldest of these that has found no share in all of [`UNPROVEN`]; nobody if one was looked for just now.
-    fn unproven(&mut self, now: Instant, among: impl Fn(&Miner) -> bool) -> Option<u64> {
-        if self.looked.is_some_and(|at| now.saturating_duration_since(at) < LOOK_AGAIN) {
-            return None;
-        }
-        self.looked = Some(now);
-        let unproven = |miner: &Miner| {
-            now.saturating_duration_since(miner.connected) >= UNPROVEN && miner.view().last_share.is_none()
-        };
-        self.connected.values().filter(|miner| among(miner) && unproven(miner)).map(|miner| miner.id).min()
-    }
-
-    /// It is no stranger any more.
-    fn know(&mut self, miner: &Miner) {
-        self.strangers.remove(&miner.id);
-        self.strangers_from.remove(&(neighbourhood(miner.address.ip()), miner.id));
-    }
-
-    /// Sends this one away; its place is free at once, its socket in a moment.
-    fn make_place(&mut self, id: u64) {
-        if let Some(miner) = self.forget(id) {
-            miner.crowded.notify_one();
-        }
-    }
-
-    fn forget(&mut self, id: u64) -> Option<Arc<Miner>> {
-        let miner = self.connected.remove(&id)?;
-        self.know(&miner);
-        let from = neighbourhood(miner.address.ip());
-        if let Some(count) = self.addresses.get_mut(&from) {
-            *count -= 1;
-            if *count == 0 {
-                self.addresses.remove(&from);
-            }
-        }
-        Some(miner)
-    }
-}
-
 impl Miner {
+    /// Of the connection that gets this number.
+    fn numbered(now: Instant, address: SocketAddr) -> impl FnOnce(u64) -> Arc<Self> {
+        move |id| {
+            Arc::new(Self {
+                id,
+                address,
+                connected: now,
+                credited: AtomicU64::new(0),
+                crowded: Notify::new(),
+                view: Mutex::default(),
+            })
+        }
+    }
+
     /// Returns when the place of this miner is needed for another.
     pub async fn asked_to_leave(&self) {
         self.crowded.notified().await;

@@ -1,43 +1,19 @@
 //! How many clients there may be, in all and from one address (of IPv6: one /64). Where a bound is reached, a newcomer gets
 //! the seat of the oldest that has not said what it adds to the coinbase: so long a client gets no template.
 
-use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use link::neighbourhood;
+use link::places::{Bounds, Full, Places};
 use tokio_util::sync::CancellationToken;
 
 /// How long a client keeps its seat that has said nothing, when somebody else wants it.
 const SILENT: Duration = Duration::from_secs(1);
 
-/// All seats. Cheap to clone.
+/// All seats: how each client is told to leave. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Seats(Arc<Inner>);
-
-#[derive(Debug)]
-struct Inner {
-    most: usize,
-    most_per_address: usize,
-    taken: Mutex<Taken>,
-}
-
-#[derive(Debug, Default)]
-struct Taken {
-    next: u64,
-    /// By number of arrival; those who gave way are not there.
-    seats: BTreeMap<u64, Place>,
-    by_address: HashMap<IpAddr, usize>,
-}
-
-/// Where a client comes from, and how it is told to leave until it has said what it wants.
-#[derive(Debug)]
-struct Place {
-    address: IpAddr,
-    since: Instant,
-    silent: Option<CancellationToken>,
-}
+pub struct Seats(Arc<Mutex<Places<CancellationToken>>>);
 
 /// One seat; it is free again when this is dropped.
 #[derive(Debug)]
@@ -58,6 +34,15 @@ pub enum NoSeat {
     PerAddress,
 }
 
+impl From<Full> for NoSeat {
+    fn from(full: Full) -> Self {
+        match full {
+            Full::All => Self::Clients,
+            Full::FromOne => Self::PerAddress,
+        }
+    }
+}
+
 impl NoSeat {
     /// For logs and metrics.
     pub fn name(self) -> &'static str {
@@ -71,7 +56,8 @@ impl NoSeat {
 impl Seats {
     /// All free.
     pub fn new(most: usize, most_per_address: usize) -> Self {
-        Self(Arc::new(Inner { most, most_per_address, taken: Mutex::default() }))
+        let bounds = Bounds { all: most, from_one: most_per_address, silent: SILENT };
+        Self(Arc::new(Mutex::new(Places::new(bounds))))
     }
 
     /// A seat for a client that comes `now` from `address`.
@@ -79,54 +65,23 @@ impl Seats {
     /// # Errors
     /// A bound is reached, and nobody gives way.
     pub fn take(&self, now: Instant, address: IpAddr) -> Result<Seat, NoSeat> {
-        let address = neighbourhood(address);
-        let mut taken = self.lock();
-        if taken.by_address.get(&address).is_some_and(|count| *count >= self.0.most_per_address) {
-            taken.displace(now, |place| place.address == address).ok_or(NoSeat::PerAddress)?;
+        let leave = CancellationToken::new();
+        let (number, displaced) = self.lock().take(now, address, |_| leave.clone(), |_, _| None)?;
+        if let Some(displaced) = displaced {
+            displaced.cancel();
         }
-        if taken.seats.len() >= self.0.most {
-            taken.displace(now, |_| true).ok_or(NoSeat::Clients)?;
-        }
-        let (number, leave) = (taken.next, CancellationToken::new());
-        taken.next += 1;
-        *taken.by_address.entry(address).or_default() += 1;
-        taken.seats.insert(number, Place { address, since: now, silent: Some(leave.clone()) });
         Ok(Seat { seats: self.clone(), number, leave })
     }
 
-    fn lock(&self) -> MutexGuard<'_, Taken> {
-        self.0.taken.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Taken {
-    /// Has the oldest of those give way who have said nothing for a while.
-    fn displace(&mut self, now: Instant, among: impl Fn(&Place) -> bool) -> Option<()> {
-        let is_due = |place: &Place| now.saturating_duration_since(place.since) >= SILENT;
-        let silent = |place: &Place| place.silent.is_some() && is_due(place) && among(place);
-        let number = self.seats.iter().find(|(_, place)| silent(place)).map(|(number, _)| *number)?;
-        self.remove(number)?.silent?.cancel();
-        Some(())
-    }
-
-    fn remove(&mut self, number: u64) -> Option<Place> {
-        let place = self.seats.remove(&number)?;
-        if let Some(count) = self.by_address.get_mut(&place.address) {
-            *count -= 1;
-            if *count == 0 {
-                self.by_address.remove(&place.address);
-            }
-        }
-        Some(place)
+    fn lock(&self) -> MutexGuard<'_, Places<CancellationToken>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Seat {
     /// The client has said what it wants: its seat is its own.
     pub fn keep(&self) {
-        if let Some(place) = self.seats.lock().seats.get_mut(&self.number) {
-            place.silent = None;
-        }
+        self.seats.lock().spoke(self.number);
     }
 
     /// Returns when the client has to leave.
@@ -137,7 +92,7 @@ impl Seat {
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.seats.lock().remove(self.number);
+        self.seats.lock().free(self.number);
     }
 }
 
@@ -158,7 +113,6 @@ mod tests {
         assert_eq!(take("192.0.2.2").unwrap_err(), NoSeat::Clients);
         drop(first);
         take("2001:db8::4").unwrap();
-        assert_eq!(seats.lock().by_address.len(), 2, "nobody is remembered who is gone");
     }
 
     #[tokio::test]
@@ -176,6 +130,6 @@ mod tests {
         newcomer.keep();
         assert_eq!(take(SILENT * 9, "192.0.2.3").unwrap_err(), NoSeat::Clients);
         assert!(!client.leave.is_cancelled() && !newcomer.leave.is_cancelled());
-        assert_eq!(seats.lock().seats.len(), 2, "a seat is given back once");
+        assert_eq!(seats.lock().len(), 2, "a seat is given back once");
     }
 }

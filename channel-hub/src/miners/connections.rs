@@ -4,13 +4,13 @@
 //! gives way to one that may want to mine: first those who have said nothing, then those without a mining channel, last
 //! those whose channels never brought a share.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use link::{Peer, neighbourhood};
+use link::Peer;
+use link::places::{Bounds, Full, Places};
 use tokio_util::sync::CancellationToken;
 
 use super::channel::Channel;
@@ -30,22 +30,22 @@ const MAX_FOUND: usize = 256;
 /// Everybody who is connected.
 #[derive(Debug)]
 pub struct Connections {
-    limits: Limits,
     shutdown: CancellationToken,
-    next_id: AtomicU64,
     open: Mutex<Open>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Open {
-    connections: BTreeMap<u64, Arc<Connection>>,
-    by_neighbourhood: HashMap<IpAddr, usize>,
-    /// Those who have said nothing, oldest first, so that a flood of them costs little; and by where they come from.
-    silent: BTreeSet<u64>,
-    silent_from: BTreeSet<(IpAddr, u64)>,
+    places: Places<Arc<Connection>>,
+    search: Search,
+}
+
+/// For those who have spoken and bring nothing.
+#[derive(Debug, Default)]
+struct Search {
     looked: Option<Instant>,
     /// Found at the last look for anybody's place, to be displaced one by one.
-    found: Vec<Arc<Connection>>,
+    found: Vec<u64>,
 }
 
 /// One connection, for as long as this is held.
@@ -105,6 +105,15 @@ pub enum TooMany {
     FromOneAddress,
 }
 
+impl From<Full> for TooMany {
+    fn from(full: Full) -> Self {
+        match full {
+            Full::All => Self::Connections,
+            Full::FromOne => Self::FromOneAddress,
+        }
+    }
+}
+
 impl TooMany {
     /// For logs and metrics.
     pub fn name(self) -> &'static str {
@@ -118,7 +127,9 @@ impl TooMany {
 impl Connections {
     /// Nobody yet; all have to leave at `shutdown`.
     pub fn new(limits: Limits, shutdown: CancellationToken) -> Arc<Self> {
-        Arc::new(Self { limits, shutdown, next_id: AtomicU64::new(1), open: Mutex::default() })
+        let Limits { connections: all, connections_per_address: from_one, .. } = limits;
+        let places = Places::new(Bounds { all, from_one, silent: SILENT });
+        Arc::new(Self { shutdown, open: Mutex::new(Open { places, search: Search::default() }) })
     }
 
     /// Counts a connection in that comes `now`; it is counted out when the guard is dropped. Where a bound is
@@ -127,26 +138,21 @@ impl Connections {
     /// # Errors
     /// A bound is reached, and all are in use.
     pub fn enter(self: &Arc<Self>, address: SocketAddr, now: Instant) -> Result<Guard, TooMany> {
-        let mut open = self.lock();
-        let from = neighbourhood(address.ip());
-        if open.from(from) >= self.limits.connections_per_address {
-            open.displace_from(now, from).ok_or(TooMany::FromOneAddress)?;
+        let open = &mut *self.lock();
+        let (places, search) = (&mut open.places, &mut open.search);
+        let new = |id| Arc::new(Connection::new(id, address, now, self.shutdown.child_token()));
+        let useless = |places: &Places<_>, among| search.useless(now, places, among);
+        let (id, displaced) = places.take(now, address.ip(), new, useless)?;
+        if let Some(displaced) = displaced {
+            displaced.leave.cancel();
         }
-        if open.connections.len() >= self.limits.connections {
-            open.displace_any(now).ok_or(TooMany::Connections)?;
-        }
-        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
-        let connection = Arc::new(Connection::new(id, address, now, self.shutdown.child_token()));
-        *open.by_neighbourhood.entry(from).or_default() += 1;
-        open.silent.insert(id);
-        open.silent_from.insert((from, id));
-        open.connections.insert(id, Arc::clone(&connection));
-        Ok(Guard { connections: Arc::clone(self), connection })
+        let Some(connection) = places.get(id) else { unreachable!("its place was taken just now") };
+        Ok(Guard { connections: Arc::clone(self), connection: Arc::clone(connection) })
     }
 
     /// Those after the first `skip`, at most `limit`, oldest first.
     pub fn some(&self, skip: usize, limit: usize) -> Vec<Arc<Connection>> {
-        self.lock().connections.values().skip(skip).take(limit).cloned().collect()
+        self.lock().places.iter().skip(skip).take(limit).cloned().collect()
     }
 
     /// Everybody, oldest first.
@@ -165,7 +171,7 @@ impl Connections {
 
     /// How many.
     pub fn count(&self) -> usize {
-        self.lock().connections.len()
+        self.lock().places.len()
     }
 
     fn lock(&self) -> MutexGuard<'_, Open> {
@@ -173,89 +179,50 @@ impl Connections {
     }
 }
 
-impl Open {
-    fn from(&self, neighbourhood: IpAddr) -> usize {
-        self.by_neighbourhood.get(&neighbourhood).copied().unwrap_or(0)
-    }
-
-    fn displace_from(&mut self, now: Instant, from: IpAddr) -> Option<()> {
-        let oldest = self.silent_from.range((from, 0)..=(from, u64::MAX)).next().map(|(_, id)| *id);
-        if self.displace_silent(now, oldest).is_some() {
-            return Some(());
+impl Search {
+    /// One that may be displaced among those of a neighbourhood, or among all.
+    fn useless(
+        &mut self,
+        now: Instant,
+        places: &Places<Arc<Connection>>,
+        among: Option<IpAddr>,
+    ) -> Option<u64> {
+        if among.is_some() {
+            return self.look(now, places, among)?.pop();
         }
-        let found = self.look(now, |c| neighbourhood(c.address.ip()) == from)?;
-        self.displace(now, found.last()?)
-    }
-
-    fn displace_any(&mut self, now: Instant) -> Option<()> {
-        let oldest = self.silent.first().copied();
-        if self.displace_silent(now, oldest).is_some() {
-            return Some(());
-        }
-        while let Some(found) = self.found.pop() {
-            if self.displace(now, &found).is_some() {
-                return Some(());
+        let is_useless = |id: &u64| places.get(*id).is_some_and(|found| found.worth(now).is_some());
+        while let Some(id) = self.found.pop() {
+            if is_useless(&id) {
+                return Some(id);
             }
         }
-        self.found = self.look(now, |_| true)?;
-        let found = self.found.pop()?;
-        self.displace(now, &found)
+        self.found = self.look(now, places, None)?;
+        self.found.pop()
     }
 
-    fn displace_silent(&mut self, now: Instant, oldest: Option<u64>) -> Option<()> {
-        let silent = Arc::clone(self.connections.get(&oldest?)?);
-        let is_due = now.saturating_duration_since(silent.since) >= SILENT;
-        (is_due && self.remove(&silent)).then(|| silent.leave.cancel())
-    }
-
-    /// Those `among` them that have spoken and may be displaced, first those at the end; `None` if the last look was just now.
-    fn look(&mut self, now: Instant, among: impl Fn(&Connection) -> bool) -> Option<Vec<Arc<Connection>>> {
+    /// Those that may be displaced, first those at the end; `None` if the last look was just now.
+    fn look(
+        &mut self,
+        now: Instant,
+        places: &Places<Arc<Connection>>,
+        among: Option<IpAddr>,
+    ) -> Option<Vec<u64>> {
         if self.looked.is_some_and(|at| now.saturating_duration_since(at) < LOOK_AGAIN) {
             return None;
         }
         self.looked = Some(now);
-        let mut found = Vec::new();
-        for connection in self.connections.values().filter(|c| among(c)) {
-            found.extend(connection.worth(now).map(|worth| (worth, connection.id, connection)));
-        }
-        found.sort_unstable_by_key(|(worth, id, _)| (*worth, *id));
+        let worth = |(id, connection): (u64, &Arc<Connection>)| Some((connection.worth(now)?, id));
+        let mut found: Vec<_> = places.among(among).filter_map(worth).collect();
+        found.sort_unstable();
         found.truncate(MAX_FOUND);
-        Some(found.into_iter().rev().map(|(.., connection)| Arc::clone(connection)).collect())
-    }
-
-    /// Has it give up its place, if it brings nothing still.
-    fn displace(&mut self, now: Instant, connection: &Connection) -> Option<()> {
-        connection.worth(now)?;
-        self.remove(connection).then(|| connection.leave.cancel())
-    }
-
-    /// False if it gave up its place before.
-    fn remove(&mut self, connection: &Connection) -> bool {
-        if self.connections.remove(&connection.id).is_none() {
-            return false;
-        }
-        self.heard(connection);
-        let from = neighbourhood(connection.address.ip());
-        if let Some(count) = self.by_neighbourhood.get_mut(&from) {
-            *count -= 1;
-            if *count == 0 {
-                self.by_neighbourhood.remove(&from);
-            }
-        }
-        true
-    }
-
-    /// It is no longer one of the silent.
-    fn heard(&mut self, connection: &Connection) {
-        self.silent.remove(&connection.id);
-        self.silent_from.remove(&(neighbourhood(connection.address.ip()), connection.id));
+        Some(found.into_iter().rev().map(|(_, id)| id).collect())
     }
 }
 
 impl Guard {
     /// Its first message is here.
     pub fn spoke(&self) {
-        self.connections.lock().heard(&self.connection);
+        self.connections.lock().places.spoke(self.connection.id);
         self.connection.lock().standing = Standing::Shaking;
     }
 }
@@ -340,7 +307,7 @@ impl std::ops::Deref for Guard {
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        self.connections.lock().remove(&self.connection);
+        self.connections.lock().places.free(self.connection.id);
     }
 }
 

@@ -14,7 +14,7 @@
 //! | [`stream`] | the tokio stream that drives it |
 //! | [`handshakes`] | handshakes take turns, so that a flood of them starves nobody |
 //! | `pace`, `backlog` | how fast a peer may send, how long it may leave bytes unread |
-//! | [`address`] | who counts as one where peers are counted |
+//! | [`address`], [`places`] | who counts as one where peers are counted; who gives way where there are too many |
 //! | [`fresh`] | the authority key that `init` makes |
 
 pub mod address;
@@ -27,6 +27,7 @@ pub mod handshakes;
 pub mod key;
 pub mod noise;
 mod pace;
+pub mod places;
 pub mod settings;
 pub mod setup;
 pub mod stream;
@@ -37,6 +38,7 @@ pub use error::LinkError;
 pub use frame::{EncodeError, Frame, Received};
 pub use handshakes::Handshakes;
 pub use key::{AuthorityKey, AuthorityPublicKey, KeyError};
+pub use places::Places;
 pub use settings::{Client, Device, Limits, Peer, Rate, Server};
 pub use stream::{Hello, Link};
 

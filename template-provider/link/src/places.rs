@@ -1,0 +1,222 @@
+//! Places for peers: so many in all, and so many for one neighbourhood. Where a bound is reached, the oldest peer that has
+//! said nothing gives way to the newcomer, so that silence keeps nobody out; nobody has to be looked for, so that a flood
+//! of newcomers costs little.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use crate::address::neighbourhood;
+
+/// How many places there are.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// In all.
+    pub all: usize,
+    /// For one [`neighbourhood`].
+    pub from_one: usize,
+    /// How long a peer keeps its place that has said nothing, when somebody else wants it.
+    pub silent: Duration,
+}
+
+/// Which bound is reached, and nobody gives way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Full {
+    /// In all.
+    All,
+    /// For this neighbourhood.
+    FromOne,
+}
+
+/// Who has a place: what is kept of each, by its number, which counts up from 1.
+#[derive(Debug)]
+pub struct Places<T> {
+    bounds: Bounds,
+    last: u64,
+    taken: BTreeMap<u64, Place<T>>,
+    by_neighbourhood: HashMap<IpAddr, usize>,
+    /// Those who have said nothing, oldest first; and by where they come from.
+    silent: BTreeSet<u64>,
+    silent_from: BTreeSet<(IpAddr, u64)>,
+}
+
+#[derive(Debug)]
+struct Place<T> {
+    from: IpAddr,
+    since: Instant,
+    peer: T,
+}
+
+impl<T> Places<T> {
+    /// All free.
+    pub fn new(bounds: Bounds) -> Self {
+        Self {
+            bounds,
+            last: 0,
+            taken: BTreeMap::new(),
+            by_neighbourhood: HashMap::new(),
+            silent: BTreeSet::new(),
+            silent_from: BTreeSet::new(),
+        }
+    }
+
+    /// A place for what `peer` makes of its number, and who gave way to it. Where a bound is reached and nobody is silent,
+    /// `other` may name one: among those of a neighbourhood if that is full, else among all.
+    ///
+    /// # Errors
+    /// A bound is reached, and nobody gives way.
+    pub fn take(
+        &mut self,
+        now: Instant,
+        address: IpAddr,
+        peer: impl FnOnce(u64) -> T,
+        other: impl FnOnce(&Self, Option<IpAddr>) -> Option<u64>,
+    ) -> Result<(u64, Option<T>), Full> {
+        let from = neighbourhood(address);
+        let mut displaced = None;
+        if let Some(full) = self.full(from) {
+            let among = (full == Full::FromOne).then_some(from);
+            let number = self.silent(now, among).or_else(|| other(self, among)).ok_or(full)?;
+            displaced = self.free(number);
+        }
+        Ok((self.add(now, address, peer), displaced))
+    }
+
+    /// A place beyond all bounds: for a peer that had one before.
+    pub fn add(&mut self, now: Instant, address: IpAddr, peer: impl FnOnce(u64) -> T) -> u64 {
+        let from = neighbourhood(address);
+        self.last += 1;
+        let number = self.last;
+        *self.by_neighbourhood.entry(from).or_default() += 1;
+        self.silent.insert(number);
+        self.silent_from.insert((from, number));
+        self.taken.insert(number, Place { from, since: now, peer: peer(number) });
+        number
+    }
+
+    /// This one has said something: it is no longer one of the silent.
+    pub fn spoke(&mut self, number: u64) {
+        if let Some(place) = self.taken.get(&number) {
+            self.silent.remove(&number);
+            self.silent_from.remove(&(place.from, number));
+        }
+    }
+
+    /// Gives a place back; who had it, unless it has given way before.
+    pub fn free(&mut self, number: u64) -> Option<T> {
+        self.spoke(number);
+        let place = self.taken.remove(&number)?;
+        if let Some(count) = self.by_neighbourhood.get_mut(&place.from) {
+            *count -= 1;
+            if *count == 0 {
+                self.by_neighbourhood.remove(&place.from);
+            }
+        }
+        Some(place.peer)
+    }
+
+    /// Who has this place.
+    pub fn get(&self, number: u64) -> Option<&T> {
+        self.taken.get(&number).map(|place| &place.peer)
+    }
+
+    /// Everybody with their numbers, oldest first; of one neighbourhood, or all.
+    pub fn among(&self, from: Option<IpAddr>) -> impl Iterator<Item = (u64, &T)> {
+        let taken = self.taken.iter().filter(move |(_, place)| from.is_none_or(|from| place.from == from));
+        taken.map(|(number, place)| (*number, &place.peer))
+    }
+
+    /// Everybody, oldest first.
+    pub fn iter(&self) -> impl Iterator<Item = &T> {
+        self.taken.values().map(|place| &place.peer)
+    }
+
+    /// How many.
+    pub fn len(&self) -> usize {
+        self.taken.len()
+    }
+
+    /// Whether all are free.
+    pub fn is_empty(&self) -> bool {
+        self.taken.is_empty()
+    }
+
+    fn full(&self, from: IpAddr) -> Option<Full> {
+        if self.by_neighbourhood.get(&from).is_some_and(|count| *count >= self.bounds.from_one) {
+            return Some(Full::FromOne);
+        }
+        (self.taken.len() >= self.bounds.all).then_some(Full::All)
+    }
+
+    /// The oldest of the silent, if it has been so for long enough.
+    fn silent(&self, now: Instant, among: Option<IpAddr>) -> Option<u64> {
+        let number = match among {
+            Some(from) => {
+                self.silent_from.range((from, 0)..=(from, u64::MAX)).next().map(|(_, number)| *number)
+            }
+            None => self.silent.first().copied(),
+        }?;
+        let since = self.taken.get(&number)?.since;
+        (now.saturating_duration_since(since) >= self.bounds.silent).then_some(number)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    const SILENT: Duration = Duration::from_secs(1);
+
+    fn places(all: usize, from_one: usize) -> Places<u64> {
+        Places::new(Bounds { all, from_one, silent: SILENT })
+    }
+
+    fn take(places: &mut Places<u64>, now: Instant, address: &str) -> Result<(u64, Option<u64>), Full> {
+        places.take(now, address.parse().unwrap(), |number| number, |_, _| None)
+    }
+
+    #[test]
+    fn places_are_bounded_in_all_and_by_neighbourhood_and_come_free_once() {
+        let (mut places, now) = (places(3, 2), Instant::now());
+        let (first, _) = take(&mut places, now, "2001:db8::1").unwrap();
+        take(&mut places, now, "2001:db8::2").unwrap();
+        assert_eq!(take(&mut places, now, "2001:db8::3"), Err(Full::FromOne));
+        take(&mut places, now, "192.0.2.1").unwrap();
+        assert_eq!(take(&mut places, now, "192.0.2.2"), Err(Full::All));
+        assert_eq!((places.free(first), places.free(first)), (Some(first), None));
+        assert_eq!(take(&mut places, now, "2001:db8::3"), Ok((4, None)));
+        let freed: Vec<_> = (1..=4).filter_map(|number| places.free(number)).collect();
+        assert_eq!(freed, [2, 3, 4]);
+        assert!(places.is_empty() && places.by_neighbourhood.is_empty() && places.silent_from.is_empty());
+    }
+
+    #[test]
+    fn the_oldest_that_is_silent_gives_way_after_a_time_and_a_neighbourhood_pays_with_its_own() {
+        let (mut places, now) = (places(3, 2), Instant::now());
+        for address in ["192.0.2.1", "192.0.2.2", "192.0.2.2"] {
+            take(&mut places, now, address).unwrap();
+        }
+        assert_eq!(take(&mut places, now + SILENT / 2, "192.0.2.3"), Err(Full::All));
+        assert_eq!(take(&mut places, now + SILENT, "192.0.2.2"), Ok((4, Some(2))));
+        assert_eq!(take(&mut places, now + SILENT, "192.0.2.3"), Ok((5, Some(1))));
+        places.spoke(3);
+        assert_eq!(take(&mut places, now + SILENT, "192.0.2.3"), Err(Full::All), "the others are young");
+    }
+
+    #[test]
+    fn where_nobody_is_silent_another_may_be_named() {
+        let (mut places, now) = (places(2, 2), Instant::now());
+        for _ in 0..2 {
+            let (number, _) = take(&mut places, now, "192.0.2.1").unwrap();
+            places.spoke(number);
+        }
+        let newest = |places: &Places<u64>, from| places.among(from).last().map(|(number, _)| number);
+        for (address, gone) in [("192.0.2.1", 2), ("192.0.2.2", 3)] {
+            let taken = places.take(now, address.parse().unwrap(), |number| number, newest);
+            let (number, displaced) = taken.unwrap();
+            places.spoke(number);
+            assert_eq!(displaced, Some(gone));
+        }
+    }
+}
