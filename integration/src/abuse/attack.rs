@@ -13,7 +13,7 @@ use tokio_util::task::TaskTracker;
 
 use super::kind::Kind;
 use super::target::{Speaks, Target};
-use super::{page, raw, sv1, sv2};
+use super::{page, raw, sv1, sv2, tls};
 
 /// What an attack came to.
 #[derive(Debug, Clone, Copy, Default)]
@@ -50,6 +50,30 @@ pub(super) enum End {
 const PAUSE: Duration = Duration::from_millis(20);
 const CONNECT: Duration = Duration::from_secs(10);
 
+/// Addresses that an attack comes from: so many from the first on. All of 127.0.0.0/8 is this machine.
+#[derive(Debug, Clone, Copy)]
+pub struct Sources {
+    first: Ipv4Addr,
+    count: u32,
+}
+
+impl Sources {
+    /// 127.0.0.1 and those that follow it.
+    pub fn many(count: u32) -> Self {
+        Self { first: Ipv4Addr::LOCALHOST, count: count.max(1) }
+    }
+
+    /// One alone.
+    pub fn only(address: Ipv4Addr) -> Self {
+        Self { first: address, count: 1 }
+    }
+
+    fn of(self, number: usize) -> IpAddr {
+        let number = u32::try_from(number).unwrap_or(0) % self.count;
+        IpAddr::V4(Ipv4Addr::from_bits(self.first.to_bits() + number % 0xff_fff0))
+    }
+}
+
 #[derive(Debug, Default)]
 struct Counts {
     connected: AtomicU64,
@@ -58,17 +82,17 @@ struct Counts {
     done: AtomicU64,
 }
 
-/// Keeps `strength` connections at it until `stop`, spread over so many source addresses (1 is 127.0.0.1 alone).
+/// Keeps `strength` connections at it until `stop`, spread over the source addresses.
 pub async fn attack(
     kind: Kind,
     target: &Target,
     strength: usize,
-    sources: u32,
+    sources: Sources,
     stop: &CancellationToken,
 ) -> Outcome {
     let (counts, tasks) = (Arc::new(Counts::default()), TaskTracker::new());
     for number in 0..strength {
-        let source = source(u32::try_from(number).unwrap_or(0) % sources.max(1));
+        let source = sources.of(number);
         let (target, counts, stop) = (target.clone(), Arc::clone(&counts), stop.clone());
         tasks.spawn(async move {
             stop.run_until_cancelled(attacker(kind, &target, source, &counts)).await;
@@ -83,11 +107,6 @@ pub async fn attack(
         dropped: of(&counts.dropped),
         done: of(&counts.done),
     }
-}
-
-/// 127.0.0.1, 127.0.0.2 and so on; all of 127.0.0.0/8 is this machine.
-fn source(number: u32) -> IpAddr {
-    IpAddr::V4(Ipv4Addr::from_bits(Ipv4Addr::LOCALHOST.to_bits() + number % 0xff_fff0))
 }
 
 async fn attacker(kind: Kind, target: &Target, source: IpAddr, counts: &Counts) {
@@ -107,18 +126,32 @@ async fn once(kind: Kind, target: &Target, source: IpAddr, counts: &Counts) -> a
         && sv2::speaks(kind)
     {
         counts.connected.fetch_add(1, Ordering::Relaxed);
-        return sv2::abuse(kind, target).await;
+        return sv2::abuse(kind, target, source).await;
+    }
+    if let Speaks::Sv1 | Speaks::Tls = target.speaks
+        && sv1::speaks(kind)
+    {
+        let socket = open(target, source).await?;
+        counts.connected.fetch_add(1, Ordering::Relaxed);
+        return sv1::abuse(kind, socket, target, source).await;
     }
     let socket = connect(target, source).await?;
     counts.connected.fetch_add(1, Ordering::Relaxed);
     match target.speaks {
-        Speaks::Sv1 if sv1::speaks(kind) => sv1::abuse(kind, socket, target).await,
         Speaks::Page if page::speaks(kind) => page::abuse(kind, socket).await,
         speaks => raw::abuse(kind, socket, speaks).await,
     }
 }
 
-async fn connect(target: &Target, source: IpAddr) -> anyhow::Result<TcpStream> {
+/// A connection on which lines can be said at once.
+pub(super) async fn open(target: &Target, source: IpAddr) -> anyhow::Result<TcpStream> {
+    match target.speaks {
+        Speaks::Tls => tls::inside(target, source).await,
+        _ => connect(target, source).await,
+    }
+}
+
+pub(super) async fn connect(target: &Target, source: IpAddr) -> anyhow::Result<TcpStream> {
     let socket = TcpSocket::new_v4()?;
     socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
     socket.bind((source, 0).into())?;

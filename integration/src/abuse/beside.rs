@@ -7,7 +7,7 @@ use serde::Serialize;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use super::attack::{Outcome, attack};
+use super::attack::{Outcome, Sources, attack};
 use super::crowd::{self, Crowd};
 use super::kind::Kind;
 use super::noticed::{Ratio, Round, Verdict, p99_ms, slice};
@@ -166,7 +166,8 @@ impl Abuse {
         let work = move || {
             rustix::process::nice(19)?; // on Linux of this thread alone
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            Ok(runtime.block_on(attack(case.kind, &target, case.strength, case.sources, &stopped)))
+            let sources = Sources::many(case.sources);
+            Ok(runtime.block_on(attack(case.kind, &target, case.strength, sources, &stopped)))
         };
         let thread = std::thread::Builder::new().name("abuse".to_owned()).spawn(work).context("no thread")?;
         Ok(Self { stop, thread })

@@ -75,9 +75,8 @@ impl Kind {
     /// Whether it can be done to such a listener.
     pub fn concerns(self, speaks: Speaks) -> bool {
         match speaks {
-            Speaks::Sv1 | Speaks::Mining(_) => true,
+            Speaks::Sv1 | Speaks::Tls | Speaks::Mining(_) => true,
             Speaks::Templates(_) => self != Replays,
-            Speaks::Tls => matches!(self, Garbage | HalfHandshake | Oversized | Idle | Drip | Handshakes),
             Speaks::Page => {
                 matches!(
                     self,
@@ -87,22 +86,30 @@ impl Kind {
         }
     }
 
-    /// Reasons of which the program must name one when it ends such a connection or slows it down. None where only the
-    /// message is refused and the connection may stay, or where there is nothing wrong but the number. The pages name
-    /// none: they are local, and end what is too slow or too long without a word.
+    /// Whether it is bad input. Of whole handshakes nothing is wrong but their number.
+    pub fn is_wrong(self) -> bool {
+        self != Handshakes
+    }
+
+    /// Reasons of which the program must name one when it ends such a connection, slows it down or refuses its messages.
     pub fn reasons(self, speaks: Speaks) -> &'static [&'static str] {
-        match (self, speaks) {
-            (_, Speaks::Page) | (Replays | Handshakes, _) => &[],
-            (_, Speaks::Sv1) => self.reasons_sv1(),
-            (_, Speaks::Tls) => &["no-tls", "slow-tls"],
-            (_, Speaks::Mining(_) | Speaks::Templates(_)) => self.reasons_sv2(),
+        match speaks {
+            Speaks::Sv1 => self.reasons_sv1(),
+            Speaks::Tls => self.reasons_tls(),
+            Speaks::Mining(_) => self.reasons_mining(),
+            Speaks::Templates(_) => self.reasons_templates(),
+            Speaks::Page => self.reasons_page(),
         }
     }
 
-    /// Whether each connection is over within a few seconds, one way or the other. The others may be kept at arm's length
-    /// instead: not read, until half a minute is over or their answers are taken.
-    pub fn ends_soon(self) -> bool {
-        !matches!(self, NeverReads | SlowReader)
+    /// Whether each connection is ended within a few seconds. Others may be kept at arm's length instead: not read, until
+    /// half a minute is over or their answers are taken; or they lose their messages only.
+    pub fn ends_soon(self, speaks: Speaks) -> bool {
+        match self {
+            Garbage | HalfHandshake | Oversized | Idle | Drip => true,
+            WrongTime => !matches!(speaks, Speaks::Sv1 | Speaks::Tls),
+            UnknownChannels | Replays | NeverReads | SlowReader | Handshakes => false,
+        }
     }
 
     fn reasons_sv1(self) -> &'static [&'static str] {
@@ -112,21 +119,55 @@ impl Kind {
             HalfHandshake | Idle => &["authorize-timeout", "crowded"],
             NeverReads | SlowReader => &["not-reading", "throttled"],
             Drip => &["slow-line", "authorize-timeout"],
-            WrongTime | UnknownChannels | Replays | Handshakes => &[],
+            WrongTime => &["25 not subscribed", "bad-parameters"],
+            UnknownChannels => &["21 job not found"],
+            Replays => &["22 duplicate share"],
+            Handshakes => &[],
+        }
+    }
+
+    fn reasons_tls(self) -> &'static [&'static str] {
+        match self {
+            Garbage | Oversized => &["no-tls"],
+            HalfHandshake | Idle | Drip => &["slow-tls", "crowded"],
+            _ => self.reasons_sv1(),
+        }
+    }
+
+    fn reasons_mining(self) -> &'static [&'static str] {
+        match self {
+            NeverReads | SlowReader => &["slow-reader", "too-much-nonsense"],
+            UnknownChannels => &["invalid-channel-id", "20 unknown channel"],
+            Replays => &["duplicate-share", "22 duplicate share"],
+            _ => self.reasons_sv2(),
+        }
+    }
+
+    fn reasons_templates(self) -> &'static [&'static str] {
+        match self {
+            NeverReads | SlowReader => &["slow-reader", "too-many-changes"],
+            UnknownChannels => &["unknown-template"],
+            _ => self.reasons_sv2(),
         }
     }
 
     fn reasons_sv2(self) -> &'static [&'static str] {
         match self {
             // Any 64 bytes are a key of the curve: then it is the message behind them that does not decrypt.
-            Garbage => &["no-sv2-handshake", "tampered-frame", "malformed-message"],
+            Garbage => &["no-sv2-handshake", "tampered-frame"],
             HalfHandshake | Idle | Drip => &["handshake-timeout", "displaced"],
             Oversized => &["frame-too-long"],
-            WrongTime => &["unexpected-message", "malformed-message", "protocol"],
-            NeverReads | SlowReader => {
-                &["slow-reader", "too-much-nonsense", "too-many-changes", "too-many-requests"]
-            }
-            UnknownChannels | Replays | Handshakes => &[],
+            WrongTime => &["unexpected-message", "malformed-message"],
+            _ => &[],
+        }
+    }
+
+    fn reasons_page(self) -> &'static [&'static str] {
+        match self {
+            Garbage | Oversized => &["page-no-http"],
+            HalfHandshake | Idle | Drip => &["page-slow-request"],
+            NeverReads | SlowReader => &["page-not-reading"],
+            _ => &[],
         }
     }
 }

@@ -12,6 +12,8 @@ use super::raw::until_dropped;
 
 const REQUEST: &[u8] = b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n";
 const ROUNDS: usize = 3_000;
+/// Requests that are sent at once: what the system keeps for a peer that does not read is to be full soon.
+const BATCH: usize = 100;
 
 pub(super) fn speaks(kind: Kind) -> bool {
     matches!(kind, Kind::NeverReads | Kind::SlowReader | Kind::Handshakes)
@@ -31,8 +33,9 @@ pub(super) async fn abuse(kind: Kind, mut socket: TcpStream) -> anyhow::Result<E
 
 /// Requests without end, not one answer read, or one byte of them now and then.
 async fn unread(socket: &mut TcpStream, reads_one: bool) -> anyhow::Result<End> {
+    let requests = REQUEST.repeat(BATCH);
     for _ in 0..ROUNDS {
-        if matches!(timeout(Duration::from_secs(1), socket.write_all(REQUEST)).await, Ok(Err(_))) {
+        if matches!(timeout(Duration::from_secs(1), socket.write_all(&requests)).await, Ok(Err(_))) {
             return Ok(End::Dropped);
         }
         if reads_one

@@ -1,5 +1,6 @@
 //! Abuse in SV1.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use serde_json::json;
@@ -7,11 +8,11 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
-use super::attack::End;
+use super::attack::{End, open};
 use super::kind::Kind;
 use super::raw::until_dropped;
 use super::target::Target;
-use crate::sv1::Desk;
+use crate::sv1::{Desk, Wire};
 use crate::world::chain::ADDRESS;
 
 /// Requests that are sent without reading an answer before the peer looks whether it is still there.
@@ -24,14 +25,16 @@ pub(super) fn speaks(kind: Kind) -> bool {
     matches!(kind, Handshakes | NeverReads | Replays | SlowReader | UnknownChannels | WrongTime)
 }
 
-pub(super) async fn abuse(kind: Kind, mut socket: TcpStream, target: &Target) -> anyhow::Result<End> {
+pub(super) async fn abuse(
+    kind: Kind,
+    mut socket: TcpStream,
+    target: &Target,
+    source: IpAddr,
+) -> anyhow::Result<End> {
     match kind {
         Kind::WrongTime => talk(&mut socket, WRONG).await,
         Kind::UnknownChannels => unknown(&mut socket).await,
-        Kind::Replays => {
-            drop(socket);
-            replays(target).await
-        }
+        Kind::Replays => replays(socket, target, source).await,
         Kind::NeverReads => unread(&mut socket, false).await,
         Kind::SlowReader => unread(&mut socket, true).await,
         Kind::Handshakes => {
@@ -90,16 +93,16 @@ async fn unknown(socket: &mut TcpStream) -> anyhow::Result<End> {
     talk(socket, &lines).await
 }
 
-/// A valid share many times, and once more on the next connection.
-async fn replays(target: &Target) -> anyhow::Result<End> {
-    let (address, user) = (target.address.to_string(), format!("{ADDRESS}.replay"));
-    let mut desk = Desk::open(&address, &user).await?;
+/// A valid share many times, and once more on another connection.
+async fn replays(socket: TcpStream, target: &Target, source: IpAddr) -> anyhow::Result<End> {
+    let user = format!("{ADDRESS}.replay");
+    let mut desk = Desk::sit_at(Wire::on(socket), &user).await?;
     let share = desk.share();
     for _ in 0..COPIES {
         desk.submit(&share).await?;
     }
     drop(desk);
-    let mut desk = Desk::open(&address, &user).await?;
+    let mut desk = Desk::sit_at(Wire::on(open(target, source).await?), &user).await?;
     desk.submit(&share).await?;
     Ok(End::Done)
 }

@@ -1,5 +1,7 @@
 //! Abuse in SV2: behind a handshake that is done as it should be.
 
+use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
@@ -8,7 +10,7 @@ use bytes::Bytes;
 use link::settings::{Device, Limits};
 use link::{AuthorityPublicKey, Client, Frame, Link};
 use mining::Now;
-use mining::client::{Event, OpenRequest, Session};
+use mining::client::{Event, Job, OpenRequest, Session};
 use mining::share::Choice;
 use stratum_core::common_messages_sv2::Protocol;
 use stratum_core::mining_sv2::{SubmitSharesStandard, UpdateChannelOwned};
@@ -16,7 +18,7 @@ use stratum_core::parsers_sv2::{Mining, MiningOwned, TemplateDistribution};
 use stratum_core::template_distribution_sv2::{CoinbaseOutputConstraints, RequestTransactionData};
 use tokio::time::{sleep, timeout};
 
-use super::attack::End;
+use super::attack::{End, connect};
 use super::kind::Kind;
 use super::target::{Speaks, Target};
 use super::throttle::Throttle;
@@ -37,22 +39,28 @@ pub(super) fn speaks(kind: Kind) -> bool {
     matches!(kind, Handshakes | NeverReads | Oversized | Replays | SlowReader | UnknownChannels | WrongTime)
 }
 
-pub(super) async fn abuse(kind: Kind, target: &Target) -> anyhow::Result<End> {
-    let (client, address) = (client(target)?, target.address.to_string());
+pub(super) async fn abuse(kind: Kind, target: &Target, source: IpAddr) -> anyhow::Result<End> {
+    let client = client(target)?;
     if matches!(kind, Kind::NeverReads | Kind::SlowReader) {
-        return unread(&client, target, kind == Kind::SlowReader).await;
+        let line = Throttle::start(target, source, kind == Kind::SlowReader).await?;
+        return unread(&client, target.speaks, line).await;
     }
-    let mut link = Link::connect(&address, &client).await?;
+    let mut link = link_from(source, target, &client).await?;
     match kind {
         Kind::Oversized => flood(&mut link, &[oversized()?]).await,
         Kind::WrongTime => flood(&mut link, &[wrong(target.speaks)?]).await,
         Kind::UnknownChannels => flood(&mut link, &unknown(target.speaks)?).await,
         Kind::Replays => {
-            replays(link).await?;
+            replays(link, link_from(source, target, &client).await?).await?;
             Ok(End::Done)
         }
         _ => Ok(End::Done),
     }
+}
+
+async fn link_from(source: IpAddr, target: &Target, client: &Client) -> anyhow::Result<Link> {
+    let socket = connect(target, source).await?;
+    Ok(Link::connect_on(socket, &target.address.ip().to_string(), client).await?)
 }
 
 fn client(target: &Target) -> anyhow::Result<Client> {
@@ -137,8 +145,21 @@ fn unknown(speaks: Speaks) -> anyhow::Result<Vec<Frame>> {
     Ok(frames)
 }
 
-/// A valid share many times on the connection.
-async fn replays(mut link: Link) -> anyhow::Result<()> {
+/// A valid share many times, and once more on another connection.
+async fn replays(mut link: Link, mut another: Link) -> anyhow::Result<()> {
+    let (mut session, job) = with_job(&mut link).await?;
+    let extranonce = vec![0xab; job.extranonce_size()];
+    let ntime = job.tip().min_ntime(); // a job that is handed out again may begin in a moment
+    let choice = |nonce| Choice { nonce, ntime, version: job.version(), extranonce: &extranonce };
+    let is_share = |choice: &Choice<'_>| job.check(choice, now()).is_ok_and(|checked| checked.is_share);
+    let share = (0..1 << 20).map(choice).find(is_share).context("no share")?;
+    hand_in(&mut link, &mut session, &job, &share, COPIES).await?;
+    let (mut session, job) = with_job(&mut another).await?;
+    hand_in(&mut another, &mut session, &job, &share, 1).await
+}
+
+/// Opens a channel and waits for its work.
+async fn with_job(link: &mut Link) -> anyhow::Result<(Session, Arc<Job>)> {
     let mut session = Session::new(link.extensions());
     session.open_extended(&OpenRequest {
         user_identity: &format!("{ADDRESS}.replay"),
@@ -148,10 +169,7 @@ async fn replays(mut link: Link) -> anyhow::Result<()> {
     })?;
     let job = timeout(WORK, async {
         loop {
-            while let Some(frame) = session.poll_send() {
-                link.queue(&frame)?;
-            }
-            link.flush().await?;
+            send(link, &mut session).await?;
             session.handle(now(), &mut link.recv().await?)?;
             while let Some(event) = session.poll_event() {
                 if let Event::Job(job) = event {
@@ -159,19 +177,22 @@ async fn replays(mut link: Link) -> anyhow::Result<()> {
                 }
             }
         }
-    })
-    .await??;
-    let extranonce = vec![0xab; job.extranonce_size()];
-    let choice = |nonce| Choice { nonce, ntime: now().unix, version: job.version(), extranonce: &extranonce };
-    let share =
-        (0..1 << 20).map(choice).find(|choice| job.check(choice, now()).is_ok()).context("no share")?;
-    for _ in 0..COPIES {
-        session.submit(job.channel_id(), job.id(), &share, None)?;
+    });
+    let job = job.await??;
+    Ok((session, job))
+}
+
+async fn hand_in(
+    link: &mut Link,
+    session: &mut Session,
+    job: &Job,
+    share: &Choice<'_>,
+    times: usize,
+) -> anyhow::Result<()> {
+    for _ in 0..times {
+        session.submit(job.channel_id(), job.id(), share, None)?;
     }
-    while let Some(frame) = session.poll_send() {
-        link.queue(&frame)?;
-    }
-    link.flush().await?;
+    send(link, session).await?;
     // The answers, as far as they come at once.
     while let Ok(received) = timeout(Duration::from_millis(200), link.recv()).await {
         received?;
@@ -179,12 +200,18 @@ async fn replays(mut link: Link) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Asks for much and reads nothing, or one byte a second.
-async fn unread(client: &Client, target: &Target, one_byte: bool) -> anyhow::Result<End> {
-    let line = Throttle::start(target.address, one_byte).await?;
+async fn send(link: &mut Link, session: &mut Session) -> anyhow::Result<()> {
+    while let Some(frame) = session.poll_send() {
+        link.queue(&frame)?;
+    }
+    Ok(link.flush().await?)
+}
+
+/// Asks for much and reads no more than the line lets back.
+async fn unread(client: &Client, speaks: Speaks, line: Throttle) -> anyhow::Result<End> {
     let mut link = Link::connect(&line.address.to_string(), client).await?;
     line.narrow.cancel();
-    let frames = many(target.speaks)?;
+    let frames = many(speaks)?;
     let asking = async {
         for frame in frames.iter().cycle() {
             link.queue(frame)?;

@@ -1,14 +1,15 @@
 //! A line that takes everything from us and lets back so many bytes a second: what a slow reader is to the other side.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpSocket};
+use tokio::net::TcpListener;
 use tokio::time::sleep;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::attack::RECEIVE_BUFFER;
+use super::attack::connect;
+use super::target::Target;
 
 /// One connection's line; broken when dropped.
 pub(super) struct Throttle {
@@ -21,15 +22,17 @@ pub(super) struct Throttle {
 }
 
 impl Throttle {
-    /// A line to `target` for the first connection that comes. Once narrow, it lets back one byte a second, or none.
-    pub(super) async fn start(target: SocketAddr, one_byte: bool) -> anyhow::Result<Self> {
+    /// A line from `source` to `target` for the first connection that comes. Once narrow, it lets back one byte a second,
+    /// or none.
+    pub(super) async fn start(target: &Target, source: IpAddr, one_byte: bool) -> anyhow::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
         let [narrow, ended, stop] = std::array::from_fn(|_| CancellationToken::new());
         let (narrowed, over, stopped) = (narrow.clone(), ended.clone(), stop.clone());
+        let target = target.clone();
         tokio::spawn(async move {
             let _over = over.drop_guard();
-            stopped.run_until_cancelled(relay(listener, target, narrowed, one_byte)).await
+            stopped.run_until_cancelled(relay(listener, &target, source, narrowed, one_byte)).await
         });
         Ok(Self { address, narrow, ended, _stop: stop.drop_guard() })
     }
@@ -38,14 +41,13 @@ impl Throttle {
 /// Until either side ends the connection.
 async fn relay(
     listener: TcpListener,
-    target: SocketAddr,
+    target: &Target,
+    source: IpAddr,
     narrow: CancellationToken,
     one_byte: bool,
 ) -> Option<()> {
     let (mut near, _) = listener.accept().await.ok()?;
-    let socket = TcpSocket::new_v4().ok()?;
-    socket.set_recv_buffer_size(RECEIVE_BUFFER).ok()?;
-    let mut far = socket.connect(target).await.ok()?;
+    let mut far = connect(target, source).await.ok()?;
     let ((mut from_near, mut to_near), (mut from_far, mut to_far)) = (near.split(), far.split());
     let forth = tokio::io::copy(&mut from_near, &mut to_far);
     let back = async {

@@ -34,7 +34,14 @@ impl Desk {
     /// # Errors
     /// The server does not answer as SV1 wants.
     pub async fn open(address: &str, user: &str) -> anyhow::Result<Self> {
-        let mut wire = Wire::connect(address).await?;
+        Self::sit_at(Wire::connect(address).await?, user).await
+    }
+
+    /// The same on a connection that is there.
+    ///
+    /// # Errors
+    /// The server does not answer as SV1 wants.
+    pub async fn sit_at(mut wire: Wire, user: &str) -> anyhow::Result<Self> {
         let subscribed = wire.call("mining.subscribe", json!(["desk/1"])).await?;
         let extranonce_1 = Vec::from_hex(subscribed["result"][1].as_str().context("no extranonce1")?)?;
         let extranonce_2_size =

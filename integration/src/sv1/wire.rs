@@ -23,8 +23,12 @@ const PATIENCE: Duration = Duration::from_secs(10);
 impl Wire {
     /// Connects, and sends nothing yet.
     pub async fn connect(address: &str) -> anyhow::Result<Self> {
-        let stream = timeout(PATIENCE, TcpStream::connect(address)).await??;
-        Ok(Self { stream: BufReader::new(stream), next_id: 1, notifications: VecDeque::new() })
+        Ok(Self::on(timeout(PATIENCE, TcpStream::connect(address)).await??))
+    }
+
+    /// On a socket that is connected.
+    pub fn on(socket: TcpStream) -> Self {
+        Self { stream: BufReader::new(socket), next_id: 1, notifications: VecDeque::new() }
     }
 
     /// Sends bytes as they are.

@@ -1,8 +1,8 @@
 //! Every kind of abuse, at every listener that it concerns, beside honest miners: it costs the peer its message or its
 //! connection, with a reason that has a name in a log line, and the honest nothing.
 //!
-//! All kinds go at a listener at once, so that what is waited for (timeouts, mostly) is waited for once. `make abuse` runs
-//! each kind alone, with more of everything, and measures what the honest notice.
+//! Kinds go at a listener together, so that what is waited for (timeouts, mostly) is waited for in few turns. `make abuse`
+//! runs each kind alone, with more of everything, and measures what the honest notice.
 #![allow(clippy::unwrap_used)]
 
 mod siege;
@@ -13,9 +13,7 @@ use integration::abuse::{Crowd, Target};
 use integration::world::ports::Port;
 use integration::world::{Plan, Pool, World, bounded};
 
-use siege::Siege;
-
-const BOUND: Duration = Duration::from_secs(180);
+const BOUND: Duration = Duration::from_secs(300);
 const MINERS: usize = 100;
 /// Of all miners together.
 const SHARES_PER_SECOND: f64 = 100.0;
@@ -42,7 +40,7 @@ async fn abuse_of_a_hub_costs_the_abuser_and_no_honest_miner() {
         let pool = Pool::start(plan()).await?;
         let target = Target::mining(&pool.hub.upstream()?)?;
         let crowd = Crowd::start(&target, MINERS, SHARES_PER_SECOND)?;
-        Siege::of(&pool.hub, &[target]).await?;
+        siege::lay(&pool.hub, &[target]).await?;
         siege::unharmed(crowd, SHARES_PER_SECOND).await?;
         Ok(())
     };
@@ -58,7 +56,7 @@ async fn abuse_of_a_proxy_costs_the_abuser_and_no_honest_miner() {
         let sv1 = Target::sv1(&world.proxy.address())?;
         let sv2 = Target::mining(&world.proxy.sv2()?)?;
         let crowds = [&sv1, &sv2].map(|target| Crowd::start(target, MINERS / 2, SHARES_PER_SECOND / 2.0));
-        Siege::of(&world.proxy, &[sv1, sv2, Target::tls(&tls.address())?]).await?;
+        siege::lay(&world.proxy, &[sv1, sv2, Target::tls(&tls.address())?]).await?;
         for crowd in crowds {
             siege::unharmed(crowd?, SHARES_PER_SECOND / 2.0).await?;
         }
@@ -76,9 +74,9 @@ async fn abuse_of_a_template_provider_and_of_the_pages_costs_the_abuser_and_no_h
         let at_templates = [templates, Target::page(&pool.template_provider)?];
         let (of_hub, of_proxy) = ([Target::page(&pool.hub)?], [Target::page(&proxy)?]);
         tokio::try_join!(
-            Siege::of(&pool.template_provider, &at_templates),
-            Siege::of(&pool.hub, &of_hub),
-            Siege::of(&proxy, &of_proxy),
+            siege::lay(&pool.template_provider, &at_templates),
+            siege::lay(&pool.hub, &of_hub),
+            siege::lay(&proxy, &of_proxy),
         )?;
         siege::unharmed(crowd, SHARES_PER_SECOND).await?;
         let log = pool.hub.process.log();

@@ -1,11 +1,16 @@
-//! All kinds of abuse at once, and what must hold while they last.
+//! All kinds of abuse at listeners, and what must hold while they last.
+//!
+//! Each kind at each listener comes from an address of its own, and of each the program must name a reason in a log line
+//! with that address. There is one line in ten seconds for a reason, so those that are named by the same reason take turns.
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use integration::abuse::{Crowd, Kind, Outcome, Target, attack};
+use integration::abuse::{Crowd, Kind, Outcome, Sources, Speaks, Target, attack};
 use integration::world::{Part, holds, until};
+use tokio::task::JoinHandle;
 use tokio::time::sleep_until;
 use tokio_util::sync::CancellationToken;
 
@@ -21,115 +26,149 @@ const ANSWER: Duration = Duration::from_secs(10);
 const LINES_APART: u64 = 10;
 /// What the memory of a program may have grown by when the abuse is over, in KiB.
 const GROWTH: u64 = 48 * 1024;
-
-/// A program under attack.
-pub(crate) struct Siege<'a> {
-    part: &'a Part,
-    begun: Instant,
-    before: BTreeMap<&'static str, u64>,
-}
+/// Where the first of them comes from; honest miners are at 127.0.0.1.
+const FIRST: Ipv4Addr = Ipv4Addr::new(127, 7, 0, 1);
 
 /// A kind of abuse at a listener.
+#[derive(Clone)]
 struct Assault {
     kind: Kind,
     target: Target,
+    from: Ipv4Addr,
 }
 
-impl<'a> Siege<'a> {
-    /// Attacks these listeners of a program in every way, until it has named a reason for each that has one.
-    pub(crate) async fn of(part: &'a Part, targets: &[Target]) -> anyhow::Result<()> {
-        let assaults: Vec<Assault> = targets
-            .iter()
-            .flat_map(|target| {
-                let kinds = Kind::ALL.into_iter().filter(|kind| kind.concerns(target.speaks));
-                kinds.map(|kind| Assault { kind, target: target.clone() })
-            })
-            .collect();
-        let siege = Self::lay(part, &assaults).await?;
-        let memory = memory(part)?;
-        let stop = CancellationToken::new();
-        let mut attacks = Vec::new();
-        for Assault { kind, target } in &assaults {
-            let (kind, target, stop) = (*kind, target.clone(), stop.clone());
-            attacks.push(tokio::spawn(async move { attack(kind, &target, STRENGTH, 1, &stop).await }));
+/// Attacks these listeners of a program in every way, until it has named a reason for each.
+pub(crate) async fn lay(part: &Part, targets: &[Target]) -> anyhow::Result<()> {
+    let begun = Instant::now();
+    let memory = memory(part)?;
+    for turn in turns(assaults(targets)) {
+        attack_together(part, &turn).await?;
+    }
+    lines_are_few(part, begun)?;
+    until("memory is free again", DEADLINE, async || {
+        let after = self::memory(part)?;
+        holds(after <= memory + GROWTH, format!("{after} KiB, before {memory} KiB"))
+    })
+    .await
+}
+
+fn assaults(targets: &[Target]) -> Vec<Assault> {
+    let kinds = |target: &Target| {
+        let target = target.clone();
+        Kind::ALL.into_iter().filter(move |kind| kind.concerns(target.speaks))
+    };
+    let pairs = targets.iter().flat_map(|target| kinds(target).map(move |kind| (kind, target.clone())));
+    let numbered = pairs.zip(FIRST.to_bits()..);
+    numbered.map(|((kind, target), from)| Assault { kind, target, from: from.into() }).collect()
+}
+
+/// In as few turns as come of it; in none are two that may have the same reason.
+fn turns(assaults: Vec<Assault>) -> Vec<Vec<Assault>> {
+    let mut turns: Vec<Vec<Assault>> = Vec::new();
+    for assault in assaults {
+        match turns.iter_mut().find(|turn| turn.iter().all(|other| !other.is_named_like(&assault))) {
+            Some(turn) => turn.push(assault),
+            None => turns.push(vec![assault]),
         }
-        let named = siege.names_them_all(&assaults).await;
-        sleep_until((siege.begun + AT_LEAST).into()).await;
-        stop.cancel();
-        let mut outcomes = Vec::new();
-        for attack in attacks {
-            outcomes.push(attack.await?);
-        }
-        named.with_context(|| table(&assaults, &outcomes))?;
-        for (assault, outcome) in assaults.iter().zip(&outcomes) {
-            assault.had_its_end(outcome).with_context(|| table(&assaults, &outcomes))?;
-        }
-        siege.lines_are_few()?;
-        until("memory is free again", DEADLINE, async || {
-            let after = self::memory(part)?;
-            holds(after <= memory + GROWTH, format!("{after} KiB, before {memory} KiB"))
+    }
+    turns
+}
+
+async fn attack_together(part: &Part, assaults: &[Assault]) -> anyhow::Result<()> {
+    let (begun, stop) = (Instant::now(), CancellationToken::new());
+    let attacks: Vec<_> = assaults.iter().map(|assault| assault.begin(&stop)).collect();
+    let named = name_them_all(part, assaults).await;
+    sleep_until((begun + AT_LEAST).into()).await;
+    stop.cancel();
+    let mut outcomes = Vec::new();
+    for attack in attacks {
+        outcomes.push(attack.await?);
+    }
+    named.with_context(|| table(assaults, &outcomes))?;
+    for (assault, outcome) in assaults.iter().zip(&outcomes) {
+        assault.had_its_end(outcome).with_context(|| table(assaults, &outcomes))?;
+    }
+    Ok(())
+}
+
+async fn name_them_all(part: &Part, assaults: &[Assault]) -> anyhow::Result<()> {
+    for assault in assaults.iter().filter(|assault| assault.kind.is_wrong()) {
+        let reasons = assault.reasons();
+        ensure!(!reasons.is_empty(), "no reason is asked for {}", assault.name());
+        until(&assault.name(), DEADLINE, async || {
+            let asked = Instant::now();
+            part.metrics().await?;
+            ensure!(asked.elapsed() < ANSWER, "the page took {:?}", asked.elapsed());
+            let log = part.process.log();
+            let named = log.lines().any(|line| assault.is_named_in(line));
+            holds(named, format!("no line with one of {reasons:?} and {}", assault.from))
         })
-        .await
+        .await?;
     }
+    Ok(())
+}
 
-    async fn lay(part: &'a Part, assaults: &[Assault]) -> anyhow::Result<Self> {
-        let mut before = BTreeMap::new();
-        for reason in assaults.iter().flat_map(|assault| assault.kind.reasons(assault.target.speaks)) {
-            before.insert(*reason, part.peers_dropped(reason).await?);
-        }
-        Ok(Self { part, begun: Instant::now(), before })
+/// No reason has more than one line in ten seconds; as many again where it costs one peer its message and another its
+/// connection.
+fn lines_are_few(part: &Part, begun: Instant) -> anyhow::Result<()> {
+    let (log, most) = (part.process.log(), 2 * (2 + begun.elapsed().as_secs() / LINES_APART));
+    let mut lines = BTreeMap::<&str, u64>::new();
+    for (reason, _) in log.lines().filter_map(complaint) {
+        *lines.entry(reason).or_default() += 1;
     }
+    let talkative: Vec<_> = lines.iter().filter(|(_, count)| **count > most).collect();
+    ensure!(talkative.is_empty(), "more than {most} lines: {talkative:?}");
+    Ok(())
+}
 
-    async fn names_them_all(&self, assaults: &[Assault]) -> anyhow::Result<()> {
-        for Assault { kind, target } in assaults {
-            let (reasons, what) =
-                (kind.reasons(target.speaks), format!("{} at {}", kind.name(), target.name()));
-            until(&what, DEADLINE, async || {
-                let asked = Instant::now();
-                let mut named = reasons.is_empty();
-                for reason in reasons {
-                    named |= self.part.peers_dropped(reason).await? > self.before[reason];
-                }
-                ensure!(asked.elapsed() < ANSWER, "the page took {:?}", asked.elapsed());
-                holds(named, format!("none of {reasons:?} was counted"))
-            })
-            .await?;
-        }
-        Ok(())
-    }
-
-    /// A line for each reason that was counted, and not more than one in ten seconds.
-    fn lines_are_few(&self) -> anyhow::Result<()> {
-        let log = self.part.process.log();
-        let most = 2 + self.begun.elapsed().as_secs() / LINES_APART;
-        for reason in self.before.keys() {
-            let named = format!("reason=\"{reason}\"");
-            let lines = log.lines().filter(|line| line.contains(&named)).count() as u64;
-            ensure!(lines <= most, "{lines} lines about {reason}, {most} are allowed");
-        }
-        ensure!(log.contains("reason=\"") || self.before.is_empty(), "no reason in the log:\n{log}");
-        Ok(())
-    }
+/// The reason that a log line names, and the peer's `address:port` with what follows it.
+fn complaint(line: &str) -> Option<(&str, &str)> {
+    line.split_once("reason=\"")?.1.split_once("\" address=")
 }
 
 impl Assault {
+    fn begin(&self, stop: &CancellationToken) -> JoinHandle<Outcome> {
+        let (Self { kind, target, from }, stop) = (self.clone(), stop.clone());
+        tokio::spawn(async move { attack(kind, &target, STRENGTH, Sources::only(from), &stop).await })
+    }
+
+    fn name(&self) -> String {
+        format!("{} at {}", self.kind.name(), self.target.name())
+    }
+
+    fn reasons(&self) -> &'static [&'static str] {
+        self.kind.reasons(self.target.speaks)
+    }
+
+    fn is_named_like(&self, other: &Self) -> bool {
+        self.reasons().iter().any(|reason| other.reasons().contains(reason))
+            || (self.is_throttled() && other.is_throttled())
+    }
+
+    /// Lines without end, be that wrong for themselves or not.
+    fn is_throttled(&self) -> bool {
+        let is_flood = matches!(self.kind, Kind::NeverReads | Kind::SlowReader | Kind::UnknownChannels);
+        is_flood && matches!(self.target.speaks, Speaks::Sv1 | Speaks::Tls)
+    }
+
+    fn is_named_in(&self, line: &str) -> bool {
+        complaint(line).is_some_and(|(reason, address)| {
+            self.reasons().contains(&reason) && address.starts_with(&format!("{}:", self.from))
+        })
+    }
+
     /// Each kind did what it is for: it connected, and where it must be ended it was.
     fn had_its_end(&self, outcome: &Outcome) -> anyhow::Result<()> {
-        let Self { kind, target } = self;
-        let what = format!("{} at {}", kind.name(), target.name());
-        ensure!(outcome.connected > 0, "{what} did not even connect");
-        let must_end = kind.ends_soon() && !kind.reasons(target.speaks).is_empty();
-        ensure!(!must_end || outcome.dropped > 0, "{what} was never ended");
+        ensure!(outcome.connected > 0, "{} did not even connect", self.name());
+        let must_end = self.kind.ends_soon(self.target.speaks);
+        ensure!(!must_end || outcome.dropped > 0, "{} was never ended", self.name());
         Ok(())
     }
 }
 
 fn table(assaults: &[Assault], outcomes: &[Outcome]) -> String {
     let rows = assaults.iter().zip(outcomes);
-    rows.map(|(assault, outcome)| {
-        format!("{} at {}: {outcome:?}\n", assault.kind.name(), assault.target.name())
-    })
-    .collect()
+    rows.map(|(assault, outcome)| format!("{}: {outcome:?}\n", assault.name())).collect()
 }
 
 /// No honest miner lost a connection or an answer, and their shares came at their pace.

@@ -4,8 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use integration::abuse::attack::attack;
-use integration::abuse::{Kind, Target};
+use integration::abuse::{Kind, Sources, Target, attack};
 use integration::sv1::{Miner, Options};
 use integration::world::chain::ADDRESS;
 use integration::world::programs::repository;
@@ -47,11 +46,12 @@ async fn misbehave(world: &World, stop: &CancellationToken) -> anyhow::Result<()
     let hub = Target::mining(&world.pool.hub.upstream()?)?;
     let templates = Target::templates(&world.pool.template_provider.upstream()?)?;
     let proxy = Target::sv1(&world.proxy.address())?;
+    let one = Sources::many(1);
     tokio::join!(
-        attack(Kind::Replays, &hub, 1, 1, stop),
-        attack(Kind::Oversized, &hub, 1, 1, stop),
-        attack(Kind::Oversized, &templates, 1, 1, stop),
-        attack(Kind::Oversized, &proxy, 1, 1, stop),
+        attack(Kind::Replays, &hub, 1, one, stop),
+        attack(Kind::Oversized, &hub, 1, one, stop),
+        attack(Kind::Oversized, &templates, 1, one, stop),
+        attack(Kind::Oversized, &proxy, 1, one, stop),
     );
     Ok(())
 }

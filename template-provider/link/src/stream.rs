@@ -61,9 +61,14 @@ impl Link {
             .await
             .unwrap_or_else(|_| Err(ErrorKind::TimedOut.into()))
             .map_err(unreachable)?;
+        let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+        Self::connect_on(socket, host, client).await
+    }
+
+    /// The same on a socket that reaches `host` already.
+    pub async fn connect_on(socket: TcpStream, host: &str, client: &Client) -> Result<Self, LinkError> {
         tune(&socket, &client.limits)?;
         let peer = socket.peer_addr()?;
-        let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
         let connection = Connection::client(
             client,
             (host, peer.port()),
