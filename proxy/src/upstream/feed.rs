@@ -94,6 +94,9 @@ impl Ears {
 /// Tells all of them, on as many threads as there are for tasks.
 async fn tell(ears: Vec<Weak<Ear>>, work: &Arc<Work>) {
     let lines = Arc::new(Lines::of(work.clone()));
+    if ears.len() <= AT_ONCE {
+        return tell_some(&ears, &lines);
+    }
     let threads = tokio::runtime::Handle::current().metrics().num_workers();
     let part = ears.len().div_ceil(threads).max(AT_ONCE);
     let mut tellers = JoinSet::new();
@@ -101,12 +104,16 @@ async fn tell(ears: Vec<Weak<Ear>>, work: &Arc<Work>) {
         let (part, lines) = (part.to_vec(), lines.clone());
         tellers.spawn(async move {
             for some in part.chunks(AT_ONCE) {
-                some.iter().filter_map(Weak::upgrade).for_each(|ear| ear.tell(&lines));
+                tell_some(some, &lines);
                 tokio::task::yield_now().await;
             }
         });
     }
     while tellers.join_next().await.is_some() {}
+}
+
+fn tell_some(ears: &[Weak<Ear>], lines: &Lines) {
+    ears.iter().filter_map(Weak::upgrade).for_each(|ear| ear.tell(lines));
 }
 
 #[cfg(test)]
