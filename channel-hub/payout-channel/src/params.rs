@@ -100,6 +100,12 @@ impl Params {
         self.council - self.maturity
     }
 
+    /// Blocks after B within which a council that is awake has its sweep of an unclaimed win in a block (docs/timeouts.md, 1.): until
+    /// then either it or the hub may take the coin.
+    pub fn council_done(&self) -> u32 {
+        self.refund.saturating_sub(self.close_before).max(self.council)
+    }
+
     /// From which height on the hub may take back the pendings of height B.
     pub fn refund_height(&self, expiry: u32, height: u32) -> u32 {
         expiry.max(height.saturating_add(self.refund))

@@ -4,8 +4,8 @@
 mod pair;
 mod scene;
 
-use bitcoin::{Amount, OutPoint, Transaction};
-use pair::{Pair, block, rate};
+use bitcoin::{Amount, OutPoint, Transaction, Witness};
+use pair::{Pair, block, rate, transaction};
 use payout_channel::hasher::{self, Heard, PayoutChannel, Publish, Refused};
 use payout_channel::hub::{self, Credit};
 use payout_channel::keys::public;
@@ -150,16 +150,60 @@ fn left_before_two_wins() -> (Pair, u32) {
     (pair, first)
 }
 
+/// The council takes the coin of a win.
+fn sweep(pair: &mut Pair, height: u32) {
+    let coin = pair.chain.win(height).unwrap().outpoint;
+    block(&mut pair.chain, None, &[transaction(&[(coin, Witness::new())], Vec::new(), height)]);
+}
+
 #[test]
 fn of_two_wins_in_a_row_the_claim_is_for_the_one_that_the_hub_claims() {
     let (mut pair, first) = left_before_two_wins();
     pair.publish_key(first);
-    pair.wait_until(first + 1 + 1_007);
-    assert_eq!(publishes(&pair), None, "the other may still be claimed");
+    let mut asleep = pair.clone_chain();
     pair.wait_until(first + 1 + 1_008);
+    assert_eq!(publishes(&pair), None, "hub or council may take the other");
+    sweep(&mut pair, first + 1);
     assert_eq!(publishes(&pair), Some(Publish::Claim));
     let best = &pair.hasher.best(&pair.chain).unwrap().state;
     assert_eq!((best.pending(first), best.pending(first + 1)), (sat(10_000), sat(0)));
+    std::mem::swap(&mut asleep, &mut pair.chain);
+    pair.wait_until(first + 1 + 3_599);
+    assert_eq!(publishes(&pair), None);
+    pair.wait_until(first + 1 + 3_600);
+    assert_eq!(publishes(&pair), Some(Publish::Claim), "nobody takes the other");
+    assert_eq!(pair.hasher.best(&pair.chain).unwrap().state.pending(first), sat(10_000));
+}
+
+/// A hub that signed, beside the state for a win, one that has a satoshi more without condition and not the win, and does not claim
+/// before the council may.
+fn given_a_satoshi_for_a_win() -> (Pair, u32) {
+    let mut pair = Pair::open();
+    let height = pair.tip() + 1;
+    pair.next(height, 50_000);
+    let gift = State { number: 2, height, settled_to: 0, settled: sat(1), pendings: Vec::new() };
+    pair.take(&pair.sign_anything(gift)).unwrap();
+    pair.win();
+    pair.wait_until(height + 1_008);
+    pair.hasher.leave(&pair.secp).save(&mut pair.hasher_rows).unwrap();
+    (pair, height)
+}
+
+#[test]
+fn a_hub_that_is_faster_than_a_slow_council_does_not_buy_a_win_for_a_satoshi() {
+    let (mut pair, height) = given_a_satoshi_for_a_win();
+    assert_eq!(publishes(&pair), None, "hub or council: somebody will take the coin");
+    pair.publish_key(height);
+    assert_eq!(publishes(&pair), Some(Publish::Claim));
+    assert_eq!(pair.hasher.best(&pair.chain).unwrap().state.pending(height), sat(50_000));
+}
+
+#[test]
+fn what_the_council_repays_is_not_given_up_other_money_for() {
+    let (mut pair, height) = given_a_satoshi_for_a_win();
+    sweep(&mut pair, height);
+    assert_eq!(publishes(&pair), Some(Publish::Claim));
+    assert_eq!(pair.hasher.best(&pair.chain).unwrap().state.settled, sat(1));
 }
 
 #[test]

@@ -61,9 +61,9 @@ pub struct PayoutChannel {
 /// What becomes of a height's pending, as far as it is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
-    /// It is owed: its key is public, or the height is a win that the hub has time to claim.
+    /// It is owed: its key is public, or the height is a win that nobody has spent, and the council still has time to.
     Pays,
-    /// Nobody knows yet. Also a win that the hub has not claimed when the council may: the council repays it, whatever was published.
+    /// Nobody knows yet. Also a win that the council has spent, which repays it whatever was published, or that nobody spends.
     Open,
     /// The height is another's.
     Lost,
@@ -171,9 +171,10 @@ impl PayoutChannel {
         chain.is_win(height) || self.key(height, chain).is_some()
     }
 
-    /// Whether B is a win whose key the hub has still time to publish.
+    /// Whether B is a win whose key may yet come out: nobody has spent it, and the hub can still be faster than a council that is awake.
     fn may_be_claimed(&self, height: u32, chain: &Watcher) -> bool {
-        chain.is_win(height) && chain.tip() < height.saturating_add(self.params.council)
+        let is_there = chain.is_win(height) && chain.claimed(height).is_none();
+        is_there && chain.tip() < height.saturating_add(self.params.council_done())
     }
 
     /// The first height for which nothing is worked any more.

@@ -155,7 +155,8 @@ impl PayoutChannel {
     /// before it was used: what never confirms, and what a reorganisation takes back, would leave all of it to the hub at E. A close
     /// that no block took by then gives way to the claim, whose fee its child can raise. A claim waits until it is certain which of the
     /// heights that were worked on were won, unless E is near: one state is published, and none has two heights that are both open. Where
-    /// two of them were won, it also waits for their keys, as long as the hub may publish them.
+    /// no state has the most of everything, it also waits until the hub or the council has taken the coins of wins, as long as the council
+    /// may need: what is published before, a hub that is faster can choose by.
     pub fn must_publish(&self, chain: &Watcher) -> Option<Due<Publish>> {
         let outpoint = self.outpoint.filter(|_| self.standing == Standing::Closed)?;
         let buried = chain.spend(&outpoint).map_or(0, |spend| chain.depth(spend.height));
