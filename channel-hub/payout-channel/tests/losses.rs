@@ -6,7 +6,7 @@ mod scene;
 
 use bitcoin::{Amount, OutPoint, Transaction, Witness};
 use pair::{Pair, block, rate, transaction};
-use payout_channel::hasher::{self, Heard, PayoutChannel, Publish, Refused};
+use payout_channel::hasher::{self, Heard, PayoutChannel, Publish, Refused, Taken};
 use payout_channel::hub::{self, Credit};
 use payout_channel::keys::public;
 use payout_channel::message::{CloseTerms, KeyRevealed, Message, Price, Standing};
@@ -15,7 +15,7 @@ use payout_channel::rules::Broken;
 use payout_channel::signer::{self, Refusal};
 use payout_channel::terms::{BadTerms, Scheme};
 use payout_channel::{
-    Durability, FundedTerms, Params, Pending, SignedState, Signer as _, State, Store, Terms,
+    Durability, FundedTerms, Params, Pending, SignedState, Signer as _, State, Store, Terms, Watcher,
 };
 use scene::{E, sat};
 
@@ -454,4 +454,25 @@ fn the_signer_syncs_once_for_each_height() {
     }
     let (power, process) = (Durability::Power, Durability::Process);
     assert_eq!(signer.store().0, [power, process, power, process, process, power]);
+}
+
+#[test]
+fn a_hasher_that_lost_its_data_takes_a_key_with_a_new_view_of_the_chain() {
+    let mut pair = Pair::open();
+    let height = pair.tip() + 1;
+    pair.next(height, 10_000);
+    pair.win();
+    pair.merge();
+    (1..Params::PUBLIC.maturity).for_each(|_| pair.lose());
+    let claim = pair.signer.claim(&[height], &[], pair.scene.elsewhere(), rate()).unwrap();
+    pair.chain.unconfirmed(&claim);
+    let key = pair.chain.key(height).unwrap().key;
+    let settled = pair.hub.settle(height, key, &pair.chain, &mut pair.signer).unwrap();
+    let told = settled.save(&mut pair.hub_rows).unwrap();
+    pair.lose_the_hashers_data();
+    let chain = Watcher::new(pair.tip(), Params::PUBLIC.council);
+    let lock = |height| Some(pair.scene.lock(height));
+    let heard = pair.hasher.handle(0, &told[0], lock, &pair.scene.hasher, &chain, &pair.secp).unwrap();
+    assert_eq!(heard.save(&mut pair.hasher_rows).unwrap(), Heard::State(Taken::Counts));
+    assert_eq!((pair.hasher.account().settled, pair.hasher.stored_key(height)), (sat(10_000), Some(key)));
 }

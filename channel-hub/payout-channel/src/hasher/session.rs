@@ -68,7 +68,7 @@ impl PayoutChannel {
             Message::Funded(_, outpoint) => Ok(self.funded(*outpoint, secp)?.map(|()| Heard::Funded)),
             Message::Locked(_) => nothing(Heard::Locked),
             Message::KeyRevealed(_, revealed) => {
-                let key = self.take_key(revealed.height, revealed.key, chain, secp)?;
+                let key = self.take_key(revealed.height, revealed.key, &lock, chain, secp)?;
                 match self.take(&revealed.signed, lock, chain, secp) {
                     Ok(taken) => Ok(key.and(taken, |(), taken| Heard::State(taken))),
                     // The key pays whatever stands beside it, and counts already: it is saved like any other.

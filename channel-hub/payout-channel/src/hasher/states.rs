@@ -78,7 +78,7 @@ impl PayoutChannel {
         Ok(())
     }
 
-    /// Takes a key that the hub revealed.
+    /// Takes a key that the hub revealed. `sheets` gives h_B as for [`Self::take`].
     ///
     /// # Errors
     /// It opens nothing.
@@ -86,13 +86,15 @@ impl PayoutChannel {
         &mut self,
         height: u32,
         key: Key,
+        sheets: impl Fn(u32) -> Option<Lock>,
         chain: &Watcher,
         secp: &Secp256k1<C>,
     ) -> Result<Transition<Event, ()>, Refused> {
         // Without a funding there is no pending that a key could be for.
         let Some(template) = &self.template else { return Err(Refused::Standing(self.standing)) };
-        let expected = chain.expected(height).map(|expected| expected.lock);
-        let lock = template.lock(height).or(expected);
+        // An end that was put back, and begins with a new view of the chain, has it out of the sheet only.
+        let expected = || chain.expected(height).map(|expected| expected.lock);
+        let lock = template.lock(height).or_else(|| sheets(height)).or_else(expected);
         if !lock.is_some_and(|lock| lock.is_opened_by(&key)) {
             return Err(Refused::Key(height));
         }

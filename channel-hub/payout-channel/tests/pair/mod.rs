@@ -213,7 +213,8 @@ impl Pair {
         let settled = self.hub.settle(height, key, &self.chain, &mut self.signer).unwrap();
         for message in settled.save(&mut self.hub_rows).unwrap() {
             let Message::KeyRevealed(_, revealed) = through(&message) else { unreachable!() };
-            let taken = self.hasher.take_key(height, revealed.key, &self.chain, &self.secp).unwrap();
+            let lock = |height| Some(self.scene.lock(height));
+            let taken = self.hasher.take_key(height, revealed.key, lock, &self.chain, &self.secp).unwrap();
             taken.save(&mut self.hasher_rows).unwrap();
             self.deliver(&message).unwrap();
         }
