@@ -555,6 +555,30 @@ fn messages_are_heard_in_sessions_and_refused_where_nobody_proved_who_they_are()
     assert_eq!(odd.unwrap_err(), hasher::Unheard::NoPlace(0x09));
 }
 
+/// Says something to the hub, and hears what it answers.
+fn told(
+    pair: &mut Pair,
+    session: &mut hub::Session,
+    message: &Message,
+) -> Vec<Result<hasher::Heard, hasher::Unheard>> {
+    let answers = session.handle(message, &mut pair.hub, &pair.chain, &mut pair.signer, &pair.secp);
+    let answers = answers.unwrap().save(&mut pair.hub_rows).unwrap();
+    let (lock, keys) = (|height| Some(pair.scene.lock(height)), &pair.scene.hasher);
+    let heard = answers.iter().map(|answer| {
+        let heard = pair.hasher.handle(0, answer, lock, keys, &pair.chain, &pair.secp);
+        heard.map(|heard| heard.save(&mut pair.hasher_rows).unwrap())
+    });
+    heard.collect()
+}
+
+/// What a hasher says first on a connection.
+fn hello(pair: &Pair, handshake: [u8; 32]) -> Vec<Message> {
+    let (held, key) = (pair.hasher.show(), pair.scene.hasher.funding);
+    let count = u16::try_from(held.len()).unwrap();
+    let first = payout_channel::message::reestablish(pair.hub.id(), count, &handshake, &key, &pair.secp);
+    std::iter::once(first).chain(held).collect()
+}
+
 #[test]
 fn a_hasher_that_was_put_back_to_before_it_knew_the_funding_is_told_it_and_then_its_states() {
     let mut pair = Pair::open();
@@ -562,25 +586,56 @@ fn a_hasher_that_was_put_back_to_before_it_knew_the_funding_is_told_it_and_then_
     pair.next(height, 10_000);
     pair.put_back_the_hasher(1);
     assert_eq!((pair.hasher.standing(), pair.hasher.show().len()), (Standing::Accepted, 0));
-    let (id, handshake, keys) = (pair.hub.id(), [3; 32], pair.scene.hasher.clone());
-    let mut session = hub::Session::new(handshake);
-    let mut told = |pair: &mut Pair, message: &Message| {
-        let answers = session.handle(message, &mut pair.hub, &pair.chain, &mut pair.signer, &pair.secp);
-        let answers = answers.unwrap().save(&mut pair.hub_rows).unwrap();
-        let lock = |height| Some(pair.scene.lock(height));
-        let heard = answers.iter().map(|answer| {
-            let heard = pair.hasher.handle(0, answer, lock, &keys, &pair.chain, &pair.secp);
-            heard.map(|heard| heard.save(&mut pair.hasher_rows).unwrap())
-        });
-        heard.collect::<Vec<_>>()
-    };
-    let hello = payout_channel::message::reestablish(id, 0, &handshake, &keys.funding, &pair.secp);
-    assert_eq!(told(&mut pair, &hello)[0], Ok(hasher::Heard::Funded));
+    let mut session = hub::Session::new([3; 32]);
+    let hello = hello(&pair, [3; 32]);
+    assert_eq!(told(&mut pair, &mut session, &hello[0])[0], Ok(hasher::Heard::Funded));
     let opened = pair.hasher.opened(&pair.chain, &pair.secp).unwrap();
     let locked = opened.save(&mut pair.hasher_rows).unwrap();
-    assert_eq!(told(&mut pair, &locked), [Ok(hasher::Heard::State(Taken::Counts))]);
+    let states = told(&mut pair, &mut session, &locked);
+    assert_eq!(states, [Ok(hasher::Heard::State(Taken::Counts))]);
     assert_eq!(pair.hasher.state_for(height).unwrap().pending(height), sat(10_000));
-    assert_eq!(told(&mut pair, &hello)[0], Ok(hasher::Heard::Known));
+    assert_eq!(told(&mut pair, &mut session, &hello[0])[0], Ok(hasher::Heard::Known));
+}
+
+/// One win is unresolved, so that frozen ends still sign for what comes.
+fn frozen() -> Pair {
+    let mut pair = Pair::open();
+    let height = pair.tip() + 1;
+    pair.next(height, 10_000);
+    pair.win();
+    pair.merge();
+    let _ = pair.hasher.freeze(&pair.secp).unwrap().save(&mut pair.hasher_rows).unwrap();
+    pair.hub.freeze::<()>().unwrap().save(&mut pair.hub_rows).unwrap();
+    pair.lose();
+    pair.merge();
+    pair
+}
+
+#[test]
+fn a_hasher_that_was_put_back_to_before_it_was_frozen_does_not_work_for_nothing() {
+    let mut pair = frozen();
+    let before = pair.hasher_rows.iter().position(|row| *row == hasher::Event::Frozen).unwrap();
+    pair.put_back_the_hasher(before);
+    let mut session = hub::Session::new([3; 32]);
+    for message in hello(&pair, [3; 32]) {
+        assert!(told(&mut pair, &mut session, &message).iter().all(Result::is_ok));
+    }
+    assert!(pair.hasher.state_for(pair.tip() + 1).is_some());
+    assert_eq!(pair.may_work(0), Err(Idle::Standing(Standing::Frozen)));
+}
+
+#[test]
+fn nor_does_one_that_was_put_back_to_before_it_knew_the_funding() {
+    let mut pair = frozen();
+    pair.put_back_the_hasher(1);
+    let mut session = hub::Session::new([3; 32]);
+    let hello = hello(&pair, [3; 32]);
+    assert_eq!(told(&mut pair, &mut session, &hello[0])[0], Ok(hasher::Heard::Funded));
+    let opened = pair.hasher.opened(&pair.chain, &pair.secp).unwrap();
+    let locked = opened.save(&mut pair.hasher_rows).unwrap();
+    assert!(told(&mut pair, &mut session, &locked).iter().all(Result::is_ok));
+    assert!(pair.hasher.state_for(pair.tip() + 1).is_some());
+    assert_eq!(pair.may_work(0), Err(Idle::Standing(Standing::Frozen)));
 }
 
 fn lock_none(_: u32) -> Option<lock::Lock> {

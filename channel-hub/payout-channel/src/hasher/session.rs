@@ -82,7 +82,13 @@ impl PayoutChannel {
             }
             Message::Reestablished(_, standing) => {
                 self.credits.begin_again(&self.account);
-                nothing(Heard::Standing(*standing))
+                // Put back to before it was frozen: the hub credits nothing any more.
+                match (self.standing, standing) {
+                    (Standing::Open, Standing::Frozen) => {
+                        Ok(self.freeze(secp)?.map(|_| Heard::Standing(Standing::Frozen)))
+                    }
+                    _ => nothing(Heard::Standing(*standing)),
+                }
             }
             Message::Error(_, code, text) => nothing(Heard::Error(*code, text.clone())),
             other => match other.signed() {

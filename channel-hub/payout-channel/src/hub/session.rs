@@ -5,7 +5,7 @@ use bitcoin::secp256k1::{Secp256k1, Verification};
 
 use super::{Event, PayoutChannel, Refused};
 use crate::claim::SignedState;
-use crate::message::{Code, Message, is_authentic_reestablish};
+use crate::message::{Code, Message, Standing, is_authentic_reestablish};
 use crate::save::{Durability, Transition};
 use crate::signer::Signer;
 use crate::terms::PayoutChannelId;
@@ -75,7 +75,11 @@ impl Session {
                 self.shown.push((**shown).clone());
                 self.when_all_are_shown(channel, chain, signer)
             }
-            Message::Locked(_) if self.is_bare => Ok(channel.again(chain, signer)?),
+            Message::Locked(_) if self.is_bare => {
+                let frozen = (channel.standing() == Standing::Frozen).then(|| Message::Frozen(channel.id()));
+                let again = channel.again(chain, signer)?;
+                Ok(again.map(|states| frozen.into_iter().chain(states).collect()))
+            }
             Message::Locked(_) => Ok(Transition::new(Vec::new(), Durability::Process, Vec::new())),
             Message::Freeze(_) => Ok(channel.freeze()?.map(|frozen| vec![frozen])),
             Message::RequestClose(_, asked) => Ok(channel.close(asked, signer)?.map(|signed| vec![signed])),
