@@ -109,6 +109,23 @@ fn at_least_all_that_is_owed_comes_out_less_fees() {
 }
 
 #[test]
+fn without_a_chain_to_ask_a_win_that_the_hub_merged_counts_more_than_a_larger_pending_that_was_lost() {
+    let mut pair = Pair::open();
+    let height = pair.tip() + 1;
+    pair.next(height, 100_000);
+    pair.lose();
+    pair.next(height + 1, 40_000);
+    pair.win();
+    pair.merge();
+    pair.next(height + 2, 30_000);
+    let channel = from_rows(&pair);
+    let stored = |height| channel.stored_fate(height);
+    let kit = ExitKit::new(&channel, &seed(&pair, 9), stored, &pair.elsewhere(), &pair.secp).unwrap();
+    let heights: Vec<u32> = kit.pendings.iter().map(|pending| pending.height).collect();
+    assert_eq!(heights, [height + 1, height + 2]);
+}
+
+#[test]
 fn without_a_chain_to_ask_the_keys_that_are_stored_tell_what_was_won() {
     let (pair, height) = owed();
     let channel = from_rows(&pair);

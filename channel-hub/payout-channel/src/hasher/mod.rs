@@ -201,9 +201,12 @@ impl PayoutChannel {
         }
     }
 
-    /// The same without one: only the keys that are stored say anything.
+    /// The same without one, as the keys that are stored say, and the latest state: what is pending in it beside the height that it was
+    /// signed for is won, by the hub's own word. Nothing stored says what was lost since.
     pub fn stored_fate(&self, height: u32) -> Fate {
-        if self.keys.contains_key(&height) { Fate::Pays } else { Fate::Open }
+        let latest = self.held.iter().map(|held| &held.state).max_by_key(|state| state.number);
+        let is_won = |latest: &State| height < latest.height && latest.pending(height) > Amount::ZERO;
+        if self.keys.contains_key(&height) || latest.is_some_and(is_won) { Fate::Pays } else { Fate::Open }
     }
 
     /// The state to publish as the chain is.
