@@ -306,6 +306,34 @@ fn a_cooperative_close_takes_both_and_adds_up_whatever_the_fee() {
 }
 
 #[test]
+fn transactions_have_the_sizes_that_protocol_md_gives() {
+    let scene = Scene::new();
+    let (secp, to) = (&scene.secp, scene.elsewhere());
+    let agreed = Close { owed: sat(5_000), to: to.clone(), fee: sat(300) };
+    let hubs = close::sign(&scene.funded, &agreed, &scene.hub.funding, secp).unwrap();
+    let closed = close::signed(&scene.funded, &agreed, &hubs, &scene.hasher.funding, secp).unwrap();
+    assert_eq!((closed.vsize() as u64, closed.output.len()), (close::SIZE, 2));
+    let coin = pending_coin(&scene, scene.lock(B), scene.key(B));
+    let back = |refund: &refund::Refund| {
+        refund::sweep(std::slice::from_ref(refund), to.clone(), rate(1), secp).unwrap().vsize()
+    };
+    let (funding, (_, of_claim)) = (refund::funding(&scene.funded, &scene.hub, secp), refunds(&scene));
+    let won = [(scene.won(), scene.key(B), scene.claim_key)];
+    let claimed =
+        |fundings: &[TxOut]| coinbase::claim(&won, fundings, to.clone(), rate(1), secp).unwrap().vsize();
+    let sizes = [
+        closed.vsize(),
+        exit::sweep(&[coin], to.clone(), rate(1), secp).unwrap().vsize(),
+        back(&funding.unwrap()),
+        back(&of_claim[0]),
+        back(&of_claim[2]),
+        claimed(&[]),
+        claimed(&[scene.funding()]) - claimed(&[]),
+    ];
+    assert_eq!(sizes, [204, 155, 138, 139, 129, 155, 43]);
+}
+
+#[test]
 fn nobody_spends_the_funding_by_the_key_path_alone() {
     let scene = Scene::new();
     let mut claim = scene.template.unsigned(&scene.sign(0, &[]).state).unwrap();
