@@ -643,6 +643,16 @@ fn lock_none(_: u32) -> Option<lock::Lock> {
 }
 
 #[test]
+fn a_hasher_that_has_not_seen_a_heights_sheet_yet_does_not_take_the_hub_for_a_liar() {
+    let mut pair = Pair::open();
+    let message = pair.hub_next(pair.tip() + 1, 10_000);
+    let refused =
+        pair.hasher.take(message.signed().unwrap(), lock_none, &pair.chain, &pair.secp).unwrap_err();
+    assert!(refused.is_ahead(), "{refused}");
+    assert_eq!(pair.deliver(&message), Ok(Taken::Counts), "heard again");
+}
+
+#[test]
 fn the_signer_forgets_nothing_when_it_is_told_of_a_payout_channel_again() {
     use payout_channel::{FundedTerms, Signer as _};
     let mut pair = Pair::open();

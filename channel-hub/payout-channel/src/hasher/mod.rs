@@ -108,10 +108,14 @@ pub enum Refused {
 }
 
 impl Refused {
-    /// Whether the hub may be right and only this end's view of the chain behind, by a block or by an hour: no reason to leave the hub. What
-    /// was refused is to be heard again after the next block.
+    /// Whether the hub may be right and only this end's view of the chain behind, by a block or by an hour, or that of the sharechain, where
+    /// the lock stands: no reason to leave the hub. What was refused is to be heard again after the next block.
     pub fn is_ahead(&self) -> bool {
-        matches!(self, Self::TooFar { .. } | Self::Broken(Broken::SettledNotFinal(_)))
+        match self {
+            Self::TooFar { .. } | Self::Broken(Broken::SettledNotFinal(_)) => true,
+            Self::Claim(no) => matches!(no, NoClaim::UnknownLock(_)),
+            _ => false,
+        }
     }
 }
 
