@@ -114,6 +114,8 @@ pub enum OutOfOrder {
 #[derive(Clone, Debug)]
 pub struct Watcher {
     tip: u32,
+    /// The highest block that was there before it began to watch.
+    began: u32,
     kept: u32,
     expected: BTreeMap<u32, Expected>,
     /// The locks of [`Self::expected`], so that a key finds its height.
@@ -138,6 +140,7 @@ impl Watcher {
     pub fn new(tip: u32, kept: u32) -> Self {
         Self {
             tip,
+            began: tip,
             kept,
             expected: BTreeMap::new(),
             locks: BTreeSet::new(),
@@ -155,6 +158,11 @@ impl Watcher {
     /// Height of the best chain's tip.
     pub fn tip(&self) -> u32 {
         self.tip
+    }
+
+    /// Whether it was shown the block of a height, or will be. Of others it cannot tell whether they were won.
+    pub fn sees(&self, height: u32) -> bool {
+        height > self.began
     }
 
     /// Tells what a win at a height looks like, with Σ_B as it stands under the last root before the block. Told late, a block that
@@ -277,6 +285,7 @@ impl Watcher {
         self.confirmed.retain(|_, confirmed| *confirmed != height);
         self.spends.retain(|_, spend| spend.height != height);
         self.tip -= 1;
+        self.began = self.began.min(self.tip);
         Ok(())
     }
 

@@ -6,7 +6,7 @@ mod scene;
 
 use bitcoin::{Amount, OutPoint, Transaction, Witness};
 use pair::{Pair, block, rate, transaction};
-use payout_channel::hasher::{self, Heard, PayoutChannel, Publish, Refused, Taken};
+use payout_channel::hasher::{self, Fate, Heard, NoLife, PayoutChannel, Publish, Refused, Taken};
 use payout_channel::hub::{self, Credit};
 use payout_channel::keys::public;
 use payout_channel::message::{CloseTerms, KeyRevealed, Message, Price, Standing};
@@ -475,4 +475,26 @@ fn a_hasher_that_lost_its_data_takes_a_key_with_a_new_view_of_the_chain() {
     let heard = pair.hasher.handle(0, &told[0], lock, &pair.scene.hasher, &chain, &pair.secp).unwrap();
     assert_eq!(heard.save(&mut pair.hasher_rows).unwrap(), Heard::State(Taken::Counts));
     assert_eq!((pair.hasher.account().settled, pair.hasher.stored_key(height)), (sat(10_000), Some(key)));
+}
+
+#[test]
+fn a_hasher_that_begins_to_watch_after_a_win_gives_nothing_away_that_may_have_been_won() {
+    let mut pair = Pair::open();
+    let height = pair.tip() + 1;
+    pair.next(height, 10_000);
+    pair.win();
+    pair.merge();
+    (0..Params::PUBLIC.kept + 1).for_each(|_| pair.lose());
+    pair.chain = Watcher::new(pair.tip(), Params::PUBLIC.council);
+    pair.put_back_the_hasher(pair.hasher_rows.len());
+    let (number, next) = (pair.hasher.account().number + 1, pair.tip() + 1);
+    let settled = Amount::ZERO;
+    let lie = State { number, height: next, settled_to: height, settled, pendings: Vec::new() };
+    let refused = pair.take(&pair.sign_anything(lie)).unwrap_err();
+    assert!(refused == Refused::Unseen(height) && refused.is_ahead());
+    assert_eq!(pair.hasher.account().promised(height), sat(10_000));
+    assert_eq!(pair.hasher.fate(height, &pair.chain), Fate::Open);
+    let _ = pair.hasher.freeze(&pair.secp).unwrap().save(&mut pair.hasher_rows).unwrap();
+    let asked = pair.hasher.request_close(pair.elsewhere(), sat(300), &pair.chain);
+    assert_eq!(asked, Err(NoLife::Open(height)));
 }

@@ -215,7 +215,7 @@ impl PayoutChannel {
             return Err(NoLife::Standing(self.standing));
         }
         let (tip, kept) = (chain.tip(), self.params.kept);
-        let is_open = |height: &&u32| height.saturating_add(kept) > tip || self.pays(**height, chain);
+        let is_open = |height: &&u32| height.saturating_add(kept) > tip || self.may_pay(**height, chain);
         match self.account.promised.keys().find(is_open) {
             Some(height) => Err(NoLife::Open(*height)),
             None => Ok(CloseTerms { owed: self.account.settled, fee, to }),

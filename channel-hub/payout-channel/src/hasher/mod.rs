@@ -63,7 +63,7 @@ pub struct PayoutChannel {
 pub enum Fate {
     /// It is owed: its key is public, or the height is a win that nobody has spent, and the council still has time to.
     Pays,
-    /// Nobody knows yet. Also a win that the council has spent, which repays it whatever was published, or that nobody spends.
+    /// Nobody knows yet, or it was before this end's view of the chain begins. Also a win that the council has spent, which repays it whatever was published, or that nobody spends.
     Open,
     /// The height is another's.
     Lost,
@@ -99,6 +99,9 @@ pub enum Refused {
         /// The tip.
         tip: u32,
     },
+    /// It calls settled, without paying it, what may have been won before this end's view of the chain begins.
+    #[error("whether height {0} was won is not known")]
+    Unseen(u32),
     /// More states than a hasher keeps.
     #[error("{0} states are held already, and it replaces none")]
     TooMany(usize),
@@ -112,7 +115,7 @@ impl Refused {
     /// the lock stands: no reason to leave the hub. What was refused is to be heard again after the next block.
     pub fn is_ahead(&self) -> bool {
         match self {
-            Self::TooFar { .. } | Self::Broken(Broken::SettledNotFinal(_)) => true,
+            Self::TooFar { .. } | Self::Unseen(_) | Self::Broken(Broken::SettledNotFinal(_)) => true,
             Self::Claim(no) => matches!(no, NoClaim::UnknownLock(_)),
             _ => false,
         }
@@ -175,6 +178,11 @@ impl PayoutChannel {
         chain.is_win(height) || self.key(height, chain).is_some()
     }
 
+    /// The same, or nobody knows: this end's view of the chain begins later.
+    fn may_pay(&self, height: u32, chain: &Watcher) -> bool {
+        self.pays(height, chain) || !chain.sees(height)
+    }
+
     /// Whether B is a win whose key may yet come out: nobody has spent it, and the hub can still be faster than a council that is awake.
     fn may_be_claimed(&self, height: u32, chain: &Watcher) -> bool {
         let is_there = chain.is_win(height) && chain.claimed(height).is_none();
@@ -200,7 +208,7 @@ impl PayoutChannel {
     pub fn fate(&self, height: u32, chain: &Watcher) -> Fate {
         match () {
             () if self.key(height, chain).is_some() || self.may_be_claimed(height, chain) => Fate::Pays,
-            () if chain.is_win(height) || height > chain.tip() => Fate::Open,
+            () if self.may_pay(height, chain) || height > chain.tip() => Fate::Open,
             () => Fate::Lost,
         }
     }

@@ -120,7 +120,8 @@ impl Unheard {
             Self::Refused(refused) if refused.is_ahead() => Code::NotNow,
             Self::Refused(Refused::Broken(_)) => Code::Rule,
             Self::Refused(Refused::Claim(_) | Refused::Key(_) | Refused::TooMany(_)) => Code::BadState,
-            Self::Refused(Refused::Standing(_) | Refused::TooFar { .. }) | Self::NoPlace(_) => Code::NotNow,
+            Self::Refused(Refused::Standing(_) | Refused::TooFar { .. } | Refused::Unseen(_))
+            | Self::NoPlace(_) => Code::NotNow,
             Self::Life(NoLife::Terms(_)) => Code::Terms,
             Self::Life(_) => Code::Close,
         };

@@ -47,12 +47,20 @@ impl PayoutChannel {
             self.account.may_follow(&signed.state, pays, |_| false)?;
         }
         if settles {
+            self.has_seen_all(to, chain)?;
             rules::r2_settled_heights_are_final(to, chain.depth(to), &self.params)?;
         }
         let mut events = events;
         events.push(Event::State(signed.clone()));
         events.iter().for_each(|event| self.apply(event, secp));
         Ok(Transition::new(events, Durability::Power, Taken::Counts))
+    }
+
+    /// Whether the chain says of all pendings up to `to` if they were won: one that begins later would let them go for nothing.
+    fn has_seen_all(&self, to: u32, chain: &Watcher) -> Result<(), Refused> {
+        let mut dropped = self.account.promised.range(..=to).map(|(height, _)| *height);
+        let unseen = dropped.find(|height| self.may_pay(*height, chain) && !self.pays(*height, chain));
+        unseen.map_or(Ok(()), |height| Err(Refused::Unseen(height)))
     }
 
     /// Whether what is held pays as much, and this state is for no work that goes on, or not the latest for it: a hasher that lost it is
@@ -124,8 +132,9 @@ impl PayoutChannel {
         let keys = &self.keys;
         let pays =
             |height: u32| chain.is_win(height) || chain.key(height).is_some() || keys.contains_key(&height);
-        self.account.forget_below(below, pays);
-        let counts = |height: u32| height >= below || pays(height);
+        let may_pay = |height: u32| pays(height) || !chain.sees(height);
+        self.account.forget_below(below, may_pay);
+        let counts = |height: u32| height >= below || may_pay(height);
         let held = std::mem::take(&mut self.held);
         for (place, one) in held.iter().enumerate() {
             // A later state that pays as much for every height that still counts; of equals the later.
