@@ -120,17 +120,6 @@ impl PayoutChannel {
         self.terms.expiry.saturating_sub(self.params.last_credit)
     }
 
-    /// Heights with pendings that are neither settled nor lost for good.
-    pub fn open_heights(&self, chain: &Watcher) -> impl Iterator<Item = u32> + '_ {
-        let (tip, kept) = (chain.tip(), self.params.kept);
-        let won: Vec<u32> = chain.wins().map(|(height, _)| height).collect();
-        self.account
-            .promised
-            .keys()
-            .copied()
-            .filter(move |height| height.saturating_add(kept) > tip || won.contains(height))
-    }
-
     /// Whether states can be signed: none may be missing from the ledger.
     fn may_sign<E>(&self) -> Result<(), Refused<E>> {
         self.signs().map_err(Refused::Standing)?;
