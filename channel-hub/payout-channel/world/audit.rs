@@ -138,7 +138,7 @@ impl World {
     /// An honest hasher has at least what it counted, and what it worked for.
     fn check_least(&self, hasher: usize, place: usize) -> Checked {
         let account = &self.books.accounts[place];
-        if account.hasher != hasher || account.overtaken {
+        if account.hasher != hasher {
             return Ok(());
         }
         let (counted, worked) = (self.books.least_counted(account), self.books.least_worked(account));

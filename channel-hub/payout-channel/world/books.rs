@@ -32,9 +32,9 @@ pub struct Account {
     pub cut_off: bool,
     /// The tip when the claim that spends its funding was published: which state that is of was chosen by then.
     pub chosen_at: Option<u32>,
-    /// A reorganisation of *confirmations* blocks or more came after its hasher had published a claim: what that made a win may be in another
-    /// state.
-    pub overtaken: bool,
+    /// Heights that a reorganisation of *confirmations* blocks or more changed after its hasher had published a claim: what that made a win
+    /// may be in another state.
+    pub overtaken: BTreeSet<u32>,
 }
 
 /// The books.
@@ -83,7 +83,7 @@ impl Books {
             return;
         }
         let (signed, counted, worked) = (Vec::new(), Vec::new(), Vec::new());
-        let (marked, outdated, cut_off, overtaken, chosen_at) = (None, false, false, false, None);
+        let (marked, outdated, cut_off, overtaken, chosen_at) = (None, false, false, BTreeSet::new(), None);
         self.accounts.push(Account {
             id,
             hasher,
@@ -219,13 +219,25 @@ impl Books {
     /// Whether an account is to have what is pending for a height. A key that a hub publishes for what is no win counts only if it was
     /// there when the hasher chose its state: there is no reason to wait for it.
     fn is_taken(&self, account: &Account, height: u32) -> bool {
-        self.taken.contains_key(&height) && (self.won.contains(&height) || self.was_out(account, height))
+        let counts = self.won.contains(&height) || self.is_out(account, height, account.chosen_at);
+        self.taken.contains_key(&height) && counts && !account.overtaken.contains(&height)
     }
 
-    /// Whether a key was there when the hasher chose its state.
-    fn was_out(&self, account: &Account, height: u32) -> bool {
-        let out = self.taken.get(&height);
-        out.is_some_and(|key| account.chosen_at.is_none_or(|chosen| *key <= chosen))
+    /// Whether a hasher's choice of a state can go by a height's key: it was there, or came while the hasher had reason to wait for it.
+    fn goes_by(&self, account: &Account, height: u32) -> bool {
+        let close_by = account.template.funded().terms.expiry - PARAMS.close_before;
+        let is_late = account.chosen_at.is_some_and(|chosen| chosen >= close_by);
+        let waits = self.won.contains(&height) && !is_late;
+        let until = account.chosen_at.filter(|_| !waits);
+        let in_time =
+            !waits || self.taken.get(&height).is_some_and(|key| *key <= height + PARAMS.council_done());
+        in_time && self.is_taken(account, height) && self.is_out(account, height, until)
+    }
+
+    /// Whether a key was there at some height, or at all.
+    fn is_out(&self, account: &Account, height: u32, at: Option<u32>) -> bool {
+        let key = self.taken.get(&height).filter(|_| !account.overtaken.contains(&height));
+        key.is_some_and(|key| at.is_none_or(|at| *key <= at))
     }
 
     /// What a pending brings whoever leaves. One that costs more than it brings is left.
@@ -254,8 +266,11 @@ impl Books {
     /// What an honest hasher counted, of the state that pays most with the keys that were out when it chose, and of those most for wins:
     /// that one it publishes. A lying hub can sign two that pay for different wins, and publish one key when the hasher has done waiting.
     pub fn least_counted(&self, account: &Account) -> Amount {
-        let out = |height: u32| self.was_out(account, height);
-        let won = |height: u32| self.won.contains(&height) || self.is_taken(account, height);
+        let is_left_out = |height: &u32| account.overtaken.contains(height);
+        let out = |height: u32| self.goes_by(account, height);
+        let won = |height: u32| {
+            (self.won.contains(&height) && !is_left_out(&height)) || self.is_taken(account, height)
+        };
         let order = |state: &State| (state.value(out), state.value(won));
         let most = account.counted.iter().map(order).max();
         let best = account.counted.iter().filter(|state| Some(order(state)) == most);

@@ -31,7 +31,7 @@ pub const PARAMS: Params = Params {
     claimed_by: 110,
     settled_within: 8,
     council: 212,
-    refund: 224,
+    refund: 260,
     kept: 110,
     merge_wait_ms: 5_000,
     credit_wait_ms: 30_000,

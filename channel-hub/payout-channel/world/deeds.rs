@@ -91,14 +91,16 @@ impl World {
     /// The newest blocks are replaced.
     pub fn reorganise(&mut self, depth: usize, place: Option<usize>) {
         let depth = depth.min(self.deepest());
+        let first = self.ground.chain.height() + 1 - u32::try_from(depth).unwrap();
         if depth >= usize::try_from(PARAMS.confirmations).unwrap() {
             for account in &mut self.books.accounts {
                 let funding = account.template.funded().outpoint;
                 let is_spent = self.ground.chain.spender(&funding).is_some();
-                account.overtaken |= is_spent || self.ground.mempool.spends(&funding);
+                if is_spent || self.ground.mempool.spends(&funding) {
+                    account.overtaken.extend(first..=self.ground.chain.height());
+                }
             }
         }
-        let first = self.ground.chain.height() + 1 - u32::try_from(depth).unwrap();
         let pool = |n: usize| {
             let height = first + u32::try_from(n).unwrap();
             if place == Some(n) { vec![pays_hub(height, part(height).0)] } else { Vec::new() }
