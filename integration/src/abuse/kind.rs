@@ -116,7 +116,8 @@ impl Kind {
         match self {
             Garbage => &["bad-lines", "line-too-long"],
             Oversized => &["line-too-long"],
-            HalfHandshake | Idle => &["authorize-timeout", "crowded"],
+            HalfHandshake => &["slow-line", "authorize-timeout", "crowded"],
+            Idle => &["authorize-timeout", "crowded"],
             NeverReads | SlowReader => &["not-reading", "throttled"],
             Drip => &["slow-line", "authorize-timeout"],
             WrongTime => &["25 not subscribed", "bad-parameters"],

@@ -72,9 +72,15 @@ async fn the_cpu_miner_mines_at_a_proxy_and_at_a_hub() {
 #[tokio::test]
 async fn the_load_generator_prints_one_json_line_with_a_histogram() {
     let test = async {
-        let world = World::start(Plan::default()).await?;
+        // Shares of some hundred hashes: the generator finds them by hashing.
+        let plan = Plan {
+            hub: vec![("minimum_difficulty", 1e-7.into())],
+            proxy: vec![("miners.minimum_difficulty", 1e-7.into())],
+            ..Plan::default()
+        };
+        let world = World::start(plan).await?;
         let url = format!("stratum+tcp://{}", world.proxy.address());
-        let password = "d=0.000005";
+        let password = "d=0.0000001";
         let arguments = ["sv1", &url, ADDRESS, "--password", password, "-n", "5", "-r", "20", "-d", "3"];
         let output = run(env!("CARGO_BIN_EXE_load"), &arguments).await?;
         let (said, text) = (String::from_utf8(output.stdout)?, String::from_utf8_lossy(&output.stderr));
