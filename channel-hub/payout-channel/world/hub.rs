@@ -378,7 +378,7 @@ impl Ends for Refusal<Crash> {
 
 impl Ends for Refused<Refusal<Crash>> {
     fn ends(&self) -> bool {
-        matches!(self, Self::Signer(refusal) if refusal.ends())
+        matches!(self, Self::Signer(refusal) | Self::Close(refusal) if refusal.ends())
     }
 }
 

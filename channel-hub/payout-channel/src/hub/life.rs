@@ -120,7 +120,7 @@ impl PayoutChannel {
             return Err(Refused::Standing(self.standing));
         }
         let close = Close { owed: asked.owed, fee: asked.fee, to: asked.to.clone() };
-        let signature = signer.sign_close(self.id, &close).map_err(Refused::Signer)?;
+        let signature = signer.sign_close(self.id, &close).map_err(Refused::Close)?;
         let message = Message::CloseSigned(self.id, asked.clone(), signature);
         if self.standing == Standing::Closed {
             return Ok(Transition::new(Vec::new(), Durability::Process, message));

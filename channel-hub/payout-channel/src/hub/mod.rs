@@ -82,6 +82,9 @@ pub enum Refused<E> {
     /// The signer does not.
     #[error("{0}")]
     Signer(E),
+    /// The signer does not sign such a close.
+    #[error("{0}")]
+    Close(E),
 }
 
 impl PayoutChannel {

@@ -117,6 +117,7 @@ impl<E: std::fmt::Display> Unheard<E> {
             Self::NoPlace(_) => Code::NotNow,
             Self::Refused(Refused::Signer(_) | Refused::Broken(_)) => Code::Rule,
             Self::Refused(Refused::State(_)) => Code::BadState,
+            Self::Refused(Refused::Close(_)) => Code::Close,
             Self::Refused(_) => Code::NotNow,
         };
         Message::Error(id, code, self.to_string())
