@@ -14,6 +14,9 @@ const LONGEST: u64 = 600_000_000;
 /// Most new tips that are kept; a run that sees more says nothing of the later ones.
 const MAX_TIPS: usize = 1000;
 
+/// So long after a connection has heard of a new tip, others are hearing of it.
+const SPREADS: Duration = Duration::from_millis(50);
+
 /// Counts of the whole run, and of the measured part.
 #[derive(Debug)]
 pub(super) struct Counts {
@@ -37,6 +40,8 @@ pub(super) struct Counts {
     pub(super) shares: Option<Vec<Share>>,
     /// By block to build on: when each connection heard of it, microseconds since 1970, in order.
     tips: HashMap<[u8; 32], Vec<u64>>,
+    /// When one was heard of last.
+    heard: Option<Instant>,
 }
 
 impl Counts {
@@ -60,6 +65,7 @@ impl Counts {
             set_up: histogram()?,
             shares: each_share.then(Vec::new),
             tips: HashMap::new(),
+            heard: None,
         })
     }
 
@@ -105,9 +111,15 @@ impl Counts {
     /// A connection heard of a new tip, having had work on another.
     pub(super) fn tip(&mut self, now: Instant, prev_hash: [u8; 32]) {
         let at = self.unix_micros(now);
+        self.heard = Some(now);
         if self.tips.len() < MAX_TIPS || self.tips.contains_key(&prev_hash) {
             self.tips.entry(prev_hash).or_default().push(at);
         }
+    }
+
+    /// Whether a new tip is on its way to connections.
+    pub(super) fn tip_spreads(&self, now: Instant) -> bool {
+        self.heard.is_some_and(|heard| now < heard + SPREADS)
     }
 
     fn unix_micros(&self, now: Instant) -> u64 {
