@@ -1,6 +1,6 @@
 //! The newest work of one upstream channel, and its way to the miners of that channel.
 //!
-//! A new job is written to every miner that waits, by [`Ear`], before the miners' tasks wake: the last of a thousand hears of a new tip
+//! A new job is written to every miner that waits, by `Ear`, before the miners' tasks wake: the last of a thousand hears of a new tip
 //! when a thousand lines are written, not when a thousand tasks have run. Whoever could not be told so has the job by its task.
 
 use crate::miner::ear::{Ear, Lines};

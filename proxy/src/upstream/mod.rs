@@ -10,7 +10,7 @@
 //! | [`keeper`] | the task that keeps an upstream connected while it is wanted |
 //! | [`selector`] | the task that runs the connections by failover's rules |
 //! | [`route`] | what a miner's task holds of a connection |
-//! | [`feed`] | the newest work of a channel, and its way to miners |
+//! | [`mod@feed`] | the newest work of a channel, and its way to miners |
 //! | [`health`] | what is shown of an upstream |
 
 pub mod connection;
