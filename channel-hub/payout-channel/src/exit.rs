@@ -116,13 +116,51 @@ impl ExitKit {
         to: &ScriptBuf,
         secp: &Secp256k1<All>,
     ) -> Result<Self, NoExit> {
+        let signed = channel.best_by(fate).filter(|_| channel.template().is_some());
+        let kits = Self::all(channel, seed, signed.into_iter().collect(), to, secp)?;
+        kits.into_iter().next().ok_or(NoExit::NoState)
+    }
+
+    /// One for each state that no other covers, the best first: for who has no chain to ask, or hands the kits over while it is open what is
+    /// won. One claim confirms, so it is to be the one that is [worth](Self::worth) most with the keys that are out; none before the hub has
+    /// had its time, if that is nobody yet. A hub that signed several states cannot choose for the hasher then.
+    ///
+    /// # Errors
+    /// See [`NoExit`].
+    pub fn each(
+        channel: &PayoutChannel,
+        seed: &ChannelSeed,
+        fate: impl Fn(u32) -> Fate,
+        to: &ScriptBuf,
+        secp: &Secp256k1<All>,
+    ) -> Result<Vec<Self>, NoExit> {
+        let kits = Self::all(channel, seed, channel.choices_by(fate), to, secp)?;
+        if kits.is_empty() { Err(NoExit::NoState) } else { Ok(kits) }
+    }
+
+    /// What the hasher gets from it with these keys, but for fees.
+    pub fn worth(&self, keys: &[Key]) -> Amount {
+        let opened = |pending: &&PendingClaim| keys.iter().any(|key| pending.lock.is_opened_by(key));
+        let settled = self.claim.output.first().map_or(Amount::ZERO, |output| output.value);
+        let pendings = self.pendings.iter().filter(opened).map(|pending| pending.amount);
+        pendings.fold(settled, |sum, amount| sum.checked_add(amount).unwrap_or(Amount::MAX))
+    }
+
+    fn all(
+        channel: &PayoutChannel,
+        seed: &ChannelSeed,
+        states: Vec<&SignedState>,
+        to: &ScriptBuf,
+        secp: &Secp256k1<All>,
+    ) -> Result<Vec<Self>, NoExit> {
         let template = channel.template().ok_or(NoExit::NotFunded)?;
-        let signed = channel.best_by(fate).ok_or(NoExit::NoState)?;
         let keys = seed.hasher(channel.index(), secp)?;
         if public(&keys.funding) != channel.terms().hasher_funding {
             return Err(NoExit::OtherSeed);
         }
-        Self::of(template, signed, &keys, |height| channel.stored_key(height), to, channel.close_by(), secp)
+        let known = |height| channel.stored_key(height);
+        let of = |signed| Self::of(template, signed, &keys, known, to, channel.close_by(), secp);
+        states.into_iter().map(of).collect()
     }
 
     fn of(

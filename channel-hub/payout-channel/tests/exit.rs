@@ -126,6 +126,29 @@ fn without_a_chain_to_ask_a_win_that_the_hub_merged_counts_more_than_a_larger_pe
 }
 
 #[test]
+fn a_kit_of_each_state_lets_a_stranger_choose_by_the_keys_that_come_out() {
+    let mut pair = Pair::open();
+    let height = pair.tip() + 1;
+    pair.next(height, 100_000);
+    let held = pair.hasher.best(&pair.chain).unwrap().state.clone();
+    // A lying hub offers a satoshi instead of what may be won.
+    let bribe = State { number: held.number + 1, settled: sat(1), pendings: Vec::new(), ..held };
+    pair.take(&pair.sign_anything(bribe)).unwrap();
+    let (channel, to) = (from_rows(&pair), pair.elsewhere());
+    let kits = ExitKit::each(&channel, &seed(&pair, 9), |_| Fate::Open, &to, &pair.secp).unwrap();
+    assert_eq!(kits.len(), 2);
+    assert!(kits.iter().all(|kit| core_accepts(&kit.claim, &[pair.scene.funding()])));
+    let best = |keys: &[lock::Key]| {
+        let best = kits.iter().max_by_key(|kit| kit.worth(keys)).unwrap();
+        best.pendings.iter().map(|pending| pending.height).collect::<Vec<_>>()
+    };
+    assert_eq!(best(&[pair.scene.key(height)]), [height], "the key came out");
+    assert_eq!(best(&[]), [0_u32; 0], "it never came");
+    let by_new = ExitKit::new(&channel, &seed(&pair, 9), |_| Fate::Open, &to, &pair.secp).unwrap();
+    assert_eq!(kits[0], by_new, "the best first");
+}
+
+#[test]
 fn without_a_chain_to_ask_the_keys_that_are_stored_tell_what_was_won() {
     let (pair, height) = owed();
     let channel = from_rows(&pair);

@@ -229,11 +229,24 @@ impl PayoutChannel {
     /// The state to publish: the one that pays most for sure, of those the one that pays most with what is still open, and of those
     /// the one with the fewest outputs, then the latest.
     pub fn best_by(&self, fate: impl Fn(u32) -> Fate) -> Option<&SignedState> {
-        let order = |state: &State| {
-            let sure = state.value(|height| fate(height) == Fate::Pays);
-            let perhaps = state.value(|height| fate(height) != Fate::Lost);
-            (sure, perhaps, Reverse(state.pendings.len()), state.settled_to, state.number)
-        };
-        self.held.iter().max_by_key(|held| order(&held.state))
+        self.held.iter().max_by_key(|held| rank(&held.state, &fate))
     }
+
+    /// The states that no other covers, in that order, the best first: whichever heights are won, one of them pays most.
+    pub fn choices_by(&self, fate: impl Fn(u32) -> Fate) -> Vec<&SignedState> {
+        let is_covered = |one: &SignedState| {
+            let later = self.held.iter().filter(|other| other.state.number > one.state.number);
+            later.into_iter().any(|other| other.state.covers(&one.state))
+        };
+        let mut choices: Vec<_> = self.held.iter().filter(|held| !is_covered(held)).collect();
+        choices.sort_by_cached_key(|held| Reverse(rank(&held.state, &fate)));
+        choices
+    }
+}
+
+/// By what a state is chosen: for sure, perhaps, and then what makes no difference in money.
+fn rank(state: &State, fate: impl Fn(u32) -> Fate) -> (Amount, Amount, Reverse<usize>, u32, u32) {
+    let sure = state.value(|height| fate(height) == Fate::Pays);
+    let perhaps = state.value(|height| fate(height) != Fate::Lost);
+    (sure, perhaps, Reverse(state.pendings.len()), state.settled_to, state.number)
 }
