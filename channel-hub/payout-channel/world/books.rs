@@ -37,6 +37,13 @@ pub struct Account {
     pub overtaken: BTreeSet<u32>,
 }
 
+impl Account {
+    /// Whether its hasher chose its state when a block of this height was there, or has not chosen one.
+    fn chose_with(&self, height: u32) -> bool {
+        self.chosen_at.is_none_or(|chosen| height <= chosen)
+    }
+}
+
 /// The books.
 #[derive(Clone, Debug, Default)]
 pub struct Books {
@@ -219,8 +226,8 @@ impl Books {
     /// Whether an account is to have what is pending for a height. A key that a hub publishes for what is no win counts only if it was
     /// there when the hasher chose its state: there is no reason to wait for it.
     fn is_taken(&self, account: &Account, height: u32) -> bool {
-        let counts = self.won.contains(&height) || self.is_out(account, height, account.chosen_at);
-        self.taken.contains_key(&height) && counts && !account.overtaken.contains(&height)
+        let counts = |key| self.won.contains(&height) || account.chose_with(key);
+        self.key_at(account, height).is_some_and(counts)
     }
 
     /// Whether a hasher's choice of a state can go by a height's key: it was there, or came while the hasher had reason to wait for it.
@@ -228,16 +235,15 @@ impl Books {
         let close_by = account.template.funded().terms.expiry - PARAMS.close_before;
         let is_late = account.chosen_at.is_some_and(|chosen| chosen >= close_by);
         let waits = self.won.contains(&height) && !is_late;
-        let until = account.chosen_at.filter(|_| !waits);
-        let in_time =
-            !waits || self.taken.get(&height).is_some_and(|key| *key <= height + PARAMS.council_done());
-        in_time && self.is_taken(account, height) && self.is_out(account, height, until)
+        self.key_at(account, height).is_some_and(|key| match waits {
+            true => key <= height + PARAMS.council_done(),
+            false => account.chose_with(key),
+        })
     }
 
-    /// Whether a key was there at some height, or at all.
-    fn is_out(&self, account: &Account, height: u32, at: Option<u32>) -> bool {
-        let key = self.taken.get(&height).filter(|_| !account.overtaken.contains(&height));
-        key.is_some_and(|key| at.is_none_or(|at| *key <= at))
+    /// The height of the block that has a height's key in time, but for heights that are excused.
+    fn key_at(&self, account: &Account, height: u32) -> Option<u32> {
+        self.taken.get(&height).copied().filter(|_| !account.overtaken.contains(&height))
     }
 
     /// What a pending brings whoever leaves. One that costs more than it brings is left.
@@ -266,11 +272,9 @@ impl Books {
     /// What an honest hasher counted, of the state that pays most with the keys that were out when it chose, and of those most for wins:
     /// that one it publishes. A lying hub can sign two that pay for different wins, and publish one key when the hasher has done waiting.
     pub fn least_counted(&self, account: &Account) -> Amount {
-        let is_left_out = |height: &u32| account.overtaken.contains(height);
         let out = |height: u32| self.goes_by(account, height);
-        let won = |height: u32| {
-            (self.won.contains(&height) && !is_left_out(&height)) || self.is_taken(account, height)
-        };
+        let is_won = |height: u32| self.won.contains(&height) && !account.overtaken.contains(&height);
+        let won = |height: u32| is_won(height) || self.is_taken(account, height);
         let order = |state: &State| (state.value(out), state.value(won));
         let most = account.counted.iter().map(order).max();
         let best = account.counted.iter().filter(|state| Some(order(state)) == most);

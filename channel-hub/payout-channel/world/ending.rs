@@ -3,7 +3,6 @@
 
 use payout_channel::SignedState;
 use payout_channel::exit::LADDER;
-use payout_channel::message::Standing;
 
 use super::actions::Action;
 use super::cast::{HASHERS, PARAMS};
@@ -108,18 +107,9 @@ impl World {
         }
     }
 
-    /// Whether an honest hasher that has left does not publish anything yet: two of its states pay for different wins. It ends when the
-    /// hub has no more time to publish keys.
+    /// Whether an honest hasher waits. It ends when the hub has no more time to publish keys.
     fn is_waiting(&self) -> bool {
-        let honest =
-            (0..HASHERS).filter(|hasher| self.is_honest(*hasher)).map(|hasher| &self.hashers[hasher]);
-        honest.flat_map(|hasher| hasher.channels.iter().map(|kept| (&hasher.chain, &kept.machine))).any(
-            |(chain, machine)| {
-                let is_unspent = machine.outpoint().is_some_and(|outpoint| chain.spend(&outpoint).is_none());
-                let has_left = machine.standing() == Standing::Closed && machine.best(chain).is_some();
-                is_unspent && has_left && machine.must_publish(chain).is_none()
-            },
-        )
+        (0..HASHERS).any(|hasher| self.is_honest(hasher) && self.hashers[hasher].is_waiting())
     }
 
     /// Blocks in which everybody takes what is due.

@@ -50,6 +50,16 @@ impl Hasher {
         let _refused = publish(self.number, template, &best.state, &claim, opened, rate, ground);
     }
 
+    /// Whether it has left and does not publish anything yet: its states pay for different wins.
+    pub fn is_waiting(&self) -> bool {
+        self.channels.iter().map(|kept| &kept.machine).any(|machine| {
+            let chain = &self.chain;
+            let is_unspent = machine.outpoint().is_some_and(|outpoint| chain.spend(&outpoint).is_none());
+            let has_left = machine.standing() == Standing::Closed && machine.best(chain).is_some();
+            is_unspent && has_left && machine.must_publish(chain).is_none()
+        })
+    }
+
     fn take_pendings(&mut self, place: usize, claim: &Spend, ground: &mut Ground) {
         let kept = &mut self.channels[place];
         if kept.spent_by.as_ref().is_none_or(|(known, _)| *known != claim.txid) {

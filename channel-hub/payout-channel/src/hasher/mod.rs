@@ -234,11 +234,9 @@ impl PayoutChannel {
 
     /// The states that no other covers, in that order, the best first: whichever heights are won, one of them pays most.
     pub fn choices_by(&self, fate: impl Fn(u32) -> Fate) -> Vec<&SignedState> {
-        let is_covered = |one: &SignedState| {
-            let later = self.held.iter().filter(|other| other.state.number > one.state.number);
-            later.into_iter().any(|other| other.state.covers(&one.state))
-        };
-        let mut choices: Vec<_> = self.held.iter().filter(|held| !is_covered(held)).collect();
+        let choices = self.held.iter().enumerate();
+        let choices = choices.filter(|(place, held)| !states::is_covered(&self.held, *place, &held.state));
+        let mut choices: Vec<_> = choices.map(|(_, held)| held).collect();
         choices.sort_by_cached_key(|held| Reverse(rank(&held.state, &fate)));
         choices
     }

@@ -118,10 +118,9 @@ impl Unheard {
     pub fn reply(&self, id: PayoutChannelId) -> Message {
         let code = match self {
             Self::Refused(refused) if refused.is_ahead() => Code::NotNow,
+            Self::Refused(Refused::Standing(_)) | Self::NoPlace(_) => Code::NotNow,
             Self::Refused(Refused::Broken(_)) => Code::Rule,
-            Self::Refused(Refused::Claim(_) | Refused::Key(_) | Refused::TooMany(_)) => Code::BadState,
-            Self::Refused(Refused::Standing(_) | Refused::TooFar { .. } | Refused::Unseen(_))
-            | Self::NoPlace(_) => Code::NotNow,
+            Self::Refused(_) => Code::BadState,
             Self::Life(NoLife::Terms(_)) => Code::Terms,
             Self::Life(_) => Code::Close,
         };

@@ -59,7 +59,7 @@ impl PayoutChannel {
     /// Whether the chain says of all pendings up to `to` if they were won: one that begins later would let them go for nothing.
     fn has_seen_all(&self, to: u32, chain: &Watcher) -> Result<(), Refused> {
         let mut dropped = self.account.promised.range(..=to).map(|(height, _)| *height);
-        let unseen = dropped.find(|height| self.may_pay(*height, chain) && !self.pays(*height, chain));
+        let unseen = dropped.find(|height| !self.pays(*height, chain) && !chain.sees(*height));
         unseen.map_or(Ok(()), |height| Err(Refused::Unseen(height)))
     }
 
@@ -140,10 +140,7 @@ impl PayoutChannel {
             // A later state that pays as much for every height that still counts; of equals the later.
             let mut open = one.state.clone();
             open.pendings.retain(|pending| counts(pending.height));
-            let covered = held.iter().enumerate().any(|(other_place, other)| {
-                let newer = (other.state.number, other_place) > (one.state.number, place);
-                newer && other.state.covers(&open)
-            });
+            let covered = is_covered(&held, place, &open);
             let worked_on = one.state.height > chain.tip();
             if !covered || worked_on {
                 self.held.push(one.clone());
@@ -166,6 +163,14 @@ impl PayoutChannel {
         events.iter().for_each(|event| self.apply(event, secp));
         Transition::new(events, Durability::Power, ())
     }
+}
+
+/// Whether one that is held counts for nothing beside a later one, of equals the one behind it. `open`: what of it still counts.
+pub(super) fn is_covered(held: &[SignedState], place: usize, open: &State) -> bool {
+    held.iter().enumerate().any(|(other_place, other)| {
+        let is_later = (other.state.number, other_place) > (held[place].state.number, place);
+        is_later && other.state.covers(open)
+    })
 }
 
 /// The template with the locks that a state needs and that it does not have yet; none if it has them all.
