@@ -2,13 +2,14 @@
 
 use crate::sv1::Lines;
 use crate::sv1::output::Output;
+use socket2::SockRef;
 use std::future::poll_fn;
-use std::io;
+use std::io::{self, Read as _};
 use std::net::Shutdown;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
 /// Bytes taken in one read; two dozen submits.
@@ -39,6 +40,18 @@ impl Bare {
     pub fn new(socket: TcpStream) -> Self {
         Self(Arc::new(socket))
     }
+
+    /// Reads once. Fewer bytes than there is room for were all: the socket counts as read empty then, as with tokio's own read, so that
+    /// not each share takes a second read that finds nothing.
+    fn read(&self, space: &mut [u8]) -> io::Result<usize> {
+        let (room, mut taken) = (space.len(), None);
+        let tried = self.0.try_io(Interest::READABLE, || {
+            let read = (&*SockRef::from(&*self.0)).read(space)?;
+            taken = Some(read);
+            if (1..room).contains(&read) { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(read) }
+        });
+        taken.map_or(tried, Ok)
+    }
 }
 
 impl Wire for Bare {
@@ -63,7 +76,7 @@ impl AsyncRead for Bare {
     ) -> Poll<io::Result<()>> {
         loop {
             ready!(self.0.poll_read_ready(context))?;
-            match self.0.try_read(buffer.initialize_unfilled()) {
+            match self.read(buffer.initialize_unfilled()) {
                 Ok(read) => {
                     buffer.advance(read);
                     return Poll::Ready(Ok(()));
@@ -91,7 +104,7 @@ impl AsyncWrite for Bare {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(socket2::SockRef::from(&*self.0).shutdown(Shutdown::Write))
+        Poll::Ready(SockRef::from(&*self.0).shutdown(Shutdown::Write))
     }
 }
 
