@@ -253,7 +253,9 @@ impl<W: Wire> Connection<W> {
     /// Lets others write the next job's line while this waits.
     fn lend(&self) {
         let has = self.session.listens().filter(|_| !self.closing && self.departing.is_none());
-        if let Some((has, socket)) = has.zip(self.wire.shared()) {
+        if let Some(has) = has
+            && let Some(socket) = self.wire.shared()
+        {
             self.account.ear.lend(socket, has.clone());
         }
     }
