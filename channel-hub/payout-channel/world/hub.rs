@@ -221,6 +221,17 @@ impl Hub {
         }
     }
 
+    /// Shows its signer what waits for a block: a key in it has left, whatever its memory says.
+    pub fn look_at_mempool(&mut self, ground: &Ground) {
+        ground.mempool.waiting().iter().for_each(|waiting| self.signer.chain().unconfirmed(&waiting.tx.body));
+    }
+
+    /// Whether its signer's disk has it that X_B may leave.
+    pub fn remembers_reveal(&self, height: u32) -> bool {
+        let is_it = |event: &signer::Event| matches!(event, signer::Event::Revealing(of, _) if *of == height);
+        self.signer_disk.rows().iter().any(is_it)
+    }
+
     /// Goes through the chain once more, for payout channels that it did not watch so far.
     pub fn look_again(&mut self) {
         self.chain = Watcher::new(FIRST - 1, PARAMS.council);

@@ -1,9 +1,10 @@
 //! What goes between the hub and its hashers, and what becomes of whom when a program ends.
 
+use bitcoin::OutPoint;
 use payout_channel::message::Message;
 
 use super::actions::{Way, Who};
-use super::cast::{HASHERS, cast};
+use super::cast::{HASHERS, PARAMS, cast};
 use super::disk::Crash;
 use super::frame::id_of;
 use super::ground::Party;
@@ -93,6 +94,7 @@ impl World {
     /// A program listens when its node is up to date, and not before.
     fn hub_is_back(&mut self, may_have_lost: bool) {
         self.hub.follow(&self.ground);
+        self.hub.look_at_mempool(&self.ground);
         if may_have_lost {
             self.hub.lost();
         }
@@ -139,6 +141,7 @@ impl World {
                 self.restored = true;
                 self.hub.restore(&backup, how.is_multiple_of(2) || how % 8 == 7);
                 self.hub_is_back(true);
+                self.note_lost_keys();
             }
             Who::Hasher(hasher) => {
                 let Some(backup) = self.backups.hashers[hasher].clone() else { return };
@@ -153,6 +156,22 @@ impl World {
                 self.reconnect(hasher);
             }
         }
+    }
+
+    /// Keys that left, and of which a signer that was put back is shown nothing: too deep a win it then leaves alone (docs/decisions/0004).
+    fn note_lost_keys(&mut self) {
+        let tip = self.ground.chain.height();
+        let is_too_deep = |height: u32| tip + 1 - height > PARAMS.last_reveal();
+        let is_shown = |outpoint: &OutPoint| {
+            self.ground.chain.coin(outpoint).is_none() || self.ground.mempool.spends(outpoint)
+        };
+        let left = self.paid.iter().filter(|(height, outpoint)| {
+            self.books.is_revealed(**height)
+                && is_too_deep(**height)
+                && !is_shown(outpoint)
+                && !self.hub.remembers_reveal(**height)
+        });
+        self.keys_lost.extend(left.map(|(height, _)| *height));
     }
 
     /// What a hasher's step said goes to the hub.

@@ -53,7 +53,7 @@ fn alike(one: &Failure, other: &Failure) -> bool {
 }
 
 /// Traces in which somebody lost once, each with what was wrong then.
-const FINDINGS: [(&str, &str); 26] = [
+const FINDINGS: [(&str, &str); 27] = [
     (
         "1400000001003e00cc9c00004e0000194a00",
         "a state with an old number called a win settled without paying it, and its pending was gone",
@@ -141,6 +141,10 @@ const FINDINGS: [(&str, &str); 26] = [
     (
         "0096001100000000001401006800005e0000140100d100001500003000009efb01",
         "a reorganisation of six blocks made a win of what was certainly none when a hasher published its claim",
+    ),
+    (
+        "0000009000009a3e001ffe000000006c0067b40100",
+        "a claim fell out of the chain and the mempool, and no signer without memory can know that its key was ever out",
     ),
     ("0000000001002c0007", "a hub that had lost everything took terms that its hasher had changed"),
 ];

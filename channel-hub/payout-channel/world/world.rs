@@ -3,7 +3,7 @@
 use bitcoin::{OutPoint, TxOut};
 use payout_channel::watcher::Expected;
 use std::cell::OnceCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::actions::{Action, Who};
 use super::books::Books;
@@ -59,6 +59,8 @@ pub struct World {
     pub lost_power: bool,
     /// The hub's disk was put back: what only it held is gone.
     pub restored: bool,
+    /// Heights whose key left, and that a hub which was put back cannot know of.
+    pub keys_lost: BTreeSet<u32>,
     /// A hasher closed by itself in the middle: the hub promised it things afterwards that no state has.
     pub left_early: [bool; HASHERS],
     /// A dishonest hub's claims are not published.
@@ -137,6 +139,7 @@ impl World {
             hub: self.hub.fork(),
             hub_gone: false,
             restored: false,
+            keys_lost: BTreeSet::new(),
             lost_power: false,
             left_early: self.left_early,
             no_claims: false,
@@ -161,6 +164,7 @@ impl World {
             hub: Hub::new(),
             hub_gone: false,
             restored: false,
+            keys_lost: BTreeSet::new(),
             lost_power: false,
             left_early: [false; HASHERS],
             no_claims: false,
