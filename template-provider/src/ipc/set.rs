@@ -15,7 +15,7 @@ use super::error::IpcError;
 use super::kept::Kept;
 use super::network;
 use super::routes::Routes;
-use super::wire::{NEVER, Template};
+use super::wire::{Answer, NEVER, Template, Waiting};
 use crate::config::Fees;
 use crate::feed::{Feed, Offer, Offered};
 use crate::health::Seen;
@@ -66,8 +66,22 @@ struct Rest {
 /// A template that the node has just given.
 struct Next {
     template: Rc<dyn Template>,
-    /// It came because the tip changed, not for its fees.
-    is_for_tip: bool,
+    as_of: Instant,
+    /// What it was asked before it was there: it came because the tip changed, not for its fees.
+    asked: Option<(Judged, Fetched)>,
+}
+
+/// The answers that decide whether anybody wants a template, on their way.
+struct Judged {
+    header: Answer<Vec<u8>>,
+    coinbase: Answer<RawCoinbase>,
+}
+
+/// The answers that are not needed to judge it.
+struct Fetched {
+    block: Answer<Vec<u8>>,
+    fees: Answer<Vec<i64>>,
+    sigops: Answer<Vec<i64>>,
 }
 
 /// The template that the next ones are measured by.
@@ -93,8 +107,8 @@ impl Set {
         let mut changes = Changes { routes: routes.subscribe(), wanted: feed.wanted() };
         let room = self.constraints.into();
         let first = connection.ask("createNewBlock", connection.mining().create_new_block(room)).await?;
-        let candidate = self.examine(first).await?;
-        let rest = self.fetch(&candidate.template).await?;
+        let candidate = self.examine(first, Instant::now(), None).await?;
+        let rest = self.fetch(Fetched::ask(&candidate.template)).await?;
         let parts = self.parts(&candidate, rest)?;
         if self.stop.is_cancelled() {
             return Ok(());
@@ -132,10 +146,13 @@ impl Set {
                 current.look = now + self.shared.fees.interval;
                 (LOOK, self.worth_sending(current))
             };
-            let mut waiting = current.candidate.template.wait_next(patience, more);
+            let Waiting { mut answer, promised } = current.candidate.template.wait_next(patience, more);
+            // For a new tip somebody wants all of it: the node is asked now, and need not be asked then.
+            let promised = promised.filter(|_| more == NEVER);
+            let asked = promised.map(|promised| (Judged::ask(&promised), Fetched::ask(&promised)));
             let answer = loop {
                 tokio::select! {
-                    answer = &mut waiting => break answer,
+                    answer = &mut answer => break answer,
                     () = changes.happen() => {
                         if self.publish(&current.candidate, None).await? {
                             current.is_taken = true;
@@ -144,7 +161,7 @@ impl Set {
                     () = self.stop.cancelled() => {
                         // A wait that goes on without us holds a thread of the node, and one of version 30 may crash.
                         let template = &current.candidate.template;
-                        let interrupted = async { template.interrupt_wait().await.is_ok() && waiting.await.is_ok() };
+                        let interrupted = async { template.interrupt_wait().await.is_ok() && answer.await.is_ok() };
                         let _ = tokio::time::timeout(INTERRUPTION, interrupted).await;
                         return Ok(None);
                     }
@@ -152,7 +169,13 @@ impl Set {
             };
             let connection = &self.shared.connection;
             match answer.map_err(|error| connection.failure("waitNext", &error))? {
-                Some(template) => return Ok(Some(Next { template, is_for_tip: more == NEVER })),
+                Some(template) => {
+                    let asked = match asked {
+                        None if more == NEVER => Some((Judged::ask(&template), Fetched::ask(&template))),
+                        asked => asked,
+                    };
+                    return Ok(Some(Next { template, as_of: Instant::now(), asked }));
+                }
                 None if more == NEVER && now.elapsed() < patience / 2 => {
                     return Err(IpcError::Ending { socket: connection.socket() });
                 }
@@ -168,14 +191,14 @@ impl Set {
         i64::try_from(threshold).unwrap_or(NEVER)
     }
 
-    /// What decides whether anybody wants it. For a new tip somebody does: all is asked for at once, for one way there and
-    /// back instead of two.
+    /// What decides whether anybody wants it. For a new tip somebody does: then all of it.
     async fn look_at(&self, next: Next) -> Result<(Candidate, Option<Rest>), IpcError> {
-        let Next { template, is_for_tip } = next;
-        if !is_for_tip {
-            return Ok((self.examine(template).await?, None));
-        }
-        let (candidate, rest) = tokio::try_join!(self.examine(Rc::clone(&template)), self.fetch(&template))?;
+        let Next { template, as_of, asked } = next;
+        let Some((judged, fetched)) = asked else {
+            return Ok((self.examine(template, as_of, None).await?, None));
+        };
+        let (candidate, rest) =
+            tokio::try_join!(self.examine(template, as_of, Some(judged)), self.fetch(fetched))?;
         Ok((candidate, Some(rest)))
     }
 
@@ -187,19 +210,24 @@ impl Set {
         }
         let rest = match rest {
             Some(rest) => rest,
-            None => self.fetch(&candidate.template).await?,
+            None => self.fetch(Fetched::ask(&candidate.template)).await?,
         };
         let parts = self.parts(candidate, rest)?;
         Ok(self.offer(candidate, parts))
     }
 
-    /// What decides whether anybody wants a template that the node has just given.
-    async fn examine(&self, template: Rc<dyn Template>) -> Result<Candidate, IpcError> {
-        let as_of = Instant::now();
+    /// What decides whether anybody wants a template that the node has just given; it may have been asked for already.
+    async fn examine(
+        &self,
+        template: Rc<dyn Template>,
+        as_of: Instant,
+        judged: Option<Judged>,
+    ) -> Result<Candidate, IpcError> {
         let connection = &self.shared.connection;
+        let Judged { header, coinbase } = judged.unwrap_or_else(|| Judged::ask(&template));
         let (header, coinbase) = tokio::try_join!(
-            connection.ask("getBlockHeader", template.header()),
-            connection.ask("getCoinbaseTx", template.coinbase()),
+            connection.ask("getBlockHeader", header),
+            connection.ask("getCoinbaseTx", coinbase),
         )?;
         let summary = answer::summary(&header, &coinbase).map_err(|reason| self.bad(reason))?;
         network::check_target(connection, self.shared.network, summary.tip.bits)?;
@@ -207,12 +235,12 @@ impl Set {
     }
 
     /// What is not needed to judge it.
-    async fn fetch(&self, template: &Rc<dyn Template>) -> Result<Rest, IpcError> {
+    async fn fetch(&self, fetched: Fetched) -> Result<Rest, IpcError> {
         let connection = &self.shared.connection;
         let (block, fees, sigops) = tokio::try_join!(
-            connection.ask("getBlock", template.block()),
-            connection.ask("getTxFees", template.fees()),
-            connection.ask("getTxSigops", template.sigops()),
+            connection.ask("getBlock", fetched.block),
+            connection.ask("getTxFees", fetched.fees),
+            connection.ask("getTxSigops", fetched.sigops),
         )?;
         Ok(Rest { block, fees, sigops })
     }
@@ -249,6 +277,18 @@ impl Set {
 
     fn bad(&self, reason: BadTemplate) -> IpcError {
         IpcError::Template { socket: self.shared.connection.socket(), reason }
+    }
+}
+
+impl Judged {
+    fn ask(template: &Rc<dyn Template>) -> Self {
+        Self { header: template.header(), coinbase: template.coinbase() }
+    }
+}
+
+impl Fetched {
+    fn ask(template: &Rc<dyn Template>) -> Self {
+        Self { block: template.block(), fees: template.fees(), sigops: template.sigops() }
     }
 }
 

@@ -37,7 +37,16 @@ pub(super) trait Mining {
     fn rpc(&self, method: &str) -> Answer<Option<String>>;
 }
 
-/// A template that the node holds for us until this is dropped.
+/// The next template, on its way.
+pub(super) struct Waiting {
+    /// None: not within the patience, or the node ends.
+    pub(super) answer: Answer<Option<Rc<dyn Template>>>,
+    /// It, before it is there: what it is asked now goes to the node now, which answers as soon as there is one (promise pipelining). None: the
+    /// node is of a version that this was not tried with.
+    pub(super) promised: Option<Rc<dyn Template>>,
+}
+
+/// A template that the node holds for us until this is dropped. A call is sent when it is made, not when its answer is waited for.
 pub(super) trait Template {
     /// The block's header, 80 bytes.
     fn header(&self) -> Answer<Vec<u8>>;
@@ -49,9 +58,8 @@ pub(super) trait Template {
     fn fees(&self) -> Answer<Vec<i64>>;
     /// Sigop costs of its transactions.
     fn sigops(&self) -> Answer<Vec<i64>>;
-    /// The next template: when the tip changes, or when one would pay `more` satoshis. None: not within `patience`,
-    /// or the node ends.
-    fn wait_next(&self, patience: Duration, more: i64) -> Answer<Option<Rc<dyn Template>>>;
+    /// The next template: when the tip changes, or when one would pay `more` satoshis.
+    fn wait_next(&self, patience: Duration, more: i64) -> Waiting;
     /// Ends a [`Self::wait_next`] under way.
     fn interrupt_wait(&self) -> Answer<()>;
     /// Hands the node a solution of this template. `coinbase`: serialised with its witness.
@@ -164,62 +172,80 @@ macro_rules! shared_template_calls {
     () => {
         fn header(&self) -> Answer<Vec<u8>> {
             let mut request = self.client.get_block_header_request();
-            let thread = self.threads.asking.clone();
-            Promise::from_future(async move {
-                request.get().get_context()?.set_thread(thread);
-                Ok(request.send().promise.await?.get()?.get_result()?.to_vec())
-            })
+            if let Err(error) = on_thread(request.get().get_context(), &self.threads.asking) {
+                return Promise::err(error);
+            }
+            let response = request.send().promise;
+            Promise::from_future(async move { Ok(response.await?.get()?.get_result()?.to_vec()) })
         }
 
         fn block(&self) -> Answer<Vec<u8>> {
             let mut request = self.client.get_block_request();
-            let thread = self.threads.asking.clone();
-            Promise::from_future(async move {
-                request.get().get_context()?.set_thread(thread);
-                Ok(request.send().promise.await?.get()?.get_result()?.to_vec())
-            })
+            if let Err(error) = on_thread(request.get().get_context(), &self.threads.asking) {
+                return Promise::err(error);
+            }
+            let response = request.send().promise;
+            Promise::from_future(async move { Ok(response.await?.get()?.get_result()?.to_vec()) })
         }
 
         fn fees(&self) -> Answer<Vec<i64>> {
             let mut request = self.client.get_tx_fees_request();
-            let thread = self.threads.asking.clone();
-            Promise::from_future(async move {
-                request.get().get_context()?.set_thread(thread);
-                Ok(request.send().promise.await?.get()?.get_result()?.iter().collect())
-            })
+            if let Err(error) = on_thread(request.get().get_context(), &self.threads.asking) {
+                return Promise::err(error);
+            }
+            let response = request.send().promise;
+            Promise::from_future(async move { Ok(response.await?.get()?.get_result()?.iter().collect()) })
         }
 
         fn sigops(&self) -> Answer<Vec<i64>> {
             let mut request = self.client.get_tx_sigops_request();
-            let thread = self.threads.asking.clone();
-            Promise::from_future(async move {
-                request.get().get_context()?.set_thread(thread);
-                Ok(request.send().promise.await?.get()?.get_result()?.iter().collect())
-            })
+            if let Err(error) = on_thread(request.get().get_context(), &self.threads.asking) {
+                return Promise::err(error);
+            }
+            let response = request.send().promise;
+            Promise::from_future(async move { Ok(response.await?.get()?.get_result()?.iter().collect()) })
         }
 
-        fn wait_next(&self, patience: Duration, more: i64) -> Answer<Option<Rc<dyn Template>>> {
+        fn wait_next(&self, patience: Duration, more: i64) -> Waiting {
             let mut request = self.client.wait_next_request();
+            let mut options = match on_thread(request.get().get_context(), &self.threads.waiting)
+                .and_then(|()| request.get().get_options())
+            {
+                Ok(options) => options,
+                Err(error) => return Waiting { answer: Promise::err(error), promised: None },
+            };
+            options.set_timeout(milliseconds(patience));
+            options.set_fee_threshold(more);
+            let sent = request.send();
+            let (response, promised) = (sent.promise, sent.pipeline.get_result());
+            let template = |client, threads| Rc::new(NodeTemplate { client, threads }) as Rc<dyn Template>;
+            let promised = PIPELINES.then(|| template(promised, self.threads.clone()));
             let threads = self.threads.clone();
-            Promise::from_future(async move {
-                request.get().get_context()?.set_thread(threads.waiting.clone());
-                let mut options = request.get().get_options()?;
-                options.set_timeout(milliseconds(patience));
-                options.set_fee_threshold(more);
-                let response = request.send().promise.await?;
-                match response.get()?.get_result() {
-                    Ok(client) => Ok(Some(Rc::new(NodeTemplate { client, threads }) as Rc<dyn Template>)),
+            let answer = Promise::from_future(async move {
+                match response.await?.get()?.get_result() {
+                    Ok(client) => Ok(Some(template(client, threads))),
                     Err(error) if error.kind == ErrorKind::MessageContainsNullCapabilityPointer => Ok(None),
                     Err(error) => Err(error),
                 }
-            })
+            });
+            Waiting { answer, promised }
         }
 
         fn interrupt_wait(&self) -> Answer<()> {
-            let request = self.client.interrupt_wait_request();
-            Promise::from_future(async move { request.send().promise.await.map(|_| ()) })
+            let response = self.client.interrupt_wait_request().send().promise;
+            Promise::from_future(async move { response.await.map(|_| ()) })
         }
     };
 }
 
-use {shared_mining_calls, shared_template_calls};
+/// Has a call carried out by this thread of the node. The two versions have the same types in crates of their own.
+macro_rules! on_thread {
+    ($context:ty, $thread:ty) => {
+        fn on_thread(context: Result<$context, capnp::Error>, thread: &$thread) -> Result<(), capnp::Error> {
+            context?.set_thread(thread.clone());
+            Ok(())
+        }
+    };
+}
+
+use {on_thread, shared_mining_calls, shared_template_calls};

@@ -7,12 +7,15 @@ use bitcoin_capnp_types::capnp::capability::Promise;
 use bitcoin_capnp_types::capnp::{self, ErrorKind};
 use bitcoin_capnp_types_30::init_capnp::init;
 use bitcoin_capnp_types_30::mining_capnp::{block_template, mining};
-use bitcoin_capnp_types_30::proxy_capnp::{thread, thread_map};
+use bitcoin_capnp_types_30::proxy_capnp::{context, thread, thread_map};
 
 use super::{
-    Answer, Mining, RawCoinbase, Room, SolvedHeader, Template, Verdict, milliseconds, shared_mining_calls,
-    shared_template_calls,
+    Answer, Mining, RawCoinbase, Room, SolvedHeader, Template, Verdict, Waiting, milliseconds, on_thread,
+    shared_mining_calls, shared_template_calls,
 };
+
+/// Whether a template is asked before it is there: no node of this version was at hand to try it with.
+const PIPELINES: bool = false;
 
 struct NodeMining {
     client: mining::Client,
@@ -84,11 +87,12 @@ impl Template for NodeTemplate {
 
     fn coinbase(&self) -> Answer<RawCoinbase> {
         let mut request = self.client.get_coinbase_tx_request();
-        let thread = self.threads.asking.clone();
+        if let Err(error) = on_thread(request.get().get_context(), &self.threads.asking) {
+            return Promise::err(error);
+        }
+        let response = request.send().promise;
         Promise::from_future(async move {
-            request.get().get_context()?.set_thread(thread);
-            let response = request.send().promise.await?;
-            Ok(RawCoinbase::Transaction(response.get()?.get_result()?.to_vec()))
+            Ok(RawCoinbase::Transaction(response.await?.get()?.get_result()?.to_vec()))
         })
     }
 
@@ -107,3 +111,5 @@ impl Template for NodeTemplate {
         })
     }
 }
+
+on_thread!(context::Builder<'_>, thread::Client);
