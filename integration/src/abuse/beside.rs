@@ -1,8 +1,9 @@
 //! What honest miners notice of abuse: the same crowd beside it and alone, in turns.
 
+use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use serde::Serialize;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -92,7 +93,7 @@ impl Case {
     }
 
     /// The abuse is at its strength before the honest connect; then slices beside it and slices alone take turns. The abuse has a
-    /// thread of the lowest priority, so that it is the programs that it keeps busy, and not the machine that measures.
+    /// thread that runs when no other of its core would, so that it is the programs that it keeps busy, and not the machine that measures.
     ///
     /// # Errors
     /// The honest could not be started.
@@ -164,7 +165,7 @@ impl Abuse {
         let stop = CancellationToken::new();
         let (target, stopped) = (target.clone(), stop.clone());
         let work = move || {
-            rustix::process::nice(19)?; // on Linux of this thread alone
+            give_way()?;
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             let sources = Sources::many(case.sources);
             Ok(runtime.block_on(attack(case.kind, &target, case.strength, sources, &stopped)))
@@ -179,6 +180,14 @@ impl Abuse {
         let outcome = tokio::task::spawn_blocking(move || self.thread.join()).await?;
         outcome.map_err(|_| anyhow::anyhow!("the abuse panicked"))?
     }
+}
+
+/// Has this thread run only when nobody else on its core would: a nice one may keep a woken one waiting for a slice of its time.
+fn give_way() -> anyhow::Result<()> {
+    let thread = rustix::thread::gettid().to_string();
+    let status = Command::new("chrt").args(["--idle", "--pid", "0", &thread]).status().context("chrt")?;
+    ensure!(status.success(), "chrt: {status}");
+    Ok(())
 }
 
 impl Honest {

@@ -16,8 +16,8 @@ const BACKLOG: i32 = 4096;
 /// Connections that are accepted without a pause between them.
 const BURST: u32 = 64;
 /// Beyond a burst, from one connection to the next: a flood of them, or a farm that comes back at once, leaves the program
-/// time for those who are there. 4,000 a second.
-const SPACING: Duration = Duration::from_micros(250);
+/// time for those who are there. 2,000 a second.
+const SPACING: Duration = Duration::from_micros(500);
 /// Pause while there are no file descriptors; those who wait are in the backlog meanwhile.
 const PAUSE: Duration = Duration::from_millis(100);
 /// The line about it is not repeated sooner.
@@ -75,7 +75,7 @@ impl Listener {
         })))
     }
 
-    /// The next connection, without delay for small writes (`TCP_NODELAY`); at most 4,000 a second beyond a burst of 64.
+    /// The next connection, without delay for small writes (`TCP_NODELAY`); at most 2,000 a second beyond a burst of 64.
     /// Between two of them every task that is ready has a turn, so that a burst holds nobody up for longer than one
     /// connection takes. Never fails: without file descriptors it says so, and waits until some come free. Who waits does so in
     /// the kernel. Cancel-safe.
