@@ -43,6 +43,13 @@ test: build peers ## all tests: a real node, SRI's programs, the previous genera
 TARGET ?= sv1
 MINUTES ?= 5
 FUZZ := RUSTC_BOOTSTRAP=1 cargo fuzz
+fuzz_targets = $(sort $(basename $(notdir $(wildcard integration/fuzz/fuzz_targets/*.rs))))
+# Asked before anything is set up, and before a folder is made for a target that does not exist.
+ifneq ($(filter fuzz,$(MAKECMDGOALS)),)
+ifneq ($(words $(TARGET)) $(filter $(TARGET),$(fuzz_targets)),1 $(TARGET))
+$(error there is no fuzz target "$(TARGET)"; there are: $(fuzz_targets))
+endif
+endif
 fuzz: setup ## fuzz one target under libFuzzer: make fuzz TARGET=sv1 MINUTES=5
 	@cargo fuzz --version >/dev/null 2>&1 || cargo install --locked cargo-fuzz
 	@mkdir -p integration/fuzz/found/$(TARGET)

@@ -98,7 +98,7 @@ impl World {
             panic!("a planned share is valid alone")
         };
         match self.nodes[node].hear(&full) {
-            Ok(()) => self.shares.push(full),
+            Ok(()) => self.keep(full),
             // The plan leaves it to the miner when it publishes.
             Err(Refused::Invalid(
                 why @ (BrokenRule::SheetRepeated { .. }
@@ -107,6 +107,14 @@ impl World {
             )) => self.broken.push((full, why)),
             Err(Refused::Known) => {}
             Err(why) => panic!("a planned share is valid: {why}"),
+        }
+    }
+
+    /// Once, though two nodes may come upon the same share apart from each other.
+    fn keep(&mut self, share: FullShare) {
+        let id = share.checked().id();
+        if self.shares.iter().all(|known| known.checked().id() != id) {
+            self.shares.push(share);
         }
     }
 
@@ -172,7 +180,7 @@ impl World {
         }
         match first {
             Err(Refused::Invalid(rule)) => self.broken.push((share.clone(), rule.clone())),
-            Ok(()) => self.shares.push(share.clone()),
+            Ok(()) => self.keep(share.clone()),
             Err(_) => {}
         }
     }
