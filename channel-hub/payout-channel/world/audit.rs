@@ -7,7 +7,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::books::Account;
 use super::cast::{HASHERS, PARAMS, cast};
-use super::exits::CLOSE_FEE;
 use super::findings::Finding;
 use super::ground::Party;
 use super::hasher::scheme;
@@ -111,7 +110,8 @@ impl World {
         let own = spend.body.output.iter().filter(|output| self.ground.is_of(party, output));
         let first = own.map(|output| output.value).sum::<Amount>() + fee;
         if payout_channel::claim::committed(&spend.body).is_none() {
-            let owed = first.checked_sub(CLOSE_FEE.min(reserve)).unwrap_or(Amount::ZERO);
+            // The hub bears the fee as far as the reserve goes, whatever was asked for.
+            let owed = first.checked_sub(fee.min(reserve)).unwrap_or(Amount::ZERO);
             return Paid { all: first, owed };
         }
         let outputs = spend.body.output.len();

@@ -19,6 +19,8 @@ pub struct Account {
     pub template: ClaimTemplate,
     /// Every state of which a signature left the hub.
     pub signed: Vec<SignedState>,
+    /// What every close pays whose signature left the hub.
+    pub closes: Vec<Amount>,
     /// Every state that the hasher counted, as far as its disk has it: it said so after it was saved.
     pub counted: Vec<State>,
     /// The least that the hasher must get, for work that R4 says was covered: heights with their pendings.
@@ -89,13 +91,14 @@ impl Books {
             account.template = template;
             return;
         }
-        let (signed, counted, worked) = (Vec::new(), Vec::new(), Vec::new());
+        let (signed, closes, counted, worked) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         let (marked, outdated, cut_off, overtaken, chosen_at) = (None, false, false, BTreeSet::new(), None);
         self.accounts.push(Account {
             id,
             hasher,
             template,
             signed,
+            closes,
             counted,
             worked,
             marked,
@@ -116,6 +119,13 @@ impl Books {
     pub fn signed(&mut self, id: PayoutChannelId, signed: &SignedState) {
         if let Some(account) = self.account_mut(id) {
             account.signed.push(signed.clone());
+        }
+    }
+
+    /// A signature for a close left the hub.
+    pub fn close_signed(&mut self, id: PayoutChannelId, owed: Amount) {
+        if let Some(account) = self.account_mut(id) {
+            account.closes.push(owed);
         }
     }
 
@@ -202,13 +212,13 @@ impl Books {
         heights.sum::<Amount>() + self.settled[hasher] + self.perhaps_settled[hasher]
     }
 
-    /// The most that any choice of signed states can take from the hub for a hasher.
+    /// The most that any choice of signed states and closes can take from the hub for a hasher.
     pub fn most_claimed(&self, hasher: usize) -> Amount {
         self.of(hasher)
             .map(|account| {
                 let values =
                     account.signed.iter().map(|signed| signed.state.value(|height| self.is_revealed(height)));
-                values.max().unwrap_or(Amount::ZERO)
+                values.chain(account.closes.iter().copied()).max().unwrap_or(Amount::ZERO)
             })
             .sum()
     }

@@ -63,6 +63,9 @@ impl World {
             if let (Some(id), Some(signed)) = (id_of(&message), message.signed()) {
                 self.books.signed(id, signed);
             }
+            if let Message::CloseSigned(id, close, _) = &message {
+                self.books.close_signed(*id, close.owed);
+            }
             if !self.lines[hasher].muted {
                 self.lines[hasher].say_down(&message);
             }
