@@ -20,6 +20,8 @@ pub struct Line {
     pub down: VecDeque<Frame>,
     /// Nothing arrives by itself.
     pub held: bool,
+    /// Whose.
+    number: u8,
     /// Numbers its connections.
     connection: u32,
     /// The hub says nothing.
@@ -42,6 +44,11 @@ impl Frame {
 }
 
 impl Line {
+    /// The line of a hasher, before its first connection.
+    pub fn new(number: u8) -> Self {
+        Self { number, ..Self::default() }
+    }
+
     /// Says something to the hub.
     pub fn say_up(&mut self, message: &Message) {
         self.up.push_back(Frame::of(message));
@@ -63,6 +70,7 @@ impl Line {
     pub fn handshake(&self) -> [u8; 32] {
         let mut hash = [0x5c; 32];
         hash[..4].copy_from_slice(&self.connection.to_le_bytes());
+        hash[4] = self.number;
         hash
     }
 }

@@ -13,7 +13,7 @@ use payout_channel::{FundedTerms, HubSigner, PayoutChannelId, Watcher, fee};
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
-use super::cast::{FIRST, PARAMS, cast};
+use super::cast::{FIRST, HASHERS, PARAMS, cast};
 use super::disk::{Crash, Disk, Fuse};
 use super::ground::Ground;
 use super::view::{Step, View, shown};
@@ -29,8 +29,8 @@ pub struct Kept {
     pub disk: Disk<hub::Event>,
     /// The hasher has said that it knows it.
     pub locked: bool,
-    /// On its hasher's connection.
-    pub session: Session,
+    /// One on each hasher's connection: anybody may send messages about it.
+    pub sessions: [Session; HASHERS],
     /// What funds it, which the hub's wallet keeps.
     pub funding: Option<Transaction>,
 }
@@ -65,6 +65,8 @@ pub struct Hub {
     pub claimed: BTreeMap<u32, Claimed>,
     /// Payout channels that it took back from its hashers' word.
     pub recalls: u32,
+    /// The Noise handshake hash of each hasher's connection.
+    pub handshakes: [[u8; 32]; HASHERS],
     view: View,
     signer_view: View,
     /// Σ_B as shares of the sharechain have it, whatever becomes of the hub's disks.
@@ -73,6 +75,9 @@ pub struct Hub {
 
 /// What the hub keeps, in millionths, of whatever it pays.
 pub const FEE: u32 = 10_000;
+
+/// What a payout channel holds: the hub's to say, whatever is asked for.
+pub const CAPACITY: Amount = Amount::from_sat(12_000_000);
 
 /// What the hub's part of a block is worth at a height, and the most that its pendings may be (R6).
 pub fn part(height: u32) -> (Amount, Amount) {
@@ -134,6 +139,7 @@ impl Hub {
             perhaps: Perhaps::default(),
             claimed: BTreeMap::new(),
             recalls: 0,
+            handshakes: [[0; 32]; HASHERS],
             view: View::default(),
             signer_view: View::default(),
             roots: BTreeMap::new(),
@@ -149,7 +155,7 @@ impl Hub {
             machine: kept.machine.clone(),
             disk: kept.disk.fork(&fuse),
             locked: kept.locked,
-            session: kept.session.clone(),
+            sessions: kept.sessions.clone(),
             funding: kept.funding.clone(),
         });
         Self {
@@ -161,6 +167,7 @@ impl Hub {
             perhaps: Perhaps::default(),
             claimed: self.claimed.clone(),
             recalls: self.recalls,
+            handshakes: self.handshakes,
             view: self.view.clone(),
             signer_view: self.signer_view.clone(),
             roots: self.roots.clone(),
@@ -202,7 +209,7 @@ impl Hub {
         self.channels.retain(|kept| kept.disk.length() > 0);
         for kept in &mut self.channels {
             kept.locked = false;
-            kept.session = Session::new([0; 32]);
+            kept.sessions = self.handshakes.map(Session::new);
             kept.machine = PayoutChannel::restore(PARAMS, &kept.disk.rows()).expect("the ledger's own rows");
             if let Some(funded) = kept.machine.funded_terms() {
                 // It may have ended before its signer knew of it, or the signer is restored and the ledger is not.

@@ -188,8 +188,7 @@ impl World {
 
     fn hub_hears(&mut self, hasher: usize, message: &Message) {
         if !self.hub_gone {
-            let handshake = self.lines[hasher].handshake();
-            let out = self.hub.hear(hasher, message, handshake, &mut self.ground);
+            let out = self.hub.hear(hasher, message, &mut self.ground);
             self.hub_did(out);
         }
     }

@@ -165,7 +165,7 @@ impl World {
             left_early: [false; HASHERS],
             no_claims: false,
             hashers: (0..HASHERS).map(Hasher::new).collect(),
-            lines: (0..HASHERS).map(|_| Line::default()).collect(),
+            lines: (0..).take(HASHERS).map(Line::new).collect(),
             books: Books::default(),
             now: 0,
             paid: BTreeMap::new(),
