@@ -82,6 +82,7 @@ impl World {
         }
         if self.setting.honest_hub {
             self.check_terms()?;
+            self.hub.meddled.map_or(Ok(()), |hasher| Err(Finding::Meddled(hasher)))?;
             self.check_keys()?;
             (0..HASHERS).try_for_each(|hasher| self.check_most(hasher))?;
             self.check_hub()?;

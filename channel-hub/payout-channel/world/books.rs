@@ -7,6 +7,7 @@ use payout_channel::{FundedTerms, PayoutChannelId, SignedState, State, fee};
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::cast::{HASHERS, PARAMS, cast};
+use super::hub::Asked;
 
 /// One payout channel.
 #[derive(Clone, Debug)]
@@ -55,6 +56,8 @@ pub struct Books {
     pub owed: BTreeMap<(usize, u32), Amount>,
     /// P_B as a hub that ended in the middle may have signed it.
     pub perhaps: BTreeMap<(usize, u32), Amount>,
+    /// The most that P_B can be by what the suite asked for, whatever the hub's end says of it.
+    pub asked: BTreeMap<(usize, u32), Amount>,
     /// The same for credit without condition.
     pub perhaps_settled: [Amount; HASHERS],
     /// Credit without condition, by hasher.
@@ -113,6 +116,15 @@ impl Books {
     pub fn owes(&mut self, hasher: usize, height: u32, amount: Amount) {
         let owed = self.owed.entry((hasher, height)).or_default();
         *owed = (*owed).max(amount);
+    }
+
+    /// The suite asked the hub for a pending.
+    pub fn asked(&mut self, hasher: usize, height: u32, asked: Asked) {
+        let most = self.asked.entry((hasher, height)).or_default();
+        *most = match asked {
+            Asked::Least(least) => least.max(*most),
+            Asked::More(more) => *most + more,
+        };
     }
 
     /// A signature left the hub.
@@ -195,10 +207,11 @@ impl Books {
         self.account_mut(id).filter(|account| !account.outdated)
     }
 
-    /// P_B of a hasher, as it is owed, or may be.
+    /// P_B of a hasher, as it is owed, or may be, and never more than was asked for.
     pub fn pending(&self, hasher: usize, height: u32) -> Amount {
         let of = |book: &BTreeMap<(usize, u32), Amount>| book.get(&(hasher, height)).copied();
-        of(&self.owed).unwrap_or(Amount::ZERO).max(of(&self.perhaps).unwrap_or(Amount::ZERO))
+        let owed = of(&self.owed).max(of(&self.perhaps)).unwrap_or(Amount::ZERO);
+        owed.min(of(&self.asked).unwrap_or(Amount::ZERO))
     }
 
     /// Σ_B as it is owed.

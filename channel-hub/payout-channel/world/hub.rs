@@ -63,6 +63,10 @@ pub struct Hub {
     pub perhaps: Perhaps,
     /// Claims that it broadcast.
     pub claimed: BTreeMap<u32, Claimed>,
+    /// What its ledger asked for, by hasher and height, whatever came of it when it ended.
+    pub asked: Vec<(usize, u32, Asked)>,
+    /// Whose payout channel a message on another one's connection changed.
+    pub meddled: Option<usize>,
     /// Payout channels that it took back from its hashers' word.
     pub recalls: u32,
     /// The Noise handshake hash of each hasher's connection.
@@ -89,6 +93,15 @@ pub fn part(height: u32) -> (Amount, Amount) {
 pub fn base(hasher: usize, height: u32) -> Amount {
     let steps = [1_500_000, 400_000, 0, 2_600_000, 200, 900_000, 1_000];
     Amount::from_sat(steps[(usize::try_from(height).unwrap() * 3 + hasher * 2) % steps.len()])
+}
+
+/// What a ledger asks for P_B.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// At least that.
+    Least(Amount),
+    /// So much more.
+    More(Amount),
 }
 
 /// What a step of the hub may have made it owe.
@@ -138,6 +151,8 @@ impl Hub {
             fuse,
             perhaps: Perhaps::default(),
             claimed: BTreeMap::new(),
+            asked: Vec::new(),
+            meddled: None,
             recalls: 0,
             handshakes: [[0; 32]; HASHERS],
             view: View::default(),
@@ -166,6 +181,8 @@ impl Hub {
             fuse,
             perhaps: Perhaps::default(),
             claimed: self.claimed.clone(),
+            asked: Vec::new(),
+            meddled: None,
             recalls: self.recalls,
             handshakes: self.handshakes,
             view: self.view.clone(),

@@ -39,6 +39,9 @@ impl World {
     /// Gives what a step of the hub gave to the lines, and to the auditor.
     pub fn hub_did(&mut self, out: Result<Out, Crash>) {
         self.note_fundings();
+        for (hasher, height, asked) in std::mem::take(&mut self.hub.asked) {
+            self.books.asked(hasher, height, asked);
+        }
         let perhaps = std::mem::take(&mut self.hub.perhaps);
         let Ok(out) = out else {
             for (hasher, height, amount) in perhaps.owed {

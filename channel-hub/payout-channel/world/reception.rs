@@ -54,8 +54,12 @@ impl Hub {
         out: &mut Out,
     ) -> Result<(), Crash> {
         let kept = &mut self.channels[place];
+        let before = (hasher != kept.hasher).then(|| kept.machine.clone());
         let (session, secp) = (&mut kept.sessions[hasher], &cast().secp);
         let answers = session.handle(message, &mut kept.machine, &self.chain, &mut self.signer, secp);
+        if before.is_some_and(|before| before != kept.machine) {
+            self.meddled = Some(kept.hasher);
+        }
         match answers {
             Ok(answers) => {
                 let answers = answers.save(&mut kept.disk)?;
