@@ -177,7 +177,7 @@ impl Hasher {
         let id = payout_channel::keys::public(&cast.hasher_ids[self.number]);
         let request = hasher::request(id, keys, CAPACITY, scheme).unwrap();
         self.asked.push(request.clone());
-        let signed = request.sign(&self.handshake, &keys.funding, &cast.secp);
+        let signed = request.sign(&self.handshake, &keys.funding, &cast.hasher_ids[self.number], &cast.secp);
         Some(Message::Request(Box::new(signed)))
     }
 
