@@ -68,8 +68,17 @@ impl Line {
 
     /// The Noise handshake hash of the connection.
     pub fn handshake(&self) -> [u8; 32] {
+        self.handshake_of(self.connection)
+    }
+
+    /// That of the connection before.
+    pub fn handshake_before(&self) -> [u8; 32] {
+        self.handshake_of(self.connection.wrapping_sub(1))
+    }
+
+    fn handshake_of(&self, connection: u32) -> [u8; 32] {
         let mut hash = [0x5c; 32];
-        hash[..4].copy_from_slice(&self.connection.to_le_bytes());
+        hash[..4].copy_from_slice(&connection.to_le_bytes());
         hash[4] = self.number;
         hash
     }

@@ -421,7 +421,7 @@ pub fn index_of(number: usize, template: &ClaimTemplate) -> usize {
 
 /// Terms with the same scripts, and so with the same claims, that would be worth more: no fee, more than is won, or a second payout
 /// channel for the same heights.
-fn forged(terms: &Terms) -> [Terms; 3] {
+pub fn forged(terms: &Terms) -> [Terms; 3] {
     let scheme = if terms.scheme == Scheme::Pps { Scheme::Pplns } else { Scheme::Pps };
     let other = payout_channel::keys::public(&cast().stranger);
     [

@@ -5,6 +5,7 @@ use payout_channel::message::Message;
 use super::actions::{Way, Who};
 use super::cast::{HASHERS, cast};
 use super::disk::Crash;
+use super::forgeries::FORGER;
 use super::frame::id_of;
 use super::ground::Party;
 use super::hasher::scheme;
@@ -24,9 +25,11 @@ impl World {
         let line = &mut self.lines[hasher];
         line.reconnect();
         let handshake = line.handshake();
-        for message in self.hashers[hasher].connected(handshake) {
-            line.say_up(&message);
-        }
+        let program = self.hashers[hasher].connected(handshake);
+        let manner = self.manner.filter(|_| hasher == FORGER);
+        let said = manner.map_or(program, |manner| self.forged(manner));
+        let line = &mut self.lines[hasher];
+        said.iter().for_each(|message| line.say_up(message));
         if !self.hub_gone {
             let offers = self.hub.connected(hasher, handshake);
             let line = &mut self.lines[hasher];
@@ -197,6 +200,11 @@ impl World {
     }
 
     fn hasher_hears(&mut self, hasher: usize, message: &Message) {
+        if let Message::CloseSigned(id, close, signature) = message
+            && !self.is_honest(hasher)
+        {
+            self.closes.push((*id, close.clone(), *signature));
+        }
         let done = match self.hashers[hasher].hear(message, &Sheet(&self.hub), self.now) {
             Ok(done) => done,
             Err(Crash) => return self.hasher_ended(hasher, false),

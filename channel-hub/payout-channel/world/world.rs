@@ -8,10 +8,12 @@ use std::collections::BTreeMap;
 use super::actions::{Action, Who};
 use super::books::Books;
 use super::cast::{HASHERS, PARAMS};
+use super::forgeries::Manner;
 use super::frame::Line;
 use super::ground::Ground;
 use super::hasher::{self, Hasher, Public};
 use super::hub::{self, Hub, part, pays_hub};
+use super::lies::SignedClose;
 use super::tower::Towers;
 
 /// How a trace is played: its first three bytes.
@@ -83,6 +85,10 @@ pub struct World {
     pub towers: Towers,
     /// Until when mempools are full.
     pub fees_until: u32,
+    /// What a dishonest hasher shows when it connects, instead of what it holds.
+    pub manner: Option<Manner>,
+    /// Closes that the hub signed for a dishonest hasher.
+    pub closes: Vec<SignedClose>,
     asleep_until: Vec<u32>,
 }
 
@@ -150,6 +156,8 @@ impl World {
             win_seen: self.win_seen.clone(),
             towers: Towers::new(),
             fees_until: 0,
+            manner: None,
+            closes: Vec::new(),
             asleep_until: vec![0; HASHERS],
         }
     }
@@ -174,6 +182,8 @@ impl World {
             win_seen: vec![BTreeMap::new(); HASHERS],
             towers: Towers::new(),
             fees_until: 0,
+            manner: None,
+            closes: Vec::new(),
             asleep_until: vec![0; HASHERS],
         };
         world.mine(Vec::new());
@@ -210,6 +220,7 @@ impl World {
             Action::PowerCut(Who::Hasher(hasher), power) => self.hasher_ended(hasher, power),
             Action::Backup(who) => self.back_up(who),
             Action::Restore(who, how) => self.restore(who, how),
+            Action::Forge(forgery, also, how) => self.forge((forgery, also, how)),
             Action::Publish(hasher, which) => self.publish(hasher, which),
             Action::AskClose(hasher) => self.ask_close(hasher),
             Action::Leave(hasher) => {
