@@ -47,6 +47,8 @@ pub enum Action {
     Wish(Wish, u8),
     /// A dishonest hub lies.
     Lie(Lie, usize, u8),
+    /// A dishonest hub lies twice, before anybody hears of it.
+    Lies(Lie, Lie, usize, u8),
     /// A dishonest hasher tells the hub what is not so.
     Forge(Forgery, u8, u8),
     /// The hub says nothing more to a hasher, or does again.
@@ -149,6 +151,26 @@ pub enum Forgery {
     Recall,
 }
 
+impl Lie {
+    /// By a number.
+    fn of(number: u8) -> Self {
+        const ALL: [Lie; 11] = [
+            Lie::State,
+            Lie::Lock,
+            Lie::Sum,
+            Lie::Forged,
+            Lie::WrongKey,
+            Lie::ClaimNoWin,
+            Lie::Reveal,
+            Lie::Close,
+            Lie::TakeBack,
+            Lie::DoubleSpend,
+            Lie::NoClaims,
+        ];
+        ALL[usize::from(number) % ALL.len()]
+    }
+}
+
 impl Forgery {
     /// By a number, with what is left of it.
     fn of(number: u8) -> (Self, u8) {
@@ -223,22 +245,8 @@ impl Action {
                 Self::Wish(wishes[usize::from(a) % 5], b)
             }
             58..=62 if honest_hub => Self::forge(a, b),
-            58..=62 => {
-                let lies = [
-                    Lie::State,
-                    Lie::Lock,
-                    Lie::Sum,
-                    Lie::Forged,
-                    Lie::WrongKey,
-                    Lie::ClaimNoWin,
-                    Lie::Reveal,
-                    Lie::Close,
-                    Lie::TakeBack,
-                    Lie::DoubleSpend,
-                    Lie::NoClaims,
-                ];
-                Self::Lie(lies[usize::from(a / 2) % lies.len()], hasher, b)
-            }
+            60 => Self::Lies(Lie::of(a / 2), Lie::of(a / 22), hasher, b),
+            58..=62 => Self::Lie(Lie::of(a / 2), hasher, b),
             _ => Self::Mute(hasher),
         }
     }
@@ -302,6 +310,13 @@ impl std::fmt::Display for Action {
             Self::Wish(wish, which) => write!(f, "the hub's ledger wishes: {wish:?} {which}"),
             Self::Lie(lie, hasher, how) => {
                 write!(f, "the hub, if dishonest, lies to hasher {hasher}: {lie:?} {how}")
+            }
+            Self::Lies(first, second, hasher, how) => {
+                write!(
+                    f,
+                    "the hub, if dishonest, lies twice to hasher {hasher}: {first:?} {how}, {second:?} {}",
+                    how.rotate_left(4)
+                )
             }
             Self::Forge(forgery, also, how) => {
                 write!(f, "hasher 1, if dishonest, tells the hub what is not so: {forgery:?} {also} {how}")

@@ -285,9 +285,11 @@ fn random_traces_reach_what_they_are_for() {
         let mut world = World::new(setting);
         let deep = |action: &Action| matches!(action, Action::Reorganise(depth, _) if *depth > 6);
         let forges = |action: &Action| matches!(action, Action::Forge(..)) && !setting.honest_second;
+        let lies_twice = |action: &Action| matches!(action, Action::Lies(..)) && !setting.honest_hub;
         let ends: Vec<(&str, bool)> = vec![
             ("a deep reorganisation", actions.iter().any(deep)),
             ("forged messages", actions.iter().any(forges)),
+            ("two lies in one step", actions.iter().any(lies_twice)),
         ];
         actions.into_iter().for_each(|action| world.act(action));
         world.end().unwrap();

@@ -240,6 +240,10 @@ impl World {
             Action::HubGone => self.hub_gone = true,
             Action::Wish(wish, which) => self.wish(wish, which),
             Action::Lie(lie, hasher, how) => self.lie(lie, hasher, how),
+            Action::Lies(first, second, hasher, how) => {
+                self.lie(first, hasher, how);
+                self.lie(second, hasher, how.rotate_left(4));
+            }
             Action::Mute(hasher) => {
                 self.lines[hasher].muted = !self.setting.honest_hub && !self.lines[hasher].muted;
             }
