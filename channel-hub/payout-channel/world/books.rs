@@ -3,6 +3,7 @@
 use bitcoin::{Amount, OutPoint};
 use payout_channel::claim::ClaimTemplate;
 use payout_channel::message::Standing;
+use payout_channel::transactions::close::Close;
 use payout_channel::{FundedTerms, PayoutChannelId, SignedState, State, fee};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,8 +21,8 @@ pub struct Account {
     pub template: ClaimTemplate,
     /// Every state of which a signature left the hub.
     pub signed: Vec<SignedState>,
-    /// What every close pays whose signature left the hub.
-    pub closes: Vec<Amount>,
+    /// Every close of which a signature left the hub.
+    pub closes: Vec<Close>,
     /// Every state that the hasher counted, as far as its disk has it: it said so after it was saved.
     pub counted: Vec<State>,
     /// The least that the hasher must get, for work that R4 says was covered: heights with their pendings.
@@ -135,9 +136,9 @@ impl Books {
     }
 
     /// A signature for a close left the hub.
-    pub fn close_signed(&mut self, id: PayoutChannelId, owed: Amount) {
+    pub fn close_signed(&mut self, id: PayoutChannelId, close: Close) {
         if let Some(account) = self.account_mut(id) {
-            account.closes.push(owed);
+            account.closes.push(close);
         }
     }
 
@@ -231,7 +232,7 @@ impl Books {
             .map(|account| {
                 let values =
                     account.signed.iter().map(|signed| signed.state.value(|height| self.is_revealed(height)));
-                values.chain(account.closes.iter().copied()).max().unwrap_or(Amount::ZERO)
+                values.chain(account.closes.iter().map(|close| close.owed)).max().unwrap_or(Amount::ZERO)
             })
             .sum()
     }

@@ -1,6 +1,7 @@
 //! What goes between the hub and its hashers, and what becomes of whom when a program ends.
 
-use payout_channel::message::Message;
+use payout_channel::message::{CloseTerms, Message};
+use payout_channel::transactions::close::Close;
 
 use super::actions::{Way, Who};
 use super::cast::{HASHERS, cast};
@@ -69,8 +70,8 @@ impl World {
             if let (Some(id), Some(signed)) = (id_of(&message), message.signed()) {
                 self.books.signed(id, signed);
             }
-            if let Message::CloseSigned(id, close, _) = &message {
-                self.books.close_signed(*id, close.owed);
+            if let Message::CloseSigned(id, CloseTerms { owed, fee, to }, _) = &message {
+                self.books.close_signed(*id, Close { owed: *owed, fee: *fee, to: to.clone() });
             }
             if !self.lines[hasher].muted {
                 self.lines[hasher].say_down(&message);

@@ -54,7 +54,7 @@ fn alike(one: &Failure, other: &Failure) -> bool {
 }
 
 /// Traces in which somebody lost once, each with what was wrong then.
-const FINDINGS: [(&str, &str); 27] = [
+const FINDINGS: [(&str, &str); 28] = [
     (
         "1400000001003e00cc9c00004e0000194a00",
         "a state with an old number called a win settled without paying it, and its pending was gone",
@@ -144,6 +144,10 @@ const FINDINGS: [(&str, &str); 27] = [
         "a reorganisation of six blocks made a win of what was certainly none when a hasher published its claim",
     ),
     ("0000000001002c0007", "a hub that had lost everything took terms that its hasher had changed"),
+    (
+        "bd0000de0000940100f301005d00000001008e0000597a006f0100d90000a20101190000",
+        "what a close left to the fee, since it was dust, was taken for the hub's part of it",
+    ),
     ("0000003d1e01", "a hub opened a payout channel in the name of a hasher that had not asked for it"),
 ];
 
