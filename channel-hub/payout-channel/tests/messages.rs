@@ -22,7 +22,7 @@ fn all(scene: &Scene) -> Vec<Message> {
     let signed = scene.sign(5_000, &[(B, 100_000), (B + 1, 400)]);
     let asked =
         hasher::request(scene.terms.hasher_id, &scene.hasher, scene.terms.capacity, scene.terms.scheme);
-    let asked = asked.unwrap().sign(&HANDSHAKE, &scene.hasher.funding, &scene.secp);
+    let asked = asked.unwrap().sign(&HANDSHAKE, &scene.hasher.funding, &scene.identity, &scene.secp);
     let outpoint = OutPoint::new(Txid::from_byte_array([9; 32]), 3);
     let price = Price { pays: sat(309_375_000), per: 1 << 80 };
     let close = CloseTerms { owed: sat(5_000), fee: sat(300), to: scene.elsewhere() };
@@ -117,6 +117,10 @@ fn requests_and_re_establishments_hold_for_one_connection_and_one_key() {
     let mut other = asked.clone();
     other.capacity = sat(1);
     assert!(!other.is_authentic(&HANDSHAKE, &scene.secp));
+    for key in [&scene.hasher.funding, &scene.hasher.pending] {
+        let in_anothers_name = (**asked).clone().sign(&HANDSHAKE, &scene.hasher.funding, key, &scene.secp);
+        assert!(!in_anothers_name.is_authentic(&HANDSHAKE, &scene.secp));
+    }
     let Message::Reestablish(id, held, signature) = &messages[13] else { unreachable!() };
     let key = &scene.terms.hasher_funding;
     let authentic = |held, handshake: &[u8; 32], key| {

@@ -47,6 +47,10 @@ pub enum Action {
     Wish(Wish, u8),
     /// A dishonest hub lies.
     Lie(Lie, usize, u8),
+    /// A dishonest hub lies twice, before anybody hears of it.
+    Lies(Lie, Lie, usize, u8),
+    /// A dishonest hasher tells the hub what is not so.
+    Forge(Forgery, u8, u8),
     /// The hub says nothing more to a hasher, or does again.
     Mute(usize),
 }
@@ -126,9 +130,67 @@ pub enum Lie {
     Lock,
 }
 
+/// What a dishonest hasher makes of what it sends to the hub.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Forgery {
+    /// Shows a state that was never signed.
+    Twisted,
+    /// Shows old states, or some twice, or not all.
+    Chosen,
+    /// Shows another payout channel's states, or speaks for the other hasher.
+    Others,
+    /// Announces another number of states, or signs that for another connection or with another key.
+    Reestablish,
+    /// Asks for a close over another amount, at another fee or to another destination.
+    Close,
+    /// A message that comes at the wrong time, or that only a hub sends.
+    Stray,
+    /// Asks for a payout channel with other keys, or in another's name.
+    Request,
+    /// Recalls a payout channel that is not lost, not its own or not that.
+    Recall,
+}
+
+impl Lie {
+    /// By a number.
+    fn of(number: u8) -> Self {
+        const ALL: [Lie; 11] = [
+            Lie::State,
+            Lie::Lock,
+            Lie::Sum,
+            Lie::Forged,
+            Lie::WrongKey,
+            Lie::ClaimNoWin,
+            Lie::Reveal,
+            Lie::Close,
+            Lie::TakeBack,
+            Lie::DoubleSpend,
+            Lie::NoClaims,
+        ];
+        ALL[usize::from(number) % ALL.len()]
+    }
+}
+
+impl Forgery {
+    /// By a number, with what is left of it.
+    fn of(number: u8) -> (Self, u8) {
+        const ALL: [Forgery; 8] = [
+            Forgery::Twisted,
+            Forgery::Chosen,
+            Forgery::Close,
+            Forgery::Reestablish,
+            Forgery::Others,
+            Forgery::Recall,
+            Forgery::Stray,
+            Forgery::Request,
+        ];
+        (ALL[usize::from(number % 8)], number / 8)
+    }
+}
+
 impl Action {
-    /// Every three bytes mean something.
-    pub fn of(bytes: [u8; 3]) -> Self {
+    /// Every three bytes mean something. Where a hub is honest, a hasher forges instead of its lies.
+    pub fn of(bytes: [u8; 3], honest_hub: bool) -> Self {
         let [kind, a, b] = bytes;
         let hasher = usize::from(a) % super::cast::HASHERS;
         let who = match a % 3 {
@@ -162,6 +224,8 @@ impl Action {
             42 => Self::PowerCut(who, b % 2 == 0),
             43 => Self::Backup(who),
             44 => Self::Restore(who, b),
+            // The first hasher is always honest.
+            45..=46 if hasher == 0 => Self::forge(a, b),
             45..=46 => Self::Publish(hasher, b),
             47 => Self::AskClose(hasher),
             48 => Self::Leave(hasher),
@@ -180,24 +244,16 @@ impl Action {
                     [Wish::Raise, Wish::SettleEarly, Wish::RevealEarly, Wish::SecondChannel, Wish::OverCap];
                 Self::Wish(wishes[usize::from(a) % 5], b)
             }
-            58..=62 => {
-                let lies = [
-                    Lie::State,
-                    Lie::Lock,
-                    Lie::Sum,
-                    Lie::Forged,
-                    Lie::WrongKey,
-                    Lie::ClaimNoWin,
-                    Lie::Reveal,
-                    Lie::Close,
-                    Lie::TakeBack,
-                    Lie::DoubleSpend,
-                    Lie::NoClaims,
-                ];
-                Self::Lie(lies[usize::from(a / 2) % lies.len()], hasher, b)
-            }
+            58..=62 if honest_hub => Self::forge(a, b),
+            60 => Self::Lies(Lie::of(a / 2), Lie::of(a / 22), hasher, b),
+            58..=62 => Self::Lie(Lie::of(a / 2), hasher, b),
             _ => Self::Mute(hasher),
         }
+    }
+
+    fn forge(a: u8, b: u8) -> Self {
+        let (forgery, also) = Forgery::of(a / 2);
+        Self::Forge(forgery, also, b)
     }
 }
 
@@ -254,6 +310,16 @@ impl std::fmt::Display for Action {
             Self::Wish(wish, which) => write!(f, "the hub's ledger wishes: {wish:?} {which}"),
             Self::Lie(lie, hasher, how) => {
                 write!(f, "the hub, if dishonest, lies to hasher {hasher}: {lie:?} {how}")
+            }
+            Self::Lies(first, second, hasher, how) => {
+                write!(
+                    f,
+                    "the hub, if dishonest, lies twice to hasher {hasher}: {first:?} {how}, {second:?} {}",
+                    how.rotate_left(4)
+                )
+            }
+            Self::Forge(forgery, also, how) => {
+                write!(f, "hasher 1, if dishonest, tells the hub what is not so: {forgery:?} {also} {how}")
             }
             Self::Mute(hasher) => {
                 write!(f, "the hub, if dishonest, says nothing more to hasher {hasher}, or does again")

@@ -2,6 +2,7 @@
 
 use bitcoin::{Amount, OutPoint};
 use payout_channel::keys::public;
+use payout_channel::transactions::close::{self, Close};
 use payout_channel::{State, fee};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -83,6 +84,7 @@ impl World {
         }
         if self.setting.honest_hub {
             self.check_terms()?;
+            self.hub.meddled.map_or(Ok(()), |hasher| Err(Finding::Meddled(hasher)))?;
             self.check_keys()?;
             (0..HASHERS).try_for_each(|hasher| self.check_most(hasher))?;
             self.check_hub()?;
@@ -111,7 +113,13 @@ impl World {
         let own = spend.body.output.iter().filter(|output| self.ground.is_of(party, output));
         let first = own.map(|output| output.value).sum::<Amount>() + fee;
         if payout_channel::claim::committed(&spend.body).is_none() {
-            let owed = first.checked_sub(CLOSE_FEE.min(reserve)).unwrap_or(Amount::ZERO);
+            // The hub bears the fee that was asked for as far as the reserve goes; there is more in it where what is owed is dust.
+            let is_of = |close: &&Close| {
+                let made = close::unsigned(funded, close, &cast().secp);
+                made.is_ok_and(|made| made.compute_txid() == spend.txid)
+            };
+            let asked = account.closes.iter().find(is_of).map_or(CLOSE_FEE, |close| close.fee);
+            let owed = first.checked_sub(asked.min(reserve)).unwrap_or(Amount::ZERO);
             return Paid { all: first, owed };
         }
         let outputs = spend.body.output.len();

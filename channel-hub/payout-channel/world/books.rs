@@ -3,10 +3,12 @@
 use bitcoin::{Amount, OutPoint};
 use payout_channel::claim::ClaimTemplate;
 use payout_channel::message::Standing;
+use payout_channel::transactions::close::Close;
 use payout_channel::{FundedTerms, PayoutChannelId, SignedState, State, fee};
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::cast::{HASHERS, PARAMS, cast};
+use super::hub::Asked;
 
 /// One payout channel.
 #[derive(Clone, Debug)]
@@ -19,6 +21,8 @@ pub struct Account {
     pub template: ClaimTemplate,
     /// Every state of which a signature left the hub.
     pub signed: Vec<SignedState>,
+    /// Every close of which a signature left the hub.
+    pub closes: Vec<Close>,
     /// Every state that the hasher counted, as far as its disk has it: it said so after it was saved.
     pub counted: Vec<State>,
     /// The least that the hasher must get, for work that R4 says was covered: heights with their pendings.
@@ -53,6 +57,8 @@ pub struct Books {
     pub owed: BTreeMap<(usize, u32), Amount>,
     /// P_B as a hub that ended in the middle may have signed it.
     pub perhaps: BTreeMap<(usize, u32), Amount>,
+    /// The most that P_B can be by what the suite asked for, whatever the hub's end says of it.
+    pub asked: BTreeMap<(usize, u32), Amount>,
     /// The same for credit without condition.
     pub perhaps_settled: [Amount; HASHERS],
     /// Credit without condition, by hasher.
@@ -89,13 +95,14 @@ impl Books {
             account.template = template;
             return;
         }
-        let (signed, counted, worked) = (Vec::new(), Vec::new(), Vec::new());
+        let (signed, closes, counted, worked) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         let (marked, outdated, cut_off, overtaken, chosen_at) = (None, false, false, BTreeSet::new(), None);
         self.accounts.push(Account {
             id,
             hasher,
             template,
             signed,
+            closes,
             counted,
             worked,
             marked,
@@ -112,10 +119,26 @@ impl Books {
         *owed = (*owed).max(amount);
     }
 
+    /// The suite asked the hub for a pending.
+    pub fn asked(&mut self, hasher: usize, height: u32, asked: Asked) {
+        let most = self.asked.entry((hasher, height)).or_default();
+        *most = match asked {
+            Asked::Least(least) => least.max(*most),
+            Asked::More(more) => *most + more,
+        };
+    }
+
     /// A signature left the hub.
     pub fn signed(&mut self, id: PayoutChannelId, signed: &SignedState) {
         if let Some(account) = self.account_mut(id) {
             account.signed.push(signed.clone());
+        }
+    }
+
+    /// A signature for a close left the hub.
+    pub fn close_signed(&mut self, id: PayoutChannelId, close: Close) {
+        if let Some(account) = self.account_mut(id) {
+            account.closes.push(close);
         }
     }
 
@@ -185,10 +208,11 @@ impl Books {
         self.account_mut(id).filter(|account| !account.outdated)
     }
 
-    /// P_B of a hasher, as it is owed, or may be.
+    /// P_B of a hasher, as it is owed, or may be, and never more than was asked for.
     pub fn pending(&self, hasher: usize, height: u32) -> Amount {
         let of = |book: &BTreeMap<(usize, u32), Amount>| book.get(&(hasher, height)).copied();
-        of(&self.owed).unwrap_or(Amount::ZERO).max(of(&self.perhaps).unwrap_or(Amount::ZERO))
+        let owed = of(&self.owed).max(of(&self.perhaps)).unwrap_or(Amount::ZERO);
+        owed.min(of(&self.asked).unwrap_or(Amount::ZERO))
     }
 
     /// Σ_B as it is owed.
@@ -202,13 +226,13 @@ impl Books {
         heights.sum::<Amount>() + self.settled[hasher] + self.perhaps_settled[hasher]
     }
 
-    /// The most that any choice of signed states can take from the hub for a hasher.
+    /// The most that any choice of signed states and closes can take from the hub for a hasher.
     pub fn most_claimed(&self, hasher: usize) -> Amount {
         self.of(hasher)
             .map(|account| {
                 let values =
                     account.signed.iter().map(|signed| signed.state.value(|height| self.is_revealed(height)));
-                values.max().unwrap_or(Amount::ZERO)
+                values.chain(account.closes.iter().map(|close| close.owed)).max().unwrap_or(Amount::ZERO)
             })
             .sum()
     }

@@ -130,7 +130,7 @@ impl World {
         hasher == 0 || self.setting.honest_second
     }
 
-    /// A dishonest hasher publishes the state that pays it most, of all that were ever signed.
+    /// A dishonest hasher publishes the state or close that pays it most, of all that were ever signed.
     fn publish_best(&mut self, hasher: usize) {
         for place in 0..self.books.accounts.len() {
             if self.books.accounts[place].hasher != hasher {
@@ -138,8 +138,14 @@ impl World {
             }
             let value = |signed: &&SignedState| signed.state.value(|height| self.books.is_revealed(height));
             let best = self.books.accounts[place].signed.iter().max_by_key(value).cloned();
-            if let Some(best) = best {
-                self.publish_state(place, &best);
+            let id = self.books.accounts[place].id;
+            let own = self.closes.iter().filter(|(of, ..)| *of == id);
+            let close = own.max_by_key(|(_, close, _)| close.owed).cloned();
+            let worth = best.as_ref().map(|best| value(&best));
+            match (best, close) {
+                (_, Some(close)) if worth <= Some(close.1.owed) => self.publish_close(close),
+                (Some(best), _) => self.publish_state(place, &best),
+                (None, _) => {}
             }
         }
     }

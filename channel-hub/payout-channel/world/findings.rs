@@ -146,6 +146,9 @@ pub enum Finding {
     /// The hub's loss, no rule's.
     #[error("the hub has a payout channel with hasher {0} by terms that it never made")]
     Forged(usize),
+    /// A hasher's loss: it can be frozen or closed, or robbed of what it holds.
+    #[error("a message that hasher {0} did not send changed its payout channel at the hub's end")]
+    Meddled(usize),
     /// With an honest hub that lives.
     #[error("hasher {0} distrusts an honest hub")]
     Distrust(usize),
@@ -191,6 +194,7 @@ impl Finding {
             | Self::More { .. }
             | Self::NotPaid { .. }
             | Self::Forged(_)
+            | Self::Meddled(_)
             | Self::Distrust(_)
             | Self::NotClaimed(_)
             | Self::Sum { .. }

@@ -20,6 +20,8 @@ pub struct Line {
     pub down: VecDeque<Frame>,
     /// Nothing arrives by itself.
     pub held: bool,
+    /// Whose.
+    number: u8,
     /// Numbers its connections.
     connection: u32,
     /// The hub says nothing.
@@ -42,6 +44,11 @@ impl Frame {
 }
 
 impl Line {
+    /// The line of a hasher, before its first connection.
+    pub fn new(number: u8) -> Self {
+        Self { number, ..Self::default() }
+    }
+
     /// Says something to the hub.
     pub fn say_up(&mut self, message: &Message) {
         self.up.push_back(Frame::of(message));
@@ -61,8 +68,18 @@ impl Line {
 
     /// The Noise handshake hash of the connection.
     pub fn handshake(&self) -> [u8; 32] {
+        self.handshake_of(self.connection)
+    }
+
+    /// That of the connection before.
+    pub fn handshake_before(&self) -> [u8; 32] {
+        self.handshake_of(self.connection.wrapping_sub(1))
+    }
+
+    fn handshake_of(&self, connection: u32) -> [u8; 32] {
         let mut hash = [0x5c; 32];
-        hash[..4].copy_from_slice(&self.connection.to_le_bytes());
+        hash[..4].copy_from_slice(&connection.to_le_bytes());
+        hash[4] = self.number;
         hash
     }
 }

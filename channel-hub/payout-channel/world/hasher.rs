@@ -13,7 +13,7 @@ use super::cast::{FIRST, PARAMS, cast};
 use super::disk::{Crash, Disk, Fuse};
 use super::frame::id_of;
 use super::ground::Ground;
-use super::hub::pays_hub;
+use super::hub::{CAPACITY, pays_hub};
 use super::view::{Step, View, shown};
 
 /// A transaction that spends a funding, and the state that it claims, with what it takes to spend that.
@@ -175,9 +175,9 @@ impl Hasher {
         let cast = cast();
         let keys = cast.hasher_keys[self.number].get(self.asked.len())?;
         let id = payout_channel::keys::public(&cast.hasher_ids[self.number]);
-        let request = hasher::request(id, keys, Amount::from_sat(12_000_000), scheme).unwrap();
+        let request = hasher::request(id, keys, CAPACITY, scheme).unwrap();
         self.asked.push(request.clone());
-        let signed = request.sign(&self.handshake, &keys.funding, &cast.secp);
+        let signed = request.sign(&self.handshake, &keys.funding, &cast.hasher_ids[self.number], &cast.secp);
         Some(Message::Request(Box::new(signed)))
     }
 
@@ -421,7 +421,7 @@ pub fn index_of(number: usize, template: &ClaimTemplate) -> usize {
 
 /// Terms with the same scripts, and so with the same claims, that would be worth more: no fee, more than is won, or a second payout
 /// channel for the same heights.
-fn forged(terms: &Terms) -> [Terms; 3] {
+pub fn forged(terms: &Terms) -> [Terms; 3] {
     let scheme = if terms.scheme == Scheme::Pps { Scheme::Pplns } else { Scheme::Pps };
     let other = payout_channel::keys::public(&cast().stranger);
     [

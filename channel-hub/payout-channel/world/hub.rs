@@ -13,7 +13,7 @@ use payout_channel::{FundedTerms, HubSigner, PayoutChannelId, Watcher, fee};
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
-use super::cast::{FIRST, PARAMS, cast};
+use super::cast::{FIRST, HASHERS, PARAMS, cast};
 use super::disk::{Crash, Disk, Fuse};
 use super::ground::Ground;
 use super::view::{Step, View, shown};
@@ -29,8 +29,8 @@ pub struct Kept {
     pub disk: Disk<hub::Event>,
     /// The hasher has said that it knows it.
     pub locked: bool,
-    /// On its hasher's connection.
-    pub session: Session,
+    /// One on each hasher's connection: anybody may send messages about it.
+    pub sessions: [Session; HASHERS],
     /// What funds it, which the hub's wallet keeps.
     pub funding: Option<Transaction>,
 }
@@ -63,8 +63,14 @@ pub struct Hub {
     pub perhaps: Perhaps,
     /// Claims that it broadcast.
     pub claimed: BTreeMap<u32, Claimed>,
+    /// What its ledger asked for, by hasher and height, whatever came of it when it ended.
+    pub asked: Vec<(usize, u32, Asked)>,
+    /// Whose payout channel a message on another one's connection changed.
+    pub meddled: Option<usize>,
     /// Payout channels that it took back from its hashers' word.
     pub recalls: u32,
+    /// The Noise handshake hash of each hasher's connection.
+    pub handshakes: [[u8; 32]; HASHERS],
     view: View,
     signer_view: View,
     /// Σ_B as shares of the sharechain have it, whatever becomes of the hub's disks.
@@ -73,6 +79,9 @@ pub struct Hub {
 
 /// What the hub keeps, in millionths, of whatever it pays.
 pub const FEE: u32 = 10_000;
+
+/// What a payout channel holds: the hub's to say, whatever is asked for.
+pub const CAPACITY: Amount = Amount::from_sat(12_000_000);
 
 /// What the hub's part of a block is worth at a height, and the most that its pendings may be (R6).
 pub fn part(height: u32) -> (Amount, Amount) {
@@ -84,6 +93,15 @@ pub fn part(height: u32) -> (Amount, Amount) {
 pub fn base(hasher: usize, height: u32) -> Amount {
     let steps = [1_500_000, 400_000, 0, 2_600_000, 200, 900_000, 1_000];
     Amount::from_sat(steps[(usize::try_from(height).unwrap() * 3 + hasher * 2) % steps.len()])
+}
+
+/// What a ledger asks for P_B.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// At least that.
+    Least(Amount),
+    /// So much more.
+    More(Amount),
 }
 
 /// What a step of the hub may have made it owe.
@@ -133,7 +151,10 @@ impl Hub {
             fuse,
             perhaps: Perhaps::default(),
             claimed: BTreeMap::new(),
+            asked: Vec::new(),
+            meddled: None,
             recalls: 0,
+            handshakes: [[0; 32]; HASHERS],
             view: View::default(),
             signer_view: View::default(),
             roots: BTreeMap::new(),
@@ -149,7 +170,7 @@ impl Hub {
             machine: kept.machine.clone(),
             disk: kept.disk.fork(&fuse),
             locked: kept.locked,
-            session: kept.session.clone(),
+            sessions: kept.sessions.clone(),
             funding: kept.funding.clone(),
         });
         Self {
@@ -160,7 +181,10 @@ impl Hub {
             fuse,
             perhaps: Perhaps::default(),
             claimed: self.claimed.clone(),
+            asked: Vec::new(),
+            meddled: None,
             recalls: self.recalls,
+            handshakes: self.handshakes,
             view: self.view.clone(),
             signer_view: self.signer_view.clone(),
             roots: self.roots.clone(),
@@ -202,7 +226,7 @@ impl Hub {
         self.channels.retain(|kept| kept.disk.length() > 0);
         for kept in &mut self.channels {
             kept.locked = false;
-            kept.session = Session::new([0; 32]);
+            kept.sessions = self.handshakes.map(Session::new);
             kept.machine = PayoutChannel::restore(PARAMS, &kept.disk.rows()).expect("the ledger's own rows");
             if let Some(funded) = kept.machine.funded_terms() {
                 // It may have ended before its signer knew of it, or the signer is restored and the ledger is not.

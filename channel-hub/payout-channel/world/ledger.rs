@@ -9,7 +9,7 @@ use payout_channel::{Cap, Signer as _};
 
 use super::cast::PARAMS;
 use super::disk::Crash;
-use super::hub::{Hub, Kept, Out, base, ended, part, saved};
+use super::hub::{Asked, Hub, Kept, Out, base, ended, part, saved};
 
 impl Hub {
     /// A hasher is there: signs for the next height what was not pre-signed.
@@ -48,12 +48,15 @@ impl Hub {
         let mut out = Out::default();
         let Some(kept) = self.channels.get_mut(place) else { return Ok(out) };
         self.perhaps.owed.push((kept.hasher, height, to));
+        self.asked.push((kept.hasher, height, Asked::Least(to)));
         let raised = kept.machine.raise(height, to, &self.chain, &mut self.signer);
         if let Some(messages) = saved(raised, &mut kept.disk)? {
             if !messages.is_empty() {
                 out.corrected.push((kept.hasher, height, to));
             }
             out.say_all(kept.hasher, messages);
+        } else {
+            self.asked.pop();
         }
         Ok(out)
     }
@@ -94,9 +97,13 @@ impl Hub {
         self.cap(height)?;
         let Some(kept) = self.channels.get_mut(place).filter(|kept| kept.locked) else { return Ok(false) };
         self.perhaps.owed.push((kept.hasher, height, amount));
+        self.asked.push((kept.hasher, height, Asked::Least(amount)));
         let price = Price { pays: Amount::from_sat(100_000), per: 1 };
         let signed = kept.machine.next_height(height, amount, price, &self.chain, &mut self.signer);
-        let Some(message) = saved(signed, &mut kept.disk)? else { return Ok(false) };
+        let Some(message) = saved(signed, &mut kept.disk)? else {
+            self.asked.pop();
+            return Ok(false);
+        };
         out.owed.push((kept.hasher, height, kept.machine.account().promised(height)));
         out.say(kept.hasher, message);
         Ok(true)
@@ -202,8 +209,13 @@ impl Hub {
             Scheme::Pplns => self.perhaps.owed.push((kept.hasher, height, before + amount)),
             Scheme::Pps => self.perhaps.settled.push((kept.hasher, amount)),
         }
+        let pends = if kept.machine.terms().scheme == Scheme::Pplns { amount } else { Amount::ZERO };
+        self.asked.push((kept.hasher, height, Asked::More(pends)));
         let credited = kept.machine.credit(credit, &self.chain, &mut self.signer);
-        let Some(message) = saved(credited, &mut kept.disk)? else { return Ok(false) };
+        let Some(message) = saved(credited, &mut kept.disk)? else {
+            self.asked.pop();
+            return Ok(false);
+        };
         match kept.machine.terms().scheme {
             Scheme::Pplns => out.owed.push((kept.hasher, height, before + amount)),
             Scheme::Pps => out.settled.push((kept.hasher, amount)),

@@ -8,7 +8,7 @@ use payout_channel::claim::ClaimTemplate;
 use payout_channel::message::{CloseTerms, KeyRevealed, Message, NextHeight, Price, ShareCredited};
 use payout_channel::transactions::close::{self, Close};
 use payout_channel::transactions::coinbase::{self, WonOutput};
-use payout_channel::{Pending, SignedState, State};
+use payout_channel::{PayoutChannelId, Pending, SignedState, State};
 
 use super::actions::Lie;
 use super::cast::cast;
@@ -17,6 +17,9 @@ use super::ground::Party;
 use super::hub::part;
 use super::wallet;
 use super::world::World;
+
+/// A close with the hub's signature, as it came.
+pub type SignedClose = (PayoutChannelId, CloseTerms, Signature);
 
 impl World {
     /// A dishonest hub lies to a hasher.
@@ -40,7 +43,7 @@ impl World {
     }
 
     /// The place among the accounts of a hasher's newest payout channel, or an older one.
-    fn account_of(&self, hasher: usize, older: bool) -> Option<usize> {
+    pub fn account_of(&self, hasher: usize, older: bool) -> Option<usize> {
         let own = |place: &usize| self.books.accounts[*place].hasher == hasher;
         let mut places = (0..self.books.accounts.len()).rev().filter(own);
         if older { places.nth(1).or_else(|| self.account_of(hasher, false)) } else { places.next() }
@@ -189,7 +192,7 @@ impl World {
         }
     }
 
-    /// A dishonest hasher publishes a state that was signed for it at any time.
+    /// A dishonest hasher publishes a state or a close that was signed for it at any time.
     pub fn publish(&mut self, hasher: usize, which: u8) {
         if hasher == 0 || self.setting.honest_second {
             return;
@@ -197,9 +200,25 @@ impl World {
         let own = (0..self.books.accounts.len()).filter(|place| self.books.accounts[*place].hasher == hasher);
         let own: Vec<usize> = own.collect();
         let Some(place) = own.get(usize::from(which) % own.len().max(1)) else { return };
-        let signed = &self.books.accounts[*place].signed;
-        if let Some(signed) = signed.get(usize::from(which / 2) % signed.len().max(1)).cloned() {
-            self.publish_state(*place, &signed);
+        let account = &self.books.accounts[*place];
+        let closes: Vec<_> = self.closes.iter().filter(|(of, ..)| *of == account.id).collect();
+        let nth = usize::from(which / 2) % (account.signed.len() + closes.len()).max(1);
+        match (account.signed.get(nth).cloned(), closes.get(nth.wrapping_sub(account.signed.len()))) {
+            (Some(signed), _) => self.publish_state(*place, &signed),
+            (None, Some(close)) => self.publish_close((*close).clone()),
+            (None, None) => {}
+        }
+    }
+
+    /// Publishes a close that the hub signed, whatever its hasher's program asked for.
+    pub fn publish_close(&mut self, (id, close, signature): SignedClose) {
+        let Some(account) = self.books.account(id) else { return };
+        let index = super::hasher::index_of(account.hasher, &account.template);
+        let key = &cast().hasher_keys[account.hasher][index].funding;
+        let close = Close { owed: close.owed, to: close.to, fee: close.fee };
+        let by = Party::Hasher(account.hasher);
+        if let Ok(close) = close::signed(account.template.funded(), &close, &signature, key, &cast().secp) {
+            let _refused = self.ground.broadcast_close(by, &close);
         }
     }
 
@@ -254,14 +273,15 @@ impl World {
     }
 }
 
-fn learn(account: &mut super::books::Account, state: &State, hub: &super::hub::Hub) {
+/// Scripts of all heights that a state has pendings for.
+pub fn learn(account: &mut super::books::Account, state: &State, hub: &super::hub::Hub) {
     for pending in &state.pendings {
         let _known = account.template.learn(pending.height, hub.lock(pending.height), &cast().secp);
     }
 }
 
 /// Changes a state as `how` says.
-fn twist(state: &mut State, how: u8, tip: u32, signed: &[SignedState]) {
+pub fn twist(state: &mut State, how: u8, tip: u32, signed: &[SignedState]) {
     state.number += 1;
     let thousand = Amount::from_sat(1_000);
     match how % 16 {

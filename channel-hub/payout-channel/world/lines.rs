@@ -1,11 +1,13 @@
 //! What goes between the hub and its hashers, and what becomes of whom when a program ends.
 
 use bitcoin::OutPoint;
-use payout_channel::message::Message;
+use payout_channel::message::{CloseTerms, Message};
+use payout_channel::transactions::close::Close;
 
 use super::actions::{Way, Who};
 use super::cast::{HASHERS, PARAMS, cast};
 use super::disk::Crash;
+use super::forgeries::FORGER;
 use super::frame::id_of;
 use super::ground::Party;
 use super::hasher::scheme;
@@ -25,9 +27,11 @@ impl World {
         let line = &mut self.lines[hasher];
         line.reconnect();
         let handshake = line.handshake();
-        for message in self.hashers[hasher].connected(handshake) {
-            line.say_up(&message);
-        }
+        let program = self.hashers[hasher].connected(handshake);
+        let manner = self.manner.filter(|_| hasher == FORGER);
+        let said = manner.map_or(program, |manner| self.forged(manner));
+        let line = &mut self.lines[hasher];
+        said.iter().for_each(|message| line.say_up(message));
         if !self.hub_gone {
             let offers = self.hub.connected(hasher, handshake);
             let line = &mut self.lines[hasher];
@@ -40,6 +44,9 @@ impl World {
     /// Gives what a step of the hub gave to the lines, and to the auditor.
     pub fn hub_did(&mut self, out: Result<Out, Crash>) {
         self.note_fundings();
+        for (hasher, height, asked) in std::mem::take(&mut self.hub.asked) {
+            self.books.asked(hasher, height, asked);
+        }
         let perhaps = std::mem::take(&mut self.hub.perhaps);
         let Ok(out) = out else {
             for (hasher, height, amount) in perhaps.owed {
@@ -63,6 +70,9 @@ impl World {
         for (hasher, message) in out.messages {
             if let (Some(id), Some(signed)) = (id_of(&message), message.signed()) {
                 self.books.signed(id, signed);
+            }
+            if let Message::CloseSigned(id, CloseTerms { owed, fee, to }, _) = &message {
+                self.books.close_signed(*id, Close { owed: *owed, fee: *fee, to: to.clone() });
             }
             if !self.lines[hasher].muted {
                 self.lines[hasher].say_down(&message);
@@ -204,13 +214,17 @@ impl World {
 
     fn hub_hears(&mut self, hasher: usize, message: &Message) {
         if !self.hub_gone {
-            let handshake = self.lines[hasher].handshake();
-            let out = self.hub.hear(hasher, message, handshake, &mut self.ground);
+            let out = self.hub.hear(hasher, message, &mut self.ground);
             self.hub_did(out);
         }
     }
 
     fn hasher_hears(&mut self, hasher: usize, message: &Message) {
+        if let Message::CloseSigned(id, close, signature) = message
+            && !self.is_honest(hasher)
+        {
+            self.closes.push((*id, close.clone(), *signature));
+        }
         let done = match self.hashers[hasher].hear(message, &Sheet(&self.hub), self.now) {
             Ok(done) => done,
             Err(Crash) => return self.hasher_ended(hasher, false),

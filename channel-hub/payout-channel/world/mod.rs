@@ -10,7 +10,7 @@
 //! | [`actions`] | what three bytes mean, in words |
 //! | [`world`] | everybody, and what follows from an action |
 //! | [`deeds`], [`lines`] | what an action does; what goes between hub and hashers |
-//! | [`lies`] | what a dishonest hub or hasher does besides |
+//! | [`lies`], [`forgeries`] | what a dishonest hub or hasher does besides; what such a hasher tells the hub |
 //! | [`ending`], [`tower`] | the end of a trace; who takes a hasher's money with an exit kit |
 //! | [`books`], [`audit`], [`findings`] | the auditor: what was owed, signed, counted and worked for; what must hold; who lost |
 //! | [`hub`], [`ledger`], [`reception`], [`treasury`] | the hub's program, reduced to what decides |
@@ -44,6 +44,7 @@ pub mod disk;
 pub mod ending;
 pub mod exits;
 pub mod findings;
+pub mod forgeries;
 pub mod frame;
 pub mod ground;
 pub mod hasher;
@@ -87,7 +88,7 @@ pub enum Failure {
 pub fn decode(bytes: &[u8]) -> (Setting, Vec<Action>) {
     let mut chunks = bytes.chunks_exact(ACTION).map(|chunk| [chunk[0], chunk[1], chunk[2]]);
     let setting = Setting::of(chunks.next().unwrap_or_default());
-    (setting, chunks.take(LONGEST).map(Action::of).collect())
+    (setting, chunks.take(LONGEST).map(|bytes| Action::of(bytes, setting.honest_hub)).collect())
 }
 
 /// Plays a trace to its end.

@@ -1,60 +1,65 @@
 //! What the hub's program does with a hasher's messages, and how it funds payout channels.
 
+use bitcoin::secp256k1::Keypair;
 use bitcoin::{Amount, OutPoint};
 use payout_channel::hub::{PayoutChannel, Refused, Session};
+use payout_channel::keys::public;
 use payout_channel::message::{Code, Message, Request, Standing};
 use payout_channel::signer::Refusal;
-use payout_channel::{FundedTerms, PayoutChannelId, Terms};
+use payout_channel::{FundedTerms, Terms};
 
 use super::cast::{PARAMS, cast};
 use super::disk::{Crash, Disk};
 use super::frame::id_of;
 use super::ground::{Ground, Party};
-use super::hub::{Ends as _, FEE, Hub, Kept, Out, ended};
+use super::hub::{CAPACITY, Ends as _, FEE, Hub, Kept, Out, ended};
 use super::wallet;
 
 impl Hub {
     /// A hasher connects: its sessions begin anew. It is offered again what it may never have heard of.
     pub fn connected(&mut self, hasher: usize, handshake: [u8; 32]) -> Vec<Message> {
-        let own = self.channels.iter_mut().filter(|kept| kept.hasher == hasher);
-        own.for_each(|kept| kept.session = Session::new(handshake));
+        self.handshakes[hasher] = handshake;
+        self.channels.iter_mut().for_each(|kept| kept.sessions[hasher] = Session::new(handshake));
         let unheard = self.channels.iter().filter(|kept| kept.hasher == hasher && !kept.locked);
         unheard.flat_map(|kept| offers(&kept.machine)).collect()
     }
 
-    /// A message of a hasher, on the connection with this handshake.
+    /// A message on a hasher's connection; it may be about another one's payout channel.
     ///
     /// # Errors
     /// The hub ends.
-    pub fn hear(
-        &mut self,
-        hasher: usize,
-        message: &Message,
-        handshake: [u8; 32],
-        ground: &mut Ground,
-    ) -> Result<Out, Crash> {
+    pub fn hear(&mut self, hasher: usize, message: &Message, ground: &mut Ground) -> Result<Out, Crash> {
         let mut out = Out::default();
-        let own = |kept: &Kept, id: PayoutChannelId| kept.hasher == hasher && kept.machine.id() == id;
-        let place = id_of(message).and_then(|id| self.channels.iter().position(|kept| own(kept, id)));
+        let place = id_of(message).and_then(|id| self.place(id));
         match (message, place) {
-            (Message::Request(request), _) => self.requested(hasher, request, handshake, ground, &mut out)?,
+            (Message::Request(request), _) => self.requested(hasher, request, ground, &mut out)?,
             (Message::Recall(terms, outpoint), None) => {
-                self.recalled(hasher, terms, *outpoint, handshake, ground, &mut out)?;
+                self.recalled(hasher, terms, *outpoint, ground, &mut out)?;
             }
             (Message::Error(..) | Message::Recall(..), _) => {}
             (Message::Reestablish(id, ..), None) => {
                 out.say(hasher, Message::Error(*id, Code::Unknown, "nothing is known of it".to_owned()));
             }
             (_, None) => {}
-            (message, Some(place)) => self.heard_about(place, message, &mut out)?,
+            (message, Some(place)) => self.heard_about(hasher, place, message, &mut out)?,
         }
         Ok(out)
     }
 
-    fn heard_about(&mut self, place: usize, message: &Message, out: &mut Out) -> Result<(), Crash> {
+    fn heard_about(
+        &mut self,
+        hasher: usize,
+        place: usize,
+        message: &Message,
+        out: &mut Out,
+    ) -> Result<(), Crash> {
         let kept = &mut self.channels[place];
-        let (hasher, secp) = (kept.hasher, &cast().secp);
-        let answers = kept.session.handle(message, &mut kept.machine, &self.chain, &mut self.signer, secp);
+        let before = (hasher != kept.hasher).then(|| kept.machine.clone());
+        let (session, secp) = (&mut kept.sessions[hasher], &cast().secp);
+        let answers = session.handle(message, &mut kept.machine, &self.chain, &mut self.signer, secp);
+        if before.is_some_and(|before| before != kept.machine) {
+            self.meddled = Some(kept.hasher);
+        }
         match answers {
             Ok(answers) => {
                 let answers = answers.save(&mut kept.disk)?;
@@ -73,17 +78,16 @@ impl Hub {
         &mut self,
         hasher: usize,
         request: &Request,
-        handshake: [u8; 32],
         ground: &Ground,
         out: &mut Out,
     ) -> Result<(), Crash> {
         let cast = cast();
+        if !request.is_authentic(&self.handshakes[hasher], &cast.secp) {
+            return Ok(());
+        }
         let asked = |kept: &&Kept| kept.machine.terms().hasher_funding == request.funding;
         if let Some(kept) = self.channels.iter().find(asked) {
             out.say_all(hasher, offers(&kept.machine));
-            return Ok(());
-        }
-        if !request.is_authentic(&handshake, &cast.secp) {
             return Ok(());
         }
         let terms = Terms {
@@ -95,7 +99,7 @@ impl Hub {
             hasher_funding: request.funding,
             hasher_pending: request.pending,
             hasher_settled: request.settled,
-            capacity: request.capacity,
+            capacity: CAPACITY,
             expiry: ground.chain.height() + PARAMS.life,
             refund: PARAMS.refund,
             max_pendings: PARAMS.max_pendings,
@@ -103,10 +107,11 @@ impl Hub {
             scheme: request.scheme,
         };
         let terms = self.signer.with_keys(terms).unwrap();
-        let (machine, offer) = PayoutChannel::accept(PARAMS, terms, &cast.secp).unwrap();
-        let session = Session::of_request(handshake);
+        let Ok((machine, offer)) = PayoutChannel::accept(PARAMS, terms, &cast.secp) else { return Ok(()) };
+        let mut sessions = self.handshakes.map(Session::new);
+        sessions[hasher] = Session::of_request(self.handshakes[hasher]);
         let disk = Disk::new(&self.fuse);
-        self.channels.push(Kept { hasher, machine, disk, locked: false, session, funding: None });
+        self.channels.push(Kept { hasher, machine, disk, locked: false, sessions, funding: None });
         let Some(kept) = self.channels.last_mut() else { return Ok(()) };
         out.say(hasher, offer.save(&mut kept.disk)?);
         Ok(())
@@ -158,7 +163,6 @@ impl Hub {
         hasher: usize,
         terms: &Terms,
         outpoint: OutPoint,
-        handshake: [u8; 32],
         ground: &Ground,
         out: &mut Out,
     ) -> Result<(), Crash> {
@@ -172,8 +176,10 @@ impl Hub {
         }
         let recalled = PayoutChannel::recalled(PARAMS, terms.clone(), outpoint, &self.chain, &cast.secp);
         let Ok((machine, recalled)) = recalled else { return Ok(()) };
-        let (disk, session) = (Disk::new(&self.fuse), Session::new(handshake));
-        self.channels.push(Kept { hasher, machine, disk, locked: false, session, funding: None });
+        let (disk, sessions) = (Disk::new(&self.fuse), self.handshakes.map(Session::new));
+        let is_named = |id: &Keypair| public(id) == terms.hasher_id;
+        let hasher = cast.hasher_ids.iter().position(is_named).unwrap_or(hasher);
+        self.channels.push(Kept { hasher, machine, disk, locked: false, sessions, funding: None });
         let Some(kept) = self.channels.last_mut() else { return Ok(()) };
         recalled.save(&mut kept.disk)?;
         kept.machine.catch_up(&self.signer);

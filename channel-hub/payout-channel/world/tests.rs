@@ -3,6 +3,7 @@
 use super::actions::{Action, Fake, Lie, Who};
 use super::books::Account;
 use super::cast::PARAMS;
+use super::exits::CLOSE_FEE;
 use super::findings::Finding;
 use super::world::{Setting, World};
 use super::{Failure, bytes};
@@ -53,7 +54,7 @@ fn alike(one: &Failure, other: &Failure) -> bool {
 }
 
 /// Traces in which somebody lost once, each with what was wrong then.
-const FINDINGS: [(&str, &str); 27] = [
+const FINDINGS: [(&str, &str); 30] = [
     (
         "1400000001003e00cc9c00004e0000194a00",
         "a state with an old number called a win settled without paying it, and its pending was gone",
@@ -146,7 +147,13 @@ const FINDINGS: [(&str, &str); 27] = [
         "0000009000009a3e001ffe000000006c0067b40100",
         "a claim fell out of the chain and the mempool, and no signer without memory can know that its key was ever out",
     ),
+    ("00002e110000190a005501005efd00ec003f", "the same, and the signer's disk was put back empty"),
     ("0000000001002c0007", "a hub that had lost everything took terms that its hasher had changed"),
+    (
+        "bd0000de0000940100f301005d00000001008e0000597a006f0100d90000a20101190000",
+        "what a close left to the fee, since it was dust, was taken for the hub's part of it",
+    ),
+    ("0000003d1e01", "a hub opened a payout channel in the name of a hasher that had not asked for it"),
 ];
 
 /// For each rule, a trace in which somebody loses without it.
@@ -286,7 +293,13 @@ fn random_traces_reach_what_they_are_for() {
         let (setting, actions) = super::decode(&bytes::trace(seed, &[]));
         let mut world = World::new(setting);
         let deep = |action: &Action| matches!(action, Action::Reorganise(depth, _) if *depth > 6);
-        let ends: Vec<(&str, bool)> = vec![("a deep reorganisation", actions.iter().any(deep))];
+        let forges = |action: &Action| matches!(action, Action::Forge(..)) && !setting.honest_second;
+        let lies_twice = |action: &Action| matches!(action, Action::Lies(..)) && !setting.honest_hub;
+        let ends: Vec<(&str, bool)> = vec![
+            ("a deep reorganisation", actions.iter().any(deep)),
+            ("forged messages", actions.iter().any(forges)),
+            ("two lies in one step", actions.iter().any(lies_twice)),
+        ];
         actions.into_iter().for_each(|action| world.act(action));
         world.end().unwrap();
         let accounts = &world.books.accounts;
@@ -306,6 +319,10 @@ fn random_traces_reach_what_they_are_for() {
             ("a dear exit", setting.dear > 1_000 && paid.iter().any(|paid| paid.owed.to_sat() > 0)),
             ("a payout channel recalled", world.hub.recalls > 0),
             ("changed terms recalled", world.hashers.iter().any(|hasher| hasher.forged)),
+            (
+                "a close that no program asked for",
+                world.closes.iter().any(|(_, close, _)| close.fee != CLOSE_FEE),
+            ),
             ("a hub that was put back", world.restored),
             ("a payout channel topped up", accounts.len() > 2),
         ];

@@ -8,10 +8,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::actions::{Action, Who};
 use super::books::Books;
 use super::cast::{HASHERS, PARAMS};
+use super::forgeries::Manner;
 use super::frame::Line;
 use super::ground::Ground;
 use super::hasher::{self, Hasher, Public};
 use super::hub::{self, Hub, part, pays_hub};
+use super::lies::SignedClose;
 use super::tower::Towers;
 
 /// How a trace is played: its first three bytes.
@@ -85,6 +87,10 @@ pub struct World {
     pub towers: Towers,
     /// Until when mempools are full.
     pub fees_until: u32,
+    /// What a dishonest hasher shows when it connects, instead of what it holds.
+    pub manner: Option<Manner>,
+    /// Closes that the hub signed for a dishonest hasher.
+    pub closes: Vec<SignedClose>,
     asleep_until: Vec<u32>,
 }
 
@@ -153,6 +159,8 @@ impl World {
             win_seen: self.win_seen.clone(),
             towers: Towers::new(),
             fees_until: 0,
+            manner: None,
+            closes: Vec::new(),
             asleep_until: vec![0; HASHERS],
         }
     }
@@ -169,7 +177,7 @@ impl World {
             left_early: [false; HASHERS],
             no_claims: false,
             hashers: (0..HASHERS).map(Hasher::new).collect(),
-            lines: (0..HASHERS).map(|_| Line::default()).collect(),
+            lines: (0..).take(HASHERS).map(Line::new).collect(),
             books: Books::default(),
             now: 0,
             paid: BTreeMap::new(),
@@ -178,6 +186,8 @@ impl World {
             win_seen: vec![BTreeMap::new(); HASHERS],
             towers: Towers::new(),
             fees_until: 0,
+            manner: None,
+            closes: Vec::new(),
             asleep_until: vec![0; HASHERS],
         };
         world.mine(Vec::new());
@@ -214,6 +224,7 @@ impl World {
             Action::PowerCut(Who::Hasher(hasher), power) => self.hasher_ended(hasher, power),
             Action::Backup(who) => self.back_up(who),
             Action::Restore(who, how) => self.restore(who, how),
+            Action::Forge(forgery, also, how) => self.forge((forgery, also, how)),
             Action::Publish(hasher, which) => self.publish(hasher, which),
             Action::AskClose(hasher) => self.ask_close(hasher),
             Action::Leave(hasher) => {
@@ -233,6 +244,10 @@ impl World {
             Action::HubGone => self.hub_gone = true,
             Action::Wish(wish, which) => self.wish(wish, which),
             Action::Lie(lie, hasher, how) => self.lie(lie, hasher, how),
+            Action::Lies(first, second, hasher, how) => {
+                self.lie(first, hasher, how);
+                self.lie(second, hasher, how.rotate_left(4));
+            }
             Action::Mute(hasher) => {
                 self.lines[hasher].muted = !self.setting.honest_hub && !self.lines[hasher].muted;
             }

@@ -243,5 +243,6 @@ pub fn request(
 ) -> Option<Request> {
     let signature = Signature::from_slice(&[0; 64]).ok()?;
     let (funding, pending, settled) = (public(&keys.funding), public(&keys.pending), public(&keys.settled));
-    Some(Request { hasher_id, funding, pending, settled, capacity, scheme, signature })
+    let identity = signature;
+    Some(Request { hasher_id, funding, pending, settled, capacity, scheme, signature, identity })
 }

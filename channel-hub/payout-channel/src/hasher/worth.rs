@@ -37,7 +37,7 @@ pub enum Unfair {
 /// on its way when either ended is not judged here, but with the next height's base.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Credits {
-    heights: BTreeMap<u32, Due>,
+    heights: BTreeMap<u32, Awaited>,
     /// S before any of it, by `pps`, and what came due of heights that are past.
     at_once: Option<(Amount, Counted)>,
     short: Option<Short>,
@@ -52,7 +52,7 @@ struct Counted {
 
 /// Of one height.
 #[derive(Clone, Debug)]
-struct Due {
+struct Awaited {
     expectation: Expectation,
     /// P_B before any of it.
     from: Amount,
@@ -62,7 +62,7 @@ struct Due {
     work: Work,
 }
 
-impl Due {
+impl Awaited {
     fn new(expectation: Expectation, from: Amount) -> Self {
         Self { expectation, from, waiting: VecDeque::new(), shares: 0, work: Work::ZERO }
     }
@@ -104,7 +104,7 @@ impl Credits {
     pub(super) fn begin_again(&mut self, account: &Account) {
         self.at_once = Some((account.settled, Counted::default()));
         for (height, due) in &mut self.heights {
-            *due = Due::new(due.expectation, account.promised(*height));
+            *due = Awaited::new(due.expectation, account.promised(*height));
         }
     }
 }
@@ -112,7 +112,7 @@ impl Credits {
 impl PayoutChannel {
     /// What shares of a height are worth, by this end's own figures; to be said when it was signed for, before any work on it.
     pub fn expect_credit(&mut self, height: u32, expectation: Expectation) {
-        let new = || Due::new(expectation, self.account.promised(height));
+        let new = || Awaited::new(expectation, self.account.promised(height));
         self.credits.heights.entry(height).or_insert_with(new).expectation = expectation;
         self.credits.at_once.get_or_insert((self.account.settled, Counted::default()));
     }

@@ -54,6 +54,7 @@ fn request(from: &mut Reader<'_>) -> Result<Request, Malformed> {
         capacity: from.amount()?,
         scheme: scheme(from)?,
         signature: from.signature()?,
+        identity: from.signature()?,
     })
 }
 

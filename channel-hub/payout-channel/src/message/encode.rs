@@ -14,6 +14,7 @@ pub(super) fn message(message: &Message) -> Vec<u8> {
         Message::Request(request) => {
             to.extend(unsigned_request(request));
             to.extend(request.signature.as_ref());
+            to.extend(request.identity.as_ref());
         }
         Message::Accept(terms) => to.extend(terms.encode()),
         Message::Funded(id, outpoint) => {

@@ -50,6 +50,8 @@ pub struct Request {
     pub scheme: Scheme,
     /// By Mf, over [`session_hash`].
     pub signature: Signature,
+    /// By `hasher_id`, over the same: R7 goes by that name.
+    pub identity: Signature,
 }
 
 /// c as it was used, the wire form of [`Rate`]: `pays` satoshi for `per` hashes, rounded down.
@@ -274,17 +276,26 @@ pub fn session_hash(handshake: &[u8; 32], kind: u8, payload: &[u8]) -> [u8; 32] 
 }
 
 impl Request {
-    /// Signs it for this connection.
-    pub fn sign<C: Signing>(mut self, handshake: &[u8; 32], key: &Keypair, secp: &Secp256k1<C>) -> Self {
-        self.signature = sign_session(handshake, 0x00, &encode::unsigned_request(&self), key, secp);
+    /// Signs it for this connection, with Mf and the key of `hasher_id`.
+    pub fn sign<C: Signing>(
+        mut self,
+        handshake: &[u8; 32],
+        key: &Keypair,
+        identity: &Keypair,
+        secp: &Secp256k1<C>,
+    ) -> Self {
+        let payload = encode::unsigned_request(&self);
+        let by = |key| sign_session(handshake, 0x00, &payload, key, secp);
+        (self.signature, self.identity) = (by(key), by(identity));
         self
     }
 
-    /// Whether Mf signed it for this connection.
+    /// Whether both Mf and `hasher_id` signed it for this connection.
     pub fn is_authentic<C: Verification>(&self, handshake: &[u8; 32], secp: &Secp256k1<C>) -> bool {
         let hash = session_hash(handshake, 0x00, &encode::unsigned_request(self));
-        secp.verify_schnorr(&self.signature, &bitcoin::secp256k1::Message::from_digest(hash), &self.funding)
-            .is_ok()
+        let message = bitcoin::secp256k1::Message::from_digest(hash);
+        let is_by = |key, signature| curve::verify(secp, signature, &message, key);
+        is_by(&self.funding, &self.signature) && is_by(&self.hasher_id, &self.identity)
     }
 }
 

@@ -26,6 +26,7 @@ pub struct Scene {
     pub council: Vec<Keypair>,
     pub hub: HubKeys,
     pub hasher: HasherKeys,
+    pub identity: Keypair,
     pub terms: Terms,
     pub funded: FundedTerms,
     pub template: ClaimTemplate,
@@ -51,10 +52,11 @@ impl Scene {
         let claim_key = seed.claim_key(&pool, &hub_id, pool.period_of(B), &secp).unwrap();
         let hasher_seed = ChannelSeed::new(&[9; 32], Network::Bitcoin, &secp).unwrap();
         let hasher = hasher_seed.hasher(0, &secp).unwrap();
+        let identity = hasher_seed.identity(&secp).unwrap();
         let terms = Terms {
             magic: pool.magic,
             hub_id,
-            hasher_id: public(&hasher_seed.identity(&secp).unwrap()),
+            hasher_id: public(&identity),
             hub_funding: hub_id,
             hub_refund: hub_id,
             hasher_funding: public(&hasher.funding),
@@ -76,7 +78,7 @@ impl Scene {
         for height in (B..B + 30).chain([E]) {
             template.learn(height, seed.key(&pool, &hub_id, height).lock(), &secp).unwrap();
         }
-        Self { secp, pool, seed, hub_id, claim_key, council, hub, hasher, terms, funded, template }
+        Self { secp, pool, seed, hub_id, claim_key, council, hub, hasher, identity, terms, funded, template }
     }
 
     pub fn key(&self, height: u32) -> Key {
