@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use link::{Handshakes, Link, Server, fresh};
+use mining::server::Openings;
 use node::Node;
 use service::{Complaints, Context, Finding, Key, Listener, News, Problem, Program};
 use store::{Options, SqliteStore, Store};
@@ -130,6 +131,7 @@ pub async fn run(config: Config, context: Context, listener: Listener) -> anyhow
     let floor = Arc::new(Floor {
         server: Arc::new(server(&config)),
         handshakes: Handshakes::new(),
+        openings: Openings::default(),
         mining: Arc::clone(&config.mining),
         identities: config.identities,
         places: Arc::new(Places::new(Arc::clone(&prefixes), config.limits.channels)),

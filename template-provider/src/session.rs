@@ -161,6 +161,7 @@ impl Driver<'_> {
                 Event::Constraints(constraints) => {
                     debug!(?constraints, "constraints");
                     self.seat.keep();
+                    self.link.proved();
                     self.entry.update(|view| view.constraints = Some(constraints));
                     joined = joined.and(self.join(constraints));
                 }

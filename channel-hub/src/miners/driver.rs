@@ -44,6 +44,8 @@ pub(super) struct Driver {
     updates: Seldom<Update>,
     pending: Pending<Ticket>,
     alarm: Alarm,
+    /// It has opened many channels, and is not read until then.
+    rests: Option<Instant>,
     /// Boxed: most connections have one, and a map has room for more.
     seats: HashMap<u32, Box<Seat>>,
     rejected: HashMap<Rejection, Counter>,
@@ -53,6 +55,8 @@ pub(super) struct Driver {
     crediting: Option<TaskTrackerToken>,
     /// When the last frames came in, in seconds of unix time.
     received: u32,
+    /// The same to the nanosecond.
+    read: Instant,
     floor: Arc<Floor>,
     connection: Guard,
 }
@@ -68,9 +72,11 @@ impl Driver {
             updates: Seldom::new(next_update(updates)),
             pending: Pending::new(Arc::clone(&floor.store)),
             alarm: Alarm::default(),
+            rests: None,
             seats: HashMap::new(),
             rejected: HashMap::new(),
             received: 0,
+            read: Instant::now(),
             calls: Seldom::new(next_call(floor.succession.clone())),
             crediting: (!floor.succession.has_left()).then(|| floor.crediting.token()),
             floor,
@@ -84,7 +90,8 @@ impl Driver {
         loop {
             self.send()?;
             let mut fault = Ok(());
-            let is_read = self.is_read();
+            let (is_read, channels) = (self.is_read(), self.session.channels());
+            let due = self.session.poll_timeout().into_iter().chain(self.rests).min();
             tokio::select! {
                 biased;
                 () = &mut leave => {
@@ -99,7 +106,11 @@ impl Driver {
                 }
                 update = &mut self.updates => self.update(update)?,
                 committed = self.pending.commit() => committed.map_err(End::Store)?,
-                () = self.alarm.ring(self.session.poll_timeout()) => self.session.handle_timeout(now()),
+                () = self.alarm.ring(due) => {
+                    let now = now();
+                    self.rests.take_if(|rests| *rests <= now.instant);
+                    self.session.handle_timeout(now);
+                }
                 received = next(&mut self.link, is_read) => if let Some(received) = received? {
                     fault = self.receive(received);
                 },
@@ -111,11 +122,24 @@ impl Driver {
                 drop(self.send()); // the last answers may still tell it what is wrong
             }
             fault?;
+            if self.session.channels() > channels {
+                self.send()?;
+                self.rest();
+                tokio::task::yield_now().await; // others have a turn before the next channel is opened
+            }
         }
+    }
+
+    /// It has just opened a channel.
+    fn rest(&mut self) {
+        let now = Instant::now();
+        let took = now.saturating_duration_since(self.read);
+        self.rests = self.floor.openings.rest(now, took, self.session.channels());
     }
 
     fn is_read(&self) -> bool {
         self.crediting.is_some()
+            && self.rests.is_none()
             && self.pending.has_room()
             && self.session.has_room()
             && self.link.unsent() < MAX_UNREAD
@@ -144,11 +168,12 @@ impl Driver {
             let address = self.connection.address;
             self.floor.complaints.say("throttled", address, "sends too much: not read for a while");
         }
-        let now = now();
-        self.received = now.unix;
+        let (now, channels) = (now(), self.session.channels());
+        (self.received, self.read) = (now.unix, now.instant);
         self.session.handle(now, &mut received, self.link.extensions())?;
         for _ in 0..MAX_AT_ONCE {
-            if !self.session.has_room() {
+            // Others have a turn before the next channel is opened.
+            if !self.session.has_room() || self.session.channels() != channels {
                 break;
             }
             let Some(mut received) = self.link.try_recv()? else { break };
@@ -270,6 +295,7 @@ impl Driver {
 
     fn opened(&mut self, opened: &OpenedChannel) {
         let channel_id = opened.channel_id;
+        self.link.proved();
         let identity = match self.floor.identities.identify(&opened.user_identity) {
             Ok(identity) => identity,
             // The session asked the same policy before it opened the channel.

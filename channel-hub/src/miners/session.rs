@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use link::{Handshakes, Hello, Link, LinkError, Server};
-use mining::server::Fatal;
+use mining::server::{Fatal, Openings};
 use service::{Complaints, Counters, News, Succession};
 use store::{Refused, Store};
 use tokio::net::TcpStream;
@@ -25,6 +25,8 @@ pub struct Floor {
     pub server: Arc<Server>,
     /// Whose handshake is next.
     pub handshakes: Arc<Handshakes>,
+    /// Who may open its next channel.
+    pub openings: Openings,
     /// Settings of the mining sessions.
     pub mining: Arc<mining::server::Config>,
     /// Whose a user identity is.

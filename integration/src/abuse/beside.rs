@@ -18,11 +18,12 @@ use crate::world::{Plan, Settings};
 
 /// A share is worth five hashes, so that honest miners cost next to nothing and hardly ever find a block.
 const DIFFICULTY: f64 = 5.0 / 4_295_032_833.0;
-/// Time for an attack to be at its full strength before the honest connect.
+/// Before the honest connect.
 const ONSET: Duration = Duration::from_secs(3);
-/// After an attack begins anew, or has ended, before a slice begins: what ten thousand connections that end at once cost is no part
-/// of either.
+/// After an attack has ended, before a slice begins: what ten thousand connections that end at once cost is no part of it.
 const TURN: Duration = Duration::from_millis(500);
+/// Connections that every listener takes in a second; see `service::Listener`.
+const TAKEN: f64 = 2_000.0;
 
 /// One measurement.
 #[derive(Clone, Copy, Debug)]
@@ -99,7 +100,7 @@ impl Case {
     /// The honest could not be started.
     pub async fn measure(&self, target: &Target, honest: Honest) -> anyhow::Result<Noticed> {
         let mut abuse = Abuse::begin(*self, target)?;
-        sleep(ONSET).await;
+        sleep(ONSET.max(self.strengthening())).await;
         let crowd = Crowd::start_plan(honest.plan(target)?);
         crowd.measuring().await;
         let (mut spans, mut outcome) = (Vec::new(), Outcome::default());
@@ -112,7 +113,7 @@ impl Case {
                 true => Abuse::begin(*self, target)?,
                 false => break,
             };
-            sleep(TURN).await;
+            sleep(self.strengthening()).await;
         }
         let report = crowd.stop().await?;
         let round = |(beside, alone)| Round {
@@ -121,6 +122,12 @@ impl Case {
         };
         let rounds: Vec<Round> = spans.into_iter().map(round).collect();
         Ok(self.noticed(target, honest, &rounds, outcome, harmed(&report)))
+    }
+
+    /// Until an attack that begins anew is at its strength, and a slice beside it can begin.
+    fn strengthening(&self) -> Duration {
+        let strength = u32::try_from(self.strength).unwrap_or(u32::MAX);
+        TURN + Duration::from_secs_f64(f64::from(strength) / TAKEN)
     }
 
     fn noticed(

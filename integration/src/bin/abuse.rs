@@ -11,7 +11,7 @@ use integration::abuse::{Kind, Target};
 use integration::world::{Part, World};
 use rustix::process::{Resource, getrlimit, setrlimit};
 
-/// Abuses hub and proxy in each way beside honest miners: a JSON line for each, a table on stderr. Ends by itself, after some 19
+/// Abuses hub and proxy in each way beside honest miners: a JSON line for each, a table on stderr. Ends by itself, after some 23
 /// minutes. Servers have core 0, miners and abusers core 1 and above; run nothing else meanwhile.
 #[derive(Parser)]
 struct Arguments {

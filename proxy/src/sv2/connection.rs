@@ -6,7 +6,7 @@ use crate::miner::account::{Account, Found};
 use crate::miner::{Surroundings, THROTTLED, now};
 use crate::session::{Disconnect, Outcome, Worker};
 use link::{Link, LinkError};
-use mining::server;
+use mining::server::{self, Openings};
 use service::{Call, Succession};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -50,11 +50,12 @@ impl End {
 pub(super) async fn serve(
     link: Link,
     config: Arc<server::Config>,
+    openings: Arc<Openings>,
     seat: Seat,
     surroundings: Surroundings,
 ) -> End {
     let address = seat.miner.address;
-    let mut connection = Connection::new(link, config, seat, surroundings.clone());
+    let mut connection = Connection::new(link, config, openings, seat, surroundings.clone());
     let Err(end) = connection.run().await;
     if !matches!(end, End::Link(_)) {
         connection.last_words().await;
@@ -76,12 +77,23 @@ struct Connection {
     shown: Option<Instant>,
     /// It is not read any more: it only gets the answers that it waits for.
     closing: bool,
+    openings: Arc<Openings>,
+    /// When frames were last read.
+    read: Instant,
+    /// It has opened many channels, and is not read until then.
+    rests: Option<Instant>,
     /// To hear of a hand-over. This session cannot be carried, since its ciphers cannot.
     succession: Succession,
 }
 
 impl Connection {
-    fn new(link: Link, config: Arc<server::Config>, seat: Seat, surroundings: Surroundings) -> Self {
+    fn new(
+        link: Link,
+        config: Arc<server::Config>,
+        openings: Arc<Openings>,
+        seat: Seat,
+        surroundings: Surroundings,
+    ) -> Self {
         let slices = surroundings.farm.slices();
         let session = Session::new(now(), surroundings.settings.clone(), config, link.peer().flags, slices);
         {
@@ -95,26 +107,36 @@ impl Connection {
             account: Account::new(seat, surroundings),
             shown: None,
             closing: false,
+            openings,
+            read: Instant::now(),
+            rests: None,
             succession,
         }
     }
 
     async fn run(&mut self) -> Result<std::convert::Infallible, End> {
         loop {
+            let channels = self.session.channels();
             let stepped = self.step().await;
             // Also when the session ends: a share counts whatever came behind it in the same packet.
             self.take_events();
             self.show();
             stepped?;
             self.send()?;
+            if self.session.channels() > channels {
+                let now = Instant::now();
+                let took = now.saturating_duration_since(self.read);
+                self.rests = self.openings.rest(now, took, self.session.channels());
+                tokio::task::yield_now().await; // others have a turn before the next channel is opened
+            }
         }
     }
 
     /// Waits for one thing and gives it to the session.
     async fn step(&mut self) -> Result<(), End> {
-        let timeout = self.session.poll_timeout();
+        let timeout = self.session.poll_timeout().into_iter().chain(self.rests).min();
         let has_room = self.session.has_room() && self.account.held.is_empty();
-        let reads = has_room && !self.closing && self.link.unsent() < MAX_UNREAD;
+        let reads = has_room && !self.closing && self.rests.is_none() && self.link.unsent() < MAX_UNREAD;
         tokio::select! {
             received = receive(&mut self.link, reads) => if let Some(received) = received? {
                 self.received(received)?;
@@ -136,7 +158,11 @@ impl Connection {
                     self.session.answer(tag, &outcome);
                 }
             }
-            () = sleep_until(timeout) => self.session.handle_timeout(now())?,
+            () = sleep_until(timeout) => {
+                let now = now();
+                self.rests.take_if(|rests| *rests <= now.instant);
+                self.session.handle_timeout(now)?;
+            }
             () = self.account.seat.miner.asked_to_leave() => {
                 return Err(Ended::Disconnect(Disconnect::Crowded).into());
             }
@@ -155,13 +181,18 @@ impl Connection {
             let Account { seat, surroundings, .. } = &self.account;
             surroundings.complaints.say("throttled", seat.miner.address, THROTTLED);
         }
-        let (now, mut next) = (now(), Some(first));
+        let (now, mut next, channels) = (now(), Some(first), self.session.channels());
+        self.read = now.instant;
         for _ in 0..MAX_AT_ONCE {
             let Some(mut received) = next.take() else { break };
             self.session.handle(now, &mut received, self.link.extensions())?;
-            if self.session.has_room() {
+            // Others have a turn before the next channel is opened.
+            if self.session.has_room() && self.session.channels() == channels {
                 next = self.link.try_recv()?;
             }
+        }
+        if self.session.channels() > channels {
+            self.link.proved();
         }
         if let Some(mut received) = next {
             self.session.handle(now, &mut received, self.link.extensions())?;

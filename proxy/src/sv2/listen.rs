@@ -6,7 +6,7 @@ use crate::farm::Seat;
 use crate::miner::Surroundings;
 use link::settings::Rate;
 use link::{Handshakes, Limits, Link, Server};
-use mining::server::Config;
+use mining::server::{Config, Openings};
 use service::Listener;
 use std::sync::Arc;
 use stratum_core::common_messages_sv2::Protocol;
@@ -31,6 +31,7 @@ struct Door {
     server: Arc<Server>,
     config: Arc<Config>,
     handshakes: Arc<Handshakes>,
+    openings: Arc<Openings>,
     surroundings: Surroundings,
 }
 
@@ -75,7 +76,8 @@ impl Door {
             extensions: vec![EXTENSION_TYPE_WORKER_HASHRATE_TRACKING],
             limits,
         };
-        Self { server: Arc::new(server), config: sv2.mining, handshakes: Handshakes::new(), surroundings }
+        let (handshakes, openings) = (Handshakes::new(), Arc::default());
+        Self { server: Arc::new(server), config: sv2.mining, handshakes, openings, surroundings }
     }
 
     async fn admitted(self, socket: TcpStream, seat: Seat) {
@@ -88,7 +90,7 @@ impl Door {
         };
         match accepted {
             Ok(link) => {
-                let end = serve(link, self.config, seat, surroundings).await; // not in the macro: it may not be evaluated
+                let end = serve(link, self.config, self.openings, seat, surroundings).await; // not in the macro: it may not be evaluated
                 tracing::debug!("{end}");
             }
             Err(error) => surroundings.let_go(error.fault().unwrap_or("handshake"), address, error),

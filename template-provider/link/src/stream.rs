@@ -20,7 +20,7 @@ use crate::backlog::Backlog;
 use crate::connection::Connection;
 use crate::error::LinkError;
 use crate::frame::{Frame, Received};
-use crate::handshakes::Handshakes;
+use crate::handshakes::{Handshakes, Unproven};
 use crate::settings::{Client, Limits, Peer, Server};
 
 /// Bytes asked of the socket at once; the buffer is one per thread, not per connection.
@@ -37,6 +37,8 @@ thread_local! {
 pub struct Link {
     wire: Wire,
     peer: Peer,
+    /// Until it has proved itself, if its handshake waited for a turn.
+    unproven: Option<Unproven>,
 }
 
 impl Link {
@@ -78,6 +80,14 @@ impl Link {
             &mut rand::thread_rng(),
         )?;
         Wire::new(socket, connection).set_up().await
+    }
+
+    /// The peer has done what peers come for: opened a channel, named its constraints. From now on its handshake does not keep
+    /// others of its [neighbourhood](crate::address::neighbourhood) waiting.
+    pub fn proved(&mut self) {
+        if let Some(unproven) = self.unproven.take() {
+            unproven.proved();
+        }
     }
 
     /// The other end.
@@ -173,11 +183,12 @@ impl Hello {
         handshakes: &Arc<Handshakes>,
     ) -> Result<Link, LinkError> {
         let arrived = Instant::now();
-        let turn = handshakes.turn(self.address.ip()).await;
+        let address = self.address.ip();
+        let turn = handshakes.turn(address).await;
         let since = self.since + arrived.elapsed();
         let answered = Self { since, ..self }.answer(server);
-        drop(turn);
-        answered?.set_up().await
+        let unproven = turn.over(address);
+        Ok(Link { unproven: Some(unproven), ..answered?.set_up().await? })
     }
 
     async fn fill(&mut self) -> Result<(), LinkError> {
@@ -225,7 +236,7 @@ impl Wire {
         outcome?;
         written?;
         let peer = self.connection.peer().cloned().ok_or(LinkError::Closed)?;
-        Ok(Link { wire: self, peer })
+        Ok(Link { wire: self, peer, unproven: None })
     }
 
     /// Drives the connection until it is ready.

@@ -17,6 +17,7 @@ mod config;
 mod current;
 mod event;
 mod opening;
+mod openings;
 mod patience;
 mod retarget;
 mod shares;
@@ -27,6 +28,7 @@ pub use assigned::{Assigned, Hashed};
 pub use config::{Config, ConfigError, IdentityCheck, IdentityRefusal};
 pub use current::CurrentWork;
 pub use event::{AcceptedShare, ChannelKind, Event, FoundBlock, OpenedChannel, Ticket};
+pub use openings::Openings;
 
 use crate::extranonce::Extranonces;
 use crate::job::{FIRST_CHANNEL_ID, FIRST_SESSION_JOB_ID, GROUP_CHANNEL_ID, frame};
