@@ -107,7 +107,8 @@ impl Set {
         let mut changes = Changes { routes: routes.subscribe(), wanted: feed.wanted() };
         let room = self.constraints.into();
         let first = connection.ask("createNewBlock", connection.mining().create_new_block(room)).await?;
-        let candidate = self.examine(first, Instant::now(), None).await?;
+        let judged = Judged::ask(&first);
+        let candidate = self.examine(first, Instant::now(), judged).await?;
         let rest = self.fetch(Fetched::ask(&candidate.template)).await?;
         let parts = self.parts(&candidate, rest)?;
         if self.stop.is_cancelled() {
@@ -195,10 +196,10 @@ impl Set {
     async fn look_at(&self, next: Next) -> Result<(Candidate, Option<Rest>), IpcError> {
         let Next { template, as_of, asked } = next;
         let Some((judged, fetched)) = asked else {
-            return Ok((self.examine(template, as_of, None).await?, None));
+            let judged = Judged::ask(&template);
+            return Ok((self.examine(template, as_of, judged).await?, None));
         };
-        let (candidate, rest) =
-            tokio::try_join!(self.examine(template, as_of, Some(judged)), self.fetch(fetched))?;
+        let (candidate, rest) = tokio::try_join!(self.examine(template, as_of, judged), self.fetch(fetched))?;
         Ok((candidate, Some(rest)))
     }
 
@@ -216,18 +217,17 @@ impl Set {
         Ok(self.offer(candidate, parts))
     }
 
-    /// What decides whether anybody wants a template that the node has just given; it may have been asked for already.
+    /// What decides whether anybody wants a template that the node has given.
     async fn examine(
         &self,
         template: Rc<dyn Template>,
         as_of: Instant,
-        judged: Option<Judged>,
+        judged: Judged,
     ) -> Result<Candidate, IpcError> {
         let connection = &self.shared.connection;
-        let Judged { header, coinbase } = judged.unwrap_or_else(|| Judged::ask(&template));
         let (header, coinbase) = tokio::try_join!(
-            connection.ask("getBlockHeader", header),
-            connection.ask("getCoinbaseTx", coinbase),
+            connection.ask("getBlockHeader", judged.header),
+            connection.ask("getCoinbaseTx", judged.coinbase),
         )?;
         let summary = answer::summary(&header, &coinbase).map_err(|reason| self.bad(reason))?;
         network::check_target(connection, self.shared.network, summary.tip.bits)?;

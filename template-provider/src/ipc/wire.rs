@@ -171,51 +171,33 @@ macro_rules! shared_mining_calls {
 macro_rules! shared_template_calls {
     () => {
         fn header(&self) -> Answer<Vec<u8>> {
-            let mut request = self.client.get_block_header_request();
-            if let Err(error) = on_thread(request.get().get_context(), &self.threads.asking) {
-                return Promise::err(error);
-            }
-            let response = request.send().promise;
-            Promise::from_future(async move { Ok(response.await?.get()?.get_result()?.to_vec()) })
+            ask!(self, get_block_header_request, |answer| answer.get_result()?.to_vec())
         }
 
         fn block(&self) -> Answer<Vec<u8>> {
-            let mut request = self.client.get_block_request();
-            if let Err(error) = on_thread(request.get().get_context(), &self.threads.asking) {
-                return Promise::err(error);
-            }
-            let response = request.send().promise;
-            Promise::from_future(async move { Ok(response.await?.get()?.get_result()?.to_vec()) })
+            ask!(self, get_block_request, |answer| answer.get_result()?.to_vec())
         }
 
         fn fees(&self) -> Answer<Vec<i64>> {
-            let mut request = self.client.get_tx_fees_request();
-            if let Err(error) = on_thread(request.get().get_context(), &self.threads.asking) {
-                return Promise::err(error);
-            }
-            let response = request.send().promise;
-            Promise::from_future(async move { Ok(response.await?.get()?.get_result()?.iter().collect()) })
+            ask!(self, get_tx_fees_request, |answer| answer.get_result()?.iter().collect())
         }
 
         fn sigops(&self) -> Answer<Vec<i64>> {
-            let mut request = self.client.get_tx_sigops_request();
-            if let Err(error) = on_thread(request.get().get_context(), &self.threads.asking) {
-                return Promise::err(error);
-            }
-            let response = request.send().promise;
-            Promise::from_future(async move { Ok(response.await?.get()?.get_result()?.iter().collect()) })
+            ask!(self, get_tx_sigops_request, |answer| answer.get_result()?.iter().collect())
         }
 
         fn wait_next(&self, patience: Duration, more: i64) -> Waiting {
             let mut request = self.client.wait_next_request();
-            let mut options = match on_thread(request.get().get_context(), &self.threads.waiting)
-                .and_then(|()| request.get().get_options())
-            {
-                Ok(options) => options,
-                Err(error) => return Waiting { answer: Promise::err(error), promised: None },
+            let mut fill = || {
+                request.get().get_context()?.set_thread(self.threads.waiting.clone());
+                let mut options = request.get().get_options()?;
+                options.set_timeout(milliseconds(patience));
+                options.set_fee_threshold(more);
+                Ok(())
             };
-            options.set_timeout(milliseconds(patience));
-            options.set_fee_threshold(more);
+            if let Err(error) = fill() {
+                return Waiting { answer: Promise::err(error), promised: None };
+            }
             let sent = request.send();
             let (response, promised) = (sent.promise, sent.pipeline.get_result());
             let template = |client, threads| Rc::new(NodeTemplate { client, threads }) as Rc<dyn Template>;
@@ -238,14 +220,21 @@ macro_rules! shared_template_calls {
     };
 }
 
-/// Has a call carried out by this thread of the node. The two versions have the same types in crates of their own.
-macro_rules! on_thread {
-    ($context:ty, $thread:ty) => {
-        fn on_thread(context: Result<$context, capnp::Error>, thread: &$thread) -> Result<(), capnp::Error> {
-            context?.set_thread(thread.clone());
-            Ok(())
+/// A call without parameters of a template's, sent at once, and what is read of its answer.
+macro_rules! ask {
+    ($template:expr, $request:ident, |$answer:ident| $read:expr) => {{
+        let mut request = $template.client.$request();
+        match request.get().get_context() {
+            Ok(mut context) => context.set_thread($template.threads.asking.clone()),
+            Err(error) => return Promise::err(error),
         }
-    };
+        let response = request.send().promise;
+        Promise::from_future(async move {
+            let response = response.await?;
+            let $answer = response.get()?;
+            Ok($read)
+        })
+    }};
 }
 
-use {on_thread, shared_mining_calls, shared_template_calls};
+use {ask, shared_mining_calls, shared_template_calls};

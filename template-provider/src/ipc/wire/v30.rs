@@ -7,10 +7,10 @@ use bitcoin_capnp_types::capnp::capability::Promise;
 use bitcoin_capnp_types::capnp::{self, ErrorKind};
 use bitcoin_capnp_types_30::init_capnp::init;
 use bitcoin_capnp_types_30::mining_capnp::{block_template, mining};
-use bitcoin_capnp_types_30::proxy_capnp::{context, thread, thread_map};
+use bitcoin_capnp_types_30::proxy_capnp::{thread, thread_map};
 
 use super::{
-    Answer, Mining, RawCoinbase, Room, SolvedHeader, Template, Verdict, Waiting, milliseconds, on_thread,
+    Answer, Mining, RawCoinbase, Room, SolvedHeader, Template, Verdict, Waiting, ask, milliseconds,
     shared_mining_calls, shared_template_calls,
 };
 
@@ -86,14 +86,7 @@ impl Template for NodeTemplate {
     shared_template_calls!();
 
     fn coinbase(&self) -> Answer<RawCoinbase> {
-        let mut request = self.client.get_coinbase_tx_request();
-        if let Err(error) = on_thread(request.get().get_context(), &self.threads.asking) {
-            return Promise::err(error);
-        }
-        let response = request.send().promise;
-        Promise::from_future(async move {
-            Ok(RawCoinbase::Transaction(response.await?.get()?.get_result()?.to_vec()))
-        })
+        ask!(self, get_coinbase_tx_request, |answer| RawCoinbase::Transaction(answer.get_result()?.to_vec()))
     }
 
     fn submit_solution(&self, header: SolvedHeader, coinbase: &[u8]) -> Answer<Verdict> {
@@ -111,5 +104,3 @@ impl Template for NodeTemplate {
         })
     }
 }
-
-on_thread!(context::Builder<'_>, thread::Client);

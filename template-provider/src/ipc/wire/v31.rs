@@ -7,11 +7,11 @@ use bitcoin_capnp_types::capnp::capability::Promise;
 use bitcoin_capnp_types::capnp::{self, ErrorKind};
 use bitcoin_capnp_types::init_capnp::init;
 use bitcoin_capnp_types::mining_capnp::{block_template, mining};
-use bitcoin_capnp_types::proxy_capnp::{context, thread, thread_map};
+use bitcoin_capnp_types::proxy_capnp::{thread, thread_map};
 
 use super::{
-    Answer, Mining, RawCoinbase, Room, SolvedHeader, Template, Verdict, Waiting, if_implemented,
-    milliseconds, on_thread, shared_mining_calls, shared_template_calls,
+    Answer, Mining, RawCoinbase, Room, SolvedHeader, Template, Verdict, Waiting, ask, if_implemented,
+    milliseconds, shared_mining_calls, shared_template_calls,
 };
 
 /// Whether a template is asked before it is there.
@@ -111,12 +111,7 @@ impl Template for NodeTemplate {
     shared_template_calls!();
 
     fn coinbase(&self) -> Answer<RawCoinbase> {
-        let mut request = self.client.get_coinbase_tx_request();
-        if let Err(error) = on_thread(request.get().get_context(), &self.threads.asking) {
-            return Promise::err(error);
-        }
-        let response = request.send().promise;
-        Promise::from_future(async move { RawCoinbase::read(response.await?.get()?.get_result()?) })
+        ask!(self, get_coinbase_tx_request, |answer| RawCoinbase::read(answer.get_result()?)?)
     }
 
     fn submit_solution(&self, header: SolvedHeader, coinbase: &[u8]) -> Answer<Verdict> {
@@ -148,8 +143,6 @@ impl Template for NodeTemplate {
         })
     }
 }
-
-on_thread!(context::Builder<'_>, thread::Client);
 
 fn verdict(taken: bool, reason: capnp::text::Reader<'_>) -> Result<Verdict, capnp::Error> {
     Ok(if taken { Verdict::Taken } else { Verdict::Refused(reason.to_string()?) })
