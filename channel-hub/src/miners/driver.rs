@@ -53,10 +53,8 @@ pub(super) struct Driver {
     calls: Seldom<(Call, Succession)>,
     /// As long as it may credit shares.
     crediting: Option<TaskTrackerToken>,
-    /// When the last frames came in, in seconds of unix time.
-    received: u32,
-    /// The same to the nanosecond.
-    read: Instant,
+    /// When the last frames came in.
+    received: Now,
     floor: Arc<Floor>,
     connection: Guard,
 }
@@ -75,8 +73,7 @@ impl Driver {
             rests: None,
             seats: HashMap::new(),
             rejected: HashMap::new(),
-            received: 0,
-            read: Instant::now(),
+            received: now(),
             calls: Seldom::new(next_call(floor.succession.clone())),
             crediting: (!floor.succession.has_left()).then(|| floor.crediting.token()),
             floor,
@@ -133,7 +130,7 @@ impl Driver {
     /// It has just opened a channel.
     fn rest(&mut self) {
         let now = Instant::now();
-        let took = now.saturating_duration_since(self.read);
+        let took = now.saturating_duration_since(self.received.instant);
         self.rests = self.floor.openings.rest(now, took, self.session.channels());
     }
 
@@ -169,7 +166,7 @@ impl Driver {
             self.floor.complaints.say("throttled", address, "sends too much: not read for a while");
         }
         let (now, channels) = (now(), self.session.channels());
-        (self.received, self.read) = (now.unix, now.instant);
+        self.received = now;
         self.session.handle(now, &mut received, self.link.extensions())?;
         for _ in 0..MAX_AT_ONCE {
             // Others have a turn before the next channel is opened.
@@ -258,7 +255,7 @@ impl Driver {
             hasher: identity.hasher,
             worker: identity.worker,
             height: accepted.height,
-            time: self.received,
+            time: self.received.unix,
             work: accepted.work.hashes(),
             best: best.hashes(),
             hash: *<bitcoin::BlockHash as AsRef<[u8; 32]>>::as_ref(&accepted.hash),

@@ -232,8 +232,7 @@ impl<T> Queue<T> {
 
     /// Until when nobody from there may be next; `None`: somebody may.
     fn rests_until(&self, address: IpAddr, now: Instant) -> Option<Instant> {
-        let rested = self.spaced.get(&address)?.checked_sub(SPACING * (UNPROVEN - 1))?;
-        (rested > now).then_some(rested)
+        rested(*self.spaced.get(&address)?).filter(|rested| *rested > now)
     }
 
     fn count(&mut self, address: IpAddr, now: Instant) {
@@ -250,8 +249,7 @@ impl<T> Queue<T> {
         let Some(spaced) = self.spaced.get_mut(&address) else { return false };
         let before = *spaced;
         *spaced = before.checked_sub(SPACING).unwrap_or(before);
-        let Some(rested) = before.checked_sub(SPACING * (UNPROVEN - 1)) else { return false };
-        let rests = self.resting.remove(&(rested, address));
+        let rests = rested(before).is_some_and(|rested| self.resting.remove(&(rested, address)));
         if rests {
             self.addresses.push_back(address);
         }
@@ -265,6 +263,11 @@ impl<T> Queue<T> {
     fn is_empty(&self) -> bool {
         self.len == 0
     }
+}
+
+/// From when on one more may come from an address, by its `spaced`.
+fn rested(spaced: Instant) -> Option<Instant> {
+    spaced.checked_sub(SPACING * (UNPROVEN - 1))
 }
 
 #[cfg(test)]
