@@ -22,7 +22,9 @@ pub(crate) struct Pace {
 
 impl Pace {
     pub(crate) fn new(rate: Option<Rate>, now: Instant) -> Self {
-        Self { rate, messages: now, bytes: now, uncounted: 0 }
+        // Who has just come may send a burst as well.
+        let clock = now.checked_sub(BURST).unwrap_or(now);
+        Self { rate, messages: clock, bytes: clock, uncounted: 0 }
     }
 
     /// A frame came in; costs nothing until [`Self::bytes`].
@@ -67,6 +69,17 @@ mod tests {
     }
 
     #[test]
+    fn a_peer_that_has_just_come_may_send_a_burst() {
+        let start = Instant::now();
+        let mut pace = Pace::new(Some(RATE), start);
+        (0..20).for_each(|_| pace.message());
+        pace.bytes(start, 2000);
+        assert_eq!(pace.read_again(start), None);
+        pace.message();
+        assert_eq!(pace.read_again(start), Some(start + seconds(1) / 10));
+    }
+
+    #[test]
     fn a_burst_passes_and_what_is_above_it_waits_as_long_as_it_is_worth() {
         let start = Instant::now();
         let mut pace = Pace::new(Some(RATE), start);
@@ -83,7 +96,7 @@ mod tests {
         let start = Instant::now();
         let mut pace = Pace::new(Some(RATE), start);
         pace.bytes(start, 5000);
-        assert_eq!(pace.read_again(start), Some(start + seconds(5)));
+        assert_eq!(pace.read_again(start), Some(start + seconds(3)));
     }
 
     #[test]

@@ -150,7 +150,7 @@ async fn a_peer_that_reads_a_byte_now_and_then_is_given_up() {
 
 #[tokio::test]
 async fn who_sends_too_fast_is_read_later_and_loses_nothing() {
-    let rate = Rate { messages: 2500, bytes: 1 << 30 };
+    let rate = Rate { messages: 1250, bytes: 1 << 30 };
     let (mut server, mut client) = pair_with(Limits { rate: Some(rate), ..Limits::default() }).await;
     let begun = Instant::now();
     let send = async {
