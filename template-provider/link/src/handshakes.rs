@@ -4,7 +4,7 @@
 //! So handshakes take turns: few at a time, at most half of the time of half of the machine's cores, and one
 //! [neighbourhood] after the other, however many wait from each. A neighbourhood whose connections come to nothing
 //! soon has 20 of them a second: 256 may be on their way, and each that [proves itself](crate::Link::proved) gives its
-//! place back at once. Nobody is refused, and the time that a peer waits for its turn is not counted as its own.
+//! place back at once, if it stays. Nobody is refused, and the time that a peer waits for its turn is not counted as its own.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::net::IpAddr;
@@ -14,13 +14,12 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use crate::address::neighbourhood;
+use crate::spacing::Spacing;
 
 /// How far handshakes may get ahead of their share of the time; the runtime's timers are no finer.
 const AHEAD: Duration = Duration::from_millis(2);
-/// Handshakes of one neighbourhood that have not proved themselves, before the next one waits.
-const UNPROVEN: u32 = 256;
-/// Then, from one to the next. 20 a second.
-const SPACING: Duration = Duration::from_millis(50);
+/// A connection that lasts no longer came to nothing, whatever it did.
+const SHORT: Duration = Duration::from_secs(10);
 
 /// Gives out the turns; one for each listener, or one for all.
 #[derive(Debug)]
@@ -123,26 +122,42 @@ impl Handshakes {
     }
 }
 
-/// A handshake that was computed, and nobody knows yet whether for a peer or for a flood.
+/// A connection whose handshake was computed: for a peer or for a flood, that is to be seen.
 #[derive(Debug)]
-pub(crate) struct Unproven {
+pub(crate) struct Visit {
     handshakes: Arc<Handshakes>,
     address: IpAddr,
+    since: Instant,
+    is_proved: bool,
 }
 
-impl Unproven {
-    /// It was for a peer: it does not count any more.
-    pub(crate) fn proved(self) {
+impl Visit {
+    /// It is a peer's: if it stays, it does not count any more.
+    pub(crate) fn proved(&mut self) {
+        if self.is_proved {
+            return;
+        }
+        self.is_proved = true;
         if self.handshakes.lock().queue.give_back(neighbourhood(self.address)) {
             self.handshakes.go_on();
         }
     }
 }
 
+impl Drop for Visit {
+    fn drop(&mut self) {
+        let now = Instant::now();
+        if self.is_proved && now.saturating_duration_since(self.since) < SHORT {
+            self.handshakes.lock().queue.spacing.count(neighbourhood(self.address), now);
+        }
+    }
+}
+
 impl Turn {
     /// The handshake is computed, with a peer at this address.
-    pub(crate) fn over(self, address: IpAddr) -> Unproven {
-        Unproven { handshakes: Arc::clone(&self.handshakes), address }
+    pub(crate) fn over(self, address: IpAddr) -> Visit {
+        let handshakes = Arc::clone(&self.handshakes);
+        Visit { handshakes, address, since: Instant::now(), is_proved: false }
     }
 
     /// Whoever waited for it has gone.
@@ -172,12 +187,11 @@ struct Queue<T> {
     addresses: VecDeque<IpAddr>,
     /// Those whose connections came to nothing too often, by when the next one may come.
     resting: BTreeSet<(Instant, IpAddr)>,
+    rests: HashMap<IpAddr, Instant>,
     waiting: HashMap<IpAddr, VecDeque<T>>,
     len: usize,
-    /// When what came from an address and has not proved itself would all have come, [`SPACING`] apart.
-    spaced: HashMap<IpAddr, Instant>,
-    /// With so many addresses in `spaced` those are looked for that need not be.
-    tidy_at: usize,
+    /// What came from each address and has not proved itself.
+    spacing: Spacing,
 }
 
 impl<T> Default for Queue<T> {
@@ -185,10 +199,10 @@ impl<T> Default for Queue<T> {
         Self {
             addresses: VecDeque::new(),
             resting: BTreeSet::new(),
+            rests: HashMap::new(),
             waiting: HashMap::new(),
             len: 0,
-            spaced: HashMap::new(),
-            tidy_at: 0,
+            spacing: Spacing::default(),
         }
     }
 }
@@ -206,12 +220,12 @@ impl<T> Queue<T> {
     /// The next one, or when there may be one.
     fn pop(&mut self, now: Instant) -> Result<T, Option<Instant>> {
         while let Some(first) = self.resting.first().copied().filter(|(rested, _)| *rested <= now) {
-            self.resting.remove(&first);
-            self.addresses.push_back(first.1);
+            self.rests_no_more(first.1);
         }
         while let Some(address) = self.addresses.pop_front() {
-            if let Some(rested) = self.rests_until(address, now) {
+            if let Some(rested) = self.spacing.rests_until(address, now) {
                 self.resting.insert((rested, address));
+                self.rests.insert(address, rested);
                 continue;
             }
             let Some(waiting) = self.waiting.get_mut(&address) else { continue };
@@ -223,37 +237,24 @@ impl<T> Queue<T> {
             }
             if let Some(value) = value {
                 self.len -= 1;
-                self.count(address, now);
+                self.spacing.count(address, now);
                 return Ok(value);
             }
         }
         Err(self.resting.first().map(|(rested, _)| *rested))
     }
 
-    /// Until when nobody from there may be next; `None`: somebody may.
-    fn rests_until(&self, address: IpAddr, now: Instant) -> Option<Instant> {
-        rested(*self.spaced.get(&address)?).filter(|rested| *rested > now)
-    }
-
-    fn count(&mut self, address: IpAddr, now: Instant) {
-        if self.spaced.len() >= self.tidy_at {
-            self.spaced.retain(|_, spaced| *spaced > now);
-            self.tidy_at = (2 * self.spaced.len()).max(1024);
-        }
-        let spaced = self.spaced.entry(address).or_insert(now);
-        *spaced = (*spaced).max(now) + SPACING;
-    }
-
     /// One from there proved itself. Whether somebody waits there who may be next by that.
     fn give_back(&mut self, address: IpAddr) -> bool {
-        let Some(spaced) = self.spaced.get_mut(&address) else { return false };
-        let before = *spaced;
-        *spaced = before.checked_sub(SPACING).unwrap_or(before);
-        let rests = rested(before).is_some_and(|rested| self.resting.remove(&(rested, address)));
-        if rests {
-            self.addresses.push_back(address);
-        }
-        rests
+        self.spacing.give_back(address);
+        self.rests_no_more(address)
+    }
+
+    fn rests_no_more(&mut self, address: IpAddr) -> bool {
+        let Some(rested) = self.rests.remove(&address) else { return false };
+        self.resting.remove(&(rested, address));
+        self.addresses.push_back(address);
+        true
     }
 
     fn len(&self) -> usize {
@@ -265,15 +266,11 @@ impl<T> Queue<T> {
     }
 }
 
-/// From when on one more may come from an address, by its `spaced`.
-fn rested(spaced: Instant) -> Option<Instant> {
-    spaced.checked_sub(SPACING * (UNPROVEN - 1))
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::spacing::{APART, AT_ONCE};
 
     fn address(last: u8) -> IpAddr {
         [10, 0, 0, last].into()
@@ -290,7 +287,7 @@ mod tests {
         let order: Vec<_> = (0..7).map(|_| queue.pop(now).unwrap()).collect();
         assert_eq!(order, [0, 5000, 6000, 1, 5001, 2, 3]);
         assert_eq!(queue.len(), 996);
-        let later = |n: u32| now + SPACING * n;
+        let later = |n: u32| now + APART * n;
         assert!((0..996).all(|n| queue.pop(later(n)).is_ok()));
         assert!(queue.is_empty() && queue.waiting.is_empty() && queue.addresses.is_empty());
     }
@@ -299,24 +296,24 @@ mod tests {
     fn a_neighbourhood_whose_connections_come_to_nothing_has_few_and_others_all_that_they_want() {
         let (mut queue, now) = (Queue::default(), Instant::now());
         (0..1000).for_each(|n| queue.push(address(1), n));
-        for n in 0..UNPROVEN {
+        for n in 0..AT_ONCE {
             assert_eq!(queue.pop(now), Ok(n));
         }
-        assert_eq!(queue.pop(now), Err(Some(now + SPACING)));
+        assert_eq!(queue.pop(now), Err(Some(now + APART)));
         queue.push(address(2), 5000);
         assert_eq!(queue.pop(now), Ok(5000));
-        assert_eq!(queue.pop(now), Err(Some(now + SPACING)));
-        assert_eq!(queue.pop(now + SPACING), Ok(UNPROVEN));
-        assert_eq!(queue.pop(now + SPACING), Err(Some(now + SPACING * 2)));
+        assert_eq!(queue.pop(now), Err(Some(now + APART)));
+        assert_eq!(queue.pop(now + APART), Ok(AT_ONCE));
+        assert_eq!(queue.pop(now + APART), Err(Some(now + APART * 2)));
     }
 
     #[test]
     fn whoever_proves_itself_makes_room_for_the_next_of_its_neighbourhood() {
         let (mut queue, now) = (Queue::default(), Instant::now());
         (0..10_000).for_each(|n| queue.push(address(1), n));
-        (0..UNPROVEN).for_each(|n| assert_eq!(queue.pop(now), Ok(n)));
+        (0..AT_ONCE).for_each(|n| assert_eq!(queue.pop(now), Ok(n)));
         assert!(queue.pop(now).is_err());
-        for n in UNPROVEN..10_000 {
+        for n in AT_ONCE..10_000 {
             assert!(queue.give_back(address(1)), "{n} waits");
             assert_eq!(queue.pop(now), Ok(n));
             assert!(queue.pop(now).is_err());
@@ -325,13 +322,39 @@ mod tests {
     }
 
     #[test]
-    fn addresses_that_are_quiet_again_are_forgotten() {
+    fn whoever_proves_itself_makes_room_also_where_others_that_had_are_gone_at_once() {
         let (mut queue, now) = (Queue::default(), Instant::now());
-        for n in 0..5_000_u32 {
-            queue.push(IpAddr::from(n.to_be_bytes()), n);
-            queue.pop(now + Duration::from_millis(n.into())).unwrap();
-        }
-        assert!(queue.spaced.len() <= 2048, "{}", queue.spaced.len());
+        (0..1000).for_each(|n| queue.push(address(1), n));
+        (0..AT_ONCE).for_each(|n| assert_eq!(queue.pop(now), Ok(n)));
+        assert!(queue.pop(now).is_err());
+        (0..3).for_each(|_| queue.spacing.count(address(1), now));
+        (0..3).for_each(|_| {
+            assert!(queue.give_back(address(1)));
+            assert!(queue.pop(now).is_err(), "the three that are gone count");
+        });
+        assert!(queue.give_back(address(1)));
+        assert_eq!(queue.pop(now), Ok(AT_ONCE));
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_comes_to_stay_does_not_count_and_one_that_is_gone_at_once_does() {
+        let handshakes = Handshakes::new();
+        let counted = || {
+            let queue = &handshakes.lock().queue;
+            queue.spacing.all_from(address(1), Instant::now())
+        };
+        let visit = || async { handshakes.turn(address(1)).await.over(address(1)) };
+        let mut stays = visit().await;
+        assert_eq!(counted(), 1);
+        stays.proved();
+        stays.proved();
+        assert_eq!(counted(), 0);
+        let mut leaves = visit().await;
+        leaves.proved();
+        drop(leaves);
+        assert_eq!(counted(), 1);
+        drop(visit().await);
+        assert_eq!(counted(), 2, "and one that proved nothing counts once");
     }
 
     #[tokio::test]

@@ -13,6 +13,8 @@
 //! | [`error`] | why a connection ended |
 //! | [`stream`] | the tokio stream that drives it |
 //! | [`handshakes`] | handshakes take turns, so that a flood of them starves nobody |
+//! | [`refusals`] | shares that are refused, so that a flood of them starves nobody |
+//! | `spacing` | how often an address may do what comes to nothing |
 //! | `pace`, `backlog` | how fast a peer may send, how long it may leave bytes unread |
 //! | [`address`], [`places`] | who counts as one where peers are counted; who gives way where there are too many |
 //! | [`fresh`] | the authority key that `init` makes |
@@ -28,8 +30,10 @@ pub mod key;
 pub mod noise;
 mod pace;
 pub mod places;
+pub mod refusals;
 pub mod settings;
 pub mod setup;
+mod spacing;
 pub mod stream;
 
 pub use address::neighbourhood;
@@ -39,6 +43,7 @@ pub use frame::{EncodeError, Frame, Received};
 pub use handshakes::Handshakes;
 pub use key::{AuthorityKey, AuthorityPublicKey, KeyError};
 pub use places::Places;
+pub use refusals::{Record, Refusals};
 pub use settings::{Client, Device, Limits, Peer, Rate, Server};
 pub use stream::{Hello, Link};
 

@@ -20,7 +20,7 @@ use crate::backlog::Backlog;
 use crate::connection::Connection;
 use crate::error::LinkError;
 use crate::frame::{Frame, Received};
-use crate::handshakes::{Handshakes, Unproven};
+use crate::handshakes::{Handshakes, Visit};
 use crate::settings::{Client, Limits, Peer, Server};
 
 /// Bytes asked of the socket at once; the buffer is one per thread, not per connection.
@@ -37,8 +37,8 @@ thread_local! {
 pub struct Link {
     wire: Wire,
     peer: Peer,
-    /// Until it has proved itself, if its handshake waited for a turn.
-    unproven: Option<Unproven>,
+    /// What it counts as, if its handshake waited for a turn.
+    visit: Option<Visit>,
 }
 
 impl Link {
@@ -83,10 +83,10 @@ impl Link {
     }
 
     /// The peer has done what peers come for: opened a channel, named its constraints. From now on its handshake does not keep
-    /// others of its [neighbourhood](crate::address::neighbourhood) waiting.
+    /// others of its [neighbourhood](crate::address::neighbourhood) waiting, unless the connection ends within ten seconds.
     pub fn proved(&mut self) {
-        if let Some(unproven) = self.unproven.take() {
-            unproven.proved();
+        if let Some(visit) = &mut self.visit {
+            visit.proved();
         }
     }
 
@@ -187,8 +187,8 @@ impl Hello {
         let turn = handshakes.turn(address).await;
         let since = self.since + arrived.elapsed();
         let answered = Self { since, ..self }.answer(server);
-        let unproven = turn.over(address);
-        Ok(Link { unproven: Some(unproven), ..answered?.set_up().await? })
+        let visit = turn.over(address);
+        Ok(Link { visit: Some(visit), ..answered?.set_up().await? })
     }
 
     async fn fill(&mut self) -> Result<(), LinkError> {
@@ -236,7 +236,7 @@ impl Wire {
         outcome?;
         written?;
         let peer = self.connection.peer().cloned().ok_or(LinkError::Closed)?;
-        Ok(Link { wire: self, peer, unproven: None })
+        Ok(Link { wire: self, peer, visit: None })
     }
 
     /// Drives the connection until it is ready.

@@ -1,0 +1,82 @@
+//! Shares that are refused: whoever hands in more of them than right ones makes a server work for nothing, and to come
+//! again as somebody else costs it nothing. So they are counted by [neighbourhood]: 256 at once and 20 a second cost nobody
+//! anything; after those, the one that hands in the next is not read for a while, at most two seconds.
+//!
+//! A connection that has handed in right shares may have as many refused before any is counted: a farm whose shares all
+//! become stale at once does not rest, nor do those who share an address with somebody that floods.
+//!
+//! [neighbourhood]: crate::address::neighbourhood
+
+use std::net::IpAddr;
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
+
+use crate::address::neighbourhood;
+use crate::spacing::Spacing;
+
+/// Right shares that a connection can have to its credit.
+const MOST: u16 = 1024;
+
+/// Of all neighbourhoods; one for all listeners of a program.
+#[derive(Debug, Default)]
+pub struct Refusals(Mutex<Spacing>);
+
+/// One connection's right shares that no refused one has been set against.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Record(u16);
+
+impl Record {
+    /// A share was right.
+    pub fn right(&mut self) {
+        self.0 = (self.0 + 1).min(MOST);
+    }
+
+    /// A share was refused. Until when its peer, at this address, should not be read; `None`: it should.
+    pub fn refused(&mut self, refusals: &Refusals, address: IpAddr, now: Instant) -> Option<Instant> {
+        if let Some(left) = self.0.checked_sub(1) {
+            self.0 = left;
+            return None;
+        }
+        let mut spacing = refusals.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let neighbourhood = neighbourhood(address);
+        spacing.count(neighbourhood, now);
+        spacing.rests_until(neighbourhood, now)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::spacing::{APART, AT_ONCE, LONGEST};
+
+    const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1));
+    const THERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 2));
+
+    #[test]
+    fn a_neighbourhood_that_floods_as_ever_new_peers_rests_and_others_do_not() {
+        let (refusals, now) = (Refusals::default(), Instant::now());
+        let refused = |address| Record::default().refused(&refusals, address, now);
+        assert!((1..AT_ONCE).all(|_| refused(HERE).is_none()));
+        assert_eq!(refused(HERE), Some(now + APART));
+        assert_eq!(refused(HERE), Some(now + APART * 2));
+        assert_eq!((0..1000).map(|_| refused(HERE)).max(), Some(Some(now + LONGEST)));
+        assert_eq!(refused(THERE), None);
+    }
+
+    #[test]
+    fn whoever_hands_in_right_shares_too_does_not_rest_beside_a_flood() {
+        let (refusals, now) = (Refusals::default(), Instant::now());
+        (0..1000).for_each(|_| {
+            Record::default().refused(&refusals, HERE, now);
+        });
+        let mut record = Record::default();
+        for _ in 0..10_000 {
+            record.right();
+            record.right();
+            assert_eq!(record.refused(&refusals, HERE, now), None);
+        }
+        let forgiven = (0..).find(|_| record.refused(&refusals, HERE, now).is_some());
+        assert_eq!(forgiven, Some(u32::from(MOST) - 1));
+    }
+}
