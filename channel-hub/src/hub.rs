@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use link::{Handshakes, Link, Server, fresh};
+use link::{Handshakes, Link, Refusals, Server, fresh};
 use mining::server::Openings;
 use node::Node;
 use service::{Complaints, Context, Finding, Key, Listener, News, Problem, Program};
@@ -132,6 +132,7 @@ pub async fn run(config: Config, context: Context, listener: Listener) -> anyhow
         server: Arc::new(server(&config)),
         handshakes: Handshakes::new(),
         openings: Openings::default(),
+        refusals: Refusals::default(),
         mining: Arc::clone(&config.mining),
         identities: config.identities,
         places: Arc::new(Places::new(Arc::clone(&prefixes), config.limits.channels)),

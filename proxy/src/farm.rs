@@ -7,6 +7,7 @@ use crate::session::{UpstreamShare, Worker};
 use crate::slices::Slices;
 use crate::totals::Totals;
 use bitcoin::BlockHash;
+use link::Refusals;
 use link::places::{Bounds, Full, Places};
 use mining::Work;
 use service::Counters;
@@ -36,6 +37,8 @@ pub struct Farm {
     blocks: Mutex<VecDeque<FoundBlock>>,
     /// Kept across restarts.
     pub totals: Totals,
+    /// Shares that were refused, by address.
+    pub refusals: Refusals,
 }
 
 /// One connection of a miner; gone from the farm when the [`Seat`] is dropped.
@@ -164,6 +167,7 @@ impl Farm {
             active: AtomicU64::new(0),
             blocks: Mutex::default(),
             totals: Totals::new(counters),
+            refusals: Refusals::default(),
         }
     }
 

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use link::{Link, LinkError, Received};
+use link::{Link, LinkError, Received, Record};
 use mining::header::as_number;
 use mining::server::{AcceptedShare, Event, FoundBlock, OpenedChannel, Session, Ticket};
 use mining::{Now, Rejection, Work, WorkUpdate};
@@ -44,8 +44,9 @@ pub(super) struct Driver {
     updates: Seldom<Update>,
     pending: Pending<Ticket>,
     alarm: Alarm,
-    /// It has opened many channels, and is not read until then.
+    /// It opens many channels, or hands in shares that are refused: it is not read until then.
     rests: Option<Instant>,
+    record: Record,
     /// Boxed: most connections have one, and a map has room for more.
     seats: HashMap<u32, Box<Seat>>,
     rejected: HashMap<Rejection, Counter>,
@@ -71,6 +72,7 @@ impl Driver {
             pending: Pending::new(Arc::clone(&floor.store)),
             alarm: Alarm::default(),
             rests: None,
+            record: Record::default(),
             seats: HashMap::new(),
             rejected: HashMap::new(),
             received: now(),
@@ -131,7 +133,7 @@ impl Driver {
     fn rest(&mut self) {
         let now = Instant::now();
         let took = now.saturating_duration_since(self.received.instant);
-        self.rests = self.floor.openings.rest(now, took, self.session.channels());
+        self.rests = self.rests.max(self.floor.openings.rest(now, took, self.session.channels()));
     }
 
     fn is_read(&self) -> bool {
@@ -169,8 +171,9 @@ impl Driver {
         self.received = now;
         self.session.handle(now, &mut received, self.link.extensions())?;
         for _ in 0..MAX_AT_ONCE {
+            self.take_events()?;
             // Others have a turn before the next channel is opened.
-            if !self.session.has_room() || self.session.channels() != channels {
+            if !self.session.has_room() || self.rests.is_some() || self.session.channels() != channels {
                 break;
             }
             let Some(mut received) = self.link.try_recv()? else { break };
@@ -248,6 +251,7 @@ impl Driver {
     fn credit(&mut self, accepted: &AcceptedShare) -> Result<(), End> {
         // Opened comes before any share of a channel.
         let Some(seat) = self.seats.get_mut(&accepted.channel_id) else { return Ok(()) };
+        self.record.right();
         let best = Work::from_target(as_number(accepted.hash));
         seat.count_accepted(accepted.work, best);
         let identity = seat.identity(accepted.worker.as_deref());
@@ -273,6 +277,9 @@ impl Driver {
         if let Some(seat) = self.seats.get_mut(&channel_id) {
             seat.count_rejected(counters, worker, reason);
         }
+        let rests =
+            self.record.refused(&self.floor.refusals, self.connection.address.ip(), self.received.instant);
+        self.rests = self.rests.max(rests);
         self.complain(reason.code(), "a share is refused");
         tracing::trace!(channel_id, %reason, "share rejected");
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use link::{Handshakes, Hello, Link, LinkError, Server};
+use link::{Handshakes, Hello, Link, LinkError, Refusals, Server};
 use mining::server::{Fatal, Openings};
 use service::{Complaints, Counters, News, Succession};
 use store::{Refused, Store};
@@ -27,6 +27,8 @@ pub struct Floor {
     pub handshakes: Arc<Handshakes>,
     /// Who may open its next channel.
     pub openings: Openings,
+    /// Shares that were refused, by address.
+    pub refusals: Refusals,
     /// Settings of the mining sessions.
     pub mining: Arc<mining::server::Config>,
     /// Whose a user identity is.

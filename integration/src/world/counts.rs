@@ -107,12 +107,28 @@ impl Part {
     /// # Errors
     /// No answer.
     pub async fn peers_dropped(&self, reason: &str) -> anyhow::Result<u64> {
+        self.total("peers_dropped", &[("reason", reason)]).await
+    }
+
+    /// Shares that it refused, since it was first started.
+    ///
+    /// # Errors
+    /// No answer.
+    pub async fn shares_rejected(&self) -> anyhow::Result<u64> {
+        self.total("shares_rejected", &[]).await
+    }
+
+    /// Sum of a counter's series with these labels; the counter's name is without the program's.
+    async fn total(&self, name: &str, labels: &[(&str, &str)]) -> anyhow::Result<u64> {
         let metrics = self.metrics().await?;
-        let named = |name: &&str| name.ends_with("_peers_dropped_total");
-        let name = metrics.names().into_iter().find(named).map(str::to_owned);
-        let dropped = name.and_then(|name| metrics.sum(&name, &[("reason", reason)])).unwrap_or(0.0);
+        let is_it = |whole: &&str| {
+            let rest = whole.strip_prefix("sluice_").and_then(|rest| rest.split_once('_'));
+            rest.is_some_and(|(_, rest)| rest.strip_suffix("_total") == Some(name))
+        };
+        let name = metrics.names().into_iter().find(is_it).map(str::to_owned);
+        let total = name.and_then(|name| metrics.sum(&name, labels)).unwrap_or(0.0);
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // a count
-        Ok(dropped as u64)
+        Ok(total as u64)
     }
 
     /// The counts of forwarded shares, if this is a proxy.

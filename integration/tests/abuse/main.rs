@@ -7,11 +7,13 @@
 
 mod siege;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use integration::abuse::{Crowd, Target};
+use anyhow::ensure;
+use integration::abuse::{Crowd, Kind, Sources, Target, attack};
 use integration::world::ports::Port;
-use integration::world::{Plan, Pool, World, bounded};
+use integration::world::{Part, Plan, Pool, World, bounded};
+use tokio_util::sync::CancellationToken;
 
 const BOUND: Duration = Duration::from_secs(300);
 const MINERS: usize = 100;
@@ -84,4 +86,35 @@ async fn abuse_of_a_template_provider_and_of_the_pages_costs_the_abuser_and_no_h
         Ok(())
     };
     bounded(BOUND, test).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_address_that_hands_in_copies_as_ever_new_peers_is_served_few_of_them_and_its_honest_miners_all() {
+    let test = async {
+        let World { proxy, pool } = World::start(plan()).await?;
+        copies_are_few(&proxy, &Target::sv1(&proxy.address())?).await?;
+        copies_are_few(&proxy, &Target::mining(&proxy.sv2()?)?).await?;
+        copies_are_few(&pool.hub, &Target::mining(&pool.hub.upstream()?)?).await
+    };
+    bounded(BOUND, test).await.unwrap();
+}
+
+/// Twenty peers hand in copies for ten seconds, and none of them has a right share to each wrong one.
+async fn copies_are_few(part: &Part, target: &Target) -> anyhow::Result<()> {
+    const PEERS: u64 = 20;
+    let (before, crowd) = (part.shares_rejected().await?, Crowd::start(target, MINERS, SHARES_PER_SECOND)?);
+    let (begun, stop) = (Instant::now(), CancellationToken::new());
+    let attacking = attack(Kind::Replays, target, PEERS as usize, Sources::many(1), &stop);
+    let ending = async {
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        stop.cancel();
+    };
+    let (outcome, ()) = tokio::join!(attacking, ending);
+    let (seconds, refused) = (begun.elapsed().as_secs(), part.shares_rejected().await? - before);
+    siege::unharmed(crowd, SHARES_PER_SECOND).await?;
+    // 256 at once and 20 a second for the address, and one in two seconds of each that came, also of those that have gone on.
+    let most = 256 + 20 * (seconds + 1) + outcome.connected * (1 + seconds / 2);
+    ensure!(refused > 200, "{} was not attacked: {outcome:?}", target.name());
+    ensure!(refused <= most, "{refused} copies at {}, not {most}: {outcome:?}", target.name());
+    Ok(())
 }

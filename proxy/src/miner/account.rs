@@ -11,6 +11,7 @@ use crate::totals::WorkerTotals;
 use crate::upstream::{Command, ShareOut, feed};
 use crate::work::Work;
 use bitcoin::BlockHash;
+use link::Record;
 use mining::header::as_number;
 use std::fmt::Display;
 use std::sync::Arc;
@@ -41,6 +42,9 @@ pub(crate) struct Account {
     pub(crate) answers: Answers,
     /// Shares on their way to the upstream's queue; the miner is not read while there are any.
     pub(crate) held: Held,
+    /// It opens many channels, or hands in shares that are refused: it is not read until then.
+    rests: Option<Instant>,
+    record: Record,
     /// By worker, in order.
     totals: Vec<(Arc<str>, Arc<WorkerTotals>)>,
 }
@@ -93,6 +97,8 @@ impl Account {
             source: Source::None,
             answers: Answers::default(),
             held: Held::default(),
+            rests: None,
+            record: Record::default(),
             totals: Vec::new(),
         }
     }
@@ -166,6 +172,17 @@ impl Account {
         None
     }
 
+    /// Not to read it until then, if any.
+    pub(crate) fn rest(&mut self, until: Option<Instant>) {
+        self.rests = self.rests.max(until);
+    }
+
+    /// Until when not to read it; `None`: it may be read.
+    pub(crate) fn rests_until(&mut self, now: Instant) -> Option<Instant> {
+        self.rests.take_if(|rests| *rests <= now);
+        self.rests
+    }
+
     fn authorized(&mut self, worker: Worker) {
         self.worker(&worker.name);
         self.surroundings.farm.authorized(&self.seat.miner);
@@ -176,6 +193,7 @@ impl Account {
     }
 
     fn found(&mut self, worker: &Arc<str>, hash: BlockHash) {
+        self.record.right();
         let work = mining::Work::from_target(as_number(hash));
         let totals = self.worker(worker);
         if self.surroundings.farm.totals.found(&totals, work) {
@@ -203,6 +221,9 @@ impl Account {
         self.seat.miner.view().rejected += 1;
         // Without an upstream every share is, and it is no fault of the miner's.
         if *why != Rejection::NoUpstream {
+            let (refusals, address) = (&self.surroundings.farm.refusals, self.seat.miner.address);
+            let rests = self.record.refused(refusals, address.ip(), Instant::now());
+            self.rest(rests);
             self.complain(why.reason(), format_args!("a share is refused: {}", why.text()));
         }
     }

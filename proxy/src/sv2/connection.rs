@@ -80,8 +80,6 @@ struct Connection {
     openings: Arc<Openings>,
     /// When frames were last read.
     read: Instant,
-    /// It has opened many channels, and is not read until then.
-    rests: Option<Instant>,
     /// To hear of a hand-over. This session cannot be carried, since its ciphers cannot.
     succession: Succession,
 }
@@ -109,7 +107,6 @@ impl Connection {
             closing: false,
             openings,
             read: Instant::now(),
-            rests: None,
             succession,
         }
     }
@@ -126,7 +123,7 @@ impl Connection {
             if self.session.channels() > channels {
                 let now = Instant::now();
                 let took = now.saturating_duration_since(self.read);
-                self.rests = self.openings.rest(now, took, self.session.channels());
+                self.account.rest(self.openings.rest(now, took, self.session.channels()));
                 tokio::task::yield_now().await; // others have a turn before the next channel is opened
             }
         }
@@ -134,9 +131,10 @@ impl Connection {
 
     /// Waits for one thing and gives it to the session.
     async fn step(&mut self) -> Result<(), End> {
-        let timeout = self.session.poll_timeout().into_iter().chain(self.rests).min();
+        let rests = self.account.rests_until(Instant::now());
+        let timeout = self.session.poll_timeout().into_iter().chain(rests).min();
         let has_room = self.session.has_room() && self.account.held.is_empty();
-        let reads = has_room && !self.closing && self.rests.is_none() && self.link.unsent() < MAX_UNREAD;
+        let reads = has_room && !self.closing && rests.is_none() && self.link.unsent() < MAX_UNREAD;
         tokio::select! {
             received = receive(&mut self.link, reads) => if let Some(received) = received? {
                 self.received(received)?;
@@ -158,11 +156,7 @@ impl Connection {
                     self.session.answer(tag, &outcome);
                 }
             }
-            () = sleep_until(timeout) => {
-                let now = now();
-                self.rests.take_if(|rests| *rests <= now.instant);
-                self.session.handle_timeout(now)?;
-            }
+            () = sleep_until(timeout) => self.session.handle_timeout(now())?,
             () = self.account.seat.miner.asked_to_leave() => {
                 return Err(Ended::Disconnect(Disconnect::Crowded).into());
             }
@@ -186,8 +180,10 @@ impl Connection {
         for _ in 0..MAX_AT_ONCE {
             let Some(mut received) = next.take() else { break };
             self.session.handle(now, &mut received, self.link.extensions())?;
+            self.take_events();
             // Others have a turn before the next channel is opened.
-            if self.session.has_room() && self.session.channels() == channels {
+            let goes_on = self.session.has_room() && self.session.channels() == channels;
+            if goes_on && self.account.rests_until(now.instant).is_none() {
                 next = self.link.try_recv()?;
             }
         }
