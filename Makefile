@@ -65,7 +65,7 @@ soak: build ## half load with restarts and connections that come and go: make so
 	@BITCOIND="$$(integration/bitcoind/ensure.sh)" exec $(programs)/soak $(if $(filter command line environment,$(origin MINUTES)),$(MINUTES),30)
 
 # KIND=idle: that kind alone; LISTENER=sv1 or sv2: that listener alone.
-abuse: bitcoind ## what 1,000 honest miners notice of each kind of abuse, 23 minutes: a JSON line each, and a table
+abuse: bitcoind ## what 1,000 honest miners notice of each kind of abuse, an hour or two: a JSON line each, and a table
 	cargo build --release --locked --config deploy/release.toml -p template-provider -p channel-hub -p proxy -p integration $(foreach bin,sluice-tp sluice-hub sluice-proxy abuse,--bin $(bin))
 	@BITCOIND="$$(integration/bitcoind/ensure.sh)" exec $(dir $(programs))release/abuse $(if $(KIND),--kind $(KIND)) $(if $(LISTENER),--listener $(LISTENER))
 

@@ -12,7 +12,7 @@ use super::attack::{Outcome, Sources, attack};
 use super::crowd::{self, Crowd};
 use super::kind::Kind;
 use super::noticed::{Ratio, Round, Verdict, p99_ms, slice};
-use super::target::Target;
+use super::target::{Speaks, Target};
 use crate::load::{self, Protocol, Report};
 use crate::world::{Plan, Settings};
 
@@ -24,6 +24,20 @@ const ONSET: Duration = Duration::from_secs(3);
 const TURN: Duration = Duration::from_millis(500);
 /// Connections that every listener takes in a second; see `service::Listener`.
 const TAKEN: f64 = 2_000.0;
+
+/// A measurement that does not tell is made again; as often in all.
+const RUNS: usize = 3;
+
+/// A listener that is attacked, and honest miners at the same program.
+#[derive(Clone, Debug)]
+pub struct Front {
+    /// For the command line and the table.
+    pub name: &'static str,
+    /// What is attacked.
+    pub attacked: Target,
+    /// Where the honest mine.
+    pub mined: Target,
+}
 
 /// One measurement.
 #[derive(Clone, Copy, Debug)]
@@ -60,6 +74,8 @@ pub struct Noticed {
     pub strength: usize,
     /// Source addresses.
     pub sources: u32,
+    /// Slices beside it, and as many alone.
+    pub rounds: usize,
     /// Connections that were made for it while it lasted.
     pub abusers: u64,
     /// Of them, those that were ended.
@@ -83,8 +99,8 @@ pub struct Noticed {
 impl Case {
     /// Every kind that concerns a listener: ten thousand connections of those that only wait, from one address and from many;
     /// twenty of those that keep a program busy.
-    pub fn all(target: &Target) -> Vec<Self> {
-        let kinds = Kind::ALL.into_iter().filter(|kind| kind.concerns(target.speaks));
+    pub fn all(speaks: Speaks) -> Vec<Self> {
+        let kinds = Kind::ALL.into_iter().filter(|kind| kind.concerns(speaks));
         let cases = kinds.flat_map(|kind| match kind {
             Kind::Idle => vec![(kind, 10_000, 1), (kind, 10_000, 250)],
             Kind::HalfHandshake | Kind::Drip => vec![(kind, 2_000, 1)],
@@ -93,15 +109,31 @@ impl Case {
         cases.map(|(kind, strength, sources)| Self { kind, strength, sources }).collect()
     }
 
-    /// The abuse is at its strength before the honest connect; then slices beside it and slices alone take turns. The abuse has a
-    /// thread that runs when no other of its core would, so that it is the programs that it keeps busy, and not the machine that measures.
+    /// What the honest notice. Where the slices do not tell, there are as many again with a new crowd, and once more.
     ///
     /// # Errors
     /// The honest could not be started.
-    pub async fn measure(&self, target: &Target, honest: Honest) -> anyhow::Result<Noticed> {
+    pub async fn measure(&self, front: &Front, honest: Honest) -> anyhow::Result<Noticed> {
+        let mut seen = self.run(front, honest).await?;
+        for _ in 1..RUNS {
+            if Ratio::of(&seen.rounds).verdict() != Verdict::Open {
+                break;
+            }
+            let again = self.run(front, honest).await?;
+            seen.rounds.extend(again.rounds);
+            seen.outcome += again.outcome;
+            seen.harmed += again.harmed;
+        }
+        Ok(self.noticed(front.name, honest.seconds, &seen))
+    }
+
+    /// The abuse is at its strength before the honest connect; then slices beside it and slices alone take turns. The abuse has a
+    /// thread that runs when no other of its core would, so that it is the programs that it keeps busy, and not the machine that measures.
+    async fn run(&self, front: &Front, honest: Honest) -> anyhow::Result<Seen> {
+        let target = &front.attacked;
         let mut abuse = Abuse::begin(*self, target)?;
         sleep(ONSET.max(self.strengthening())).await;
-        let crowd = Crowd::start_plan(honest.plan(target)?);
+        let crowd = Crowd::start_plan(honest.plan(&front.mined)?);
         crowd.measuring().await;
         let (mut spans, mut outcome) = (Vec::new(), Outcome::default());
         for round in 1..=honest.rounds {
@@ -120,8 +152,7 @@ impl Case {
             beside: slice(&report.shares, beside),
             alone: slice(&report.shares, alone),
         };
-        let rounds: Vec<Round> = spans.into_iter().map(round).collect();
-        Ok(self.noticed(target, honest, &rounds, outcome, harmed(&report)))
+        Ok(Seen { rounds: spans.into_iter().map(round).collect(), outcome, harmed: harmed(&report) })
     }
 
     /// Until an attack that begins anew is at its strength, and a slice beside it can begin.
@@ -130,21 +161,16 @@ impl Case {
         TURN + Duration::from_secs_f64(f64::from(strength) / TAKEN)
     }
 
-    fn noticed(
-        &self,
-        target: &Target,
-        honest: Honest,
-        rounds: &[Round],
-        outcome: Outcome,
-        harmed: u64,
-    ) -> Noticed {
+    fn noticed(&self, listener: &'static str, seconds: f64, seen: &Seen) -> Noticed {
+        let Seen { rounds, outcome, harmed } = seen;
         let (beside, alone) =
             (|| rounds.iter().map(|round| &round.beside), || rounds.iter().map(|round| &round.alone));
         #[allow(clippy::cast_precision_loss)] // counts of shares
-        let rate = |count: usize| count as f64 / (honest.rounds as f64 * honest.seconds);
+        let rate = |count: usize| count as f64 / (rounds.len() as f64 * seconds);
         let p99_ratio = Ratio::of(rounds);
         Noticed {
-            listener: target.name(),
+            listener,
+            rounds: rounds.len(),
             kind: self.kind.name(),
             strength: self.strength,
             sources: self.sources,
@@ -156,9 +182,16 @@ impl Case {
             p99_beside_ms: p99_ms(beside()),
             p99_ratio,
             verdict: p99_ratio.verdict(),
-            harmed,
+            harmed: *harmed,
         }
     }
+}
+
+/// What was seen of a case.
+struct Seen {
+    rounds: Vec<Round>,
+    outcome: Outcome,
+    harmed: u64,
 }
 
 /// An attack that goes on.
@@ -201,8 +234,9 @@ impl Honest {
     fn plan(&self, target: &Target) -> anyhow::Result<load::Plan> {
         let mut plan = crowd::plan(target, self.miners, self.per_second)?;
         plan.each_share = true;
-        if let Protocol::Sv1 { password, .. } = &mut plan.protocol {
-            *password = format!("d={}", DIFFICULTY * 6.0 / 5.0);
+        match &mut plan.protocol {
+            Protocol::Sv1 { password, .. } => *password = format!("d={}", DIFFICULTY * 6.0 / 5.0),
+            Protocol::Sv2 { hash_rate, .. } => *hash_rate = 1.0,
         }
         Ok(plan)
     }
@@ -220,22 +254,22 @@ fn harmed(report: &Report) -> u64 {
     out + report.ended.values().sum::<u64>() + report.lost
 }
 
-/// Settings of hub and proxy under such a measurement: their own bounds, and shares that cost nothing.
-pub fn settings() -> Plan {
+/// Settings of hub and proxy under such a measurement: their own bounds, shares that cost nothing, and SV1 over TLS at `tls`.
+pub fn settings(tls: &str) -> Plan {
     let difficulty = || -> Settings {
         vec![("minimum_difficulty", DIFFICULTY.into()), ("maximum_difficulty", DIFFICULTY.into())]
     };
     Plan {
         hub: difficulty(),
-        proxy: vec![("miners.minimum_difficulty", 1e-12.into())],
+        proxy: vec![("miners.minimum_difficulty", 1e-12.into()), ("tls.listen", tls.into())],
         template_provider: vec![],
     }
 }
 
 /// For a person.
 pub fn table(rows: &[Noticed]) -> String {
-    let head = "| listener | abuse | connections | from | made | ended | accepted/s alone | beside | p99 ms alone | beside | ratio | 95 % | within 10 % | harmed |\n\
-                |---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---|---|---:|\n";
+    let head = "| listener | abuse | connections | from | slices | made | ended | accepted/s alone | beside | p99 ms alone | beside | ratio | 95 % | within 10 % | harmed |\n\
+                |---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---|---|---:|\n";
     let row = |row: &Noticed| {
         let Noticed { p99_ratio: Ratio { value, low, high }, .. } = row;
         let verdict = match row.verdict {
@@ -244,11 +278,12 @@ pub fn table(rows: &[Noticed]) -> String {
             Verdict::Beyond => "**no**",
         };
         format!(
-            "| {} | {} | {} | {} | {} | {} | {:.0} | {:.0} | {:.2} | {:.2} | {value:.2} | {low:.2} to {high:.2} | {verdict} | {} |\n",
+            "| {} | {} | {} | {} | {} | {} | {} | {:.0} | {:.0} | {:.2} | {:.2} | {value:.2} | {low:.2} to {high:.2} | {verdict} | {} |\n",
             row.listener,
             row.kind,
             row.strength,
             row.sources,
+            row.rounds,
             row.abusers,
             row.dropped,
             row.accepted_alone,

@@ -27,16 +27,18 @@ pub enum Kind {
     Drip,
     /// Whole handshakes, one after the other.
     Handshakes,
+    /// Whole handshakes, a channel opened or constraints named behind each.
+    Visits,
 }
 
 use Kind::{
     Drip, Garbage, HalfHandshake, Handshakes, Idle, NeverReads, Oversized, Replays, SlowReader,
-    UnknownChannels, WrongTime,
+    UnknownChannels, Visits, WrongTime,
 };
 
 impl Kind {
     /// All.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Garbage,
         HalfHandshake,
         Oversized,
@@ -48,6 +50,7 @@ impl Kind {
         SlowReader,
         Drip,
         Handshakes,
+        Visits,
     ];
 
     /// For tables and the command line.
@@ -64,6 +67,7 @@ impl Kind {
             SlowReader => "slow-reader",
             Drip => "drip",
             Handshakes => "handshakes",
+            Visits => "visits",
         }
     }
 
@@ -75,7 +79,9 @@ impl Kind {
     /// Whether it can be done to such a listener.
     pub fn concerns(self, speaks: Speaks) -> bool {
         match speaks {
-            Speaks::Sv1 | Speaks::Tls | Speaks::Mining(_) => true,
+            Speaks::Mining(_) => true,
+            // An SV1 handshake is a visit.
+            Speaks::Sv1 | Speaks::Tls => self != Visits,
             Speaks::Templates(_) => self != Replays,
             Speaks::Page => {
                 matches!(
@@ -86,9 +92,9 @@ impl Kind {
         }
     }
 
-    /// Whether it is bad input. Of whole handshakes nothing is wrong but their number.
+    /// Whether it is bad input. Of handshakes and visits nothing is wrong but their number.
     pub fn is_wrong(self) -> bool {
-        self != Handshakes
+        !matches!(self, Handshakes | Visits)
     }
 
     /// Reasons of which the program must name one when it ends such a connection, slows it down or refuses its messages.
@@ -108,7 +114,7 @@ impl Kind {
         match self {
             Garbage | HalfHandshake | Oversized | Idle | Drip => true,
             WrongTime => !matches!(speaks, Speaks::Sv1 | Speaks::Tls),
-            UnknownChannels | Replays | NeverReads | SlowReader | Handshakes => false,
+            UnknownChannels | Replays | NeverReads | SlowReader | Handshakes | Visits => false,
         }
     }
 
@@ -123,7 +129,7 @@ impl Kind {
             WrongTime => &["25 not subscribed", "bad-parameters"],
             UnknownChannels => &["21 job not found"],
             Replays => &["22 duplicate share"],
-            Handshakes => &[],
+            Handshakes | Visits => &[],
         }
     }
 

@@ -35,8 +35,11 @@ const COPIES: usize = 20;
 const CHANNELS: usize = 4_000;
 
 pub(super) fn speaks(kind: Kind) -> bool {
-    use Kind::{Handshakes, NeverReads, Oversized, Replays, SlowReader, UnknownChannels, WrongTime};
-    matches!(kind, Handshakes | NeverReads | Oversized | Replays | SlowReader | UnknownChannels | WrongTime)
+    use Kind::{Handshakes, NeverReads, Oversized, Replays, SlowReader, UnknownChannels, Visits, WrongTime};
+    matches!(
+        kind,
+        Handshakes | NeverReads | Oversized | Replays | SlowReader | UnknownChannels | Visits | WrongTime
+    )
 }
 
 pub(super) async fn abuse(kind: Kind, target: &Target, source: IpAddr) -> anyhow::Result<End> {
@@ -54,8 +57,25 @@ pub(super) async fn abuse(kind: Kind, target: &Target, source: IpAddr) -> anyhow
             replays(link, link_from(source, target, &client).await?).await?;
             Ok(End::Done)
         }
+        Kind::Visits => visit(link, target.speaks).await,
         _ => Ok(End::Done),
     }
+}
+
+/// Gets what it comes for, and goes.
+async fn visit(mut link: Link, speaks: Speaks) -> anyhow::Result<End> {
+    if let Speaks::Mining(_) = speaks {
+        with_job(&mut link).await?;
+        return Ok(End::Done);
+    }
+    let constraints = CoinbaseOutputConstraints {
+        coinbase_output_max_additional_size: 100,
+        coinbase_output_max_additional_sigops: 0,
+    };
+    link.queue(&Frame::message(TemplateDistribution::CoinbaseOutputConstraints(constraints))?)?;
+    link.flush().await?;
+    timeout(WORK, link.recv()).await??; // a template
+    Ok(End::Done)
 }
 
 async fn link_from(source: IpAddr, target: &Target, client: &Client) -> anyhow::Result<Link> {

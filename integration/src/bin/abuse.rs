@@ -5,21 +5,22 @@ use std::process::{Command, ExitCode};
 
 use anyhow::{Context, ensure};
 use clap::Parser;
-use integration::abuse::beside::{Case, Honest, Noticed, settings, table};
+use integration::abuse::beside::{Case, Front, Honest, Noticed, settings, table};
 use integration::abuse::noticed::Verdict;
 use integration::abuse::{Kind, Target};
-use integration::world::{Part, World};
+use integration::world::{Part, Port, World};
 use rustix::process::{Resource, getrlimit, setrlimit};
 
-/// Abuses hub and proxy in each way beside honest miners: a JSON line for each, a table on stderr. Ends by itself, after some 23
-/// minutes. Servers have core 0, miners and abusers core 1 and above; run nothing else meanwhile.
+/// Abuses each listener in each way beside honest miners: a JSON line for each, a table on stderr. Ends by itself, after an hour or two:
+/// three quarters of a minute for each case, and up to three times as long for one that does not tell at first. Servers have core 0,
+/// miners and abusers core 1 and above; run nothing else meanwhile.
 #[derive(Parser)]
 struct Arguments {
     /// Only this kind: garbage, half-handshake, oversized, wrong-time, unknown-channels, replays, idle, never-reads, slow-reader,
-    /// drip or handshakes.
+    /// drip, handshakes or visits.
     #[arg(long)]
     kind: Option<String>,
-    /// Only this listener: sv2 (the hub's) or sv1 (the proxy's).
+    /// Only this listener: sv2 or page (the hub's), sv1, tls, proxy-sv2 or proxy-page (the proxy's), templates (the template provider's).
     #[arg(long)]
     listener: Option<String>,
     /// Honest miners.
@@ -55,25 +56,45 @@ async fn abuse(arguments: Arguments) -> anyhow::Result<()> {
     let kind = kind.transpose()?;
     #[allow(clippy::cast_precision_loss)] // a count of miners
     let honest = Honest { miners, per_second: miners as f64, rounds, seconds };
-    let world = World::start(settings()).await?;
+    let tls = Port::take()?.address();
+    let world = World::start(settings(&tls)).await?;
     apart(&[&world.pool.hub, &world.pool.template_provider, &world.proxy])?;
-    let targets = [Target::mining(&world.pool.hub.upstream()?)?, Target::sv1(&world.proxy.address())?];
-    let wanted = |target: &&Target| listener.as_deref().is_none_or(|name| name == target.name());
+    let fronts = fronts(&world, &tls)?;
+    let wanted = |front: &&Front| listener.as_deref().is_none_or(|name| name == front.name);
     let mut rows: Vec<Noticed> = Vec::new();
-    for target in targets.iter().filter(wanted) {
-        for case in Case::all(target).into_iter().filter(|case| kind.is_none_or(|kind| kind == case.kind)) {
-            let noticed = case.measure(target, honest).await?;
+    for front in fronts.iter().filter(wanted) {
+        let cases = Case::all(front.attacked.speaks);
+        for case in cases.into_iter().filter(|case| kind.is_none_or(|kind| kind == case.kind)) {
+            let noticed = case.measure(front, honest).await?;
             println!("{}", serde_json::to_string(&noticed)?);
             rows.push(noticed);
         }
     }
     eprint!("{}", table(&rows));
-    ensure!(!rows.is_empty(), "no such listener: it is sv1 or sv2");
+    ensure!(!rows.is_empty(), "no such listener has this kind: see --help");
     let count = |is: fn(&Noticed) -> bool| rows.iter().filter(|row| is(row)).count();
     let (harmed, beyond) = (count(|row| row.harmed > 0), count(|row| row.verdict == Verdict::Beyond));
     ensure!(harmed == 0, "honest miners were harmed in {harmed} of {} cases", rows.len());
     ensure!(beyond == 0, "they waited more than a tenth longer in {beyond} of {} cases", rows.len());
     Ok(())
+}
+
+/// All listeners that strangers may reach. Those of the template provider and of the pages have no miners: it is the hub's or the
+/// proxy's that must not notice.
+fn fronts(world: &World, tls: &str) -> anyhow::Result<[Front; 7]> {
+    let World { proxy, pool } = world;
+    let hub = Target::mining(&pool.hub.upstream()?)?;
+    let (sv1, sv2) = (Target::sv1(&proxy.address())?, Target::mining(&proxy.sv2()?)?);
+    let front = |name, attacked, mined: &Target| Front { name, attacked, mined: mined.clone() };
+    Ok([
+        front("sv2", hub.clone(), &hub),
+        front("sv1", sv1.clone(), &sv1),
+        front("proxy-sv2", sv2.clone(), &sv2),
+        front("tls", Target::tls(tls)?, &sv1),
+        front("templates", Target::templates(&pool.template_provider.upstream()?)?, &hub),
+        front("page", Target::page(&pool.hub)?, &hub),
+        front("proxy-page", Target::page(proxy)?, &sv1),
+    ])
 }
 
 /// Programs on core 0, this one on the others.
