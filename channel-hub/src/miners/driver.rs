@@ -277,9 +277,11 @@ impl Driver {
         if let Some(seat) = self.seats.get_mut(&channel_id) {
             seat.count_rejected(counters, worker, reason);
         }
-        let rests =
-            self.record.refused(&self.floor.refusals, self.connection.address.ip(), self.received.instant);
-        self.rests = self.rests.max(rests);
+        // Shares of unknown channels soon cost it the connection: the session sees to that.
+        if reason != Rejection::InvalidChannelId {
+            let (address, now) = (self.connection.address.ip(), self.received.instant);
+            self.rests = self.rests.max(self.record.refused(&self.floor.refusals, address, now));
+        }
         self.complain(reason.code(), "a share is refused");
         tracing::trace!(channel_id, %reason, "share rejected");
     }

@@ -219,11 +219,14 @@ impl Account {
         let totals = self.worker(&worker.unwrap_or_else(|| NOBODY.into()));
         self.surroundings.farm.totals.reject(&totals, why.reason());
         self.seat.miner.view().rejected += 1;
-        // Without an upstream every share is, and it is no fault of the miner's.
-        if *why != Rejection::NoUpstream {
+        // Shares of unknown channels soon cost a miner its connection: the SV2 session sees to that.
+        if !matches!(why, Rejection::NoUpstream | Rejection::UnknownChannel) {
             let (refusals, address) = (&self.surroundings.farm.refusals, self.seat.miner.address);
             let rests = self.record.refused(refusals, address.ip(), Instant::now());
             self.rest(rests);
+        }
+        // Without an upstream every share is refused, and it is no fault of the miner's.
+        if *why != Rejection::NoUpstream {
             self.complain(why.reason(), format_args!("a share is refused: {}", why.text()));
         }
     }

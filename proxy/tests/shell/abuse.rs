@@ -4,9 +4,12 @@ use crate::device::Device;
 use crate::farm::{Farm, toml};
 use crate::hub::Hub;
 use crate::miner::Miner;
+use link::Frame;
 use mining::share::Choice;
 use serde_json::json;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+use stratum_core::mining_sv2::SubmitSharesStandard;
+use stratum_core::parsers_sv2::MiningOwned;
 use tempfile::tempdir;
 
 #[tokio::test]
@@ -78,14 +81,38 @@ async fn an_sv2_miner_that_sends_nothing_but_what_cannot_be_right_is_let_go() {
     let (hub, data) = (Hub::start().await, tempdir().unwrap());
     let farm = Farm::start(&toml("aggregated", data.path(), &hub.toml())).await;
     let mut device = Device::extended(&farm, "farm.ann").await;
+    let share = SubmitSharesStandard {
+        channel_id: 77,
+        sequence_number: 1,
+        job_id: 1,
+        nonce: 0,
+        ntime: 0,
+        version: 0,
+    };
+    let wrong = Frame::message(MiningOwned::SubmitSharesStandard(share)).unwrap();
+    (0..3_000).for_each(|_| device.link.queue(&wrong).unwrap());
+    let ends = async { while device.link.recv().await.is_ok() {} };
+    tokio::time::timeout(Duration::from_secs(10), ends).await.expect("it is let go");
+    let let_go = "miners_let_go_total{reason=\"too-much-nonsense\"} 1";
+    assert!(farm.text("/metrics").await.contains(let_go));
+}
+
+#[tokio::test]
+async fn an_sv2_miner_whose_shares_are_all_refused_is_read_twenty_times_a_second() {
+    let (hub, data) = (Hub::start().await, tempdir().unwrap());
+    let farm = Farm::start(&toml("aggregated", data.path(), &hub.toml())).await;
+    let mut device = Device::extended(&farm, "farm.ann").await;
     let job = device.jobs[&2].clone();
     let extranonce = vec![0; job.extranonce_size()];
     let share = Choice { nonce: 0, ntime: 0, version: job.version(), extranonce: &extranonce };
     for _ in 0..3_000 {
         device.session.submit(2, job.id() + 1_000, &share, None).unwrap();
     }
-    let ends = async { while device.hear().await.is_ok() {} };
-    tokio::time::timeout(Duration::from_secs(10), ends).await.expect("it is let go");
-    let let_go = "miners_let_go_total{reason=\"too-much-nonsense\"} 1";
-    assert!(farm.text("/metrics").await.contains(let_go));
+    let (begun, mut answers) = (Instant::now(), 0);
+    while answers < 300 {
+        device.hear().await.unwrap();
+        answers += 1;
+    }
+    let least = Duration::from_millis(50) * (300 - 256);
+    assert!(begun.elapsed() > least, "{:?}", begun.elapsed());
 }
