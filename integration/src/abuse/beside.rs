@@ -268,17 +268,17 @@ pub fn settings(tls: &str) -> Plan {
 
 /// For a person.
 pub fn table(rows: &[Noticed]) -> String {
-    let head = "| listener | abuse | connections | from | slices | made | ended | accepted/s alone | beside | p99 ms alone | beside | ratio | 95 % | within 10 % | harmed |\n\
-                |---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---|---|---:|\n";
+    let head = "| listener | abuse | connections | from | slices | made | ended | accepted/s alone | beside | p99 ms alone | beside | ratio | typical | 95 % | within 10 % | harmed |\n\
+                |---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---|---|---:|\n";
     let row = |row: &Noticed| {
-        let Noticed { p99_ratio: Ratio { value, low, high }, .. } = row;
+        let Noticed { p99_ratio: Ratio { value, typical, low, high }, .. } = row;
         let verdict = match row.verdict {
             Verdict::Within => "yes",
             Verdict::Open => "not told",
             Verdict::Beyond => "**no**",
         };
         format!(
-            "| {} | {} | {} | {} | {} | {} | {} | {:.0} | {:.0} | {:.2} | {:.2} | {value:.2} | {low:.2} to {high:.2} | {verdict} | {} |\n",
+            "| {} | {} | {} | {} | {} | {} | {} | {:.0} | {:.0} | {:.2} | {:.2} | {value:.2} | {typical:.2} | {low:.2} to {high:.2} | {verdict} | {} |\n",
             row.listener,
             row.kind,
             row.strength,
