@@ -298,7 +298,7 @@ fn place(own: Params, rows: &[ShareRow], checked: &[FullShare]) -> Result<Chain,
     Ok(chain)
 }
 
-/// A tree with its first share: genesis, or the lowest that was kept of the branch with the most work.
+/// A tree with its first share: genesis, which is never forgotten alone, or the lowest that was kept of the branch with the most work.
 fn root(params: Params, checked: &[FullShare], lowest: u32) -> (Chain, Option<ShareId>) {
     let genesis = params.genesis();
     if checked.iter().any(|share| share.checked().share().data.parent == genesis) || checked.is_empty() {
