@@ -40,7 +40,7 @@ async fn a_block_counts_even_if_its_miner_breaks_the_protocol_right_behind_it() 
     miner.behind = Some(Frame::message(CommonMessages::SetupConnectionSuccess(not_a_clients)).unwrap());
     let (_, found) = miner.submit(&job, None, |share| share.is_block).await;
     let solved = until("the provider has it", async || provider.solutions.lock().unwrap().pop()).await;
-    let block: bitcoin::Block = bitcoin::consensus::deserialize(&solved.block).unwrap();
+    let block: bitcoin::Block = bitcoin::consensus::deserialize(&solved.block().unwrap()).unwrap();
     assert_eq!(block.block_hash(), found.hash);
     until("its share is in the ledger", async || (rusqlite_count(dir.path()) == 1).then_some(())).await;
     hub.stop().await;
@@ -73,7 +73,7 @@ async fn a_block_goes_to_its_provider_and_whole_to_the_node_and_again_after_a_re
     assert!(block.check_merkle_root() && block.check_witness_commitment());
     assert_eq!(block.txdata.len(), 2, "the template's transaction is in it");
     let solved = until("the provider has it", async || provider.solutions.lock().unwrap().pop()).await;
-    assert_eq!(solved.block, bitcoin::consensus::serialize(&block));
+    assert_eq!(solved.block().unwrap(), bitcoin::consensus::serialize(&block));
     let shown = until("the page knows", async || {
         let blocks = hub.api("blocks").await;
         (blocks[0]["state"] == "accepted").then_some(blocks)

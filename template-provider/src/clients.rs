@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use distribution::Constraints;
+use distribution::{Constraints, Template};
 use link::Peer;
 
 use crate::unix_now;
@@ -34,12 +34,8 @@ pub struct View {
     pub constraints: Option<Constraints>,
     /// Templates sent to it.
     pub templates: u64,
-    /// The last one's id.
-    pub template_id: Option<u64>,
-    /// Transactions of the last one, the coinbase included.
-    pub transactions: usize,
-    /// Transactions that had to give way to its coinbase.
-    pub left_out: usize,
+    /// The last one.
+    pub template: Option<Arc<Template>>,
     /// Requests for transaction data.
     pub requests: u64,
     /// Blocks it found.
@@ -64,9 +60,7 @@ impl Clients {
             since: unix_now(),
             constraints: None,
             templates: 0,
-            template_id: None,
-            transactions: 0,
-            left_out: 0,
+            template: None,
             requests: 0,
             solutions: 0,
         }));

@@ -1,6 +1,5 @@
 //! One found block on one way to one node: submitted until the node has answered for good.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use bitcoin::BlockHash;
@@ -8,6 +7,7 @@ use node::Submission;
 use service::Backoff;
 use tracing::{error, info, warn};
 
+use crate::found_block::FoundBlock;
 use crate::solutions::{Answer, Solutions};
 
 /// Waits between attempts on one node.
@@ -25,12 +25,10 @@ pub(crate) struct Delivery {
     pub(crate) solutions: Solutions,
     /// The way's place among the ways.
     pub(crate) position: usize,
-    /// The template that it solves, if it was found by this run of the program.
-    pub(crate) template_id: Option<u64>,
-    /// The block.
+    /// The block's hash.
     pub(crate) hash: BlockHash,
-    /// The same, serialised.
-    pub(crate) block: Arc<Vec<u8>>,
+    /// The block.
+    pub(crate) block: FoundBlock,
 }
 
 impl Delivery {
@@ -45,10 +43,13 @@ impl Delivery {
         let outlet = self.solutions.outlet(self.position);
         let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
         for attempt in 1.. {
-            let reason = match self.judge(outlet.name(), outlet.submit(self.template_id, &self.block).await) {
+            let reason = match self.judge(outlet.name(), outlet.submit(&self.block).await) {
                 Ok(answer) => return self.answered(answer),
                 Err(reason) => reason,
             };
+            if self.block.is_lost() {
+                return self.answered(Answer::Rejected(reason));
+            }
             if attempt == 1 {
                 warn!(hash = %self.hash, node = outlet.name(), "block not submitted yet: {reason}");
             }

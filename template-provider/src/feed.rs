@@ -3,14 +3,18 @@
 //! A source that makes one template for everybody offers it to all lanes, and the session trims it; one that makes
 //! a template for each set of constraints (IPC) offers each to its lane. Only the way that delivers is listened to.
 
+mod owed;
+
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use bitcoin::Amount;
-use distribution::{BlockTemplate, Constraints, Parts, TemplateIds, Tip};
+use distribution::{BlockTemplate, Chosen, Constraints, Parts, TemplateIds, Tip};
 use service::{Counter, Counters};
 use tokio::sync::watch;
 use tracing::{debug, info};
+
+pub use owed::Owed;
 
 use crate::health::{Health, Seen};
 use crate::source::Way;
@@ -30,6 +34,8 @@ struct Inner {
     health: Arc<Health>,
     /// How often the node was reached.
     reached: watch::Sender<u64>,
+    /// How often transactions came after their template, or were given up.
+    arrivals: watch::Sender<u64>,
     /// New templates for a new tip, and for higher fees.
     counted: [Counter; 2],
     /// How often each way became the one that delivers.
@@ -76,10 +82,20 @@ pub struct Offered<'a> {
 pub enum Offer {
     /// Not sent: the last one stays.
     Kept,
-    /// Sent: it pays enough more, or leaves room where the last one had to be trimmed.
+    /// Sent: it pays enough more, leaves room where the last one had to be trimmed, or replaces one whose transactions
+    /// never came.
     HigherFees,
     /// Sent: it has another tip.
     NewTip,
+}
+
+/// A template that was sent.
+#[derive(Debug)]
+pub struct Sent {
+    /// Its id.
+    pub template_id: u64,
+    /// If it was sent before its transactions: those.
+    pub owed: Option<Owed>,
 }
 
 impl Feed {
@@ -95,6 +111,7 @@ impl Feed {
             wanted: watch::channel(Vec::new()).0,
             health: Arc::default(),
             reached: watch::channel(0).0,
+            arrivals: watch::channel(0).0,
             counted: [counter("tip"), counter("fees")],
             changes: Way::ALL.map(|way| counters.counter("source_changes", &[("to", way.name())])),
         }))
@@ -121,6 +138,11 @@ impl Feed {
     /// Changes each time that the node is reached after it was away.
     pub fn reaches(&self) -> watch::Receiver<u64> {
         self.0.reached.subscribe()
+    }
+
+    /// Changes each time that transactions have come after their template, or were given up.
+    pub fn arrivals(&self) -> watch::Receiver<u64> {
+        self.0.arrivals.subscribe()
     }
 
     /// This way fails; clients keep what they have. Whether this is news.
@@ -154,31 +176,20 @@ impl Feed {
         Membership { feed: self.clone(), constraints, receiver }
     }
 
-    /// Whether any lane would take a template like this: it is worth fetching whole.
-    pub fn wants(&self, offered: &Offered<'_>, tip: Tip, value: Amount) -> bool {
-        self.0.health.active() == Some(offered.way)
-            && self
-                .lock()
-                .served(offered)
-                .any(|(of, lane)| lane.judge(of, offered, tip, value) != Offer::Kept)
-    }
-
     /// Sends a template into each lane that it serves, if it has a new tip there or pays enough more than the last
-    /// one. Its id, if it was sent to anybody.
-    pub fn offer(&self, offered: &Offered<'_>, parts: Parts) -> (Offer, Option<u64>) {
+    /// one. What was sent, if it was sent to anybody.
+    pub fn offer(&self, offered: &Offered<'_>, parts: Parts) -> (Offer, Option<Sent>) {
         if self.0.health.active() != Some(offered.way) {
             return (Offer::Kept, None);
         }
         let mut state = self.lock();
-        let tip = Tip { prev_hash: parts.prev_hash, bits: parts.bits };
-        let value = parts.coinbase.value;
+        let (tip, value) = (tip(&parts), parts.coinbase.value);
         let best = state.served(offered).map(|(of, lane)| lane.judge(of, offered, tip, value)).max();
         let best = best.unwrap_or(Offer::Kept);
         if best == Offer::Kept {
             return (best, None);
         }
         let template = Arc::new(BlockTemplate::new(state.ids.allocate(), parts));
-        say(best, offered.way, &template);
         for (of, lane) in state.served(offered) {
             if lane.judge(of, offered, tip, value) != Offer::Kept {
                 lane.send(offered, &template);
@@ -186,7 +197,15 @@ impl Feed {
         }
         self.0.counted[usize::from(best == Offer::HigherFees)].add(1);
         self.0.health.published();
-        (best, Some(template.id()))
+        let template_id = template.id();
+        let owed = if template.parts().transactions.are_awaited() {
+            debug!(height = template.parts().height, "sent before its transactions");
+            Some(Owed::new(self, best, offered.way, template))
+        } else {
+            say(best, offered.way, &template);
+            None
+        };
+        (best, Some(Sent { template_id, owed }))
     }
 
     /// The same template with a new id, for a client that has had later ones.
@@ -215,9 +234,11 @@ impl Feed {
     }
 }
 
+/// Said when the transactions are there.
 fn say(offer: Offer, way: Way, template: &BlockTemplate) {
     let parts = template.parts();
-    let (height, transactions, value) = (parts.height, parts.transactions.len(), parts.coinbase.value);
+    let (height, value) = (parts.height, parts.coinbase.value);
+    let transactions = parts.transactions.all().map(<[_]>::len);
     match offer {
         Offer::NewTip => info!(height, prev_hash = %parts.prev_hash, transactions, %value, %way, "new tip"),
         Offer::HigherFees => debug!(height, transactions, %value, %way, "higher fees"),
@@ -251,9 +272,10 @@ impl Lane {
             return if is_later { Offer::NewTip } else { Offer::Kept };
         }
         let wanted = current.parts().coinbase.value.checked_add(offered.threshold.max(Amount::ONE_SAT));
+        let is_lost = current.parts().transactions.are_lost();
         let pays_more = wanted.is_some_and(|wanted| value >= wanted);
         let made_to_measure = self.set != Some(offered.set) && of.is_some_and(|of| is_trimmed(of, current));
-        if pays_more || made_to_measure { Offer::HigherFees } else { Offer::Kept }
+        if pays_more || made_to_measure || is_lost { Offer::HigherFees } else { Offer::Kept }
     }
 
     fn send(&mut self, offered: &Offered<'_>, template: &Arc<BlockTemplate>) {
@@ -263,10 +285,13 @@ impl Lane {
     }
 }
 
-/// Whether transactions must give way to a coinbase of these constraints.
+fn tip(parts: &Parts) -> Tip {
+    Tip { prev_hash: parts.prev_hash, bits: parts.bits }
+}
+
+/// Whether transactions must give way to a coinbase of these constraints, or may have to.
 fn is_trimmed(constraints: Constraints, template: &BlockTemplate) -> bool {
-    let parts = template.parts();
-    constraints.choose(parts).is_ok_and(|chosen| chosen.len() < parts.transactions.len())
+    constraints.choose(template.parts()).is_ok_and(|chosen| chosen != Chosen::All)
 }
 
 /// A client's place in a lane; it leaves when this is dropped.

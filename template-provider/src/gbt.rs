@@ -85,7 +85,7 @@ impl Gbt {
         let as_of = Instant::now();
         let parts = parts(template, &self.known)?;
         let bytes = |transaction: &TemplateTransaction| (transaction.wtxid, Arc::clone(&transaction.data));
-        self.known = parts.transactions.iter().map(bytes).collect();
+        self.known = parts.transactions.all().unwrap_or_default().iter().map(bytes).collect();
         let threshold = self.fees.threshold;
         let offered = Offered { way: Way::Rpc, as_of, set: 0, serves: &|_| true, is_base: true, threshold };
         Ok(feed.offer(&offered, parts).0)
@@ -104,6 +104,9 @@ pub fn decode(json: &[u8]) -> Result<Parts, String> {
 /// `known`: bytes of transactions that need not be kept twice.
 fn parts(template: GetBlockTemplate, known: &HashMap<Wtxid, Arc<[u8]>>) -> Result<Parts, Failure> {
     let transactions = template.transactions.into_iter().enumerate();
+    let transactions: Vec<_> = transactions
+        .map(|(position, transaction)| shared(position, transaction, known))
+        .collect::<Result<_, _>>()?;
     Ok(Parts {
         version: template.version,
         prev_hash: template.previous_block_hash,
@@ -111,9 +114,7 @@ fn parts(template: GetBlockTemplate, known: &HashMap<Wtxid, Arc<[u8]>>) -> Resul
         bits: template.bits,
         time: template.current_time.max(template.min_time),
         coinbase: Coinbase::at(template.height, template.coinbase_value, template.default_witness_commitment),
-        transactions: transactions
-            .map(|(position, transaction)| shared(position, transaction, known))
-            .collect::<Result<_, _>>()?,
+        transactions: transactions.into(),
         weight_limit: template.weight_limit,
         sigop_limit: template.sigop_limit,
     })

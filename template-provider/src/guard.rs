@@ -2,7 +2,6 @@
 //! peer had it, would otherwise lose it.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bitcoin::BlockHash;
@@ -10,6 +9,7 @@ use node::Submission;
 use tokio::sync::watch;
 use tracing::warn;
 
+use crate::found_block::FoundBlock;
 use crate::solutions::Solutions;
 
 /// A node that is killed forgets what it took since it last wrote its index: younger blocks are looked for.
@@ -36,8 +36,8 @@ async fn restore(solutions: &Solutions) -> anyhow::Result<()> {
     while !missing.is_empty() {
         let mut still_missing = Vec::new();
         for (hash, path) in &missing {
-            let block = Arc::new(std::fs::read(path)?);
-            let answer = solutions.home().submit(None, &block).await.map_err(anyhow::Error::msg)?;
+            let block = FoundBlock::whole(std::fs::read(path)?);
+            let answer = solutions.home().submit(&block).await.map_err(anyhow::Error::msg)?;
             if answer.has_block() {
                 if answer != Submission::Duplicate {
                     warn!(%hash, "the node had lost a block; submitted again");

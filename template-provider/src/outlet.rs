@@ -1,10 +1,9 @@
 //! The ways that a found block can take to a node.
 
-use std::sync::Arc;
-
 use bitcoin::BlockHash;
 use node::{Node, NodeError, Submission};
 
+use crate::found_block::FoundBlock;
 use crate::ipc::Desk;
 
 /// bitcoind's error for a block that it does not know (`RPC_INVALID_ADDRESS_OR_KEY`).
@@ -40,18 +39,16 @@ impl Outlet {
         matches!(self, Self::Ipc { beside_rpc: true, .. })
     }
 
-    /// Hands in a serialised block. `template_id`: of the template that it solves, while that is remembered.
+    /// Hands in a block: as soon as it is whole, or at once where its header and coinbase will do.
     ///
     /// # Errors
     /// No answer that is one; in words. It may be tried again.
-    pub(crate) async fn submit(
-        &self,
-        template_id: Option<u64>,
-        block: &Arc<Vec<u8>>,
-    ) -> Result<Submission, String> {
+    pub(crate) async fn submit(&self, block: &FoundBlock) -> Result<Submission, String> {
         match self {
-            Self::Rpc(node) => node.submit_block(block).await.map_err(|error| error.to_string()),
-            Self::Ipc { desk, .. } => desk.submit(template_id, Arc::clone(block)).await,
+            Self::Rpc(node) => {
+                node.submit_block(&block.bytes().await?).await.map_err(|error| error.to_string())
+            }
+            Self::Ipc { desk, .. } => desk.submit(block.clone()).await,
         }
     }
 

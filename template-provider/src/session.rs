@@ -9,6 +9,7 @@ use distribution::{BlockTemplate, Constraints, Retention, Server};
 use link::{Handshakes, Link, LinkError};
 use service::{Complaints, Counter, News};
 use tokio::net::TcpStream;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
@@ -96,7 +97,9 @@ pub async fn serve(
         info!(vendor = link.peer().device.vendor, "connected");
     }
     let session = Server::new(shared.retention, None);
-    let served = Driver { link, session, place: None, shared, seat, entry }.run(shutdown).await;
+    let arrivals = shared.feed.arrivals();
+    let driver = Driver { link, session, place: None, arrivals, shared, seat, entry };
+    let served = driver.run(shutdown).await;
     if let Err(gone) = &served
         && gone.fault().is_none()
         && shared.news.room()
@@ -111,6 +114,8 @@ struct Driver<'a> {
     session: Server,
     /// Among the clients of the same constraints, once it has named them.
     place: Option<Membership>,
+    /// Changes when transactions come that the session may wait for.
+    arrivals: watch::Receiver<u64>,
     shared: &'a Shared,
     seat: &'a Seat,
     entry: Entry,
@@ -147,6 +152,9 @@ impl Driver<'_> {
                 }
             }
             Some(template) = next(&mut self.place) => self.session.publish(Instant::now(), template)?,
+            Ok(()) = self.arrivals.changed(), if self.session.is_waiting() => {
+                self.session.handle_arrival(Instant::now())?;
+            }
             () = sleep_until(due) => self.session.handle_timeout(Instant::now()),
             () = self.seat.asked_to_leave() => return Err(Gone::Displaced),
             () = shutdown.cancelled() => {}
@@ -174,7 +182,7 @@ impl Driver<'_> {
                 }
                 Event::Solution(solution) => {
                     self.entry.update(|view| view.solutions += 1);
-                    self.shared.solutions.submit(*solution);
+                    self.shared.solutions.submit(*solution, self.arrivals.clone());
                 }
                 Event::SolutionRefused(error) => {
                     self.shared.refused.add(1);
@@ -226,11 +234,9 @@ impl Driver<'_> {
     fn show_template(&self) {
         let Some(template) = self.session.current() else { return };
         self.entry.update(|view| {
-            if view.template_id != Some(template.id()) {
-                view.template_id = Some(template.id());
+            if view.template.as_ref().is_none_or(|last| last.id() != template.id()) {
+                view.template = Some(Arc::clone(template));
                 view.templates += 1;
-                view.transactions = template.transactions().len() + 1;
-                view.left_out = template.source().parts().transactions.len() - template.transactions().len();
             }
         });
     }

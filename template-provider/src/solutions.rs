@@ -1,7 +1,8 @@
 //! Blocks found: submitted at once to every node, and again until one has it, over restarts too.
 //!
 //! A block is written to disk before it leaves, so that a kill at any moment loses none; the fsync goes on beside, since a
-//! block that is late may be worth nothing.
+//! block that is late may be worth nothing. One whose template's transactions are still on their way goes to the node that made
+//! the template without them, which has them; on all its other ways, and to disk, once they have come.
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -11,11 +12,13 @@ use std::time::{Duration, SystemTime};
 use bitcoin::BlockHash;
 use distribution::Solution;
 use service::{Counter, Counters};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
 use crate::delivery::Delivery;
+use crate::found_block::{FoundBlock, LOST, Rest};
 use crate::outlet::Outlet;
 use crate::solution_store::{Pending, Settled, SolutionStore};
 use crate::unix_now;
@@ -55,8 +58,8 @@ pub struct Found {
     pub hash: BlockHash,
     /// Its height.
     pub height: u64,
-    /// Its transactions, the coinbase included.
-    pub transactions: usize,
+    /// Its transactions, the coinbase included; none while they are not there.
+    pub transactions: Option<usize>,
     /// What its coinbase pays, in satoshi.
     pub coinbase_value: u64,
     /// When it was found, in Unix seconds.
@@ -125,38 +128,59 @@ impl Solutions {
                 Found {
                     hash,
                     height: block.bip34_block_height().unwrap_or_default(),
-                    transactions: block.txdata.len(),
+                    transactions: Some(block.txdata.len()),
                     coinbase_value: coinbase.map_or(0, |tx| tx.output.iter().map(|o| o.value.to_sat()).sum()),
                     time: u32::try_from(time.as_secs()).unwrap_or(u32::MAX),
                     answers: Vec::new(),
                     settled: None,
                 },
-                bytes,
-                None,
+                &FoundBlock::whole(bytes),
             );
         }
     }
 
-    /// Writes a block down and sends it on its way to every node at once. Returns without waiting for any.
-    pub fn submit(&self, solution: Solution) {
+    /// Writes a block down and sends it on its way to every node at once. Returns without waiting for any. `arrivals`
+    /// changes when its transactions may have come.
+    pub fn submit(&self, solution: Solution, arrivals: watch::Receiver<u64>) {
         let hash = solution.hash;
         if self.lock().iter().any(|found| found.hash == hash) {
             return;
         }
-        self.keep(hash, &solution.block);
+        let (block, rest) = FoundBlock::solving(&solution);
         let found = Found {
             hash,
-            height: u64::from(solution.height),
-            transactions: solution.transactions,
-            coinbase_value: solution.coinbase_value,
+            height: u64::from(solution.height()),
+            transactions: solution.transactions(),
+            coinbase_value: solution.coinbase_value(),
             time: unix_now(),
             answers: Vec::new(),
             settled: None,
         };
-        info!(%hash, height = solution.height, transactions = solution.transactions, "block found");
-        if self.start(found, solution.block, Some(solution.template_id)) {
+        info!(%hash, height = found.height, transactions = found.transactions, "block found");
+        if let Some(bytes) = solution.block() {
+            self.keep(hash, &bytes);
+            rest.come(bytes);
+        } else {
+            self.0.tasks.spawn(self.clone().complete(solution, arrivals, rest));
+        }
+        if self.start(found, &block) {
             self.0.counted.found.add(1);
         }
+    }
+
+    /// Writes a block down and lets it go on all its ways, once its transactions are there.
+    async fn complete(self, solution: Solution, mut arrivals: watch::Receiver<u64>, rest: Rest) {
+        let _ = arrivals.wait_for(|_| !solution.template.is_awaited()).await;
+        let hash = solution.hash;
+        let Some(bytes) = solution.block() else {
+            error!(%hash, height = solution.height(), "block is lost unless its node took it by IPC: {LOST}");
+            return;
+        };
+        self.keep(hash, &bytes);
+        if let Some(found) = self.lock().iter_mut().find(|found| found.hash == hash) {
+            found.transactions = solution.transactions();
+        }
+        rest.come(bytes);
     }
 
     /// The last blocks found, newest first.
@@ -211,8 +235,8 @@ impl Solutions {
     }
 
     /// Sends a block to every node, unless it is on its way already. Whether it is new.
-    fn start(&self, mut found: Found, block: Vec<u8>, template_id: Option<u64>) -> bool {
-        let (hash, time, block) = (found.hash, found.time, Arc::new(block));
+    fn start(&self, mut found: Found, block: &FoundBlock) -> bool {
+        let (hash, time) = (found.hash, found.time);
         found.answers = vec![Answer::Waiting(None); self.0.outlets.len()];
         {
             let mut all = self.lock();
@@ -232,8 +256,7 @@ impl Solutions {
         }
         let give_up = GIVE_UP.saturating_sub(Duration::from_secs(u64::from(unix_now().saturating_sub(time))));
         for position in 0..self.0.outlets.len() {
-            let block = Arc::clone(&block);
-            let delivery = Delivery { solutions: self.clone(), position, template_id, hash, block };
+            let delivery = Delivery { solutions: self.clone(), position, hash, block: block.clone() };
             self.0.tasks.spawn(delivery.run(give_up));
         }
         true
@@ -241,7 +264,7 @@ impl Solutions {
 
     /// Notes a node's answer; settles the block when that follows from it.
     pub(crate) fn answered(&self, hash: BlockHash, position: usize, answer: Answer) {
-        let settled = {
+        let (settled, is_written) = {
             let mut all = self.lock();
             let Some(found) = all.iter_mut().find(|found| found.hash == hash) else { return };
             found.answers[position] = answer;
@@ -260,13 +283,13 @@ impl Solutions {
             if found.settled.replace(settled) == Some(settled) {
                 return;
             }
-            settled
+            (settled, found.transactions.is_some())
         };
         match settled {
             Settled::Done => self.0.counted.done.add(1),
             Settled::Rejected => self.0.counted.rejected.add(1),
         }
-        if let Err(error) = self.0.store.settle(hash, settled) {
+        if is_written && let Err(error) = self.0.store.settle(hash, settled) {
             warn!(%hash, "cannot put the block's file away: {error}");
         }
     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bitcoin::{Amount, Network};
+use distribution::BlockTemplate;
 use serde_json::{Value, json};
 use service::{Cell, Metric, Page, Section, Status};
 
@@ -78,8 +79,7 @@ impl Status for Shown {
             self.sources_metric(&view),
             Metric::gauge("template_height", "Height of the block to mine")
                 .sample(&[], parts.map_or(0, |parts| parts.height)),
-            Metric::gauge("template_transactions", "Transactions to mine, coinbase included")
-                .sample(&[], parts.map_or(0, |parts| parts.transactions.len() + 1)),
+            transactions_metric(template.as_deref()),
             Metric::gauge("template_coinbase_value_sat", "Subsidy and fees")
                 .sample(&[], parts.map_or(0, |parts| parts.coinbase.value.to_sat())),
         ]
@@ -102,9 +102,9 @@ impl Shown {
             "template_id": template.id(),
             "height": parts.height,
             "prev_hash": parts.prev_hash,
-            "transactions": parts.transactions.len() + 1,
+            "transactions": transactions(&template),
             "coinbase_value_sat": parts.coinbase.value.to_sat(),
-            "fees_sat": template.fees().to_sat(),
+            "fees_sat": template.fees().map(Amount::to_sat),
             "bits": format!("{:08x}", parts.bits.to_consensus()),
             "age_seconds": self.age().as_secs(),
         })
@@ -160,9 +160,9 @@ impl Shown {
         section
             .pair("block to mine", parts.height)
             .pair("on top of", parts.prev_hash.to_string())
-            .pair("transactions, coinbase included", parts.transactions.len() + 1)
+            .pair("transactions, coinbase included", once_known(transactions(&template)))
             .pair("pays", btc(parts.coinbase.value))
-            .pair("of which fees", btc(template.fees()))
+            .pair("of which fees", once_known(template.fees().map(btc)))
             .pair("age", format!("{} s", self.age().as_secs()))
     }
 
@@ -213,7 +213,7 @@ impl Shown {
                 Cell::from(format!("{} s", unix_now().saturating_sub(view.since))),
                 adds.map_or_else(|| Cell::warn("not said yet"), Cell::from),
                 Cell::from(view.templates),
-                Cell::from(view.left_out),
+                Cell::from(left_out(&view)),
                 Cell::from(view.solutions),
             ]
         });
@@ -236,7 +236,7 @@ impl Shown {
             [
                 Cell::from(found.height),
                 Cell::from(found.hash.to_string()),
-                Cell::from(found.transactions),
+                once_known(found.transactions),
                 Cell::from(btc(Amount::from_sat(found.coinbase_value))),
                 state,
                 Cell::from(answers.join("; ")),
@@ -245,6 +245,29 @@ impl Shown {
         Section::table("Blocks found", ["height", "hash", "transactions", "pays", "state", "nodes"])
             .rows(rows)
     }
+}
+
+/// Of the block, the coinbase included, once they are there.
+fn transactions(template: &BlockTemplate) -> Option<usize> {
+    Some(template.parts().transactions.all()?.len() + 1)
+}
+
+/// No sample for a moment where a template came before its transactions: no number would be right.
+fn transactions_metric(template: Option<&BlockTemplate>) -> Metric {
+    let metric = Metric::gauge("template_transactions", "Transactions to mine, coinbase included");
+    match template.map_or(Some(0), transactions) {
+        Some(count) => metric.sample(&[], count),
+        None => metric,
+    }
+}
+
+fn once_known(what: Option<impl Into<Cell>>) -> Cell {
+    what.map_or_else(|| Cell::from("not known yet"), Into::into)
+}
+
+/// Transactions that had to give way to the client's coinbase.
+fn left_out(view: &clients::View) -> usize {
+    view.template.as_ref().map_or(0, |template| template.left_out())
 }
 
 fn client(view: &clients::View) -> Value {
@@ -256,9 +279,9 @@ fn client(view: &clients::View) -> Value {
         "max_additional_size": view.constraints.map(|constraints| constraints.max_additional_size),
         "max_additional_sigops": view.constraints.map(|constraints| constraints.max_additional_sigops),
         "templates": view.templates,
-        "template_id": view.template_id,
-        "transactions": view.transactions,
-        "left_out": view.left_out,
+        "template_id": view.template.as_ref().map(|template| template.id()),
+        "transactions": view.template.as_ref().and_then(|template| Some(template.transactions()?.len() + 1)),
+        "left_out": left_out(view),
         "transaction_data_requests": view.requests,
         "blocks": view.solutions,
     })

@@ -113,7 +113,7 @@ fn parts(height: u32) -> Parts {
         bits: CompactTarget::from_consensus(BITS),
         time: 1_700_000_000,
         coinbase: Coinbase::at(height, Amount::from_sat(5_000_000_000) + transaction.fee, Some(commitment)),
-        transactions: vec![transaction],
+        transactions: vec![transaction].into(),
         weight_limit: 4_000_000,
         sigop_limit: 80_000,
     }

@@ -2,7 +2,7 @@
 //!
 //! What holds: ids only rise; a solution that is accepted is a block by rust-bitcoin's rules; our client understands
 //! whatever our server says; nobody's bytes stop
-//! either; and when both are gone, so are the templates.
+//! either; nothing waits for transactions that have come or never do; and when both are gone, so are the templates.
 
 use crate::input::Input;
 use crate::mining::received;
@@ -18,7 +18,8 @@ use bitcoin::{
 use distribution::client::Event as Said;
 use distribution::server::Event;
 use distribution::{
-    BlockTemplate, Client, Coinbase, Constraints, Parts, Retention, Server, TemplateTransaction,
+    BlockTemplate, Client, Coinbase, Constraints, Parts, Retention, Server, Solution, TemplateTransaction,
+    Transactions,
 };
 use link::Frame;
 use std::collections::VecDeque;
@@ -49,6 +50,10 @@ struct World {
     to_client: VecDeque<Frame>,
     templates: Vec<NewTemplateOwned>,
     published: Vec<Weak<BlockTemplate>>,
+    /// Transactions that follow their template.
+    owed: Vec<(Transactions, Vec<TemplateTransaction>)>,
+    /// Solutions before their transactions.
+    unfinished: Vec<Solution>,
     next: u64,
     last: u64,
     is_clean: bool,
@@ -68,6 +73,8 @@ impl World {
             to_client: VecDeque::new(),
             templates: Vec::new(),
             published: Vec::new(),
+            owed: Vec::new(),
+            unfinished: Vec::new(),
             next: 1,
             last: 0,
             is_clean: true,
@@ -77,7 +84,7 @@ impl World {
 
     /// One action; false when the connection is over.
     fn act(&mut self, input: &mut Input<'_>) -> bool {
-        match input.below(12) {
+        match input.below(13) {
             0 => {
                 let max_additional_size = [0, 100, 1000, 999_000, input.number()][input.below(5)];
                 let max_additional_sigops = u16::from(input.byte()) * 100;
@@ -102,6 +109,7 @@ impl World {
                 return received(input)
                     .is_none_or(|mut frame| self.server.handle(self.now, &mut frame).is_ok());
             }
+            11 => return self.arrive(input),
             _ => {
                 self.is_clean = false;
                 return received(input).is_none_or(|mut frame| self.client.handle(&mut frame).is_ok());
@@ -116,11 +124,32 @@ impl World {
     }
 
     fn publish(&mut self, input: &mut Input<'_>) -> bool {
-        let parts = parts(input.byte() % 3, input.below(6), input.byte());
+        let mut parts = parts(input.byte() % 3, input.below(6), input.byte());
+        if input.rarely(3) {
+            let whole = parts.transactions;
+            let max_additional_size = [0, 1000, 999_000][input.below(3)];
+            let room = Constraints { max_additional_size, max_additional_sigops: 1000 };
+            parts.transactions = Transactions::awaited(whole.merkle_path().to_vec(), room);
+            self.owed.push((parts.transactions.clone(), whole.all().unwrap().to_vec()));
+        }
         let template = Arc::new(BlockTemplate::new(self.next << 32, parts));
         self.next += 1;
         self.published.push(Arc::downgrade(&template));
         self.server.publish(self.now, template).is_ok()
+    }
+
+    /// Transactions come, or are given up.
+    fn arrive(&mut self, input: &mut Input<'_>) -> bool {
+        if self.owed.is_empty() {
+            return true;
+        }
+        let (transactions, all) = self.owed.swap_remove(input.below(self.owed.len()));
+        transactions.settle(if input.rarely(4) { None } else { Some(all) });
+        if self.server.handle_arrival(self.now).is_err() {
+            return false;
+        }
+        assert!(!self.owed.is_empty() || !self.server.is_waiting(), "waits for nothing");
+        true
     }
 
     fn solve(&mut self, input: &mut Input<'_>) {
@@ -165,13 +194,18 @@ impl World {
     fn look(&mut self) {
         while let Some(event) = self.server.poll_event() {
             if let Event::Solution(solution) = event {
-                let block: Block = deserialize(&solution.block).unwrap();
-                assert!(block.check_merkle_root());
-                // A client may spoil its own coinbase's witness; that is for the node to refuse.
-                assert!(block.check_witness_commitment() || self.is_spoilt);
-                block.header.validate_pow(block.header.target()).unwrap();
+                self.unfinished.push(*solution);
             }
         }
+        self.unfinished.retain(|solution| {
+            let Some(block) = solution.block() else { return solution.template.is_awaited() };
+            let block: Block = deserialize(&block).unwrap();
+            assert!(block.check_merkle_root());
+            // A client may spoil its own coinbase's witness; that is for the node to refuse.
+            assert!(block.check_witness_commitment() || self.is_spoilt);
+            block.header.validate_pow(block.header.target()).unwrap();
+            false
+        });
         while let Ok(Some(frame)) = self.server.poll_send() {
             self.to_client.push_back(frame);
         }
@@ -206,7 +240,7 @@ fn parts(tip: u8, count: usize, salt: u8) -> Parts {
         bits: CompactTarget::from_consensus(0x207f_ffff),
         time: 1_700_000_000,
         coinbase: Coinbase::at(200, Amount::from_sat(50_0000_0000) + fees, Some(commitment)),
-        transactions,
+        transactions: transactions.into(),
         weight_limit: 4_000_000,
         sigop_limit: 80_000,
     }

@@ -7,11 +7,12 @@ use bitcoin::block::Version;
 use bitcoin::script::Builder;
 use bitcoin::{Amount, BlockHash, CompactTarget, ScriptBuf, Target, Txid, Wtxid};
 
-use crate::fit::{Constraints, Unfit};
+use crate::fit::{Chosen, Constraints, Unfit};
 use crate::id::VARIANTS;
 use crate::template::Template;
+use crate::transactions::Transactions;
 
-/// A block to mine, shared by all clients; immutable.
+/// A block to mine, shared by all clients; immutable, but that its transactions may come later.
 #[derive(Debug)]
 pub struct BlockTemplate {
     id: u64,
@@ -47,8 +48,8 @@ pub struct Parts {
     pub time: u32,
     /// What the coinbase transaction must look like.
     pub coinbase: Coinbase,
-    /// All the other transactions, in block order: each after those it depends on.
-    pub transactions: Vec<TemplateTransaction>,
+    /// All the other transactions.
+    pub transactions: Transactions,
     /// Bound on the block's weight (BIP141).
     pub weight_limit: u64,
     /// Bound on the block's sigop cost (BIP141).
@@ -137,12 +138,14 @@ impl BlockTemplate {
         Target::from_compact(self.parts.bits)
     }
 
-    /// Fees of all transactions together.
-    pub fn fees(&self) -> Amount {
-        self.parts.transactions.iter().map(|transaction| transaction.fee).sum()
+    /// Fees of all transactions together, once those are there.
+    pub fn fees(&self) -> Option<Amount> {
+        let all = self.parts.transactions.all()?;
+        Some(all.iter().map(|transaction| transaction.fee).sum())
     }
 
-    /// What a client with these constraints may mine. Its id is above `after`, the last one that client was sent.
+    /// What a client with these constraints may mine. Its id is above `after`, the last one that client was sent. None:
+    /// that is not known before the transactions are there.
     ///
     /// # Errors
     /// Not even an empty block has room for what the client wants to add, or the ids below this template are
@@ -151,20 +154,27 @@ impl BlockTemplate {
         self: &Arc<Self>,
         constraints: Constraints,
         after: Option<u64>,
-    ) -> Result<Arc<Template>, Unfit> {
+    ) -> Result<Option<Arc<Template>>, Unfit> {
         let chosen = constraints.choose(&self.parts)?;
-        if chosen.len() == self.parts.transactions.len() && after.is_none_or(|last| last < self.id) {
-            let mut shared = self.complete.lock().unwrap_or_else(PoisonError::into_inner);
-            return Ok(shared.upgrade().unwrap_or_else(|| {
-                let complete = Arc::new(Template::new(self.id, self, chosen));
-                *shared = Arc::downgrade(&complete);
-                complete
-            }));
+        match chosen {
+            Chosen::Unknown => Ok(None),
+            Chosen::All if after.is_none_or(|last| last < self.id) => Ok(Some(self.complete())),
+            Chosen::All => Ok(Some(Arc::new(Template::complete(self.variant()?, self)))),
+            Chosen::Only(places) => Ok(Some(Arc::new(Template::cut(self.variant()?, self, places)))),
         }
+    }
+
+    fn complete(self: &Arc<Self>) -> Arc<Template> {
+        let mut shared = self.complete.lock().unwrap_or_else(PoisonError::into_inner);
+        shared.upgrade().unwrap_or_else(|| {
+            let complete = Arc::new(Template::complete(self.id, self));
+            *shared = Arc::downgrade(&complete);
+            complete
+        })
+    }
+
+    fn variant(&self) -> Result<u64, Unfit> {
         let variant = self.variants.fetch_add(1, Ordering::Relaxed);
-        if variant >= VARIANTS {
-            return Err(Unfit::TooManyVariants);
-        }
-        Ok(Arc::new(Template::new(self.id + variant, self, chosen)))
+        if variant < VARIANTS { Ok(self.id + variant) } else { Err(Unfit::TooManyVariants) }
     }
 }

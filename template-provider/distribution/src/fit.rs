@@ -27,6 +27,17 @@ pub enum Unfit {
     TooManyVariants,
 }
 
+/// Which transactions of a template stay beside a client's coinbase.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Chosen {
+    /// All of them.
+    All,
+    /// Those at these positions, in block order.
+    Only(Vec<usize>),
+    /// That depends on the transactions, which are not there.
+    Unknown,
+}
+
 /// Weight units of a byte outside the witness (BIP141).
 const SCALE: u64 = 4;
 /// Longest script of a coinbase's input, in bytes.
@@ -41,25 +52,40 @@ const COMMITMENT_SCRIPT: u64 = 38;
 const MOST_TRANSACTIONS: u64 = 65_535;
 
 impl Constraints {
-    /// Positions of the transactions that stay, in block order.
+    /// Which transactions stay.
     ///
     /// In order, each that still fits and whose ancestors all stayed. So it is the last ones that go, which the
-    /// node found the least worth, and their dependants with them.
+    /// node found the least worth, and their dependants with them. Before the transactions are there it is known where
+    /// the source left enough room.
     ///
     /// # Errors
     /// Not even an empty block has room for what the client wants to add.
-    pub fn choose(&self, parts: &Parts) -> Result<Vec<usize>, Unfit> {
-        let mut room = self.room(parts).ok_or(Unfit::Constraints(*self))?;
-        let mut stays = vec![false; parts.transactions.len()];
-        let mut chosen = Vec::with_capacity(parts.transactions.len());
-        for (position, transaction) in parts.transactions.iter().enumerate() {
+    pub fn choose(&self, parts: &Parts) -> Result<Chosen, Unfit> {
+        let transactions = &parts.transactions;
+        let Some(all) = transactions.all() else {
+            let has_room = transactions.room().is_some_and(|room| self.has_room_within(room, parts));
+            let is_known = has_room && transactions.are_awaited();
+            return Ok(if is_known { Chosen::All } else { Chosen::Unknown });
+        };
+        self.choose_among(all, parts)
+    }
+
+    /// The same, if these are the transactions of the template.
+    ///
+    /// # Errors
+    /// As [`Self::choose`].
+    pub fn choose_among(&self, all: &[TemplateTransaction], parts: &Parts) -> Result<Chosen, Unfit> {
+        let mut room = self.room(parts, all.len()).ok_or(Unfit::Constraints(*self))?;
+        let mut stays = vec![false; all.len()];
+        let mut chosen = Vec::with_capacity(all.len());
+        for (position, transaction) in all.iter().enumerate() {
             let complete = transaction.depends.iter().all(|&ancestor| stays[ancestor]);
             if complete && room.take(transaction) {
                 stays[position] = true;
                 chosen.push(position);
             }
         }
-        Ok(chosen)
+        Ok(if chosen.len() == all.len() { Chosen::All } else { Chosen::Only(chosen) })
     }
 
     /// Weight that a block keeps free for its header, the number of its transactions, and the largest coinbase that
@@ -73,9 +99,15 @@ impl Constraints {
         SCALE * u64::from(self.max_additional_sigops)
     }
 
-    /// What a block has left for transactions beside the largest coinbase that the client may make.
-    fn room(&self, parts: &Parts) -> Option<Room> {
-        let most_transactions = parts.transactions.len() as u64 + 1;
+    /// Whether what a block keeps free for a client with constraints `other` is enough for this one.
+    fn has_room_within(&self, other: Self, parts: &Parts) -> bool {
+        self.reserved_weight() <= other.reserved_weight().min(parts.weight_limit)
+            && self.reserved_sigops() <= other.reserved_sigops().min(parts.sigop_limit)
+    }
+
+    /// What a block has left for so many transactions beside the largest coinbase that the client may make.
+    fn room(&self, parts: &Parts, transactions: usize) -> Option<Room> {
+        let most_transactions = transactions as u64 + 1;
         let commitment = parts.coinbase.witness_commitment.as_ref().map_or(0, |script| script.len() as u64);
         let taken = overhead(most_transactions) + self.max_coinbase_weight(commitment);
         Some(Room {

@@ -6,7 +6,7 @@
 //!
 //! | module | what for |
 //! |---|---|
-//! | [`block_template`] | what any source of templates delivers |
+//! | [`block_template`], [`transactions`] | what any source of templates delivers, the transactions at once or later |
 //! | [`id`] | template ids that never repeat |
 //! | [`fit`] | which transactions stay beside a client's coinbase |
 //! | [`merkle`] | merkle paths and the witness commitment |
@@ -22,11 +22,13 @@ pub mod merkle;
 pub mod server;
 pub mod solution;
 pub mod template;
+pub mod transactions;
 
 pub use block_template::{BlockTemplate, Coinbase, Parts, TemplateTransaction, Tip};
 pub use client::Client;
-pub use fit::{Constraints, Unfit};
+pub use fit::{Chosen, Constraints, Unfit};
 pub use id::TemplateIds;
 pub use server::{Retention, Server};
 pub use solution::{Solution, SolutionError};
 pub use template::Template;
+pub use transactions::Transactions;

@@ -3,6 +3,9 @@
 //! A client is sent nothing before its first CoinbaseOutputConstraints. From then on each published template goes
 //! to it at once: on a new tip as a future template with the SetNewPrevHash that puts it in force, under the same
 //! tip as one in force. What it was sent stays solvable within [`Retention`].
+//!
+//! A template may come before its transactions. A client for whom it leaves room has it then; any other, and whoever asks
+//! for its transaction data, waits for them.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -43,7 +46,7 @@ impl Default for Retention {
 }
 
 /// What a client did.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum Event {
     /// It said how much it adds to the coinbase.
     Constraints(Constraints),
@@ -51,7 +54,7 @@ pub enum Event {
     TransactionDataRequested {
         /// The template asked for.
         template_id: u64,
-        /// Whether it gets them.
+        /// Whether it gets them, now or when they come.
         found: bool,
     },
     /// It found a block.
@@ -96,6 +99,8 @@ pub struct Server {
     /// Changes of constraints since the last published template.
     changes: u32,
     published: Option<Arc<BlockTemplate>>,
+    /// What this client may mine of `published` is not known before its transactions are there.
+    is_held_back: bool,
     /// The tip of the last SetNewPrevHash.
     tip: Option<Tip>,
     /// Templates that may still be solved, oldest first; the last one is in force.
@@ -111,7 +116,8 @@ struct Sent {
     until: Option<Instant>,
 }
 
-/// A frame to send, or the template whose transaction data makes one: those are large, so they are made last.
+/// A frame to send, or the template whose transaction data makes one: those are large, so they are made last. While they
+/// are awaited, what comes after is sent.
 #[derive(Debug)]
 enum Outgoing {
     Frame(Frame),
@@ -126,6 +132,7 @@ impl Server {
             constraints: None,
             changes: 0,
             published,
+            is_held_back: false,
             tip: None,
             sent: VecDeque::new(),
             outgoing: VecDeque::new(),
@@ -177,6 +184,19 @@ impl Server {
         self.send_template(now)
     }
 
+    /// Whether anything waits for the transactions of a template: see [`Self::handle_arrival`].
+    pub fn is_waiting(&self) -> bool {
+        self.is_held_back || self.outgoing.iter().any(|outgoing| !outgoing.is_ready())
+    }
+
+    /// Transactions of some template have come, or are given up.
+    ///
+    /// # Errors
+    /// As [`Self::publish`].
+    pub fn handle_arrival(&mut self, now: Instant) -> Result<(), Fatal> {
+        if self.is_held_back { self.send_template(now) } else { Ok(()) }
+    }
+
     /// Forgets templates whose time has come.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.sent.retain(|sent| sent.until.is_none_or(|until| now < until));
@@ -197,11 +217,15 @@ impl Server {
     /// # Errors
     /// It does not fit a frame: the connection ends.
     pub fn poll_send(&mut self) -> Result<Option<Frame>, Fatal> {
-        Ok(match self.outgoing.pop_front() {
-            None => None,
-            Some(Outgoing::Frame(frame)) => Some(frame),
-            Some(Outgoing::TransactionData(template)) => Some(template.transaction_data_frame()?),
-        })
+        let next = self.outgoing.iter().position(Outgoing::is_ready);
+        match next.and_then(|next| self.outgoing.remove(next)) {
+            None => Ok(None),
+            Some(Outgoing::Frame(frame)) => Ok(Some(frame)),
+            Some(Outgoing::TransactionData(template)) => match template.transaction_data_frame()? {
+                Some(frame) => Ok(Some(frame)),
+                None => refusal(template.id(), NOT_FOUND).map(Some),
+            },
+        }
     }
 
     /// The client's constraints, once it has said them.
@@ -233,7 +257,9 @@ impl Server {
         let (Some(constraints), Some(published)) = (self.constraints, &self.published) else {
             return Ok(());
         };
-        let template = published.fit(constraints, self.current().map(|template| template.id()))?;
+        let fitted = published.fit(constraints, self.current().map(|template| template.id()))?;
+        self.is_held_back = fitted.is_none() && !published.parts().transactions.are_lost();
+        let Some(template) = fitted else { return Ok(()) };
         let new_tip = self.tip != Some(published.tip());
         self.tip = Some(published.tip());
         self.outgoing.push_back(Outgoing::Frame(template.new_template_frame(new_tip)?));
@@ -289,6 +315,15 @@ impl Server {
 
     fn template(&self, id: u64) -> Option<&Arc<Template>> {
         self.sent.iter().map(|sent| &sent.template).find(|template| template.id() == id)
+    }
+}
+
+impl Outgoing {
+    fn is_ready(&self) -> bool {
+        match self {
+            Self::Frame(_) => true,
+            Self::TransactionData(template) => !template.is_awaited(),
+        }
     }
 }
 

@@ -1,4 +1,6 @@
-//! Whole blocks from solutions (SV2 spec §7.7).
+//! Blocks from solutions (SV2 spec §7.7).
+
+use std::sync::Arc;
 
 use bitcoin::block::{Header, Version};
 use bitcoin::consensus::encode::{deserialize, serialize};
@@ -12,21 +14,47 @@ use crate::merkle;
 /// Version bits that a miner may roll (BIP323).
 pub const ROLLABLE_VERSION_BITS: u32 = 0x1fff_ffe0;
 
-/// A block whose proof of work holds, with all its transactions.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A block whose proof of work holds. Its transactions are those of its template, which may still be on their way.
+#[derive(Clone, Debug)]
 pub struct Solution {
     /// The template it solves.
-    pub template_id: u64,
+    pub template: Arc<Template>,
     /// The block's hash.
     pub hash: BlockHash,
+    /// The block's header.
+    pub header: Header,
+    /// Its coinbase, with the witness reserved value.
+    pub coinbase: Transaction,
+}
+
+impl Solution {
     /// The block's height.
-    pub height: u32,
-    /// Its transactions, the coinbase included.
-    pub transactions: usize,
+    pub fn height(&self) -> u32 {
+        self.template.source().parts().height
+    }
+
     /// What its coinbase pays, in satoshi.
-    pub coinbase_value: u64,
-    /// The block, serialised.
-    pub block: Vec<u8>,
+    pub fn coinbase_value(&self) -> u64 {
+        let outputs = self.coinbase.output.iter();
+        outputs.map(|output| output.value.to_sat()).fold(0, u64::saturating_add)
+    }
+
+    /// How many transactions it has, the coinbase included; none while they are not there.
+    pub fn transactions(&self) -> Option<usize> {
+        Some(self.template.transactions()?.len() + 1)
+    }
+
+    /// The block, serialised; none while its transactions are not there.
+    pub fn block(&self) -> Option<Vec<u8>> {
+        let transactions = self.template.transactions()?;
+        let mut block = serialize(&self.header);
+        block.extend(serialize(&VarInt::from(transactions.len() + 1)));
+        block.extend(serialize(&self.coinbase));
+        for transaction in transactions {
+            block.extend_from_slice(&transaction.data);
+        }
+        Some(block)
+    }
 }
 
 /// Why a solution makes no block.
@@ -64,9 +92,9 @@ pub enum SolutionError {
 }
 
 impl Template {
-    /// The whole block. Its proof of work is checked, so that nobody fills a disk with blocks that cost nothing;
+    /// The block. Its proof of work is checked, so that nobody fills a disk with blocks that cost nothing;
     /// all else is the node's to judge.
-    pub fn solve(&self, solution: &SubmitSolution<'_>) -> Result<Solution, SolutionError> {
+    pub fn solve(self: &Arc<Self>, solution: &SubmitSolution<'_>) -> Result<Solution, SolutionError> {
         let template_id = self.id();
         let coinbase = self.coinbase(solution.coinbase_tx.as_bytes())?;
         let header = self.header(solution, &coinbase);
@@ -80,18 +108,7 @@ impl Template {
         if !self.source().target().is_met_by(hash) {
             return Err(SolutionError::AboveTarget { template_id, hash });
         }
-        Ok(Solution {
-            template_id,
-            hash,
-            height: self.source().parts().height,
-            transactions: self.transactions().len() + 1,
-            coinbase_value: coinbase
-                .output
-                .iter()
-                .map(|output| output.value.to_sat())
-                .fold(0, u64::saturating_add),
-            block: self.block(&header, &coinbase),
-        })
+        Ok(Solution { template: Arc::clone(self), hash, header, coinbase })
     }
 
     /// The coinbase, with the witness reserved value that a client may have stripped.
@@ -118,15 +135,5 @@ impl Template {
             bits: CompactTarget::from_consensus(parts.bits.to_consensus()),
             nonce: solution.header_nonce,
         }
-    }
-
-    fn block(&self, header: &Header, coinbase: &Transaction) -> Vec<u8> {
-        let mut block = serialize(header);
-        block.extend(serialize(&VarInt::from(self.transactions().len() + 1)));
-        block.extend(serialize(coinbase));
-        for transaction in self.transactions() {
-            block.extend_from_slice(&transaction.data);
-        }
-        block
     }
 }

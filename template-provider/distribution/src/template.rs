@@ -12,7 +12,7 @@ use stratum_core::template_distribution_sv2::{
     NewTemplateOwned, RequestTransactionDataSuccess, SetNewPrevHashOwned,
 };
 
-use crate::block_template::{BlockTemplate, TemplateTransaction};
+use crate::block_template::{BlockTemplate, Parts, TemplateTransaction};
 use crate::merkle;
 
 /// What a client may mine: some or all transactions of a [`BlockTemplate`]. Clients whose needs are the same
@@ -21,8 +21,8 @@ use crate::merkle;
 pub struct Template {
     id: u64,
     source: Arc<BlockTemplate>,
-    /// Positions of the source's transactions, in block order.
-    chosen: Vec<usize>,
+    /// Positions of the source's transactions that stayed, in block order; none: all of them.
+    chosen: Option<Vec<usize>>,
     coinbase_value: Amount,
     witness_commitment: Option<ScriptBuf>,
     merkle_path: Vec<merkle::Node>,
@@ -54,28 +54,34 @@ impl EncodeError {
 }
 
 impl Template {
-    /// `chosen` holds, with each transaction, all that it depends on.
-    pub(crate) fn new(id: u64, source: &Arc<BlockTemplate>, chosen: Vec<usize>) -> Self {
-        let parts = source.parts();
-        let transactions = || chosen.iter().map(|&position| &parts.transactions[position]);
-        let complete = chosen.len() == parts.transactions.len();
-        let kept_fees: Amount = transactions().map(|transaction| transaction.fee).sum();
-        let witness_commitment = parts.coinbase.witness_commitment.as_ref().map(|of_all| {
-            let wtxids = transactions().map(|transaction| transaction.wtxid.to_byte_array());
-            if complete { of_all.clone() } else { merkle::witness_commitment(wtxids) }
-        });
-        let merkle_path = merkle::path(transactions().map(|transaction| transaction.txid.to_byte_array()));
+    /// With all transactions of its source, be they there or not.
+    pub(crate) fn complete(id: u64, source: &Arc<BlockTemplate>) -> Self {
+        let Parts { coinbase, transactions, .. } = source.parts();
         Self {
             id,
-            coinbase_value: parts.coinbase.value - (source.fees() - kept_fees),
-            witness_commitment,
-            merkle_path,
             source: Arc::clone(source),
-            chosen,
+            chosen: None,
+            coinbase_value: coinbase.value,
+            witness_commitment: coinbase.witness_commitment.clone(),
+            merkle_path: transactions.merkle_path().to_vec(),
             future: OnceLock::new(),
             current: OnceLock::new(),
             prev_hash: OnceLock::new(),
         }
+    }
+
+    /// With some transactions of its source, which are there. `chosen` holds, with each, all that it depends on.
+    pub(crate) fn cut(id: u64, source: &Arc<BlockTemplate>, chosen: Vec<usize>) -> Self {
+        let mut cut = Self { chosen: Some(chosen), ..Self::complete(id, source) };
+        let transactions = || cut.transactions().into_iter().flatten();
+        let kept_fees: Amount = transactions().map(|transaction| transaction.fee).sum();
+        let path = merkle::path(transactions().map(|transaction| transaction.txid.to_byte_array()));
+        let commitment =
+            merkle::witness_commitment(transactions().map(|transaction| transaction.wtxid.to_byte_array()));
+        cut.coinbase_value -= source.fees().unwrap_or_default() - kept_fees;
+        cut.merkle_path = path;
+        cut.witness_commitment = cut.witness_commitment.map(|_| commitment);
+        cut
     }
 
     /// Its id on the wire.
@@ -93,9 +99,23 @@ impl Template {
         self.coinbase_value
     }
 
-    /// The transactions that stayed, in block order, the coinbase left out.
-    pub fn transactions(&self) -> impl ExactSizeIterator<Item = &TemplateTransaction> {
-        self.chosen.iter().map(|&position| &self.source.parts().transactions[position])
+    /// The transactions that stayed, in block order, the coinbase left out; none while they are not there.
+    pub fn transactions(&self) -> Option<impl ExactSizeIterator<Item = &TemplateTransaction>> {
+        let all = self.source.parts().transactions.all()?;
+        let chosen = self.chosen.as_deref();
+        let count = chosen.map_or(all.len(), <[usize]>::len);
+        Some((0..count).map(move |place| &all[chosen.map_or(place, |chosen| chosen[place])]))
+    }
+
+    /// How many transactions had to give way to the client's coinbase.
+    pub fn left_out(&self) -> usize {
+        let all = self.source.parts().transactions.all().unwrap_or_default();
+        self.chosen.as_ref().map_or(0, |chosen| all.len() - chosen.len())
+    }
+
+    /// Whether its transactions may still come.
+    pub fn is_awaited(&self) -> bool {
+        self.source.parts().transactions.are_awaited()
     }
 
     /// Siblings of the coinbase in the merkle tree, deepest first.
@@ -125,17 +145,19 @@ impl Template {
         })
     }
 
-    /// RequestTransactionData.Success. Up to 4 MB, made anew each time: most templates are never asked for theirs.
-    pub(crate) fn transaction_data_frame(&self) -> Result<Frame, EncodeError> {
+    /// RequestTransactionData.Success, if its transactions are there. Up to 4 MB, made anew each time: most templates are
+    /// never asked for theirs.
+    pub(crate) fn transaction_data_frame(&self) -> Result<Option<Frame>, EncodeError> {
         let fail = |e| EncodeError::field("RequestTransactionData.Success", &e);
+        let Some(transactions) = self.transactions() else { return Ok(None) };
         let data: Result<Vec<B016M<'_>>, _> =
-            self.transactions().map(|transaction| B016M::new(&transaction.data)).collect();
+            transactions.map(|transaction| B016M::new(&transaction.data)).collect();
         let message = RequestTransactionDataSuccess {
             template_id: self.id,
             excess_data: B064K::new(&[]).map_err(fail)?,
             transaction_list: data.and_then(Seq064K::new).map_err(fail)?,
         };
-        Ok(Frame::message(TemplateDistribution::RequestTransactionDataSuccess(message))?)
+        Ok(Some(Frame::message(TemplateDistribution::RequestTransactionDataSuccess(message))?))
     }
 
     fn new_template(&self, future_template: bool) -> Result<NewTemplateOwned, binary_sv2::Error> {

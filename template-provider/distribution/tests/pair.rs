@@ -10,9 +10,9 @@ use bitcoin::consensus::encode::deserialize;
 use bitcoin::{ScriptBuf, Transaction};
 use distribution::client::{self, Client};
 use distribution::server::{self, Fatal, Server};
-use distribution::{BlockTemplate, Constraints, Retention, SolutionError};
+use distribution::{BlockTemplate, Constraints, Parts, Retention, SolutionError, Transactions};
 use stratum_core::template_distribution_sv2::{NewTemplateOwned, SetNewPrevHashOwned};
-use support::{check_block, coinbase, parts, solution, template, tip};
+use support::{all, check_block, coinbase, parts, solution, template, tip};
 
 const ROOM: Constraints = Constraints { max_additional_size: 100, max_additional_sigops: 4 };
 
@@ -90,6 +90,12 @@ impl Pair {
 
 fn pay() -> Vec<ScriptBuf> {
     vec![vec![0x51; 22].into()]
+}
+
+/// The same template while its transactions are on their way, leaving room for the coinbases of clients like `room`.
+fn before_its_transactions(mut parts: Parts, room: Constraints) -> Parts {
+    parts.transactions = Transactions::awaited(parts.transactions.merkle_path().to_vec(), room);
+    parts
 }
 
 fn single(events: &[client::Event]) -> &NewTemplateOwned {
@@ -185,7 +191,7 @@ fn a_client_that_changes_its_constraints_without_end_is_dropped() {
 #[test]
 fn transaction_data_are_the_templates_transactions_in_order() {
     let source = parts(tip(1), 20, 7);
-    let expected: Vec<_> = source.transactions.iter().map(|t| t.wtxid).collect();
+    let expected: Vec<_> = all(&source).iter().map(|t| t.wtxid).collect();
     let (mut pair, new) = Pair::mining(template(1 << 32, source));
     pair.client.request_transaction_data(new.template_id).unwrap();
     pair.drive().unwrap();
@@ -225,10 +231,10 @@ fn a_solution_becomes_a_block_with_all_transactions_witness_or_not() {
         let (mut pair, new) = Pair::mining(template(1 << 32, parts(tip(1), 9, 3)));
         let event = pair.solve(&new, &coinbase(&new, 20, &pay(), witness));
         let server::Event::Solution(solution) = event else { panic!("{event:?}") };
-        let block = check_block(&solution.block);
-        assert_eq!((block.txdata.len(), solution.transactions), (10, 10));
-        assert_eq!((block.block_hash(), solution.height), (solution.hash, 200));
-        assert_eq!(solution.coinbase_value, new.coinbase_tx_value_remaining);
+        let block = check_block(&solution.block().unwrap());
+        assert_eq!((block.txdata.len(), solution.transactions()), (10, Some(10)));
+        assert_eq!((block.block_hash(), solution.height()), (solution.hash, 200));
+        assert_eq!(solution.coinbase_value(), new.coinbase_tx_value_remaining);
     }
 }
 
@@ -261,7 +267,7 @@ fn only_the_rollable_version_bits_may_differ() {
 #[test]
 fn a_coinbase_that_is_none_is_refused() {
     let (mut pair, new) = Pair::mining(template(1 << 32, parts(tip(1), 1, 3)));
-    let other: Vec<u8> = parts(tip(1), 1, 3).transactions[0].data.to_vec();
+    let other: Vec<u8> = all(&parts(tip(1), 1, 3))[0].data.to_vec();
     for bytes in [b"nonsense".to_vec(), other] {
         let event = pair.solve(&new, &bytes);
         assert!(matches!(event, server::Event::SolutionRefused(SolutionError::Coinbase { .. })), "{event:?}");
@@ -277,7 +283,8 @@ fn a_late_solution_counts_for_a_minute_after_the_tip_has_changed() {
     assert!(matches!(pair.solve(&new, &coinbase), server::Event::Solution(_)));
     pair.pass(Duration::from_secs(1));
     let event = pair.solve(&new, &coinbase);
-    assert_eq!(event, server::Event::SolutionRefused(SolutionError::UnknownTemplate(new.template_id)));
+    let server::Event::SolutionRefused(refused) = event else { panic!("{event:?}") };
+    assert_eq!(refused, SolutionError::UnknownTemplate(new.template_id));
 }
 
 #[test]
@@ -339,4 +346,119 @@ fn a_template_that_no_client_has_any_more_is_freed() {
     }
     pair.pass(Duration::from_secs(3600));
     assert!(watched.upgrade().is_none(), "a block of long ago is still in memory");
+}
+
+#[test]
+fn a_template_before_its_transactions_is_mined_as_the_one_with_them() {
+    let source = parts(tip(1), 20, 7);
+    let (_, expected) = Pair::mining(template(1 << 32, source.clone()));
+    let (mut pair, new) = Pair::mining(template(1 << 32, before_its_transactions(source, ROOM)));
+    assert_eq!(new, expected);
+    assert!(!pair.server.is_waiting());
+    // Those that follow it are not held up either.
+    let events = pair.publish(template(2 << 32, parts(tip(1), 3, 2)));
+    assert_eq!(single(&events).template_id, 2 << 32);
+}
+
+#[test]
+fn who_asks_for_transactions_on_their_way_gets_them_when_they_come_and_meanwhile_all_else() {
+    let source = parts(tip(1), 20, 7);
+    let early = before_its_transactions(source.clone(), ROOM);
+    let (mut pair, new) = Pair::mining(template(1 << 32, early.clone()));
+    pair.client.request_transaction_data(new.template_id).unwrap();
+    pair.client.request_transaction_data(99).unwrap();
+    pair.drive().unwrap();
+    let code = "template-id-not-found".to_owned();
+    let refused = client::Event::TransactionDataRefused { template_id: 99, code };
+    assert_eq!(pair.client.poll_event(), Some(refused));
+    let events = pair.publish(template(2 << 32, parts(tip(1), 3, 2)));
+    assert_eq!(single(&events).template_id, 2 << 32);
+    assert!(pair.server.is_waiting());
+
+    early.transactions.settle(Some(all(&source)));
+    pair.server.handle_arrival(pair.now).unwrap();
+    pair.drive().unwrap();
+    let transactions = all(&source).iter().map(|transaction| transaction.data.to_vec()).collect();
+    let data = client::Event::TransactionData { template_id: new.template_id, transactions };
+    assert_eq!(pair.client.poll_event(), Some(data));
+    assert!(!pair.server.is_waiting());
+}
+
+#[test]
+fn transactions_that_never_come_are_refused() {
+    let early = before_its_transactions(parts(tip(1), 20, 7), ROOM);
+    let (mut pair, new) = Pair::mining(template(1 << 32, early.clone()));
+    pair.client.request_transaction_data(new.template_id).unwrap();
+    pair.drive().unwrap();
+    assert_eq!(pair.client.poll_event(), None);
+    early.transactions.settle(None);
+    pair.server.handle_arrival(pair.now).unwrap();
+    pair.drive().unwrap();
+    let code = "template-id-not-found".to_owned();
+    let refused = client::Event::TransactionDataRefused { template_id: new.template_id, code };
+    assert_eq!(pair.client.poll_event(), Some(refused));
+}
+
+#[test]
+fn requests_for_transactions_on_their_way_are_bounded() {
+    let early = before_its_transactions(parts(tip(1), 20, 7), ROOM);
+    let (mut pair, new) = Pair::mining(template(1 << 32, early));
+    for _ in 0..16 {
+        pair.client.request_transaction_data(new.template_id).unwrap();
+        pair.drive().unwrap();
+    }
+    pair.client.request_transaction_data(new.template_id).unwrap();
+    assert!(matches!(pair.drive(), Err(Fatal::TooManyRequests)));
+}
+
+#[test]
+fn a_solution_before_the_transactions_is_whole_with_them() {
+    let source = parts(tip(1), 9, 3);
+    let early = before_its_transactions(source.clone(), ROOM);
+    let (mut pair, new) = Pair::mining(template(1 << 32, early.clone()));
+    let event = pair.solve(&new, &coinbase(&new, 20, &pay(), true));
+    let server::Event::Solution(solution) = event else { panic!("{event:?}") };
+    assert_eq!((solution.block(), solution.transactions()), (None, None));
+    early.transactions.settle(Some(all(&source)));
+    assert_eq!(check_block(&solution.block().unwrap()).block_hash(), solution.hash);
+}
+
+#[test]
+fn a_client_without_enough_room_has_the_template_when_its_transactions_are_there() {
+    for less in [
+        Constraints { max_additional_size: ROOM.max_additional_size - 1, ..ROOM },
+        Constraints { max_additional_sigops: ROOM.max_additional_sigops - 1, ..ROOM },
+    ] {
+        let mut source = parts(tip(1), 20, 7);
+        let weight: u64 = all(&source).iter().map(|transaction| transaction.weight).sum();
+        source.weight_limit = weight + less.reserved_weight();
+        let early = before_its_transactions(source.clone(), less);
+        let mut pair = Pair::new(Some(template(1 << 32, early.clone())));
+        pair.client.constraints(ROOM).unwrap();
+        pair.drive().unwrap();
+        assert_eq!(pair.client.poll_event(), None, "what it may mine is not known");
+        assert!(matches!(pair.server.poll_event(), Some(server::Event::Constraints(ROOM))));
+        assert!(pair.server.is_waiting());
+        early.transactions.settle(Some(all(&source)));
+        pair.server.handle_arrival(pair.now).unwrap();
+        pair.drive().unwrap();
+        let events: Vec<_> = std::iter::from_fn(|| pair.client.poll_event()).collect();
+        let new = new_tip(&events).0.clone();
+        assert!(!pair.server.is_waiting());
+        let event = pair.solve(&new, &coinbase(&new, 20, &pay(), true));
+        let server::Event::Solution(solution) = event else { panic!("{event:?}") };
+        check_block(&solution.block().unwrap());
+    }
+}
+
+#[test]
+fn a_template_whose_transactions_never_come_is_sent_to_nobody_who_waited_or_comes_later() {
+    let early = before_its_transactions(parts(tip(1), 20, 7), ROOM);
+    early.transactions.settle(None);
+    let mut pair = Pair::new(Some(template(1 << 32, early)));
+    pair.client.constraints(ROOM).unwrap();
+    pair.drive().unwrap();
+    assert_eq!(pair.client.poll_event(), None);
+    let events = pair.publish(template(2 << 32, parts(tip(1), 3, 2)));
+    assert_eq!(new_tip(&events).0.template_id, 2 << 32);
 }

@@ -5,10 +5,10 @@ use std::time::{Duration, Instant, SystemTime};
 use bitcoin::block::Version;
 use bitcoin::hashes::Hash;
 use bitcoin::{Amount, BlockHash, CompactTarget, Txid, Wtxid};
-use distribution::{Coinbase, Constraints, Parts, TemplateTransaction};
+use distribution::{Coinbase, Constraints, Parts, TemplateTransaction, Transactions};
 use service::Counters;
 
-use super::{Feed, Offer, Offered};
+use super::{Feed, Offer, Offered, Sent};
 use crate::health::Seen;
 use crate::source::Way;
 
@@ -39,10 +39,17 @@ fn parts(tip: u8, value: u64) -> Parts {
         bits: CompactTarget::from_consensus(0x207f_ffff),
         time: 1,
         coinbase: Coinbase::at(100, Amount::from_sat(value), None),
-        transactions: vec![transaction],
+        transactions: vec![transaction].into(),
         weight_limit: 4_000_000,
         sigop_limit: 80_000,
     }
+}
+
+/// The same before its transactions, which leave room for clients like `room`.
+fn early(tip: u8, value: u64, room: Constraints) -> Parts {
+    let whole = parts(tip, value);
+    let transactions = Transactions::awaited(whole.transactions.merkle_path().to_vec(), room);
+    Parts { transactions, ..whole }
 }
 
 impl Desk {
@@ -60,6 +67,18 @@ impl Desk {
 
     /// Offers what set `set` had `at` seconds after the start; it serves `lane`, or all.
     fn offer(&self, way: Way, set: u64, at: u64, lane: Option<Constraints>, parts: Parts) -> Offer {
+        self.send(way, set, at, lane, parts).0
+    }
+
+    /// The same, and what was sent.
+    fn send(
+        &self,
+        way: Way,
+        set: u64,
+        at: u64,
+        lane: Option<Constraints>,
+        parts: Parts,
+    ) -> (Offer, Option<Sent>) {
         let offered = Offered {
             way,
             as_of: self.start + Duration::from_secs(at),
@@ -68,7 +87,7 @@ impl Desk {
             is_base: lane.is_none(),
             threshold: Amount::from_sat(100),
         };
-        self.feed.offer(&offered, parts).0
+        self.feed.offer(&offered, parts)
     }
 }
 
@@ -142,5 +161,41 @@ fn a_template_that_is_given_again_has_a_later_id() {
     let first = desk.feed.join(SMALL).current().unwrap();
     let again = desk.feed.renewed(&first);
     assert!(again.id() > first.id());
-    assert_eq!(again.parts().transactions.len(), 1);
+    assert_eq!(again.parts().transactions.all().unwrap().len(), 1);
+}
+
+#[test]
+fn transactions_that_are_owed_arrive_when_they_are_paid() {
+    let desk = Desk::new();
+    let (mut small, mut arrivals) = (desk.feed.join(SMALL), desk.feed.arrivals());
+    let (offer, sent) = desk.send(Way::Ipc, 1, 0, None, early(1, 5000, SMALL));
+    assert_eq!(offer, Offer::NewTip);
+    let template = small.current().unwrap();
+    assert!(template.parts().transactions.are_awaited() && !arrivals.has_changed().unwrap());
+    sent.unwrap().owed.unwrap().pay(parts(1, 5000).transactions.all().unwrap().to_vec());
+    assert!(arrivals.has_changed().unwrap());
+    assert_eq!(template.parts().transactions.all().unwrap().len(), 1);
+    arrivals.mark_unchanged();
+    assert_eq!(desk.offer(Way::Ipc, 1, 1, None, parts(1, 5000)), Offer::Kept);
+    assert!(!arrivals.has_changed().unwrap());
+}
+
+#[test]
+fn a_template_whose_transactions_never_came_is_replaced_by_any_under_the_same_tip() {
+    let desk = Desk::new();
+    let (mut small, arrivals) = (desk.feed.join(SMALL), desk.feed.arrivals());
+    let (_, sent) = desk.send(Way::Ipc, 1, 0, None, early(1, 5000, SMALL));
+    assert_eq!(desk.offer(Way::Ipc, 1, 1, None, parts(1, 5000)), Offer::Kept);
+    drop(sent);
+    assert!(arrivals.has_changed().unwrap() && small.current().unwrap().parts().transactions.are_lost());
+    assert_eq!(desk.offer(Way::Ipc, 1, 1, None, parts(1, 4000)), Offer::HigherFees);
+    assert_eq!(desk.offer(Way::Ipc, 1, 2, None, parts(1, 4000)), Offer::Kept);
+}
+
+#[test]
+fn a_client_whose_template_may_have_to_be_trimmed_takes_the_one_made_for_it() {
+    let desk = Desk::new();
+    let _large = desk.feed.join(LARGE);
+    let (_, _sent) = desk.send(Way::Ipc, 1, 0, None, early(1, 5000, SMALL));
+    assert_eq!(desk.offer(Way::Ipc, 2, 1, Some(LARGE), parts(1, 4000)), Offer::HigherFees);
 }

@@ -5,20 +5,28 @@ use std::sync::{Arc, Weak};
 
 use bitcoin::block::Header;
 use bitcoin::consensus::{Decodable, encode};
+use bitcoin::hashes::Hash;
 use bitcoin::{Amount, ScriptBuf, Transaction, TxOut, Txid, VarInt, Wtxid};
 use bitcoin_capnp_types::capnp;
 use bitcoin_capnp_types::mining_capnp::coinbase_tx;
-use distribution::{Coinbase, Parts, TemplateTransaction, Tip};
+use distribution::{Chosen, Coinbase, Constraints, Parts, TemplateTransaction, Transactions, merkle};
 
-/// A template, call by call.
+/// What there is of a template before its transactions, call by call.
 #[derive(Clone, Debug)]
-pub struct RawTemplate {
+pub struct RawHead {
     /// `getBlockHeader`: 80 bytes.
     pub header: Vec<u8>,
-    /// `getBlock`: header and transactions, the first being a dummy for the coinbase.
-    pub block: Vec<u8>,
     /// `getCoinbaseTx`.
     pub coinbase: RawCoinbase,
+    /// `getCoinbaseMerklePath`: hashes, the deepest first.
+    pub merkle_path: Vec<Vec<u8>>,
+}
+
+/// Its transactions, call by call.
+#[derive(Clone, Debug)]
+pub struct RawTransactions {
+    /// `getBlock`: header and transactions, the first being a dummy for the coinbase.
+    pub block: Vec<u8>,
     /// `getTxFees`, in satoshi, in block order without the coinbase.
     pub fees: Vec<i64>,
     /// `getTxSigops`: sigop costs, likewise.
@@ -68,6 +76,12 @@ pub enum BadTemplate {
         /// Sigop costs.
         sigops: usize,
     },
+    /// Its transactions are not those of the merkle path.
+    #[error("its transactions do not lead to its merkle path")]
+    MerklePath,
+    /// They leave less room than they were to.
+    #[error("its transactions leave less room for the coinbase than the node was asked to leave")]
+    Room,
     /// An amount or a cost is negative.
     #[error("{0} cannot be a fee, a reward or a cost")]
     Negative(i64),
@@ -82,17 +96,6 @@ pub enum BadTemplate {
     /// The coinbase's script does not begin with a height.
     #[error("its coinbase does not begin with the block's height (BIP34)")]
     Height,
-}
-
-/// What of a template decides whether anybody wants it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Summary {
-    /// What it builds on.
-    pub tip: Tip,
-    /// Subsidy and fees.
-    pub value: Amount,
-    /// Height of the block.
-    pub height: u32,
 }
 
 /// Transactions of earlier templates, so that their bytes are held once.
@@ -149,24 +152,14 @@ impl RawCoinbase {
     }
 }
 
-/// Reads what decides whether a template is fetched whole.
+/// Reads a template whose transactions are still to come; they leave `room`.
 ///
 /// # Errors
 /// Something does not parse.
-pub fn summary(header: &[u8], coinbase: &RawCoinbase) -> Result<Summary, BadTemplate> {
-    let header: Header = parse("header", header)?;
-    let (height, coinbase) = coinbase.check()?;
-    let tip = Tip { prev_hash: header.prev_blockhash, bits: header.bits };
-    Ok(Summary { tip, value: coinbase.value, height })
-}
-
-/// Reads a whole template.
-///
-/// # Errors
-/// It does not parse, or is inconsistent.
-pub fn parts(raw: &RawTemplate, known: &mut Known) -> Result<Parts, BadTemplate> {
+pub fn parts(raw: &RawHead, room: Constraints) -> Result<Parts, BadTemplate> {
     let header: Header = parse("header", &raw.header)?;
     let (height, coinbase) = raw.coinbase.check()?;
+    let path = raw.merkle_path.iter().map(|node| parse("merkle path", node));
     Ok(Parts {
         version: header.version,
         prev_hash: header.prev_blockhash,
@@ -174,10 +167,31 @@ pub fn parts(raw: &RawTemplate, known: &mut Known) -> Result<Parts, BadTemplate>
         bits: header.bits,
         time: header.time,
         coinbase,
-        transactions: transactions(raw, known)?,
+        transactions: Transactions::awaited(path.collect::<Result<_, _>>()?, room),
         weight_limit: WEIGHT_LIMIT,
         sigop_limit: SIGOP_LIMIT,
     })
+}
+
+/// Reads the transactions of a template.
+///
+/// # Errors
+/// They do not parse, are inconsistent, or are not what was said of them before.
+pub fn transactions(
+    raw: &RawTransactions,
+    parts: &Parts,
+    known: &mut Known,
+) -> Result<Vec<TemplateTransaction>, BadTemplate> {
+    let all = read(raw, known)?;
+    let path = merkle::path(all.iter().map(|transaction| transaction.txid.to_byte_array()));
+    if path != parts.transactions.merkle_path() {
+        return Err(BadTemplate::MerklePath);
+    }
+    let room = parts.transactions.room();
+    if room.is_some_and(|room| matches!(room.choose_among(&all, parts), Ok(Chosen::Only(_)))) {
+        return Err(BadTemplate::Room);
+    }
+    Ok(all)
 }
 
 /// Reads a template from a Cap'n Proto message that holds a `CoinbaseTx`, followed by the serialised block; fees and
@@ -191,16 +205,21 @@ pub fn decode(mut bytes: &[u8]) -> Result<Parts, String> {
     let message = capnp::serialize::read_message_from_flat_slice(&mut bytes, options).map_err(text)?;
     let coinbase = message.get_root::<coinbase_tx::Reader<'_>>().and_then(RawCoinbase::read).map_err(text)?;
     let header = bytes.get(..HEADER).unwrap_or_default().to_vec();
-    let count = raw_transactions(bytes).map_or(0, |raw| raw.len().saturating_sub(1));
-    let zeros = vec![0; count];
-    let raw = RawTemplate { header, block: bytes.to_vec(), coinbase, fees: zeros.clone(), sigops: zeros };
-    parts(&raw, &mut Known::default()).map_err(|error| error.to_string())
+    let block = raw_transactions(bytes).unwrap_or_default();
+    let others = block.iter().skip(1).map(|(transaction, _)| transaction.compute_txid().to_byte_array());
+    let merkle_path = merkle::path(others).into_iter().map(Vec::from).collect();
+    let zeros = vec![0; block.len().saturating_sub(1)];
+    let rest = RawTransactions { block: bytes.to_vec(), fees: zeros.clone(), sigops: zeros };
+    let text = |error: BadTemplate| error.to_string();
+    let parts = parts(&RawHead { header, coinbase, merkle_path }, Constraints::default()).map_err(text)?;
+    parts.transactions.settle(Some(transactions(&rest, &parts, &mut Known::default()).map_err(text)?));
+    Ok(parts)
 }
 
 /// Length of a header, in bytes.
 const HEADER: usize = 80;
 
-fn transactions(raw: &RawTemplate, known: &mut Known) -> Result<Vec<TemplateTransaction>, BadTemplate> {
+fn read(raw: &RawTransactions, known: &mut Known) -> Result<Vec<TemplateTransaction>, BadTemplate> {
     let block = raw_transactions(&raw.block)?;
     let block = block.get(1..).unwrap_or_default();
     let (fees, sigops) = (per_transaction(&raw.fees, block.len()), per_transaction(&raw.sigops, block.len()));

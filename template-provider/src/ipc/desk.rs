@@ -1,18 +1,16 @@
 //! Blocks handed in by IPC: from any task to the thread that holds the connection, and from there to the node.
 
-use std::sync::Arc;
-
-use bitcoin::Transaction;
+use bitcoin::BlockHash;
 use bitcoin::block::Header;
-use bitcoin::consensus::{Decodable, encode};
 use bitcoin::hashes::Hash;
-use bitcoin::{BlockHash, VarInt};
 use node::Submission;
 use tokio::sync::{mpsc, oneshot};
+use tracing::debug;
 
 use super::error::IpcError;
 use super::set::Shared;
 use super::wire::{SolvedHeader, Verdict};
+use crate::found_block::{FoundBlock, LOST, Short};
 
 /// Most blocks that wait for the connection's thread.
 const MOST: usize = 64;
@@ -24,8 +22,7 @@ pub struct Desk(mpsc::Sender<Order>);
 /// A block, and where the answer goes.
 #[derive(Debug)]
 pub struct Order {
-    template_id: Option<u64>,
-    block: Arc<Vec<u8>>,
+    block: FoundBlock,
     answer: oneshot::Sender<Result<Submission, String>>,
 }
 
@@ -36,13 +33,13 @@ impl Desk {
         (Self(sender), receiver)
     }
 
-    /// Hands a serialised block to the node. `template_id`: of the template that it solves.
+    /// Hands a block to the node.
     ///
     /// # Errors
     /// The node is away, or gives no answer that is one; in words. It may be tried again.
-    pub async fn submit(&self, template_id: Option<u64>, block: Arc<Vec<u8>>) -> Result<Submission, String> {
+    pub async fn submit(&self, block: FoundBlock) -> Result<Submission, String> {
         let (answer, answered) = oneshot::channel();
-        let order = Order { template_id, block, answer };
+        let order = Order { block, answer };
         self.0.try_send(order).map_err(|_| "too many blocks wait for the node's IPC".to_owned())?;
         answered.await.unwrap_or_else(|_| Err("the node's IPC ended meanwhile".into()))
     }
@@ -56,31 +53,54 @@ impl Order {
 
     /// Hands the block to the node and passes on its answer.
     pub(super) async fn carry_out(self, shared: &Shared) {
-        let answer = submit(shared, self.template_id, &self.block).await;
+        let answer = submit(shared, &self.block).await;
         let _ = self.answer.send(answer);
     }
 }
 
-/// The short way first: the node has the template's transactions. Then the whole block, whose answer is certain,
-/// where the node takes one; else whether it has become the tip.
-async fn submit(shared: &Shared, template_id: Option<u64>, block: &[u8]) -> Result<Submission, String> {
-    let solved = Solved::read(block)?;
-    let template = template_id.and_then(|id| shared.kept.borrow().find(id));
-    let mut first = None;
-    if let Some(template) = template {
-        let answer = template.submit_solution(solved.header, &solved.coinbase);
-        first = Some(shared.connection.ask("submitSolution", answer).await.map_err(|error| said(&error))?);
-    }
-    let whole = shared.connection.mining().submit_block(block);
-    let whole = shared.connection.ask("submitBlock", whole).await.map_err(|error| said(&error))?;
+/// The short way first: the node has the template's transactions, also while we have not. Then the whole block, whose
+/// answer is certain, where the node takes one; else whether it has become the tip.
+async fn submit(shared: &Shared, block: &FoundBlock) -> Result<Submission, String> {
+    let first = match block.short() {
+        Some(short) => by_template(shared, short).await?,
+        None => None,
+    };
+    let whole = match block.bytes().await {
+        Ok(bytes) => {
+            let answer = shared.connection.mining().submit_block(&bytes);
+            shared.connection.ask("submitBlock", answer).await.map_err(|error| said(&error))?
+        }
+        Err(_) => None,
+    };
     match (whole, first) {
         (Some(Verdict::Taken), _) => Ok(Submission::Accepted),
         (Some(Verdict::Refused(reason)), _) => Ok(Submission::from_answer(Some(&reason))),
-        (None, Some(Verdict::Taken)) => became_tip(shared, solved.hash).await,
-        (None, Some(Verdict::Refused(_))) => Err("refused, and this version's IPC does not say why".into()),
+        (None, Some((Verdict::Taken, hash))) => became_tip(shared, hash).await,
+        (None, Some((Verdict::Refused(_), _))) => {
+            Err("refused, and this version's IPC does not say why".into())
+        }
+        (None, None) if block.is_lost() => Err(LOST.into()),
         (None, None) => {
             Err("this version's IPC takes solutions of its own latest templates only, no whole blocks".into())
         }
+    }
+}
+
+/// What the node says to header and coinbase, if it still has the template; and the block's hash.
+async fn by_template(shared: &Shared, short: &Short) -> Result<Option<(Verdict, BlockHash)>, String> {
+    let Some(template) = shared.kept.borrow().find(short.template_id) else { return Ok(None) };
+    let answer = template.submit_solution(solved(&short.header), &short.coinbase);
+    let verdict = shared.connection.ask("submitSolution", answer).await.map_err(|error| said(&error))?;
+    let hash = short.header.block_hash();
+    debug!(%hash, ?verdict, "block handed in by its template");
+    Ok(Some((verdict, hash)))
+}
+
+fn solved(header: &Header) -> SolvedHeader {
+    SolvedHeader {
+        version: header.version.to_consensus().cast_unsigned(),
+        time: header.time,
+        nonce: header.nonce,
     }
 }
 
@@ -98,30 +118,4 @@ async fn became_tip(shared: &Shared, block: BlockHash) -> Result<Submission, Str
 
 fn said(error: &IpcError) -> String {
     error.to_string()
-}
-
-/// The parts of a block that make a solution.
-struct Solved {
-    hash: BlockHash,
-    header: SolvedHeader,
-    coinbase: Vec<u8>,
-}
-
-impl Solved {
-    fn read(mut block: &[u8]) -> Result<Self, String> {
-        let fail = |error: encode::Error| format!("it is no block: {error}");
-        let header = Header::consensus_decode(&mut block).map_err(fail)?;
-        VarInt::consensus_decode(&mut block).map_err(fail)?;
-        let before = block;
-        Transaction::consensus_decode(&mut block).map_err(fail)?;
-        Ok(Self {
-            hash: header.block_hash(),
-            header: SolvedHeader {
-                version: header.version.to_consensus().cast_unsigned(),
-                time: header.time,
-                nonce: header.nonce,
-            },
-            coinbase: before[..before.len() - block.len()].to_vec(),
-        })
-    }
 }

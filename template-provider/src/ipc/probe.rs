@@ -1,9 +1,9 @@
 //! What `--check` finds at the node's socket.
 
-use distribution::Constraints;
+use distribution::{Constraints, Parts};
 use tokio::task::LocalSet;
 
-use super::answer::{self, Summary};
+use super::answer::{self, RawHead};
 use super::connection::Connection;
 use super::error::IpcError;
 use super::{Settings, network};
@@ -17,28 +17,30 @@ pub fn probe(settings: &Settings) -> Result<String, String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| error.to_string())?;
     let seen = LocalSet::new().block_on(&runtime, look(settings));
-    let (seen, summary) = seen.map_err(|error| error.to_string())?;
+    let (seen, parts) = seen.map_err(|error| error.to_string())?;
     let network = settings.network.to_core_arg();
-    Ok(format!("{} on {network}, block {} to mine", seen.version, summary.height))
+    Ok(format!("{} on {network}, block {} to mine", seen.version, parts.height))
 }
 
-async fn look(settings: &Settings) -> Result<(Seen, Summary), IpcError> {
+async fn look(settings: &Settings) -> Result<(Seen, Parts), IpcError> {
     let connection = Connection::open(&settings.socket, settings.timeout).await?;
     let found = template(&connection, settings).await;
     connection.close().await;
     found
 }
 
-async fn template(connection: &Connection, settings: &Settings) -> Result<(Seen, Summary), IpcError> {
+async fn template(connection: &Connection, settings: &Settings) -> Result<(Seen, Parts), IpcError> {
     let seen = network::check(connection, settings.network).await?;
-    let room = Constraints::default().into();
-    let template = connection.ask("createNewBlock", connection.mining().create_new_block(room)).await?;
-    let (header, coinbase) = tokio::try_join!(
+    let room = Constraints::default();
+    let template =
+        connection.ask("createNewBlock", connection.mining().create_new_block(room.into())).await?;
+    let (header, coinbase, merkle_path) = tokio::try_join!(
         connection.ask("getBlockHeader", template.header()),
         connection.ask("getCoinbaseTx", template.coinbase()),
+        connection.ask("getCoinbaseMerklePath", template.merkle_path()),
     )?;
     let bad = |reason| IpcError::Template { socket: connection.socket(), reason };
-    let summary = answer::summary(&header, &coinbase).map_err(bad)?;
-    network::check_target(connection, settings.network, summary.tip.bits)?;
-    Ok((seen, summary))
+    let parts = answer::parts(&RawHead { header, coinbase, merkle_path }, room).map_err(bad)?;
+    network::check_target(connection, settings.network, parts.bits)?;
+    Ok((seen, parts))
 }

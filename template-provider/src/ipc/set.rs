@@ -5,11 +5,11 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use bitcoin::Network;
-use distribution::{Constraints, Parts};
+use distribution::{Constraints, Parts, TemplateTransaction, Tip};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::answer::{self, BadTemplate, Known, RawCoinbase, RawTemplate, Summary};
+use super::answer::{self, BadTemplate, Known, RawCoinbase, RawHead, RawTransactions};
 use super::connection::Connection;
 use super::error::IpcError;
 use super::kept::Kept;
@@ -17,7 +17,7 @@ use super::network;
 use super::routes::Routes;
 use super::wire::{Answer, NEVER, Template, Waiting};
 use crate::config::Fees;
-use crate::feed::{Feed, Offer, Offered};
+use crate::feed::{Feed, Offered, Sent};
 use crate::health::Seen;
 use crate::source::Way;
 
@@ -47,20 +47,11 @@ pub(super) struct Set {
     pub(super) stop: CancellationToken,
 }
 
-/// A template of the node, looked at but not fetched whole.
+/// A template of the node, with or without its transactions.
 struct Candidate {
     template: Rc<dyn Template>,
     as_of: Instant,
-    header: Vec<u8>,
-    coinbase: RawCoinbase,
-    summary: Summary,
-}
-
-/// The rest of it, as the node said it.
-struct Rest {
-    block: Vec<u8>,
-    fees: Vec<i64>,
-    sigops: Vec<i64>,
+    parts: Parts,
 }
 
 /// A template that the node has just given.
@@ -68,20 +59,14 @@ struct Next {
     template: Rc<dyn Template>,
     as_of: Instant,
     /// What it was asked before it was there: it came because the tip changed, not for its fees.
-    asked: Option<(Judged, Fetched)>,
+    asked: Option<Head>,
 }
 
-/// The answers that decide whether anybody wants a template, on their way.
-struct Judged {
+/// The answers that it can be judged by and mined with, on their way.
+struct Head {
     header: Answer<Vec<u8>>,
     coinbase: Answer<RawCoinbase>,
-}
-
-/// The answers that are not needed to judge it.
-struct Fetched {
-    block: Answer<Vec<u8>>,
-    fees: Answer<Vec<i64>>,
-    sigops: Answer<Vec<i64>>,
+    merkle_path: Answer<Vec<Vec<u8>>>,
 }
 
 /// The template that the next ones are measured by.
@@ -107,20 +92,23 @@ impl Set {
         let mut changes = Changes { routes: routes.subscribe(), wanted: feed.wanted() };
         let room = self.constraints.into();
         let first = connection.ask("createNewBlock", connection.mining().create_new_block(room)).await?;
-        let judged = Judged::ask(&first);
-        let candidate = self.examine(first, Instant::now(), judged).await?;
-        let rest = self.fetch(Fetched::ask(&candidate.template)).await?;
-        let parts = self.parts(&candidate, rest)?;
+        let head = Head::ask(&first);
+        let candidate = self.examine(first, Instant::now(), head).await?;
+        // The first one whole: only then is it certain that this node's templates can be used.
+        let all = self.fetch(&candidate).await?;
+        candidate.parts.transactions.settle(Some(all));
         if self.stop.is_cancelled() {
             return Ok(());
         }
         self.open();
-        let is_taken = self.offer(&candidate, parts);
+        let is_taken = self.offer(&candidate).is_some();
         let mut current = Current { candidate, is_taken, look: Instant::now() + fees.interval };
         while let Some(next) = self.next(&mut current, &mut changes).await? {
-            let (candidate, rest) = self.look_at(next).await?;
+            let Next { template, as_of, asked } = next;
+            let head = asked.unwrap_or_else(|| Head::ask(&template));
+            let candidate = self.examine(template, as_of, head).await?;
             // A template that nobody took is not what the next ones are measured by.
-            if self.publish(&candidate, rest).await? {
+            if self.publish(&candidate).await? {
                 current = Current { candidate, is_taken: true, look: Instant::now() + fees.interval };
             }
         }
@@ -148,14 +136,13 @@ impl Set {
                 (LOOK, self.worth_sending(current))
             };
             let Waiting { mut answer, promised } = current.candidate.template.wait_next(patience, more);
-            // For a new tip somebody wants all of it: the node is asked now, and need not be asked then.
-            let promised = promised.filter(|_| more == NEVER);
-            let asked = promised.map(|promised| (Judged::ask(&promised), Fetched::ask(&promised)));
+            // For a new tip somebody wants it: the node is asked now, and need not be asked then.
+            let asked = promised.filter(|_| more == NEVER).map(|promised| Head::ask(&promised));
             let answer = loop {
                 tokio::select! {
                     answer = &mut answer => break answer,
                     () = changes.happen() => {
-                        if self.publish(&current.candidate, None).await? {
+                        if self.publish(&current.candidate).await? {
                             current.is_taken = true;
                         }
                     }
@@ -170,13 +157,7 @@ impl Set {
             };
             let connection = &self.shared.connection;
             match answer.map_err(|error| connection.failure("waitNext", &error))? {
-                Some(template) => {
-                    let asked = match asked {
-                        None if more == NEVER => Some((Judged::ask(&template), Fetched::ask(&template))),
-                        asked => asked,
-                    };
-                    return Ok(Some(Next { template, as_of: Instant::now(), asked }));
-                }
+                Some(template) => return Ok(Some(Next { template, as_of: Instant::now(), asked })),
                 None if more == NEVER && now.elapsed() < patience / 2 => {
                     return Err(IpcError::Ending { socket: connection.socket() });
                 }
@@ -192,87 +173,63 @@ impl Set {
         i64::try_from(threshold).unwrap_or(NEVER)
     }
 
-    /// What decides whether anybody wants it. For a new tip somebody does: then all of it.
-    async fn look_at(&self, next: Next) -> Result<(Candidate, Option<Rest>), IpcError> {
-        let Next { template, as_of, asked } = next;
-        let Some((judged, fetched)) = asked else {
-            let judged = Judged::ask(&template);
-            return Ok((self.examine(template, as_of, judged).await?, None));
-        };
-        let (candidate, rest) = tokio::try_join!(self.examine(template, as_of, judged), self.fetch(fetched))?;
-        Ok((candidate, Some(rest)))
-    }
-
-    /// Offers a template, if anybody wants it; what is missing of it is fetched. Whether anybody took it.
-    async fn publish(&self, candidate: &Candidate, rest: Option<Rest>) -> Result<bool, IpcError> {
-        let Summary { tip, value, .. } = candidate.summary;
-        if !self.offering(candidate.as_of, |offered| self.shared.feed.wants(offered, tip, value)) {
-            return Ok(false);
+    /// Offers a template, if anybody wants it: before its transactions, if those are not there. Whether anybody took it.
+    async fn publish(&self, candidate: &Candidate) -> Result<bool, IpcError> {
+        let Some(sent) = self.offer(candidate) else { return Ok(false) };
+        if let Some(owed) = sent.owed {
+            owed.pay(self.fetch(candidate).await?);
         }
-        let rest = match rest {
-            Some(rest) => rest,
-            None => self.fetch(Fetched::ask(&candidate.template)).await?,
-        };
-        let parts = self.parts(candidate, rest)?;
-        Ok(self.offer(candidate, parts))
+        Ok(true)
     }
 
-    /// What decides whether anybody wants a template that the node has given.
+    /// What a template that the node has given can be judged by and mined with.
     async fn examine(
         &self,
         template: Rc<dyn Template>,
         as_of: Instant,
-        judged: Judged,
+        head: Head,
     ) -> Result<Candidate, IpcError> {
         let connection = &self.shared.connection;
-        let (header, coinbase) = tokio::try_join!(
-            connection.ask("getBlockHeader", judged.header),
-            connection.ask("getCoinbaseTx", judged.coinbase),
+        let (header, coinbase, merkle_path) = tokio::try_join!(
+            connection.ask("getBlockHeader", head.header),
+            connection.ask("getCoinbaseTx", head.coinbase),
+            connection.ask("getCoinbaseMerklePath", head.merkle_path),
         )?;
-        let summary = answer::summary(&header, &coinbase).map_err(|reason| self.bad(reason))?;
-        network::check_target(connection, self.shared.network, summary.tip.bits)?;
-        Ok(Candidate { template, as_of, header, coinbase, summary })
+        let raw = RawHead { header, coinbase, merkle_path };
+        let parts = answer::parts(&raw, self.constraints).map_err(|reason| self.bad(reason))?;
+        network::check_target(connection, self.shared.network, parts.bits)?;
+        Ok(Candidate { template, as_of, parts })
     }
 
-    /// What is not needed to judge it.
-    async fn fetch(&self, fetched: Fetched) -> Result<Rest, IpcError> {
-        let connection = &self.shared.connection;
+    /// Its transactions. Asked for once it is with the clients: before that, node and connection would be busy with them.
+    async fn fetch(&self, candidate: &Candidate) -> Result<Vec<TemplateTransaction>, IpcError> {
+        let (connection, template) = (&self.shared.connection, &candidate.template);
         let (block, fees, sigops) = tokio::try_join!(
-            connection.ask("getBlock", fetched.block),
-            connection.ask("getTxFees", fetched.fees),
-            connection.ask("getTxSigops", fetched.sigops),
+            connection.ask("getBlock", template.block()),
+            connection.ask("getTxFees", template.fees()),
+            connection.ask("getTxSigops", template.sigops()),
         )?;
-        Ok(Rest { block, fees, sigops })
+        let raw = RawTransactions { block, fees, sigops };
+        let known = &mut self.shared.known.borrow_mut();
+        answer::transactions(&raw, &candidate.parts, known).map_err(|reason| self.bad(reason))
     }
 
-    /// All of a template.
-    fn parts(&self, candidate: &Candidate, rest: Rest) -> Result<Parts, IpcError> {
-        let Rest { block, fees, sigops } = rest;
-        let (header, coinbase) = (candidate.header.clone(), candidate.coinbase.clone());
-        let raw = RawTemplate { header, block, coinbase, fees, sigops };
-        answer::parts(&raw, &mut self.shared.known.borrow_mut()).map_err(|reason| self.bad(reason))
-    }
-
-    /// Whether anybody took it; then the node holds it as long as it may be solved.
-    fn offer(&self, candidate: &Candidate, parts: Parts) -> bool {
-        let (offer, id) = self.offering(candidate.as_of, |offered| self.shared.feed.offer(offered, parts));
-        if let Some(id) = id {
-            let template = Rc::clone(&candidate.template);
-            self.shared.kept.borrow_mut().keep(id, candidate.summary.tip, template);
-        }
-        offer != Offer::Kept
-    }
-
-    fn offering<T>(&self, as_of: Instant, then: impl FnOnce(&Offered<'_>) -> T) -> T {
+    /// None: nobody took it. Else the node holds it as long as it may be solved.
+    fn offer(&self, candidate: &Candidate) -> Option<Sent> {
+        let Candidate { template, as_of, parts } = candidate;
         let routes = self.shared.routes.borrow();
-        then(&Offered {
+        let offered = Offered {
             way: Way::Ipc,
-            as_of,
+            as_of: *as_of,
             set: self.number,
             serves: &|constraints| routes.of(constraints) == Some(self.number),
             is_base: routes.fullest() == Some(self.number),
             threshold: self.shared.fees.threshold,
-        })
+        };
+        let sent = self.shared.feed.offer(&offered, parts.clone()).1?;
+        let tip = Tip { prev_hash: parts.prev_hash, bits: parts.bits };
+        self.shared.kept.borrow_mut().keep(sent.template_id, tip, Rc::clone(template));
+        Some(sent)
     }
 
     fn bad(&self, reason: BadTemplate) -> IpcError {
@@ -280,15 +237,9 @@ impl Set {
     }
 }
 
-impl Judged {
+impl Head {
     fn ask(template: &Rc<dyn Template>) -> Self {
-        Self { header: template.header(), coinbase: template.coinbase() }
-    }
-}
-
-impl Fetched {
-    fn ask(template: &Rc<dyn Template>) -> Self {
-        Self { block: template.block(), fees: template.fees(), sigops: template.sigops() }
+        Self { header: template.header(), coinbase: template.coinbase(), merkle_path: template.merkle_path() }
     }
 }
 

@@ -52,6 +52,8 @@ pub(super) trait Template {
     fn header(&self) -> Answer<Vec<u8>>;
     /// What the coinbase must look like.
     fn coinbase(&self) -> Answer<RawCoinbase>;
+    /// Hashes beside the coinbase on its way to the merkle root, the deepest first.
+    fn merkle_path(&self) -> Answer<Vec<Vec<u8>>>;
     /// The whole block with a dummy for its coinbase.
     fn block(&self) -> Answer<Vec<u8>>;
     /// Fees of its transactions, in satoshi.
@@ -172,6 +174,13 @@ macro_rules! shared_template_calls {
     () => {
         fn header(&self) -> Answer<Vec<u8>> {
             ask!(self, get_block_header_request, |answer| answer.get_result()?.to_vec())
+        }
+
+        fn merkle_path(&self) -> Answer<Vec<Vec<u8>>> {
+            ask!(self, get_coinbase_merkle_path_request, |answer| {
+                let nodes = answer.get_result()?.iter();
+                nodes.map(|node| node.map(<[u8]>::to_vec)).collect::<Result<_, _>>()?
+            })
         }
 
         fn block(&self) -> Answer<Vec<u8>> {

@@ -6,7 +6,8 @@ use crate::support::bitcoind::{ANYONE, Bitcoind, answers, mine};
 use crate::support::client::{Client, Work};
 use crate::support::relay::Relay;
 use crate::support::{AT_ONCE, DEADLINE, FEE, SUBSIDY, World, becomes_tip, eventually, prev_hash, value};
-use bitcoin::{Amount, BlockHash};
+use bitcoin::consensus::encode::deserialize;
+use bitcoin::{Amount, Block, BlockHash};
 use distribution::client::Event;
 
 /// The first version whose IPC takes a block that is no solution of a template it holds (`submitBlock`).
@@ -193,6 +194,126 @@ async fn a_solution_goes_to_the_node_by_ipc_alone() {
         answer["answer"] == "has it" && answer["url"] == world.bitcoind.socket().to_str().unwrap()
     })
     .await;
+}
+
+/// A node with a mempool of many transactions behind a relay, and a client that has the templates made for its kind.
+async fn crowded(settings: &str) -> (World, Relay, Client, usize) {
+    let settings = format!("{settings}fees.interval_seconds = 3600\nfees.threshold_sat = 1");
+    let mut world = World::by("ipc", &settings).await;
+    let count = 300;
+    world.crowd(count, 1_000, Amount::from_sat(2_000)).await;
+    let mut relay = Relay::to(&world.bitcoind.socket());
+    relay.appear();
+    world.set("ipc.socket", relay.socket());
+    world.run().await;
+    eventually("there is a template", || async { !world.api("template").await.1.is_null() }).await;
+    // Nobody looks at the fees: what pays more is the first of those made for the client's kind.
+    world.spend(2, 10, FEE).await;
+    let mut client = world.client(100).await;
+    let mut paid = value(&client.new_tip().await);
+    while paid < SUBSIDY + FEE {
+        let Some(Event::Template(more)) = client.event_within(DEADLINE).await else { panic!("no template") };
+        paid = Amount::from_sat(more.coinbase_tx_value_remaining);
+    }
+    (world, relay, client, count as usize + 1)
+}
+
+/// More than a new tip's header, coinbase and merkle path; much less than the block.
+const HEAD: usize = 20_000;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_tips_job_goes_out_before_its_transactions_and_what_needs_them_waits() {
+    let (world, relay, mut client, count) = crowded(ALONE).await;
+    relay.hold_node_after(HEAD);
+    let tip = mine_empty(&world).await;
+    let work = client.new_tip_within(AT_ONCE).await;
+    assert_eq!(prev_hash(&work), tip);
+    assert!(world.api("template").await.1["transactions"].is_null(), "they are not known yet");
+    assert!(!world.http("metrics").await.1.contains("\nsluice_tp_template_transactions "));
+    client.ask_without_reading(work.template.template_id, 1).await;
+    assert_eq!(client.event_within(Duration::from_millis(300)).await, None, "neither data nor a refusal");
+    let hash = client.solve(&work).await;
+    becomes_tip(&world, hash).await;
+    assert_eq!(world.node.block(&hash).await.unwrap().txdata.len(), count + 1);
+    assert!(world.api("blocks").await.1[0]["on_a_node"].is_null(), "what it says is not heard yet");
+
+    relay.release();
+    let data = client.event_within(DEADLINE).await;
+    let Some(Event::TransactionData { template_id, transactions }) = data else { panic!("{data:?}") };
+    assert_eq!((template_id, transactions.len()), (work.template.template_id, count));
+    assert_eq!(prev_hash(&client.new_tip().await), hash);
+    let file = world.solutions().join(format!("done/{hash}.block"));
+    eventually("the block is on disk, whole", || async {
+        let block = std::fs::read(&file).ok();
+        block.and_then(|block| deserialize::<Block>(&block).ok()).is_some_and(|b| b.txdata.len() == count + 1)
+    })
+    .await;
+    eventually("the page shows its transactions", || async {
+        world.api("blocks").await.1[0]["transactions"] == count + 1
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_block_before_its_transactions_goes_to_every_other_node_once_they_are_there() {
+    // The node's own answers stay behind the relay; JSON-RPC leads around it.
+    let (world, relay, mut client, count) = crowded("").await;
+    relay.hold_node_after(HEAD);
+    mine_empty(&world).await;
+    let work = client.new_tip_within(AT_ONCE).await;
+    // Nor does it hear of the block by IPC.
+    relay.hold();
+    let hash = client.solve(&work).await;
+    eventually("the block is shown", || async { world.api("blocks").await.1[0]["hash"] == hash.to_string() })
+        .await;
+    assert_ne!(world.node.best_block_hash().await.unwrap(), hash);
+    relay.release();
+    becomes_tip(&world, hash).await;
+    assert_eq!(world.node.block(&hash).await.unwrap().txdata.len(), count + 1);
+    eventually("both ways have it", || async {
+        let block = world.api("blocks").await.1[0].clone();
+        block["nodes"].as_array().unwrap().iter().all(|node| node["answer"] == "has it")
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_the_transactions_never_come_that_is_said_and_another_template_replaces_it() {
+    let (world, mut relay, mut client, count) = crowded("").await;
+    relay.hold_node_after(HEAD);
+    let tip = mine_empty(&world).await;
+    let work = client.new_tip_within(AT_ONCE).await;
+    relay.hold();
+    client.ask_without_reading(work.template.template_id, 1).await;
+    let hash = client.solve(&work).await;
+    eventually("the block is shown", || async { world.api("blocks").await.1[0]["hash"] == hash.to_string() })
+        .await;
+    relay.go();
+    let refused = client.event_within(DEADLINE).await;
+    assert!(matches!(refused, Some(Event::TransactionDataRefused { .. })), "{refused:?}");
+    eventually("the page says that the block is lost", || async {
+        let block = world.api("blocks").await.1[0].clone();
+        block["nodes"][0]["answer"].as_str().is_some_and(|answer| answer.contains("never came"))
+            && block["on_a_node"] == false
+    })
+    .await;
+
+    relay.release();
+    relay.appear();
+    let Some(Event::Template(again)) = client.event_within(DEADLINE).await else { panic!("no template") };
+    assert!(!again.future_template && again.template_id > work.template.template_id);
+    let mut again = Work { template: again, prev_hash: work.prev_hash };
+    assert_eq!(prev_hash(&again), tip);
+    // Another block than the lost one.
+    again.prev_hash.header_timestamp += 1;
+    let Event::TransactionData { transactions, .. } =
+        client.transaction_data(again.template.template_id).await
+    else {
+        panic!("no data");
+    };
+    assert_eq!(transactions.len(), count);
+    let hash = client.solve(&again).await;
+    becomes_tip(&world, hash).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

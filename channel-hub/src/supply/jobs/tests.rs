@@ -46,7 +46,7 @@ fn parts(height: u32) -> Parts {
         bits: CompactTarget::from_consensus(0x207f_ffff),
         time: 1_700_000_000,
         coinbase: Coinbase::at(height, Amount::from_sat(5_000_000_000), None),
-        transactions: vec![],
+        transactions: vec![].into(),
         weight_limit: 4_000_000,
         sigop_limit: 80_000,
     }

@@ -43,10 +43,15 @@ pub(crate) fn parts(tip: BlockHash, count: usize, seed: u64) -> Parts {
         bits: CompactTarget::from_consensus(BITS),
         time: 1_700_000_000,
         coinbase: Coinbase::at(200, SUBSIDY + fees, Some(commitment)),
-        transactions,
+        transactions: transactions.into(),
         weight_limit: 4_000_000,
         sigop_limit: 80_000,
     }
+}
+
+/// The transactions of a source that has them.
+pub(crate) fn all(parts: &Parts) -> Vec<TemplateTransaction> {
+    parts.transactions.all().unwrap().to_vec()
 }
 
 pub(crate) fn template(id: u64, parts: Parts) -> Arc<BlockTemplate> {

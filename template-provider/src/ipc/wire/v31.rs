@@ -114,32 +114,38 @@ impl Template for NodeTemplate {
         ask!(self, get_coinbase_tx_request, |answer| RawCoinbase::read(answer.get_result()?)?)
     }
 
+    /// By the old number as well, not only when the new one is found unknown: that answer may come behind a whole block. Where
+    /// there is the new one the old one does nothing but fail.
     fn submit_solution(&self, header: SolvedHeader, coinbase: &[u8]) -> Answer<Verdict> {
         let mut request = self.client.submit_solution_request();
         let mut older = self.client.submit_solution_old7_request();
-        let (thread, coinbase) = (self.threads.asking.clone(), coinbase.to_vec());
-        Promise::from_future(async move {
+        let mut fill = || {
             let mut params = request.get();
             params.set_version(header.version);
             params.set_timestamp(header.time);
             params.set_nonce(header.nonce);
-            params.set_coinbase(&coinbase);
-            params.get_context()?.set_thread(thread.clone());
-            match request.send().promise.await {
-                Ok(response) => {
-                    let answer = response.get()?;
-                    return verdict(answer.get_result(), answer.get_reason()?);
-                }
-                Err(error) if error.kind == ErrorKind::Unimplemented => {}
-                Err(error) => return Err(error),
-            }
+            params.set_coinbase(coinbase);
+            params.get_context()?.set_thread(self.threads.asking.clone());
             let mut params = older.get();
             params.set_version(header.version);
             params.set_timestamp(header.time);
             params.set_nonce(header.nonce);
-            params.set_coinbase(&coinbase);
-            params.get_context()?.set_thread(thread);
-            verdict(older.send().promise.await?.get()?.get_result(), "".into())
+            params.set_coinbase(coinbase);
+            params.get_context()?.set_thread(self.threads.asking.clone());
+            Ok(())
+        };
+        if let Err(error) = fill() {
+            return Promise::err(error);
+        }
+        let (response, older) = (request.send().promise, older.send().promise);
+        Promise::from_future(async move {
+            match if_implemented(response.await)? {
+                Some(response) => {
+                    let answer = response.get()?;
+                    verdict(answer.get_result(), answer.get_reason()?)
+                }
+                None => verdict(older.await?.get()?.get_result(), "".into()),
+            }
         })
     }
 }

@@ -160,21 +160,41 @@ impl World {
 
     /// A mempool transaction with `bulk` bytes in it that pays `fee`, spending the coinbase of block `height`.
     pub(crate) async fn spend(&self, height: u32, bulk: usize, fee: Amount) -> Txid {
+        let (coin, value) = self.coinbase(height).await;
+        self.send(coin, vec![output(value - fee), bulky(bulk)]).await
+    }
+
+    /// So many mempool transactions, each with `bulk` bytes in it and paying `fee`. Takes the coinbase of block 1, and one
+    /// block.
+    pub(crate) async fn crowd(&self, count: u32, bulk: usize, fee: Amount) -> Vec<Txid> {
+        let (coin, value) = self.coinbase(1).await;
+        let share = (value - FEE) / u64::from(count);
+        let txid = self.send(coin, vec![output(share); count as usize]).await;
+        mine(&self.node, 1).await.unwrap();
+        let mut crowd = Vec::new();
+        for vout in 0..count {
+            crowd.push(self.send(OutPoint { txid, vout }, vec![output(share - fee), bulky(bulk)]).await);
+        }
+        crowd
+    }
+
+    async fn coinbase(&self, height: u32) -> (OutPoint, Amount) {
         let block = self.node.block(&self.node.block_hash(height).await.unwrap()).await.unwrap();
         let coinbase = &block.txdata[0];
-        let output = |value, script: Vec<u8>| TxOut { value, script_pubkey: script.into() };
-        let data =
-            [vec![0x6a, 0x4e], u32::try_from(bulk).unwrap().to_le_bytes().to_vec(), vec![7; bulk]].concat();
+        (OutPoint { txid: coinbase.compute_txid(), vout: 0 }, coinbase.output[0].value)
+    }
+
+    async fn send(&self, coin: OutPoint, output: Vec<TxOut>) -> Txid {
         let transaction = Transaction {
             version: transaction::Version::TWO,
             lock_time: LockTime::ZERO,
             input: vec![TxIn {
-                previous_output: OutPoint { txid: coinbase.compute_txid(), vout: 0 },
+                previous_output: coin,
                 script_sig: ScriptBuf::new(),
                 sequence: Sequence::MAX,
                 witness: Witness::new(),
             }],
-            output: vec![output(coinbase.output[0].value - fee, vec![0x51]), output(Amount::ZERO, data)],
+            output,
         };
         let hex = serialize_hex(&transaction);
         self.node.call("sendrawtransaction", serde_json::json!([hex, 0, 1])).await.unwrap()
@@ -204,6 +224,18 @@ impl World {
             self.settings,
         )
     }
+}
+
+/// An output that anyone can spend.
+fn output(value: Amount) -> TxOut {
+    TxOut { value, script_pubkey: vec![0x51].into() }
+}
+
+/// An output with so many bytes in it.
+fn bulky(bulk: usize) -> TxOut {
+    let length = u32::try_from(bulk).unwrap().to_le_bytes();
+    let script = [vec![0x6a, 0x4e], length.to_vec(), vec![7; bulk]].concat();
+    TxOut { value: Amount::ZERO, script_pubkey: script.into() }
 }
 
 /// Waits until a condition holds.

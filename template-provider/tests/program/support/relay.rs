@@ -1,9 +1,10 @@
-//! A socket between sluice-tp and the node's own, which can go, or pass nothing on.
+//! A socket between sluice-tp and the node's own, which can go, or pass nothing on, or only the beginning of what the node says.
 #![allow(clippy::unwrap_used)]
 
 use std::path::{Path, PathBuf};
 
-use tokio::io::copy_bidirectional;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -11,16 +12,21 @@ use tokio::task::JoinHandle;
 pub(crate) struct Relay {
     directory: tempfile::TempDir,
     node: PathBuf,
-    /// Whether what arrives is passed on.
-    open: watch::Sender<bool>,
+    to_node: Gate,
+    from_node: Gate,
     running: Option<JoinHandle<()>>,
 }
+
+/// So many bytes are still passed on.
+#[derive(Clone)]
+struct Gate(watch::Sender<usize>);
 
 impl Relay {
     /// A relay that is not there yet.
     pub(crate) fn to(node: &Path) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        Self { directory, node: node.to_owned(), open: watch::Sender::new(true), running: None }
+        let (to_node, from_node) = (Gate::open(), Gate::open());
+        Self { directory, node: node.to_owned(), to_node, from_node, running: None }
     }
 
     pub(crate) fn socket(&self) -> PathBuf {
@@ -29,11 +35,19 @@ impl Relay {
 
     pub(crate) fn appear(&mut self) {
         let listener = UnixListener::bind(self.socket()).unwrap();
-        let (node, open) = (self.node.clone(), self.open.subscribe());
+        let (node, to_node, from_node) = (self.node.clone(), self.to_node.clone(), self.from_node.clone());
         self.running = Some(tokio::spawn(async move {
             let mut connections = tokio::task::JoinSet::new();
-            while let Ok((stream, _)) = listener.accept().await {
-                connections.spawn(pass(stream, node.clone(), open.clone()));
+            while let Ok((client, _)) = listener.accept().await {
+                let (client_says, client_hears) = client.into_split();
+                let (node_says, node_hears) = UnixStream::connect(&node).await.unwrap().into_split();
+                let (to_node, from_node) = (to_node.clone(), from_node.clone());
+                connections.spawn(async move {
+                    tokio::select! {
+                        () = to_node.pass(client_says, node_hears) => {}
+                        () = from_node.pass(node_says, client_hears) => {}
+                    }
+                });
             }
         }));
     }
@@ -46,22 +60,45 @@ impl Relay {
 
     /// Passes nothing on any more; connections stay open.
     pub(crate) fn hold(&self) {
-        self.open.send_replace(false);
+        self.to_node.0.send_replace(0);
+        self.from_node.0.send_replace(0);
+    }
+
+    /// Of what the node says passes on only so many bytes more.
+    pub(crate) fn hold_node_after(&self, bytes: usize) {
+        self.from_node.0.send_replace(bytes);
     }
 
     /// Passes on again.
     pub(crate) fn release(&self) {
-        self.open.send_replace(true);
+        self.to_node.0.send_replace(usize::MAX);
+        self.from_node.0.send_replace(usize::MAX);
     }
 }
 
-async fn pass(mut client: UnixStream, node: PathBuf, mut open: watch::Receiver<bool>) {
-    let mut node = UnixStream::connect(node).await.unwrap();
-    loop {
-        open.wait_for(|open| *open).await.unwrap();
-        tokio::select! {
-            _ = copy_bidirectional(&mut client, &mut node) => return,
-            _ = open.wait_for(|open| !open) => {}
+impl Gate {
+    fn open() -> Self {
+        Self(watch::Sender::new(usize::MAX))
+    }
+
+    async fn pass(self, mut from: OwnedReadHalf, mut to: OwnedWriteHalf) {
+        let (mut left, mut buffer) = (self.0.subscribe(), vec![0; 16 * 1024]);
+        loop {
+            let most = (*left.wait_for(|left| *left > 0).await.unwrap()).min(buffer.len());
+            let read = tokio::select! {
+                read = from.read(&mut buffer[..most]) => read.unwrap_or(0),
+                _ = left.changed() => continue,
+            };
+            if read == 0 || to.write_all(&buffer[..read]).await.is_err() {
+                return;
+            }
+            self.0.send_if_modified(|left| {
+                let is_bounded = *left != usize::MAX;
+                if is_bounded {
+                    *left = left.saturating_sub(read);
+                }
+                is_bounded
+            });
         }
     }
 }
