@@ -1,4 +1,5 @@
-//! One set of templates: for one kind of constraints, followed from tip to tip and from fee to fee.
+//! One set of templates: for one kind of constraints, followed from tip to tip and from fee to fee. A template goes out before
+//! its transactions: `docs/decisions/0003-templates-before-their-transactions.md`.
 
 use std::cell::RefCell;
 use std::rc::Rc;
