@@ -48,7 +48,9 @@ impl Delivery {
                 Err(reason) => reason,
             };
             if self.block.is_lost() {
-                return self.answered(Answer::Rejected(reason));
+                // The node may have taken it by its header and coinbase, and the answer been lost.
+                let is_there = matches!(outlet.knows(&self.hash).await, Ok(Some(true)));
+                return self.answered(if is_there { Answer::Has } else { Answer::Rejected(reason) });
             }
             if attempt == 1 {
                 warn!(hash = %self.hash, node = outlet.name(), "block not submitted yet: {reason}");

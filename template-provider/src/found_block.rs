@@ -21,7 +21,7 @@ pub struct FoundBlock {
 /// What a node needs that still has the template.
 #[derive(Debug)]
 pub struct Short {
-    /// The template.
+    /// The template, by the id that the node's is kept under.
     pub template_id: u64,
     /// The block's header.
     pub header: Header,
@@ -42,7 +42,7 @@ impl FoundBlock {
     /// A block of this run of the program, and where it comes in.
     pub(crate) fn solving(solution: &Solution) -> (Self, Rest) {
         let short = Short {
-            template_id: solution.template.id(),
+            template_id: solution.template.id_at_source(),
             header: solution.header,
             coinbase: serialize(&solution.coinbase),
         };

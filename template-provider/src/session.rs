@@ -152,9 +152,7 @@ impl Driver<'_> {
                 }
             }
             Some(template) = next(&mut self.place) => self.session.publish(Instant::now(), template)?,
-            Ok(()) = self.arrivals.changed(), if self.session.is_waiting() => {
-                self.session.handle_arrival(Instant::now())?;
-            }
+            Ok(()) = self.arrivals.changed() => self.session.handle_arrival(Instant::now())?,
             () = sleep_until(due) => self.session.handle_timeout(Instant::now()),
             () = self.seat.asked_to_leave() => return Err(Gone::Displaced),
             () = shutdown.cancelled() => {}

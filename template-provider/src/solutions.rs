@@ -157,14 +157,16 @@ impl Solutions {
             settled: None,
         };
         info!(%hash, height = found.height, transactions = found.transactions, "block found");
-        if let Some(bytes) = solution.block() {
-            self.keep(hash, &bytes);
-            rest.come(bytes);
-        } else {
-            self.0.tasks.spawn(self.clone().complete(solution, arrivals, rest));
+        let whole = solution.block();
+        if let Some(bytes) = &whole {
+            self.keep(hash, bytes);
         }
         if self.start(found, &block) {
             self.0.counted.found.add(1);
+        }
+        match whole {
+            Some(bytes) => rest.come(bytes),
+            None => drop(self.0.tasks.spawn(self.clone().complete(solution, arrivals, rest))),
         }
     }
 

@@ -157,12 +157,13 @@ impl Shown {
             return section.note("None yet: the node has not delivered one.");
         };
         let parts = template.parts();
+        let unknown = if parts.transactions.are_lost() { "never came" } else { "not known yet" };
         section
             .pair("block to mine", parts.height)
             .pair("on top of", parts.prev_hash.to_string())
-            .pair("transactions, coinbase included", once_known(transactions(&template)))
+            .pair("transactions, coinbase included", known_or(unknown, transactions(&template)))
             .pair("pays", btc(parts.coinbase.value))
-            .pair("of which fees", once_known(template.fees().map(btc)))
+            .pair("of which fees", known_or(unknown, template.fees().map(btc)))
             .pair("age", format!("{} s", self.age().as_secs()))
     }
 
@@ -236,7 +237,7 @@ impl Shown {
             [
                 Cell::from(found.height),
                 Cell::from(found.hash.to_string()),
-                once_known(found.transactions),
+                known_or("not known", found.transactions),
                 Cell::from(btc(Amount::from_sat(found.coinbase_value))),
                 state,
                 Cell::from(answers.join("; ")),
@@ -261,8 +262,8 @@ fn transactions_metric(template: Option<&BlockTemplate>) -> Metric {
     }
 }
 
-fn once_known(what: Option<impl Into<Cell>>) -> Cell {
-    what.map_or_else(|| Cell::from("not known yet"), Into::into)
+fn known_or(unknown: &'static str, what: Option<impl Into<Cell>>) -> Cell {
+    what.map_or_else(|| Cell::from(unknown), Into::into)
 }
 
 /// Transactions that had to give way to the client's coinbase.

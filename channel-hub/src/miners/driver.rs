@@ -33,6 +33,8 @@ const MAX_AT_ONCE: usize = 512;
 /// While more bytes than that wait for the miner to read them, it is read no further.
 const MAX_UNREAD: usize = 64 * 1024;
 
+/// Said of a miner that rests for its refused shares.
+const REFUSED: &str = "too many of its shares are refused: not read for a while";
 /// How long a miner may take to read its last answers when the hub closes.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
@@ -278,9 +280,13 @@ impl Driver {
             seat.count_rejected(counters, worker, reason);
         }
         // Shares of unknown channels soon cost it the connection: the session sees to that.
-        if reason != Rejection::InvalidChannelId {
-            let (address, now) = (self.connection.address.ip(), self.received.instant);
-            self.rests = self.rests.max(self.record.refused(&self.floor.refusals, address, now));
+        if reason != Rejection::InvalidChannelId && self.session.has_work() {
+            let (address, now) = (self.connection.address, self.received.instant);
+            let rests = self.record.refused(&self.floor.refusals, address.ip(), now);
+            if rests.is_some() {
+                self.floor.complaints.say("refused-shares", address, REFUSED);
+            }
+            self.rests = self.rests.max(rests);
         }
         self.complain(reason.code(), "a share is refused");
         tracing::trace!(channel_id, %reason, "share rejected");

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::attack::{Outcome, Sources, attack};
 use super::crowd::{self, Crowd};
 use super::kind::Kind;
-use super::noticed::{Ratio, Round, Verdict, p99_ms, slice};
+use super::noticed::{ALLOWED, Ratio, Round, Verdict, p99_ms, slice};
 use super::target::{Speaks, Target};
 use crate::load::{self, Protocol, Report};
 use crate::world::{Plan, Settings};
@@ -94,6 +94,13 @@ pub struct Noticed {
     pub verdict: Verdict,
     /// Honest miners that lost their connection, got no answer, or did not get in.
     pub harmed: u64,
+}
+
+impl Noticed {
+    /// Whether more than a tenth fewer shares were accepted beside the abuse.
+    pub fn are_fewer(&self) -> bool {
+        self.accepted_beside * ALLOWED < self.accepted_alone
+    }
 }
 
 impl Case {

@@ -101,10 +101,10 @@ async fn an_address_that_hands_in_copies_as_ever_new_peers_is_served_few_of_them
 
 /// Twenty peers hand in copies for ten seconds, and none of them has a right share to each wrong one.
 async fn copies_are_few(part: &Part, target: &Target) -> anyhow::Result<()> {
-    const PEERS: u64 = 20;
+    const PEERS: usize = 20;
     let (before, crowd) = (part.shares_rejected().await?, Crowd::start(target, MINERS, SHARES_PER_SECOND)?);
     let (begun, stop) = (Instant::now(), CancellationToken::new());
-    let attacking = attack(Kind::Replays, target, PEERS as usize, Sources::many(1), &stop);
+    let attacking = attack(Kind::Replays, target, PEERS, Sources::many(1), &stop);
     let ending = async {
         tokio::time::sleep(Duration::from_secs(10)).await;
         stop.cancel();

@@ -25,6 +25,9 @@ const MAX_ANSWERS: usize = 2048;
 /// Workers whose totals are at hand; others are looked up for each share.
 const MAX_WORKERS: usize = 4096;
 
+/// Said of a miner that rests for its refused shares.
+const REFUSED: &str = "too many of its shares are refused: not read for a while";
+
 /// Whose shares are counted that nobody has authorised.
 const NOBODY: &str = "(not authorised)";
 
@@ -223,6 +226,9 @@ impl Account {
         if !matches!(why, Rejection::NoUpstream | Rejection::UnknownChannel) {
             let (refusals, address) = (&self.surroundings.farm.refusals, self.seat.miner.address);
             let rests = self.record.refused(refusals, address.ip(), Instant::now());
+            if rests.is_some() {
+                self.surroundings.complaints.say("refused-shares", address, REFUSED);
+            }
             self.rest(rests);
         }
         // Without an upstream every share is refused, and it is no fault of the miner's.

@@ -289,12 +289,12 @@ impl<W: Wire> Connection<W> {
     /// When this miner may be read again; `None` if it may now. `Some` of the far future waits for something else than time.
     fn may_read(&mut self, now: Instant) -> Option<Instant> {
         let sent = self.lines_left.empty_until(now).max(self.bytes_left.empty_until(now));
-        let until = sent.max(self.account.rests_until(now));
-        if until.is_some() && !std::mem::replace(&mut self.throttled, until.is_some()) {
+        if sent.is_some() && !self.throttled {
             let address = self.account.seat.miner.address;
             self.account.surroundings.complaints.say("throttled", address, THROTTLED);
         }
-        self.throttled = until.is_some();
+        self.throttled = sent.is_some();
+        let until = sent.max(self.account.rests_until(now));
         let unserved = self.closing
             || self.departing.is_some()
             || self.session.is_full()

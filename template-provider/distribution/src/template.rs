@@ -89,6 +89,11 @@ impl Template {
         self.id
     }
 
+    /// Its source's id, if it has all of its transactions, else its own, which no source knows.
+    pub fn id_at_source(&self) -> u64 {
+        if self.chosen.is_none() { self.source.id() } else { self.id }
+    }
+
     /// What it was made of.
     pub fn source(&self) -> &Arc<BlockTemplate> {
         &self.source

@@ -453,12 +453,23 @@ fn a_client_without_enough_room_has_the_template_when_its_transactions_are_there
 
 #[test]
 fn a_template_whose_transactions_never_come_is_sent_to_nobody_who_waited_or_comes_later() {
-    let early = before_its_transactions(parts(tip(1), 20, 7), ROOM);
-    early.transactions.settle(None);
-    let mut pair = Pair::new(Some(template(1 << 32, early)));
-    pair.client.constraints(ROOM).unwrap();
-    pair.drive().unwrap();
-    assert_eq!(pair.client.poll_event(), None);
-    let events = pair.publish(template(2 << 32, parts(tip(1), 3, 2)));
-    assert_eq!(new_tip(&events).0.template_id, 2 << 32);
+    let less = Constraints { max_additional_size: ROOM.max_additional_size - 1, ..ROOM };
+    for waits in [true, false] {
+        let early = before_its_transactions(parts(tip(1), 20, 7), less);
+        let transactions = early.transactions.clone();
+        let mut pair = Pair::new(Some(template(1 << 32, early)));
+        if !waits {
+            transactions.settle(None);
+        }
+        pair.client.constraints(ROOM).unwrap();
+        pair.drive().unwrap();
+        assert_eq!(pair.server.is_waiting(), waits);
+        transactions.settle(None);
+        pair.server.handle_arrival(pair.now).unwrap();
+        pair.drive().unwrap();
+        assert!(!pair.server.is_waiting());
+        assert_eq!(pair.client.poll_event(), None);
+        let events = pair.publish(template(2 << 32, parts(tip(1), 3, 2)));
+        assert_eq!(new_tip(&events).0.template_id, 2 << 32);
+    }
 }

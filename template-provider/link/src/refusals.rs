@@ -2,8 +2,8 @@
 //! again as somebody else costs it nothing. So they are counted by [neighbourhood]: 256 at once and 20 a second cost nobody
 //! anything; after those, the one that hands in the next is not read for a while, at most two seconds.
 //!
-//! A connection that has handed in right shares may have as many refused before any is counted: a farm whose shares all
-//! become stale at once does not rest, nor do those who share an address with somebody that floods.
+//! A connection that has handed in right shares may have as many refused, 65,535 at most, before any is counted: a farm whose
+//! shares all become stale at once does not rest, nor do those who share an address with somebody that floods.
 //!
 //! [neighbourhood]: crate::address::neighbourhood
 
@@ -13,9 +13,6 @@ use std::time::Instant;
 
 use crate::address::neighbourhood;
 use crate::spacing::Spacing;
-
-/// Right shares that a connection can have to its credit.
-const MOST: u16 = 1024;
 
 /// Of all neighbourhoods; one for all listeners of a program.
 #[derive(Debug, Default)]
@@ -28,7 +25,7 @@ pub struct Record(u16);
 impl Record {
     /// A share was right.
     pub fn right(&mut self) {
-        self.0 = (self.0 + 1).min(MOST);
+        self.0 = self.0.saturating_add(1);
     }
 
     /// A share was refused. Until when its peer, at this address, should not be read; `None`: it should.
@@ -71,12 +68,12 @@ mod tests {
             Record::default().refused(&refusals, HERE, now);
         });
         let mut record = Record::default();
-        for _ in 0..10_000 {
+        for _ in 0..100_000 {
             record.right();
             record.right();
             assert_eq!(record.refused(&refusals, HERE, now), None);
         }
         let forgiven = (0..).find(|_| record.refused(&refusals, HERE, now).is_some());
-        assert_eq!(forgiven, Some(u32::from(MOST) - 1));
+        assert_eq!(forgiven, Some(u32::from(u16::MAX) - 1));
     }
 }

@@ -46,12 +46,10 @@ impl Spacing {
         spaced.checked_sub(APART * (AT_ONCE - 1)).filter(|rested| *rested > now)
     }
 
-    /// How many from there count now.
+    /// When all of it would have come, if anything did.
     #[cfg(test)]
-    pub(crate) fn all_from(&self, neighbourhood: IpAddr, now: Instant) -> u32 {
-        let ahead = self.spaced.get(&neighbourhood).map(|spaced| spaced.saturating_duration_since(now));
-        let spans = ahead.unwrap_or_default().as_nanos().div_ceil(APART.as_nanos());
-        u32::try_from(spans).unwrap_or(u32::MAX)
+    pub(crate) fn spaced(&self, neighbourhood: IpAddr) -> Option<Instant> {
+        self.spaced.get(&neighbourhood).copied()
     }
 }
 

@@ -184,10 +184,13 @@ impl Hello {
     ) -> Result<Link, LinkError> {
         let arrived = Instant::now();
         let address = self.address.ip();
-        let turn = handshakes.turn(address).await;
+        let turn = tokio::select! {
+            turn = handshakes.turn(address) => turn,
+            () = gone(&self.socket) => return Err(LinkError::Closed),
+        };
         let since = self.since + arrived.elapsed();
         let answered = Self { since, ..self }.answer(server);
-        let visit = turn.over(address);
+        let visit = turn.over();
         Ok(Link { visit: Some(visit), ..answered?.set_up().await? })
     }
 
@@ -213,6 +216,13 @@ impl Hello {
         connection.handle_bytes(Instant::now(), &self.message);
         connection.poll_ready(Instant::now(), random)?;
         Ok(Wire::new(self.socket, connection))
+    }
+}
+
+/// Waits until a peer has gone that has nothing to say before it hears from us; for ever if it says something.
+async fn gone(socket: &TcpStream) {
+    if matches!(socket.peek(&mut [0]).await, Ok(1..)) {
+        std::future::pending().await
     }
 }
 

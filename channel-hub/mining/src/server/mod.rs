@@ -230,6 +230,11 @@ impl Session {
         self.unacknowledged < self.config.max_unacknowledged
     }
 
+    /// Whether there is work: without any, no share can be right.
+    pub fn has_work(&self) -> bool {
+        self.current.active().is_some()
+    }
+
     /// Mining channels open now.
     pub fn channels(&self) -> usize {
         self.channels.len()

@@ -97,7 +97,7 @@ impl Session {
 
     fn reject(&mut self, now: Now, submission: &Submission<'_>, reason: Rejection) {
         // Where there is no work no share can be right, whoever sends it; but nobody was told of an unknown channel.
-        if self.current.active().is_some() || reason == Rejection::InvalidChannelId {
+        if self.has_work() || reason == Rejection::InvalidChannelId {
             self.patience.wrong(now.instant);
         }
         let channel_id = submission.channel_id;
