@@ -198,6 +198,33 @@ async fn handshakes_in_turn_set_up_connections_too_and_silent_ones_hold_no_turn(
 }
 
 #[tokio::test]
+async fn who_leaves_while_it_waits_for_its_handshake_is_noticed_and_who_says_more_waits_on() {
+    let (server, handshakes) = (server(Limits::default()), Handshakes::new());
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let cores = std::thread::available_parallelism().unwrap().get();
+    let mut turns = Vec::new();
+    for _ in 0..(cores / 2).max(1) {
+        turns.push(handshakes.turn(address.ip()).await);
+    }
+    let arrive = async |message: &[u8]| {
+        let mut client = TcpStream::connect(address).await.unwrap();
+        client.write_all(message).await.unwrap();
+        let (socket, server, handshakes) =
+            (listener.accept().await.unwrap().0, Arc::clone(&server), Arc::clone(&handshakes));
+        (client, tokio::spawn(async move { Link::accept_in_turn(socket, &server, &handshakes).await }))
+    };
+    let (leaves, left) = arrive(&[7; 64]).await;
+    let (stays, mut waits) = arrive(&[7; 65]).await;
+    drop(leaves);
+    let left = timeout(Duration::from_secs(5), left).await.unwrap().unwrap();
+    assert!(matches!(left, Err(LinkError::Closed)), "{left:?}");
+    assert!(timeout(Duration::from_millis(200), &mut waits).await.is_err());
+    drop((turns, stays));
+    assert!(timeout(Duration::from_secs(10), waits).await.unwrap().unwrap().is_err());
+}
+
+#[tokio::test]
 async fn a_port_where_nobody_listens_is_named() {
     let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().to_string();
     let error = Link::connect(&free, &client(&server(Limits::default()))).await.err().unwrap();
