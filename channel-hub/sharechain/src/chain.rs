@@ -248,8 +248,7 @@ impl Chain {
     fn prune(&mut self) -> Vec<ShareId> {
         let kept = self.params.horizon().saturating_add(self.params.margin);
         let below = self.tree[self.tip].height.saturating_sub(kept);
-        // Never genesis alone: what a store has of such a tree looks like one that begins with genesis.
-        if below <= self.tree.lowest().saturating_add(self.params.batch().max(1)) {
+        if below <= self.tree.lowest().saturating_add(self.params.batch()) {
             return Vec::new();
         }
         let tip = self.tip;
@@ -260,7 +259,7 @@ impl Chain {
     /// large, and beside the best branch no rule bounds their number; if such a branch becomes the best elsewhere, it comes again.
     fn tidy(&mut self) -> Vec<ShareId> {
         let height = self.tree[self.tip].height;
-        if height < self.tidied.saturating_add(self.params.batch().max(1)) {
+        if height < self.tidied.saturating_add(self.params.batch()) {
             return Vec::new();
         }
         self.tidied = height;

@@ -187,9 +187,10 @@ impl Params {
         self.lag + farthest.into_iter().max().unwrap_or(0) + MEDIAN_SHARES
     }
 
-    /// Shares are forgotten so many heights at a time, since sheets and recipients are gone through.
+    /// Shares are forgotten so many heights at a time, and one more: sheets and recipients are gone through. Never genesis alone:
+    /// what a store has of such a tree looks like one that begins with genesis.
     pub(crate) fn batch(&self) -> u32 {
-        self.margin / 16
+        (self.margin / 16).max(1)
     }
 
     /// [`Self::anchor`] as a target.
