@@ -183,7 +183,7 @@ impl Feed {
             return (Offer::Kept, None);
         }
         let mut state = self.lock();
-        let (tip, value) = (tip(&parts), parts.coinbase.value);
+        let (tip, value) = (parts.tip(), parts.coinbase.value);
         let best = state.served(offered).map(|(of, lane)| lane.judge(of, offered, tip, value)).max();
         let best = best.unwrap_or(Offer::Kept);
         if best == Offer::Kept {
@@ -283,10 +283,6 @@ impl Lane {
         self.set = Some(offered.set);
         self.sender.send_replace(Some(Arc::clone(template)));
     }
-}
-
-fn tip(parts: &Parts) -> Tip {
-    Tip { prev_hash: parts.prev_hash, bits: parts.bits }
 }
 
 /// Whether transactions must give way to a coinbase of these constraints, or may have to.

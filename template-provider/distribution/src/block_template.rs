@@ -107,6 +107,13 @@ pub struct TemplateTransaction {
     pub weight: u64,
 }
 
+impl Parts {
+    /// What SetNewPrevHash says of it.
+    pub fn tip(&self) -> Tip {
+        Tip { prev_hash: self.prev_hash, bits: self.bits }
+    }
+}
+
 impl BlockTemplate {
     /// `id` comes from [`TemplateIds`](crate::TemplateIds): the ids of all its variants follow it.
     pub fn new(id: u64, parts: Parts) -> Self {
@@ -130,7 +137,7 @@ impl BlockTemplate {
 
     /// What SetNewPrevHash says of it.
     pub fn tip(&self) -> Tip {
-        Tip { prev_hash: self.parts.prev_hash, bits: self.parts.bits }
+        self.parts.tip()
     }
 
     /// The target that a block's hash must not exceed.

@@ -3,9 +3,9 @@
 use distribution::{Constraints, Parts};
 use tokio::task::LocalSet;
 
-use super::answer::{self, RawHead};
 use super::connection::Connection;
 use super::error::IpcError;
+use super::set::Head;
 use super::{Settings, network};
 use crate::health::Seen;
 
@@ -34,13 +34,6 @@ async fn template(connection: &Connection, settings: &Settings) -> Result<(Seen,
     let room = Constraints::default();
     let template =
         connection.ask("createNewBlock", connection.mining().create_new_block(room.into())).await?;
-    let (header, coinbase, merkle_path) = tokio::try_join!(
-        connection.ask("getBlockHeader", template.header()),
-        connection.ask("getCoinbaseTx", template.coinbase()),
-        connection.ask("getCoinbaseMerklePath", template.merkle_path()),
-    )?;
-    let bad = |reason| IpcError::Template { socket: connection.socket(), reason };
-    let parts = answer::parts(&RawHead { header, coinbase, merkle_path }, room).map_err(bad)?;
-    network::check_target(connection, settings.network, parts.bits)?;
+    let parts = Head::ask(&template).read(connection, settings.network, room).await?;
     Ok((seen, parts))
 }

@@ -6,11 +6,11 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use bitcoin::Network;
-use distribution::{Constraints, Parts, TemplateTransaction, Tip};
+use distribution::{Constraints, Parts, TemplateTransaction};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::answer::{self, BadTemplate, Known, RawCoinbase, RawHead, RawTransactions};
+use super::answer::{self, Known, RawCoinbase, RawHead, RawTransactions};
 use super::connection::Connection;
 use super::error::IpcError;
 use super::kept::Kept;
@@ -64,7 +64,7 @@ struct Next {
 }
 
 /// The answers that it can be judged by and mined with, on their way.
-struct Head {
+pub(super) struct Head {
     header: Answer<Vec<u8>>,
     coinbase: Answer<RawCoinbase>,
     merkle_path: Answer<Vec<Vec<u8>>>,
@@ -190,15 +190,8 @@ impl Set {
         as_of: Instant,
         head: Head,
     ) -> Result<Candidate, IpcError> {
-        let connection = &self.shared.connection;
-        let (header, coinbase, merkle_path) = tokio::try_join!(
-            connection.ask("getBlockHeader", head.header),
-            connection.ask("getCoinbaseTx", head.coinbase),
-            connection.ask("getCoinbaseMerklePath", head.merkle_path),
-        )?;
-        let raw = RawHead { header, coinbase, merkle_path };
-        let parts = answer::parts(&raw, self.constraints).map_err(|reason| self.bad(reason))?;
-        network::check_target(connection, self.shared.network, parts.bits)?;
+        let Shared { connection, network, .. } = &*self.shared;
+        let parts = head.read(connection, *network, self.constraints).await?;
         Ok(Candidate { template, as_of, parts })
     }
 
@@ -212,7 +205,8 @@ impl Set {
         )?;
         let raw = RawTransactions { block, fees, sigops };
         let known = &mut self.shared.known.borrow_mut();
-        answer::transactions(&raw, &candidate.parts, known).map_err(|reason| self.bad(reason))
+        let bad = |reason| IpcError::Template { socket: connection.socket(), reason };
+        answer::transactions(&raw, &candidate.parts, known).map_err(bad)
     }
 
     /// None: nobody took it. Else the node holds it as long as it may be solved.
@@ -228,19 +222,32 @@ impl Set {
             threshold: self.shared.fees.threshold,
         };
         let sent = self.shared.feed.offer(&offered, parts.clone()).1?;
-        let tip = Tip { prev_hash: parts.prev_hash, bits: parts.bits };
-        self.shared.kept.borrow_mut().keep(sent.template_id, tip, Rc::clone(template));
+        self.shared.kept.borrow_mut().keep(sent.template_id, parts.tip(), Rc::clone(template));
         Some(sent)
-    }
-
-    fn bad(&self, reason: BadTemplate) -> IpcError {
-        IpcError::Template { socket: self.shared.connection.socket(), reason }
     }
 }
 
 impl Head {
-    fn ask(template: &Rc<dyn Template>) -> Self {
+    pub(super) fn ask(template: &Rc<dyn Template>) -> Self {
         Self { header: template.header(), coinbase: template.coinbase(), merkle_path: template.merkle_path() }
+    }
+
+    /// Waits for them. `room`: what the template was to leave.
+    pub(super) async fn read(
+        self,
+        connection: &Connection,
+        network: Network,
+        room: Constraints,
+    ) -> Result<Parts, IpcError> {
+        let (header, coinbase, merkle_path) = tokio::try_join!(
+            connection.ask("getBlockHeader", self.header),
+            connection.ask("getCoinbaseTx", self.coinbase),
+            connection.ask("getCoinbaseMerklePath", self.merkle_path),
+        )?;
+        let bad = |reason| IpcError::Template { socket: connection.socket(), reason };
+        let parts = answer::parts(&RawHead { header, coinbase, merkle_path }, room).map_err(bad)?;
+        network::check_target(connection, network, parts.bits)?;
+        Ok(parts)
     }
 }
 

@@ -169,11 +169,7 @@ async fn what_the_first_template_for_a_kind_of_client_has_more_is_shown_to_every
     eventually("there is a template", || async { !world.api("template").await.1.is_null() }).await;
     world.spend(1, 10, FEE).await;
     let mut client = world.client(100).await;
-    let mut paid = value(&client.new_tip().await);
-    while paid < SUBSIDY + FEE {
-        let Some(Event::Template(more)) = client.event_within(DEADLINE).await else { panic!("no template") };
-        paid = Amount::from_sat(more.coinbase_tx_value_remaining);
-    }
+    pays_a_fee(&mut client).await;
     eventually("the page shows it", || async { world.api("template").await.1["transactions"] == 2 }).await;
 }
 
@@ -196,6 +192,15 @@ async fn a_solution_goes_to_the_node_by_ipc_alone() {
     .await;
 }
 
+/// Waits until what this new client may mine pays a fee.
+async fn pays_a_fee(client: &mut Client) {
+    let mut paid = value(&client.new_tip().await);
+    while paid < SUBSIDY + FEE {
+        let Some(Event::Template(more)) = client.event_within(DEADLINE).await else { panic!("no template") };
+        paid = Amount::from_sat(more.coinbase_tx_value_remaining);
+    }
+}
+
 /// A node with a mempool of many transactions behind a relay, and a client that has the templates made for its kind.
 async fn crowded(settings: &str) -> (World, Relay, Client, usize) {
     let settings = format!("{settings}fees.interval_seconds = 3600\nfees.threshold_sat = 1");
@@ -210,11 +215,7 @@ async fn crowded(settings: &str) -> (World, Relay, Client, usize) {
     // Nobody looks at the fees: what pays more is the first of those made for the client's kind.
     world.spend(2, 10, FEE).await;
     let mut client = world.client(100).await;
-    let mut paid = value(&client.new_tip().await);
-    while paid < SUBSIDY + FEE {
-        let Some(Event::Template(more)) = client.event_within(DEADLINE).await else { panic!("no template") };
-        paid = Amount::from_sat(more.coinbase_tx_value_remaining);
-    }
+    pays_a_fee(&mut client).await;
     (world, relay, client, count as usize + 1)
 }
 
