@@ -101,6 +101,11 @@ impl Noticed {
     pub fn are_fewer(&self) -> bool {
         self.accepted_beside * ALLOWED < self.accepted_alone
     }
+
+    /// Whether they waited more than a tenth longer: where the typical round does not tell, all of them together do.
+    pub fn are_slower(&self) -> bool {
+        self.verdict == Verdict::Beyond || self.p99_ratio.value > ALLOWED
+    }
 }
 
 impl Case {
@@ -243,7 +248,7 @@ impl Honest {
         plan.each_share = true;
         match &mut plan.protocol {
             Protocol::Sv1 { password, .. } => *password = format!("d={}", DIFFICULTY * 6.0 / 5.0),
-            Protocol::Sv2 { hash_rate, .. } => *hash_rate = 1.0,
+            Protocol::Sv2 { hash_rate, .. } => *hash_rate = 1.0, // the easiest shares that the server gives
         }
         Ok(plan)
     }

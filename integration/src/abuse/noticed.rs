@@ -16,7 +16,7 @@ use crate::load::Share;
 /// How often rounds are drawn anew.
 const DRAWS: usize = 1000;
 /// What beside abuse may be more than alone.
-pub const ALLOWED: f64 = 1.1;
+pub(super) const ALLOWED: f64 = 1.1;
 
 /// Answer times of one slice, microseconds.
 pub type Slice = Vec<u32>;

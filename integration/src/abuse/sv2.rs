@@ -68,14 +68,19 @@ async fn visit(mut link: Link, speaks: Speaks) -> anyhow::Result<End> {
         with_job(&mut link).await?;
         return Ok(End::Done);
     }
-    let constraints = CoinbaseOutputConstraints {
-        coinbase_output_max_additional_size: 100,
-        coinbase_output_max_additional_sigops: 0,
-    };
-    link.queue(&Frame::message(TemplateDistribution::CoinbaseOutputConstraints(constraints))?)?;
+    link.queue(&constraints(100)?)?;
     link.flush().await?;
     timeout(WORK, link.recv()).await??; // a template
     Ok(End::Done)
+}
+
+/// So many bytes are added to the coinbase.
+fn constraints(size: u32) -> anyhow::Result<Frame> {
+    let constraints = CoinbaseOutputConstraints {
+        coinbase_output_max_additional_size: size,
+        coinbase_output_max_additional_sigops: 0,
+    };
+    Ok(Frame::message(TemplateDistribution::CoinbaseOutputConstraints(constraints))?)
 }
 
 async fn link_from(source: IpAddr, target: &Target, client: &Client) -> anyhow::Result<Link> {
@@ -252,15 +257,8 @@ async fn unread(client: &Client, speaks: Speaks, line: Throttle) -> anyhow::Resu
 /// Requests whose answers are longer than they are.
 fn many(speaks: Speaks) -> anyhow::Result<Vec<Frame>> {
     if let Speaks::Templates(_) = speaks {
-        let constraints = |size| CoinbaseOutputConstraints {
-            coinbase_output_max_additional_size: size,
-            coinbase_output_max_additional_sigops: 0,
-        };
-        let frames = (0..CHANNELS).map(|number| {
-            let size = 100 + u32::try_from(number % 2).unwrap_or(0);
-            Frame::message(TemplateDistribution::CoinbaseOutputConstraints(constraints(size)))
-        });
-        return Ok(frames.collect::<Result<_, _>>()?);
+        let frames = (0..CHANNELS).map(|number| constraints(100 + u32::try_from(number % 2).unwrap_or(0)));
+        return frames.collect();
     }
     let mut session = Session::new(&[]);
     let mut frames = Vec::with_capacity(CHANNELS);

@@ -6,7 +6,7 @@ use std::process::{Command, ExitCode};
 use anyhow::{Context, ensure};
 use clap::Parser;
 use integration::abuse::beside::{Case, Front, Honest, Noticed, settings, table};
-use integration::abuse::noticed::{ALLOWED, Verdict};
+use integration::abuse::noticed::Verdict;
 use integration::abuse::{Kind, Target};
 use integration::world::{Part, Port, World};
 use rustix::process::{Resource, getrlimit, setrlimit};
@@ -73,13 +73,12 @@ async fn abuse(arguments: Arguments) -> anyhow::Result<()> {
     eprint!("{}", table(&rows));
     ensure!(!rows.is_empty(), "no such listener has this kind: see --help");
     let count = |is: fn(&Noticed) -> bool| rows.iter().filter(|row| is(row)).count();
-    let (harmed, fewer) = (count(|row| row.harmed > 0), count(Noticed::are_fewer));
-    // Where the typical round does not tell, all of them together must do.
-    let beyond = count(|row| row.verdict == Verdict::Beyond || row.p99_ratio.value > ALLOWED);
+    let harmed = count(|row| row.harmed > 0);
+    let (fewer, slower) = (count(Noticed::are_fewer), count(Noticed::are_slower));
     eprintln!("not told: {} of {} cases", count(|row| row.verdict == Verdict::Open), rows.len());
     ensure!(harmed == 0, "honest miners were harmed in {harmed} of {} cases", rows.len());
     ensure!(fewer == 0, "a tenth fewer of their shares were accepted in {fewer} of {} cases", rows.len());
-    ensure!(beyond == 0, "they waited more than a tenth longer in {beyond} of {} cases", rows.len());
+    ensure!(slower == 0, "they waited more than a tenth longer in {slower} of {} cases", rows.len());
     Ok(())
 }
 
