@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use distribution::server::{Event, Fatal};
 use distribution::{BlockTemplate, Constraints, Retention, Server};
-use link::{Handshakes, Link, LinkError};
+use link::{Handshakes, Link, LinkError, THROTTLED};
 use service::{Complaints, Counter, News};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
@@ -20,9 +20,6 @@ use crate::solutions::Solutions;
 
 /// While as many bytes wait to be written, no further frame is made: large answers do not pile up.
 const MAX_UNSENT: usize = 256 * 1024;
-
-/// Said of a client above its rate.
-const THROTTLED: &str = "sends too much: not read for a while";
 
 /// What all clients' tasks share.
 #[derive(Debug)]

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use link::{Link, LinkError, Received, Record};
+use link::{Link, LinkError, Received, Record, THROTTLED, refusals};
 use mining::header::as_number;
 use mining::server::{AcceptedShare, Event, FoundBlock, OpenedChannel, Session, Ticket};
 use mining::{Now, Rejection, Work, WorkUpdate};
@@ -33,8 +33,6 @@ const MAX_AT_ONCE: usize = 512;
 /// While more bytes than that wait for the miner to read them, it is read no further.
 const MAX_UNREAD: usize = 64 * 1024;
 
-/// Said of a miner that rests for its refused shares.
-const REFUSED: &str = "too many of its shares are refused: not read for a while";
 /// How long a miner may take to read its last answers when the hub closes.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
@@ -46,8 +44,7 @@ pub(super) struct Driver {
     updates: Seldom<Update>,
     pending: Pending<Ticket>,
     alarm: Alarm,
-    /// It opens many channels, or hands in shares that are refused: it is not read until then.
-    rests: Option<Instant>,
+    /// Whether it rests, for the channels that it opens or for its refused shares.
     record: Record,
     /// Boxed: most connections have one, and a map has room for more.
     seats: HashMap<u32, Box<Seat>>,
@@ -73,7 +70,6 @@ impl Driver {
             updates: Seldom::new(next_update(updates)),
             pending: Pending::new(Arc::clone(&floor.store)),
             alarm: Alarm::default(),
-            rests: None,
             record: Record::default(),
             seats: HashMap::new(),
             rejected: HashMap::new(),
@@ -92,7 +88,7 @@ impl Driver {
             self.send()?;
             let mut fault = Ok(());
             let (is_read, channels) = (self.is_read(), self.session.channels());
-            let due = self.session.poll_timeout().into_iter().chain(self.rests).min();
+            let due = self.session.poll_timeout().into_iter().chain(self.record.rests()).min();
             tokio::select! {
                 biased;
                 () = &mut leave => {
@@ -109,7 +105,7 @@ impl Driver {
                 committed = self.pending.commit() => committed.map_err(End::Store)?,
                 () = self.alarm.ring(due) => {
                     let now = now();
-                    self.rests.take_if(|rests| *rests <= now.instant);
+                    self.record.handle_timeout(now.instant);
                     self.session.handle_timeout(now);
                 }
                 received = next(&mut self.link, is_read) => if let Some(received) = received? {
@@ -135,12 +131,12 @@ impl Driver {
     fn rest(&mut self) {
         let now = Instant::now();
         let took = now.saturating_duration_since(self.received.instant);
-        self.rests = self.rests.max(self.floor.openings.rest(now, took, self.session.channels()));
+        self.record.rest(self.floor.openings.rest(now, took, self.session.channels()));
     }
 
     fn is_read(&self) -> bool {
         self.crediting.is_some()
-            && self.rests.is_none()
+            && self.record.rests().is_none()
             && self.pending.has_room()
             && self.session.has_room()
             && self.link.unsent() < MAX_UNREAD
@@ -167,7 +163,7 @@ impl Driver {
     fn receive(&mut self, mut received: Received) -> Result<(), End> {
         if self.link.was_throttled() {
             let address = self.connection.address;
-            self.floor.complaints.say("throttled", address, "sends too much: not read for a while");
+            self.floor.complaints.say("throttled", address, THROTTLED);
         }
         let (now, channels) = (now(), self.session.channels());
         self.received = now;
@@ -175,7 +171,10 @@ impl Driver {
         for _ in 0..MAX_AT_ONCE {
             self.take_events()?;
             // Others have a turn before the next channel is opened.
-            if !self.session.has_room() || self.rests.is_some() || self.session.channels() != channels {
+            if !self.session.has_room()
+                || self.record.rests().is_some()
+                || self.session.channels() != channels
+            {
                 break;
             }
             let Some(mut received) = self.link.try_recv()? else { break };
@@ -282,11 +281,9 @@ impl Driver {
         // Shares of unknown channels soon cost it the connection: the session sees to that.
         if reason != Rejection::InvalidChannelId && self.session.has_work() {
             let (address, now) = (self.connection.address, self.received.instant);
-            let rests = self.record.refused(&self.floor.refusals, address.ip(), now);
-            if rests.is_some() {
-                self.floor.complaints.say("refused-shares", address, REFUSED);
+            if self.record.refused(&self.floor.refusals, address.ip(), now) {
+                self.floor.complaints.say(refusals::FAULT, address, refusals::SAID);
             }
-            self.rests = self.rests.max(rests);
         }
         self.complain(reason.code(), "a share is refused");
         tracing::trace!(channel_id, %reason, "share rejected");

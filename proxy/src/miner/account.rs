@@ -11,7 +11,7 @@ use crate::totals::WorkerTotals;
 use crate::upstream::{Command, ShareOut, feed};
 use crate::work::Work;
 use bitcoin::BlockHash;
-use link::Record;
+use link::{Record, refusals};
 use mining::header::as_number;
 use std::fmt::Display;
 use std::sync::Arc;
@@ -24,9 +24,6 @@ const REOPEN: Duration = Duration::from_secs(5);
 const MAX_ANSWERS: usize = 2048;
 /// Workers whose totals are at hand; others are looked up for each share.
 const MAX_WORKERS: usize = 4096;
-
-/// Said of a miner that rests for its refused shares.
-const REFUSED: &str = "too many of its shares are refused: not read for a while";
 
 /// Whose shares are counted that nobody has authorised.
 const NOBODY: &str = "(not authorised)";
@@ -45,9 +42,8 @@ pub(crate) struct Account {
     pub(crate) answers: Answers,
     /// Shares on their way to the upstream's queue; the miner is not read while there are any.
     pub(crate) held: Held,
-    /// It opens many channels, or hands in shares that are refused: it is not read until then.
-    rests: Option<Instant>,
-    record: Record,
+    /// Whether it rests, for the channels that it opens or for its refused shares.
+    pub(crate) record: Record,
     /// By worker, in order.
     totals: Vec<(Arc<str>, Arc<WorkerTotals>)>,
 }
@@ -100,7 +96,6 @@ impl Account {
             source: Source::None,
             answers: Answers::default(),
             held: Held::default(),
-            rests: None,
             record: Record::default(),
             totals: Vec::new(),
         }
@@ -175,17 +170,6 @@ impl Account {
         None
     }
 
-    /// Not to read it until then, if any.
-    pub(crate) fn rest(&mut self, until: Option<Instant>) {
-        self.rests = self.rests.max(until);
-    }
-
-    /// Until when not to read it; `None`: it may be read.
-    pub(crate) fn rests_until(&mut self, now: Instant) -> Option<Instant> {
-        self.rests.take_if(|rests| *rests <= now);
-        self.rests
-    }
-
     fn authorized(&mut self, worker: Worker) {
         self.worker(&worker.name);
         self.surroundings.farm.authorized(&self.seat.miner);
@@ -224,12 +208,10 @@ impl Account {
         self.seat.miner.view().rejected += 1;
         // Shares of unknown channels soon cost a miner its connection: the SV2 session sees to that.
         if !matches!(why, Rejection::NoUpstream | Rejection::UnknownChannel) {
-            let (refusals, address) = (&self.surroundings.farm.refusals, self.seat.miner.address);
-            let rests = self.record.refused(refusals, address.ip(), Instant::now());
-            if rests.is_some() {
-                self.surroundings.complaints.say("refused-shares", address, REFUSED);
+            let (farm, address) = (&self.surroundings.farm, self.seat.miner.address);
+            if self.record.refused(&farm.refusals, address.ip(), Instant::now()) {
+                self.surroundings.complaints.say(refusals::FAULT, address, refusals::SAID);
             }
-            self.rest(rests);
         }
         // Without an upstream every share is refused, and it is no fault of the miner's.
         if *why != Rejection::NoUpstream {

@@ -8,10 +8,11 @@ use super::allowance::Allowance;
 use super::ear::Told;
 use super::source::Came;
 use super::wire::{Moved, Wire, transfer, write_now};
-use super::{End, Surroundings, THROTTLED, now};
+use super::{End, Surroundings, now};
 use crate::farm::Seat;
 use crate::session::{Disconnect, Event, Outcome, Passport, Session, Worker};
 use crate::sv1::Lines;
+use link::THROTTLED;
 use service::{Call, Departure, Parcel, Succession};
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
@@ -294,7 +295,8 @@ impl<W: Wire> Connection<W> {
             self.account.surroundings.complaints.say("throttled", address, THROTTLED);
         }
         self.throttled = sent.is_some();
-        let until = sent.max(self.account.rests_until(now));
+        self.account.record.handle_timeout(now);
+        let until = sent.max(self.account.record.rests());
         let unserved = self.closing
             || self.departing.is_some()
             || self.session.is_full()

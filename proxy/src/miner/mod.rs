@@ -36,9 +36,6 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 pub use wire::{Bare, Wire};
 
-/// Said of a miner above its rate.
-pub(crate) const THROTTLED: &str = "sends too much: not read for a while";
-
 /// What all miners' tasks share.
 #[derive(Clone, Debug)]
 pub struct Surroundings {

@@ -3,9 +3,9 @@
 use super::session::{End as Ended, Session};
 use crate::farm::{Protocol, Seat};
 use crate::miner::account::{Account, Found};
-use crate::miner::{Surroundings, THROTTLED, now};
+use crate::miner::{Surroundings, now};
 use crate::session::{Disconnect, Outcome, Worker};
-use link::{Link, LinkError};
+use link::{Link, LinkError, THROTTLED};
 use mining::server::{self, Openings};
 use service::{Call, Succession};
 use std::sync::Arc;
@@ -123,7 +123,7 @@ impl Connection {
             if self.session.channels() > channels {
                 let now = Instant::now();
                 let took = now.saturating_duration_since(self.read);
-                self.account.rest(self.openings.rest(now, took, self.session.channels()));
+                self.account.record.rest(self.openings.rest(now, took, self.session.channels()));
                 tokio::task::yield_now().await; // others have a turn before the next channel is opened
             }
         }
@@ -131,7 +131,7 @@ impl Connection {
 
     /// Waits for one thing and gives it to the session.
     async fn step(&mut self) -> Result<(), End> {
-        let rests = self.account.rests_until(Instant::now());
+        let rests = self.account.record.rests();
         let timeout = self.session.poll_timeout().into_iter().chain(rests).min();
         let has_room = self.session.has_room() && self.account.held.is_empty();
         let reads = has_room && !self.closing && rests.is_none() && self.link.unsent() < MAX_UNREAD;
@@ -156,7 +156,11 @@ impl Connection {
                     self.session.answer(tag, &outcome);
                 }
             }
-            () = sleep_until(timeout) => self.session.handle_timeout(now())?,
+            () = sleep_until(timeout) => {
+                let now = now();
+                self.account.record.handle_timeout(now.instant);
+                self.session.handle_timeout(now)?;
+            }
             () = self.account.seat.miner.asked_to_leave() => {
                 return Err(Ended::Disconnect(Disconnect::Crowded).into());
             }
@@ -183,7 +187,7 @@ impl Connection {
             self.take_events();
             // Others have a turn before the next channel is opened.
             let goes_on = self.session.has_room() && self.session.channels() == channels;
-            if goes_on && self.account.rests_until(now.instant).is_none() {
+            if goes_on && self.account.record.rests().is_none() {
                 next = self.link.try_recv()?;
             }
         }

@@ -35,21 +35,15 @@ struct State {
     due: Instant,
     /// When somebody looks again, at the earliest.
     wakes: Option<Instant>,
-    queue: Queue<Waiter>,
-}
-
-/// One that waits for its turn.
-#[derive(Debug)]
-struct Waiter {
-    address: IpAddr,
-    sender: oneshot::Sender<Turn>,
+    queue: Queue<oneshot::Sender<Turn>>,
 }
 
 /// Held while a handshake is computed.
 #[derive(Debug)]
 pub(crate) struct Turn {
     handshakes: Arc<Handshakes>,
-    address: IpAddr,
+    /// The peer's neighbourhood.
+    from: IpAddr,
     since: Instant,
 }
 
@@ -64,11 +58,11 @@ impl Handshakes {
 
     /// Waits for a turn. Cancelling gives the place up.
     pub(crate) async fn turn(self: &Arc<Self>, address: IpAddr) -> Turn {
-        let (sender, receiver) = oneshot::channel();
-        self.lock().queue.push(neighbourhood(address), Waiter { address, sender });
+        let (from, (sender, receiver)) = (neighbourhood(address), oneshot::channel());
+        self.lock().queue.push(from, sender);
         self.go_on();
         // The sender is dropped only after it was used.
-        receiver.await.unwrap_or_else(|_| self.turn_of(address))
+        receiver.await.unwrap_or_else(|_| self.turn_of(from))
     }
 
     /// How many wait for a turn.
@@ -78,19 +72,19 @@ impl Handshakes {
 
     /// Gives turns to those who wait, as long as there are any to give.
     fn go_on(self: &Arc<Self>) {
-        while let Some(Waiter { address, sender }) = self.next() {
-            if let Err(turn) = sender.send(self.turn_of(address)) {
+        while let Some((from, sender)) = self.next() {
+            if let Err(turn) = sender.send(self.turn_of(from)) {
                 turn.unused();
             }
         }
     }
 
-    fn turn_of(self: &Arc<Self>, address: IpAddr) -> Turn {
-        Turn { handshakes: Arc::clone(self), address, since: Instant::now() }
+    fn turn_of(self: &Arc<Self>, from: IpAddr) -> Turn {
+        Turn { handshakes: Arc::clone(self), from, since: Instant::now() }
     }
 
-    /// Who is next, already counted; `None`: nobody may be now.
-    fn next(self: &Arc<Self>) -> Option<Waiter> {
+    /// Who is next, already counted, and from where; `None`: nobody may be now.
+    fn next(self: &Arc<Self>) -> Option<(IpAddr, oneshot::Sender<Turn>)> {
         let mut state = self.lock();
         if state.running >= self.at_once || state.queue.is_empty() {
             return None;
@@ -101,7 +95,7 @@ impl Handshakes {
             self.look_again(&mut state, due);
             return None;
         }
-        match state.queue.pop(now, |waiter| !waiter.sender.is_closed()) {
+        match state.queue.pop(now, |sender| !sender.is_closed()) {
             Ok(next) => {
                 state.running += 1;
                 Some(next)
@@ -137,7 +131,8 @@ impl Handshakes {
 #[derive(Debug)]
 pub(crate) struct Visit {
     handshakes: Arc<Handshakes>,
-    address: IpAddr,
+    /// The peer's neighbourhood.
+    from: IpAddr,
     since: Instant,
     is_proved: bool,
 }
@@ -149,7 +144,7 @@ impl Visit {
             return;
         }
         self.is_proved = true;
-        if self.handshakes.lock().queue.give_back(neighbourhood(self.address)) {
+        if self.handshakes.lock().queue.give_back(self.from) {
             self.handshakes.go_on();
         }
     }
@@ -159,7 +154,7 @@ impl Drop for Visit {
     fn drop(&mut self) {
         let now = Instant::now();
         if self.is_proved && now.saturating_duration_since(self.since) < SHORT {
-            self.handshakes.lock().queue.spacing.count(neighbourhood(self.address), now);
+            self.handshakes.lock().queue.spacing.count(self.from, now);
         }
     }
 }
@@ -167,14 +162,14 @@ impl Drop for Visit {
 impl Turn {
     /// The handshake is computed.
     pub(crate) fn over(self) -> Visit {
-        let (handshakes, address) = (Arc::clone(&self.handshakes), self.address);
-        Visit { handshakes, address, since: Instant::now(), is_proved: false }
+        let handshakes = Arc::clone(&self.handshakes);
+        Visit { handshakes, from: self.from, since: Instant::now(), is_proved: false }
     }
 
     /// Whoever waited for it has gone in this moment: it took no time, and came to nothing by no fault.
     fn unused(mut self) {
         self.since = Instant::now();
-        self.handshakes.lock().queue.give_back(neighbourhood(self.address));
+        self.handshakes.lock().queue.give_back(self.from);
     }
 }
 
@@ -197,6 +192,7 @@ struct Queue<T> {
     addresses: VecDeque<IpAddr>,
     /// Those whose connections came to nothing too often, by when the next one may come.
     resting: BTreeSet<(Instant, IpAddr)>,
+    /// The same by address.
     rests: HashMap<IpAddr, Instant>,
     waiting: HashMap<IpAddr, VecDeque<T>>,
     len: usize,
@@ -227,8 +223,8 @@ impl<T> Queue<T> {
         self.len += 1;
     }
 
-    /// The next one that is still here, or when there may be one.
-    fn pop(&mut self, now: Instant, is_here: impl Fn(&T) -> bool) -> Result<T, Option<Instant>> {
+    /// The next one that is still here, and from where; or when there may be one.
+    fn pop(&mut self, now: Instant, is_here: impl Fn(&T) -> bool) -> Result<(IpAddr, T), Option<Instant>> {
         while let Some(first) = self.resting.first().copied().filter(|(rested, _)| *rested <= now) {
             self.rests_no_more(first.1);
         }
@@ -249,7 +245,7 @@ impl<T> Queue<T> {
                 self.len -= 1;
                 if is_here(&value) {
                     self.spacing.count(address, now);
-                    return Ok(value);
+                    return Ok((address, value));
                 }
             }
         }
@@ -289,7 +285,7 @@ mod tests {
     }
 
     fn pop(queue: &mut Queue<u32>, now: Instant) -> Result<u32, Option<Instant>> {
-        queue.pop(now, |_| true)
+        queue.pop(now, |_| true).map(|(_, value)| value)
     }
 
     #[test]

@@ -45,7 +45,7 @@ pub use key::{AuthorityKey, AuthorityPublicKey, KeyError};
 pub use places::Places;
 pub use refusals::{Record, Refusals};
 pub use settings::{Client, Device, Limits, Peer, Rate, Server};
-pub use stream::{Hello, Link};
+pub use stream::{Hello, Link, THROTTLED};
 
 #[cfg(test)]
 mod tests;

@@ -18,26 +18,51 @@ use crate::spacing::Spacing;
 #[derive(Debug, Default)]
 pub struct Refusals(Mutex<Spacing>);
 
-/// One connection's right shares that no refused one has been set against.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Record(u16);
+/// A peer's fault, in log and metrics, that rests for its refused shares.
+pub const FAULT: &str = "refused-shares";
+/// Said of it.
+pub const SAID: &str = "too many of its shares are refused: not read for a while";
+
+/// One connection's right shares that no refused one has been set against, and until when it is not read.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Record {
+    right: u16,
+    rests: Option<Instant>,
+}
 
 impl Record {
     /// A share was right.
     pub fn right(&mut self) {
-        self.0 = self.0.saturating_add(1);
+        self.right = self.right.saturating_add(1);
     }
 
-    /// A share was refused. Until when its peer, at this address, should not be read; `None`: it should.
-    pub fn refused(&mut self, refusals: &Refusals, address: IpAddr, now: Instant) -> Option<Instant> {
-        if let Some(left) = self.0.checked_sub(1) {
-            self.0 = left;
-            return None;
+    /// A share of the peer at this address was refused. Whether it rests for that.
+    pub fn refused(&mut self, refusals: &Refusals, address: IpAddr, now: Instant) -> bool {
+        if let Some(left) = self.right.checked_sub(1) {
+            self.right = left;
+            return false;
         }
         let mut spacing = refusals.0.lock().unwrap_or_else(PoisonError::into_inner);
         let neighbourhood = neighbourhood(address);
         spacing.count(neighbourhood, now);
-        spacing.rests_until(neighbourhood, now)
+        let until = spacing.rests_until(neighbourhood, now);
+        self.rest(until);
+        until.is_some()
+    }
+
+    /// It rests until then as well, if at all.
+    pub fn rest(&mut self, until: Option<Instant>) {
+        self.rests = self.rests.max(until);
+    }
+
+    /// Until when it rests: is not read, that is.
+    pub fn rests(&self) -> Option<Instant> {
+        self.rests
+    }
+
+    /// It is so late now.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.rests.take_if(|rests| *rests <= now);
     }
 }
 
@@ -53,7 +78,12 @@ mod tests {
     #[test]
     fn a_neighbourhood_that_floods_as_ever_new_peers_rests_and_others_do_not() {
         let (refusals, now) = (Refusals::default(), Instant::now());
-        let refused = |address| Record::default().refused(&refusals, address, now);
+        let refused = |address| {
+            let mut record = Record::default();
+            let rests = record.refused(&refusals, address, now);
+            assert_eq!(rests, record.rests().is_some());
+            record.rests()
+        };
         assert!((1..AT_ONCE).all(|_| refused(HERE).is_none()));
         assert_eq!(refused(HERE), Some(now + APART));
         assert_eq!(refused(HERE), Some(now + APART * 2));
@@ -71,9 +101,21 @@ mod tests {
         for _ in 0..100_000 {
             record.right();
             record.right();
-            assert_eq!(record.refused(&refusals, HERE, now), None);
+            assert!(!record.refused(&refusals, HERE, now));
         }
-        let forgiven = (0..).find(|_| record.refused(&refusals, HERE, now).is_some());
+        let forgiven = (0..).find(|_| record.refused(&refusals, HERE, now));
         assert_eq!(forgiven, Some(u32::from(u16::MAX) - 1));
+    }
+
+    #[test]
+    fn a_peer_rests_for_the_longest_of_its_reasons_and_no_longer() {
+        let (mut record, now) = (Record::default(), Instant::now());
+        record.rest(Some(now + APART * 2));
+        record.rest(Some(now + APART));
+        record.rest(None);
+        record.handle_timeout(now + APART);
+        assert_eq!(record.rests(), Some(now + APART * 2));
+        record.handle_timeout(now + APART * 2);
+        assert_eq!(record.rests(), None);
     }
 }

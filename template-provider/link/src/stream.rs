@@ -28,6 +28,9 @@ const READ_SIZE: usize = 64 * 1024;
 /// A silent peer is probed so often before it is [dead](Limits::dead).
 const KEEPALIVE_PROBES: u32 = 3;
 
+/// Said of a peer above its rate.
+pub const THROTTLED: &str = "sends too much: not read for a while";
+
 thread_local! {
     static READ_BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; READ_SIZE]);
 }
