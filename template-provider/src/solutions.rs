@@ -58,7 +58,7 @@ pub struct Found {
     pub hash: BlockHash,
     /// Its height.
     pub height: u64,
-    /// Its transactions, the coinbase included; none while they are not there.
+    /// Its transactions, the coinbase included; none while they are not there, and the block not on disk.
     pub transactions: Option<usize>,
     /// What its coinbase pays, in satoshi.
     pub coinbase_value: u64,
@@ -147,17 +147,18 @@ impl Solutions {
             return;
         }
         let (block, rest) = FoundBlock::solving(&solution);
+        // Asked for once: they may come at any moment.
+        let whole = solution.block();
         let found = Found {
             hash,
             height: u64::from(solution.height()),
-            transactions: solution.transactions(),
+            transactions: whole.as_ref().and_then(|_| solution.transactions()),
             coinbase_value: solution.coinbase_value(),
             time: unix_now(),
             answers: Vec::new(),
             settled: None,
         };
         info!(%hash, height = found.height, transactions = found.transactions, "block found");
-        let whole = solution.block();
         if let Some(bytes) = &whole {
             self.keep(hash, bytes);
         }
@@ -179,8 +180,16 @@ impl Solutions {
             return;
         };
         self.keep(hash, &bytes);
-        if let Some(found) = self.lock().iter_mut().find(|found| found.hash == hash) {
-            found.transactions = solution.transactions();
+        let settled = {
+            let mut all = self.lock();
+            let found = all.iter_mut().find(|found| found.hash == hash);
+            found.and_then(|found| {
+                found.transactions = solution.transactions();
+                found.settled
+            })
+        };
+        if let Some(settled) = settled {
+            self.put_away(hash, settled);
         }
         rest.come(bytes);
     }
@@ -291,7 +300,13 @@ impl Solutions {
             Settled::Done => self.0.counted.done.add(1),
             Settled::Rejected => self.0.counted.rejected.add(1),
         }
-        if is_written && let Err(error) = self.0.store.settle(hash, settled) {
+        if is_written {
+            self.put_away(hash, settled);
+        }
+    }
+
+    fn put_away(&self, hash: BlockHash, settled: Settled) {
+        if let Err(error) = self.0.store.settle(hash, settled) {
             warn!(%hash, "cannot put the block's file away: {error}");
         }
     }
