@@ -359,8 +359,10 @@ impl<W: Wire> Connection<W> {
 
     fn handle_events(&mut self) {
         while let Some(event) = self.session.poll_event() {
-            if matches!(event, Event::Found { .. }) {
-                self.lines_left.give_back(1.0);
+            match event {
+                Event::Found { .. } => self.lines_left.give_back(1.0),
+                Event::Authorized(_) => self.wire.proved(),
+                _ => {}
             }
             if let Some(tag) = self.account.take(event) {
                 self.session.answer(tag, &Outcome::Lost);

@@ -29,6 +29,9 @@ pub trait Wire: AsyncRead + AsyncWrite + Send + Unpin + Sized + 'static {
 
     /// The bare socket for others to write on, if there is one.
     fn shared(&self) -> Option<Arc<TcpStream>>;
+
+    /// A miner is at the other end: it has authorised a worker. For who counts handshakes that came to nothing.
+    fn proved(&mut self);
 }
 
 /// A bare socket, on which others than the miner's task may write while that waits.
@@ -66,6 +69,9 @@ impl Wire for Bare {
     fn shared(&self) -> Option<Arc<TcpStream>> {
         Some(self.0.clone())
     }
+
+    /// There was no handshake.
+    fn proved(&mut self) {}
 }
 
 impl AsyncRead for Bare {

@@ -5,48 +5,71 @@ use super::fingerprint::Fingerprint;
 use super::wire::TlsWire;
 use crate::listen;
 use crate::miner::Surroundings;
+use link::Handshakes;
 use service::{Finding, Listener};
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{interval, timeout};
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::LazyConfigAcceptor;
+use tokio_rustls::rustls::server::Acceptor as Hello;
 use tokio_util::sync::CancellationToken;
 
-/// A handshake takes a round trip or two, and a second on the weakest of controllers.
+/// Each half of a handshake takes a round trip, and a second on the weakest of controllers.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// How often the files are looked at.
 const LOOK: Duration = Duration::from_secs(2);
 /// Bytes that TLS holds for a miner that does not read; what is beyond waits in the session, where it is bounded and timed.
 const MAX_BUFFERED: usize = 4096;
 
-/// Takes handshakes. Cheap to clone.
+/// Takes handshakes, one after the other. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Acceptor(watch::Receiver<Loaded>);
+pub struct Acceptor {
+    current: watch::Receiver<Loaded>,
+    handshakes: Arc<Handshakes>,
+}
 
 impl Acceptor {
-    /// Does the handshake.
+    /// Does the handshake. What is dear of it, the answer to the ClientHello, waits for its turn.
     ///
     /// # Errors
     /// A reason for counters, and what was wrong.
     pub async fn accept(self, socket: TcpStream) -> Result<TlsWire, (&'static str, io::Error)> {
-        let acceptor = TlsAcceptor::from(self.0.borrow().server.clone());
+        let address = socket.peer_addr().map_err(|error| ("no-tls", error))?.ip();
+        let hello = in_time(LazyConfigAcceptor::new(Hello::default(), socket)).await?;
+        let turn = self.handshakes.turn(address).await;
+        let server = self.current.borrow().server.clone();
         let limited = |connection: &mut tokio_rustls::rustls::ServerConnection| {
             connection.set_buffer_limit(Some(MAX_BUFFERED));
         };
-        match timeout(HANDSHAKE, acceptor.accept_with(socket, limited)).await {
-            Ok(Ok(stream)) => Ok(TlsWire::new(stream)),
-            Ok(Err(error)) => Err(("no-tls", error)),
-            Err(_) => Err(("slow-tls", io::ErrorKind::TimedOut.into())),
-        }
+        let mut rest = pin!(in_time(hello.into_stream_with(server, limited)));
+        let answered = poll_fn(|context| Poll::Ready(rest.as_mut().poll(context))).await;
+        let visit = turn.over();
+        let stream = match answered {
+            Poll::Ready(done) => done?,
+            Poll::Pending => rest.await?,
+        };
+        Ok(TlsWire::new(stream, visit))
     }
 
     /// Of the certificate in force.
     pub fn fingerprint(&self) -> Fingerprint {
-        self.0.borrow().fingerprint
+        self.current.borrow().fingerprint
+    }
+}
+
+/// One part of a handshake.
+async fn in_time<T>(part: impl Future<Output = io::Result<T>>) -> Result<T, (&'static str, io::Error)> {
+    match timeout(HANDSHAKE, part).await {
+        Ok(done) => done.map_err(|error| ("no-tls", error)),
+        Err(_) => Err(("slow-tls", io::ErrorKind::TimedOut.into())),
     }
 }
 
@@ -119,7 +142,7 @@ impl Keeper {
     pub fn new(files: Files) -> anyhow::Result<(Self, Acceptor)> {
         let seen = files.stamp();
         let (current, acceptor) = watch::channel(files.load()?);
-        Ok((Self { files, seen, current }, Acceptor(acceptor)))
+        Ok((Self { files, seen, current }, Acceptor { current: acceptor, handshakes: Handshakes::new() }))
     }
 
     /// Looks at the files until the program ends, and serves what they hold: an ACME client renews them and tells nobody.

@@ -1,6 +1,7 @@
 //! A miner's wire over TLS.
 
 use crate::miner::Wire;
+use link::Visit;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -13,14 +14,16 @@ use tokio_rustls::server::TlsStream;
 #[derive(Debug)]
 pub struct TlsWire {
     stream: TlsStream<TcpStream>,
+    /// What its handshake counts as.
+    visit: Visit,
     /// TLS still holds bytes that the socket did not take.
     unflushed: bool,
 }
 
 impl TlsWire {
     /// Around a stream whose handshake is done.
-    pub fn new(stream: TlsStream<TcpStream>) -> Self {
-        Self { stream, unflushed: false }
+    pub fn new(stream: TlsStream<TcpStream>, visit: Visit) -> Self {
+        Self { stream, visit, unflushed: false }
     }
 
     fn push_out(&mut self, context: &mut Context<'_>) -> io::Result<()> {
@@ -46,6 +49,10 @@ impl Wire for TlsWire {
 
     fn shared(&self) -> Option<Arc<TcpStream>> {
         None
+    }
+
+    fn proved(&mut self) {
+        self.visit.proved();
     }
 }
 

@@ -9,6 +9,7 @@ use proxy::tls::certificate::Files;
 use proxy::tls::client;
 use serde_json::json;
 use std::fs;
+use std::time::{Duration, Instant};
 use tempfile::{TempDir, tempdir};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -106,6 +107,28 @@ async fn who_speaks_no_tls_or_nothing_is_let_go_with_a_reason() {
     let _ = silent.read_to_end(&mut heard).await;
     farm.until("status", |status| status["miners"] == 1).await;
     assert_eq!((let_go(&farm, "no-tls").await, let_go(&farm, "slow-tls").await), ("1".into(), "1".into()));
+}
+
+#[tokio::test]
+async fn handshakes_that_come_to_nothing_are_slowed_and_those_of_miners_are_not() {
+    let hub = Hub::start().await;
+    let (farm, _data) = farm(&hub, "").await;
+    let shown = fingerprint(&farm).await;
+    let mut miners = Vec::new();
+    for number in 0..10 {
+        let mut miner = connect(&farm, &shown).await.unwrap();
+        miner.begin(&format!("worker{number}")).await;
+        miners.push(miner);
+    }
+    // 256 at once, then 20 a second.
+    let began = Instant::now();
+    for _ in 0..256 + 80 {
+        drop(connect(&farm, &shown).await.unwrap());
+    }
+    assert!(began.elapsed() > Duration::from_millis(3900), "{:?}", began.elapsed());
+    for mut miner in miners {
+        miner.mine_one().await;
+    }
 }
 
 #[tokio::test]

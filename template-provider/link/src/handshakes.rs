@@ -1,4 +1,4 @@
-//! A Noise handshake costs a server some hundred microseconds: whoever floods it with them must not keep those waiting
+//! A handshake, of Noise or TLS, costs a server some hundred microseconds: whoever floods it with them must not keep those waiting
 //! who are connected, nor those who come.
 //!
 //! So handshakes take turns: few at a time, at most half of the time of half of the machine's cores, and one
@@ -40,7 +40,7 @@ struct State {
 
 /// Held while a handshake is computed.
 #[derive(Debug)]
-pub(crate) struct Turn {
+pub struct Turn {
     handshakes: Arc<Handshakes>,
     /// The peer's neighbourhood.
     from: IpAddr,
@@ -57,7 +57,7 @@ impl Handshakes {
     }
 
     /// Waits for a turn. Cancelling gives the place up.
-    pub(crate) async fn turn(self: &Arc<Self>, address: IpAddr) -> Turn {
+    pub async fn turn(self: &Arc<Self>, address: IpAddr) -> Turn {
         let (from, (sender, receiver)) = (neighbourhood(address), oneshot::channel());
         self.lock().queue.push(from, sender);
         self.go_on();
@@ -129,7 +129,7 @@ impl Handshakes {
 
 /// A connection whose handshake was computed: for a peer or for a flood, that is to be seen.
 #[derive(Debug)]
-pub(crate) struct Visit {
+pub struct Visit {
     handshakes: Arc<Handshakes>,
     /// The peer's neighbourhood.
     from: IpAddr,
@@ -139,7 +139,7 @@ pub(crate) struct Visit {
 
 impl Visit {
     /// It is a peer's: if it stays, it does not count any more.
-    pub(crate) fn proved(&mut self) {
+    pub fn proved(&mut self) {
         if self.is_proved {
             return;
         }
@@ -161,7 +161,7 @@ impl Drop for Visit {
 
 impl Turn {
     /// The handshake is computed.
-    pub(crate) fn over(self) -> Visit {
+    pub fn over(self) -> Visit {
         let handshakes = Arc::clone(&self.handshakes);
         Visit { handshakes, from: self.from, since: Instant::now(), is_proved: false }
     }

@@ -40,7 +40,7 @@ pub use address::neighbourhood;
 pub use connection::Connection;
 pub use error::LinkError;
 pub use frame::{EncodeError, Frame, Received};
-pub use handshakes::Handshakes;
+pub use handshakes::{Handshakes, Turn, Visit};
 pub use key::{AuthorityKey, AuthorityPublicKey, KeyError};
 pub use places::Places;
 pub use refusals::{Record, Refusals};
