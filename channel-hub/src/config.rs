@@ -50,7 +50,7 @@ pub const KEYS: &[Key] = &[
     Key::new("max_connections", "10000", "Most connections at a time. One more takes the place of one that brings nothing (no word for half a second, no mining channel for a minute, no share in ten minutes), or is closed at once."),
     Key::new("max_connections_per_address", "10000", "Most connections at a time from one address of IPv4, or one /64 of IPv6."),
     Key::new("max_channels_per_connection", "4096", "Most mining channels that one connection may open; one more is refused (channel-capacity-exhausted)."),
-    Key::new("max_channels", "200000", "Most mining channels on all connections, each of which takes about 3 KiB; likewise."),
+    Key::new("max_channels", "200000", "Most mining channels on all connections, each of which takes about 3 KiB; likewise. A connection's first is not counted, and always let in."),
     Key::new("max_messages_per_second", "50000", "Messages that each connection may send in a second; who sends more is read more slowly. 50,000 devices behind one connection send about 10,000."),
     Key::new("max_bytes_per_second", "16000000", "Bytes that each connection may send in a second, likewise."),
     Key::new("dead_peer_seconds", "60", "A connection whose other end does not even acknowledge (TCP) for so long is closed."),

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use link::{Handshakes, Link, Refusals, Server, fresh};
+use mining::room::Room;
 use mining::server::Openings;
 use node::Node;
 use service::{Complaints, Context, Finding, Key, Listener, News, Problem, Program};
@@ -20,7 +21,7 @@ use crate::found::Finds;
 use crate::miners::connections::Connections;
 use crate::miners::listener;
 use crate::miners::session::Floor;
-use crate::prefixes::{self, Places};
+use crate::prefixes;
 use crate::sharechain_file;
 use crate::status::Shown;
 use crate::succession;
@@ -135,7 +136,8 @@ pub async fn run(config: Config, context: Context, listener: Listener) -> anyhow
         refusals: Refusals::default(),
         mining: Arc::clone(&config.mining),
         identities: config.identities,
-        places: Arc::new(Places::new(Arc::clone(&prefixes), config.limits.channels)),
+        prefixes: Arc::clone(&prefixes),
+        room: Room::new(config.limits.channels),
         feed: Arc::clone(&feed),
         store: Arc::clone(&store),
         finds: Arc::clone(&finds),

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use mining::ExtranoncePrefixes;
 use mining::extranonce::{Extranonces, Lease};
+use mining::room::OwnRoom;
 use store::Store;
-use tokio::sync::Semaphore;
 
 /// Under this name the store keeps what is reserved.
 const NAME: &str = "extranonce";
@@ -15,18 +15,13 @@ const RANGE: u32 = 65_536;
 /// How often it is looked whether more are needed.
 const LOOK: Duration = Duration::from_millis(200);
 
-/// A prefix for each mining channel, and never more channels than there may be on all connections.
+/// A prefix for each mining channel of a connection, while there is room for it.
 #[derive(Debug)]
 pub struct Places {
-    prefixes: Arc<ExtranoncePrefixes>,
-    free: Arc<Semaphore>,
-}
-
-impl Places {
-    /// At most `channels` at a time.
-    pub fn new(prefixes: Arc<ExtranoncePrefixes>, channels: usize) -> Self {
-        Self { prefixes, free: Arc::new(Semaphore::new(channels)) }
-    }
+    /// Of all connections.
+    pub prefixes: Arc<ExtranoncePrefixes>,
+    /// This connection's.
+    pub room: OwnRoom,
 }
 
 impl Extranonces for Places {
@@ -35,16 +30,12 @@ impl Extranonces for Places {
     }
 
     fn lease(&self) -> Option<Lease> {
-        let place = Arc::clone(&self.free).try_acquire_owned().ok()?;
-        let lease = self.prefixes.lease()?;
-        Some(Lease::until_dropped(*lease.space(), place))
+        let place = self.room.take()?;
+        Some(self.prefixes.lease()?.in_place(place))
     }
 
     fn renew(&self, lease: &mut Lease) -> bool {
-        self.prefixes.lease().is_some_and(|new| {
-            lease.move_to(&new);
-            true
-        })
+        self.prefixes.renew(lease)
     }
 }
 
@@ -82,10 +73,12 @@ pub async fn keep_up(store: Arc<dyn Store>, prefixes: Arc<ExtranoncePrefixes>) {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use mining::room::Room;
 
     #[test]
     fn channels_are_bounded_in_all_and_a_new_prefix_for_one_takes_no_place() {
-        let places = Places::new(Arc::new(ExtranoncePrefixes::new(1, 0..100)), 2);
+        let prefixes = Arc::new(ExtranoncePrefixes::new(1, 0..100));
+        let places = Places { prefixes, room: Room::new(1).connection() };
         let (mut first, _second) = (places.lease().unwrap(), places.lease().unwrap());
         assert!(places.lease().is_none());
         let before = *first.space();

@@ -4,11 +4,13 @@
 //! Invariant: two of them that had the same slice never worked on the same job. A slice that was given back rests
 //! until two newer jobs were made: the first may have reached its owner before it was counted here.
 
-use std::collections::{HashSet, VecDeque};
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Most slices that are out at a time: what an SV2 connection's channels take is bounded, too.
-const MAX_OUT: usize = 1 << 20;
+/// Numbers that three bytes hold, which a wide channel has for them ([`crate::sv2::space`]). Bounds on connections and channels keep
+/// far below that.
+const MOST: u32 = 1 << 24;
 
 /// Hands out slices; small numbers first, so that they fit an upstream that leaves few bytes.
 #[derive(Debug, Default)]
@@ -17,26 +19,23 @@ pub struct Slices {
     next: u32,
     /// Given back, oldest first, with the number of jobs there were then.
     resting: VecDeque<(u32, u64)>,
+    /// Those that have rested.
+    free: BinaryHeap<Reverse<u32>>,
     jobs: u64,
 }
 
 impl Slices {
-    /// A slice for a new connection or channel; `None` when 2^20 are out.
+    /// A slice for a new connection or channel; `None` when 2^24 are out or rest.
     pub fn take(&mut self) -> Option<u32> {
-        if (self.next as usize).saturating_sub(self.resting.len()) >= MAX_OUT {
-            return None;
+        while let Some((slice, _)) = self.resting.pop_front_if(|(_, jobs)| *jobs + 2 <= self.jobs) {
+            self.free.push(Reverse(slice));
         }
-        match self.resting.front() {
-            Some(&(slice, jobs)) if jobs + 2 <= self.jobs => {
-                self.resting.pop_front();
-                Some(slice)
-            }
-            _ => {
-                let slice = self.next;
-                self.next = self.next.checked_add(1)?;
-                Some(slice)
-            }
+        if let Some(Reverse(slice)) = self.free.pop() {
+            return Some(slice);
         }
+        let slice = self.next;
+        self.next = (slice < MOST).then_some(slice + 1)?;
+        Some(slice)
     }
 
     /// These are out already, with a predecessor's miners. Before any is taken.
@@ -103,6 +102,15 @@ mod tests {
         assert_eq!(slices.take(), Some(4), "1 still rests");
         slices.job_made();
         assert_eq!(slices.take(), Some(1));
+    }
+
+    #[test]
+    fn of_those_that_have_rested_the_smallest_comes_first() {
+        let mut slices = Slices::default();
+        let taken: Vec<u32> = (0..100_000).filter_map(|_| slices.take()).collect();
+        taken.into_iter().rev().for_each(|slice| slices.give_back(slice));
+        (0..2).for_each(|_| slices.job_made());
+        assert_eq!((slices.take(), slices.take()), (Some(0), Some(1)));
     }
 
     #[test]

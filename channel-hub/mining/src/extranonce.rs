@@ -4,6 +4,7 @@
 //! shell reserves numbers in the store before they are granted here; what was reserved and not used is lost,
 //! which 2^48 numbers can bear.
 
+use crate::room::Place;
 use crate::{PREFIX_SIZE, ROLLABLE_SIZE};
 use std::any::Any;
 use std::fmt;
@@ -50,24 +51,31 @@ impl Space {
 /// A [`Space`] for one channel, for as long as it is held.
 pub struct Lease {
     space: Space,
-    /// Dropped with the lease.
-    _claim: Option<Box<dyn Any + Send + Sync>>,
+    /// The space is free again when it is dropped.
+    claim: Option<Box<dyn Any + Send + Sync>>,
+    /// The channel's, where channels are counted by their leases.
+    _place: Option<Place>,
 }
 
 impl Lease {
     /// Of a space that is never handed out again.
     pub const fn for_ever(space: Space) -> Self {
-        Self { space, _claim: None }
+        Self { space, claim: None, _place: None }
     }
 
     /// Of a space that is free again when `claim` is dropped.
     pub fn until_dropped(space: Space, claim: impl Any + Send + Sync) -> Self {
-        Self { space, _claim: Some(Box::new(claim)) }
+        Self { space, claim: Some(Box::new(claim)), _place: None }
     }
 
-    /// Takes the other's space and keeps its own claim.
-    pub fn move_to(&mut self, other: &Self) {
-        self.space = other.space;
+    /// The same, holding a channel's place as well.
+    pub fn in_place(self, place: Place) -> Self {
+        Self { _place: Some(place), ..self }
+    }
+
+    /// Takes the other's space, and keeps its own place.
+    pub fn move_to(&mut self, other: Self) {
+        (self.space, self.claim) = (other.space, other.claim);
     }
 
     /// What is leased.
@@ -93,9 +101,10 @@ pub trait Extranonces: fmt::Debug + Send + Sync {
     /// Another part for the channel that has `lease`; `false` if none is left. Whoever counts channels by their leases
     /// must not count this one twice.
     fn renew(&self, lease: &mut Lease) -> bool {
-        let Some(new) = self.lease() else { return false };
-        *lease = new;
-        true
+        self.lease().is_some_and(|new| {
+            lease.move_to(new);
+            true
+        })
     }
 }
 

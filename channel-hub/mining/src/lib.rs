@@ -25,6 +25,7 @@ pub mod coinbase;
 pub mod extranonce;
 pub mod header;
 pub mod job;
+pub mod room;
 pub mod seen;
 pub mod server;
 pub mod share;

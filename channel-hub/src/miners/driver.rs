@@ -27,6 +27,7 @@ use super::seat::Seat;
 use super::seldom::Seldom;
 use super::session::{End, Floor};
 use crate::identity::Owner;
+use crate::prefixes::Places;
 
 /// Frames taken from the socket before what they brought about is sent.
 const MAX_AT_ONCE: usize = 512;
@@ -62,8 +63,8 @@ pub(super) struct Driver {
 impl Driver {
     pub(super) fn new(link: Link, floor: Arc<Floor>, connection: Guard) -> Self {
         let (current, updates) = floor.feed.subscribe();
-        let places = Arc::clone(&floor.places);
-        let session = Session::new(Arc::clone(&floor.mining), link.peer().flags, places, current);
+        let places = Places { prefixes: Arc::clone(&floor.prefixes), room: floor.room.connection() };
+        let session = Session::new(Arc::clone(&floor.mining), link.peer().flags, Arc::new(places), current);
         Self {
             link,
             session,

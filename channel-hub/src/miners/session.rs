@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use link::{Handshakes, Hello, Link, LinkError, Refusals, Server};
+use mining::ExtranoncePrefixes;
+use mining::room::Room;
 use mining::server::{Fatal, Openings};
 use service::{Complaints, Counters, News, Succession};
 use store::{Refused, Store};
@@ -16,7 +18,6 @@ use super::driver::Driver;
 use crate::feed::Feed;
 use crate::found::Finds;
 use crate::identity::IdentityPolicy;
-use crate::prefixes::Places;
 
 /// What all sessions work with.
 #[derive(Debug)]
@@ -33,8 +34,10 @@ pub struct Floor {
     pub mining: Arc<mining::server::Config>,
     /// Whose a user identity is.
     pub identities: IdentityPolicy,
-    /// Places and prefixes for new channels.
-    pub places: Arc<Places>,
+    /// Prefixes for new channels.
+    pub prefixes: Arc<ExtranoncePrefixes>,
+    /// Room for them.
+    pub room: Room,
     /// Where work comes from.
     pub feed: Arc<Feed>,
     /// Where shares go.

@@ -9,13 +9,14 @@ use crate::upstream::{News, Upstream};
 use bitcoin::BlockHash;
 use link::Frame;
 use mining::client::{self, OpenRequest};
+use mining::room::Room;
 use mining::{Now, server};
 use proxy::session::{Event, Outcome};
-use proxy::slices::Slices;
 use proxy::sv2::session::Session;
+use proxy::sv2::space::Spaces;
 use proxy::work::JobIds;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Bytes to actions.
@@ -57,10 +58,10 @@ impl World {
         let settings = crate::sv1::settings();
         let config = server::Config::new(20.0, 1e-9, Arc::new(|_| Ok(()))).unwrap();
         let config = Arc::new(server::Config { max_channels: 4, max_seen: 12, max_jobs: 16, ..config });
-        let slices = Arc::new(Mutex::new(Slices::default()));
+        let spaces = Spaces::new(Arc::default(), Room::new(3).connection());
         let mut world = Self {
             now,
-            session: Session::new(now, Arc::new(settings), config, flags, slices),
+            session: Session::new(now, Arc::new(settings), config, flags, spaces),
             miner: client::Session::new(&[2]),
             to_session: VecDeque::new(),
             to_miner: VecDeque::new(),

@@ -172,7 +172,7 @@ mod tests {
     fn everything_that_is_wrong_is_named_at_once() {
         let text = keys(
             "mode = \"both\"\nauthority_secret_key = \"x\"\nsv2.listen = \"x\"\n\
-             sv2.max_channels_per_connection = 0\n[miners]\nlisten = \"here\"\nextranonce2_bytes = 9\nhash_rate = -1.0\n\
+             sv2.max_channels_per_connection = 0\nsv2.max_channels = 0\n[miners]\nlisten = \"here\"\nextranonce2_bytes = 9\nhash_rate = -1.0\n\
              minimum_difficulty = 0\nidle_seconds = 0\nmax_connections = 0\n\
              [[upstream]]\naddress = \"nowhere\"\nauthority_public_key = \"x\"\nuser_identity = \"\"\n",
         );
@@ -182,6 +182,7 @@ mod tests {
             "authority_secret_key",
             "sv2.listen",
             "sv2.max_channels_per_connection",
+            "sv2.max_channels",
             "miners.extranonce2_bytes",
             "miners.hash_rate",
             "miners.minimum_difficulty",

@@ -55,6 +55,11 @@ pub const KEYS: &[Key] = &[
         "How long a certificate is valid; each connection gets a fresh one",
     ),
     Key::new("sv2.max_channels_per_connection", "4096", "Most mining channels that one connection may open"),
+    Key::new(
+        "sv2.max_channels",
+        "200000",
+        "Most mining channels on all connections. A connection's first is not counted, and always let in",
+    ),
     Key::optional(
         "tls.listen",
         "\"0.0.0.0:3443\"",
@@ -161,6 +166,7 @@ pub(super) struct RawSv2 {
     pub(super) listen: String,
     pub(super) certificate_validity_seconds: u64,
     pub(super) max_channels_per_connection: usize,
+    pub(super) max_channels: usize,
 }
 
 #[derive(Debug, Deserialize)]

@@ -23,6 +23,8 @@ pub struct Sv2 {
     pub listen: SocketAddr,
     /// Signs certificates; its `Debug` shows the public half only.
     pub authority: AuthorityKey,
+    /// Most channels of all connections, one of each not counted.
+    pub max_channels: usize,
     /// How long a certificate is valid.
     pub certificate_validity: Duration,
     /// Settings of all sessions.
@@ -41,6 +43,7 @@ pub(super) fn check(
         problems.seconds("sv2.certificate_validity_seconds", raw.certificate_validity_seconds, 60..=YEAR);
     let channels =
         problems.number("sv2.max_channels_per_connection", raw.max_channels_per_connection, 1..=65_536);
+    let max_channels = problems.number("sv2.max_channels", raw.max_channels, 1..=8_000_000);
     let authority = match authority {
         Some(text) => {
             let mend =
@@ -53,6 +56,7 @@ pub(super) fn check(
     let pace = pace?;
     (config.share_interval, config.easiest_target) = (pace.interval, pace.minimum.target());
     (config.max_channels, config.max_seen, config.max_unacknowledged) = (channels?, MAX_SEEN, MAX_WAITING);
-    let (listen, certificate_validity, mining) = (listen?, validity?, Arc::new(config));
-    Some(authority.map(|authority| Sv2 { listen, authority, certificate_validity, mining }))
+    let (listen, certificate_validity, max_channels) = (listen?, validity?, max_channels?);
+    let mining = Arc::new(config);
+    Some(authority.map(|authority| Sv2 { listen, authority, max_channels, certificate_validity, mining }))
 }

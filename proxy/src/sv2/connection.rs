@@ -6,7 +6,7 @@ use crate::miner::account::{Account, Found};
 use crate::miner::{Surroundings, now};
 use crate::session::{Disconnect, Outcome, Worker};
 use link::{Link, LinkError, THROTTLED};
-use mining::server::{self, Openings};
+use mining::server::Openings;
 use service::{Call, Succession};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -49,13 +49,13 @@ impl End {
 /// Serves a connection that is set up, until it ends.
 pub(super) async fn serve(
     link: Link,
-    config: Arc<server::Config>,
+    session: Session,
     openings: Arc<Openings>,
     seat: Seat,
     surroundings: Surroundings,
 ) -> End {
     let address = seat.miner.address;
-    let mut connection = Connection::new(link, config, openings, seat, surroundings.clone());
+    let mut connection = Connection::new(link, session, openings, seat, surroundings.clone());
     let Err(end) = connection.run().await;
     if !matches!(end, End::Link(_)) {
         connection.last_words().await;
@@ -87,13 +87,11 @@ struct Connection {
 impl Connection {
     fn new(
         link: Link,
-        config: Arc<server::Config>,
+        session: Session,
         openings: Arc<Openings>,
         seat: Seat,
         surroundings: Surroundings,
     ) -> Self {
-        let slices = surroundings.farm.slices();
-        let session = Session::new(now(), surroundings.settings.clone(), config, link.peer().flags, slices);
         {
             let mut view = seat.miner.view();
             (view.protocol, view.firmware) = (Protocol::Sv2, Some(firmware(&link.peer().device).into()));

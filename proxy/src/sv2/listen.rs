@@ -1,11 +1,14 @@
 //! Lets SV2 miners in, one task each.
 
 use super::connection::serve;
+use super::session::Session;
+use super::space::Spaces;
 use crate::config::Sv2;
 use crate::farm::Seat;
-use crate::miner::Surroundings;
+use crate::miner::{Surroundings, now};
 use link::settings::Rate;
 use link::{Handshakes, Limits, Link, Server};
+use mining::room::Room;
 use mining::server::{Config, Openings};
 use service::Listener;
 use std::sync::Arc;
@@ -32,6 +35,7 @@ struct Door {
     config: Arc<Config>,
     handshakes: Arc<Handshakes>,
     openings: Arc<Openings>,
+    room: Room,
     surroundings: Surroundings,
 }
 
@@ -77,7 +81,8 @@ impl Door {
             limits,
         };
         let (handshakes, openings) = (Handshakes::new(), Arc::default());
-        Self { server: Arc::new(server), config: sv2.mining, handshakes, openings, surroundings }
+        let room = Room::new(sv2.max_channels);
+        Self { server: Arc::new(server), config: sv2.mining, handshakes, openings, room, surroundings }
     }
 
     async fn admitted(self, socket: TcpStream, seat: Seat) {
@@ -90,7 +95,15 @@ impl Door {
         };
         match accepted {
             Ok(link) => {
-                let end = serve(link, self.config, self.openings, seat, surroundings).await; // not in the macro: it may not be evaluated
+                let spaces = Spaces::new(surroundings.farm.slices(), self.room.connection());
+                let session = Session::new(
+                    now(),
+                    surroundings.settings.clone(),
+                    self.config,
+                    link.peer().flags,
+                    spaces,
+                );
+                let end = serve(link, session, self.openings, seat, surroundings).await; // not in the macro: it may not be evaluated
                 tracing::debug!("{end}");
             }
             Err(error) => surroundings.let_go(error.fault().unwrap_or("handshake"), address, error),

@@ -10,7 +10,6 @@
 use super::space::{Shape, Spaces};
 use super::waiting::{Share, Waiting};
 use crate::session::{AcceptedBy, Disconnect, Event, Outcome, Settings, Worker};
-use crate::slices::Slices;
 use crate::sv1::Rejection;
 use crate::work::{Rolled, Work};
 use bitcoin::{BlockHash, Target};
@@ -20,7 +19,7 @@ use mining::server::{self, AcceptedShare, CurrentWork, Fatal, FoundBlock, Opened
 use mining::share::Solution;
 use mining::{Now, WorkUpdate, target};
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Instant;
 
 /// Work whose shares are still taken; the sessions inside keep as many jobs.
@@ -71,16 +70,15 @@ struct Channel {
 }
 
 impl Session {
-    /// A miner has connected whose SetupConnection had these flags; its channels get slices from this pool. There is no
-    /// work until [`Self::apply`] brings some.
+    /// A miner has connected whose SetupConnection had these flags; its channels get these parts. There is no work until [`Self::apply`] brings some.
     pub fn new(
         now: Now,
         settings: Arc<Settings>,
         config: Arc<server::Config>,
         flags: u32,
-        slices: Arc<Mutex<Slices>>,
+        spaces: Spaces,
     ) -> Self {
-        let spaces = Arc::new(Spaces::new(slices));
+        let spaces = Arc::new(spaces);
         let fastest = target::from_hash_rate(FASTEST, config.share_interval);
         let mut inner = server::Session::new(config, flags, Arc::clone(&spaces), CurrentWork::default());
         inner.limit(fastest.unwrap_or(Target::ZERO));

@@ -11,6 +11,7 @@
 
 use crate::slices::{Claim, Slices};
 use crate::work::Layout;
+use mining::room::OwnRoom;
 use mining::{Extranonces, Lease, Space};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -85,13 +86,15 @@ impl Shape {
 #[derive(Debug)]
 pub struct Spaces {
     slices: Arc<Mutex<Slices>>,
+    room: OwnRoom,
     shape: Mutex<Shape>,
 }
 
 impl Spaces {
-    /// With slices from this pool. Until an upstream is known, channels are wide, as nearly every upstream lets them be.
-    pub fn new(slices: Arc<Mutex<Slices>>) -> Self {
-        Self { slices, shape: Mutex::new(Shape::Wide) }
+    /// With slices from this pool, for as many channels as there is room for. Until an upstream is known, channels are wide, as
+    /// nearly every upstream lets them be.
+    pub fn new(slices: Arc<Mutex<Slices>>, room: OwnRoom) -> Self {
+        Self { slices, room, shape: Mutex::new(Shape::Wide) }
     }
 
     /// What channels that are opened now have, and those that are open.
@@ -103,6 +106,12 @@ impl Spaces {
     pub fn reshape(&self, shape: Shape) {
         *self.shape.lock().unwrap_or_else(PoisonError::into_inner) = shape;
     }
+
+    fn part(&self) -> Option<Lease> {
+        let claim = Claim::new(&self.slices)?;
+        let space = self.shape().space(claim.slice())?;
+        Some(Lease::until_dropped(space, claim))
+    }
 }
 
 impl Extranonces for Spaces {
@@ -111,9 +120,15 @@ impl Extranonces for Spaces {
     }
 
     fn lease(&self) -> Option<Lease> {
-        let claim = Claim::new(&self.slices)?;
-        let space = self.shape().space(claim.slice())?;
-        Some(Lease::until_dropped(space, claim))
+        let place = self.room.take()?;
+        Some(self.part()?.in_place(place))
+    }
+
+    fn renew(&self, lease: &mut Lease) -> bool {
+        self.part().is_some_and(|new| {
+            lease.move_to(new);
+            true
+        })
     }
 }
 
@@ -121,6 +136,7 @@ impl Extranonces for Spaces {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use mining::room::Room;
     use std::collections::HashSet;
 
     /// Behind the upstream's prefix, with zeros for what is rolled.
@@ -187,7 +203,7 @@ mod tests {
     #[test]
     fn a_closed_channels_part_rests_before_another_gets_it() {
         let slices = Arc::new(Mutex::new(Slices::default()));
-        let spaces = Spaces::new(slices.clone());
+        let spaces = Spaces::new(slices.clone(), Room::new(100).connection());
         let prefixes: HashSet<Vec<u8>> =
             (0..100).map(|_| spaces.lease().unwrap().space().prefix().to_vec()).collect();
         assert_eq!(prefixes.len(), 100, "each was dropped at once, but no job was made");

@@ -163,6 +163,30 @@ async fn a_hub_that_says_nothing_costs_two_seconds_and_shares_are_lost_when_it_e
 }
 
 #[tokio::test]
+async fn channels_are_bounded_in_all_and_a_connections_first_is_always_let_in() {
+    let (hub, data) = (Hub::start().await, tempdir().unwrap());
+    let farm =
+        Farm::start(&toml("aggregated", data.path(), &format!("sv2.max_channels = 1\n{}", hub.toml()))).await;
+    let refused = |device: &Device| {
+        let exhausted = sv2::ERROR_CODE_OPEN_MINING_CHANNEL_CHANNEL_CAPACITY_EXHAUSTED;
+        let is_refused =
+            |event: &&Event| matches!(event, Event::OpenFailed { code, .. } if code == exhausted);
+        device.events.iter().filter(is_refused).count()
+    };
+    let mut greedy = Device::extended(&farm, "farm.greedy").await;
+    for _ in 0..2 {
+        greedy.session.open_standard(&request("more")).unwrap();
+    }
+    greedy.until(|device| refused(device) == 1).await;
+    let mut honest = Device::extended(&farm, "farm.ann").await;
+    honest.mine(2, None).await.unwrap();
+    honest.session.open_standard(&request("second")).unwrap();
+    honest.until(|device| refused(device) == 1).await;
+    let mut miner = Miner::login(farm.miners, "bob").await;
+    miner.mine_one().await;
+}
+
+#[tokio::test]
 async fn requests_that_cannot_be_met_have_their_codes_and_the_miner_mines_on() {
     let (hub, data) = (Hub::start().await, tempdir().unwrap());
     let more = format!("sv2.max_channels_per_connection = 2\n{}", hub.toml());

@@ -3,11 +3,14 @@
 
 use super::*;
 use crate::session::UpstreamShare;
+use crate::slices::Slices;
 use crate::testing::{HARDEST, Server, easiest, settings, start};
 use mining::client::{self, OpenRequest};
+use mining::room::Room;
 use mining::share::Choice;
 use mining::{Now, Work as Hashes};
 use std::collections::BTreeMap;
+use std::sync::Mutex;
 use std::time::Duration;
 use stratum_core::mining_sv2 as sv2;
 
@@ -39,7 +42,8 @@ fn target_of(hashes: u128) -> Target {
 impl Miner {
     fn connected(now: Now, flags: u32) -> Self {
         let slices = Arc::default();
-        let session = Session::new(now, settings().into(), config().into(), flags, Arc::clone(&slices));
+        let spaces = Spaces::new(Arc::clone(&slices), Room::new(100).connection());
+        let session = Session::new(now, settings().into(), config().into(), flags, spaces);
         let client = client::Session::new(&[2]);
         Self { now, session, client, jobs: BTreeMap::new(), heard: Vec::new(), sent: Vec::new(), slices }
     }
