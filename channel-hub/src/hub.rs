@@ -220,6 +220,7 @@ fn server(config: &Config) -> Server {
         limits: link::Limits {
             max_payload: MAX_REQUEST,
             max_queued: MAX_QUEUED + MAX_QUEUED_PER_CHANNEL * config.mining.max_channels,
+            max_unread: MAX_UNREAD,
             rate: Some(config.rate),
             dead: config.dead,
             ..link::Limits::default()
@@ -233,3 +234,5 @@ const MAX_REQUEST: usize = 16 * 1024;
 const MAX_QUEUED: usize = 1 << 20;
 /// And so many more for each mining channel that it may open: a new block makes several messages for each at once.
 const MAX_QUEUED_PER_CHANNEL: usize = 1 << 10;
+/// While more bytes than that wait for a miner to read them, it is read no further.
+const MAX_UNREAD: usize = 64 * 1024;

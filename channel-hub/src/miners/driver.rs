@@ -31,9 +31,6 @@ use crate::prefixes::Places;
 
 /// Frames taken from the socket before what they brought about is sent.
 const MAX_AT_ONCE: usize = 512;
-/// While more bytes than that wait for the miner to read them, it is read no further.
-const MAX_UNREAD: usize = 64 * 1024;
-
 /// How long a miner may take to read its last answers when the hub closes.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
@@ -140,7 +137,7 @@ impl Driver {
             && self.record.rests().is_none()
             && self.pending.has_room()
             && self.session.has_room()
-            && self.link.unsent() < MAX_UNREAD
+            && !self.link.is_unread()
     }
 
     fn send(&mut self) -> Result<(), End> {

@@ -66,9 +66,6 @@ pub(super) async fn serve(
     end
 }
 
-/// While more bytes than that wait for the miner to read them, it is read no further.
-const MAX_UNREAD: usize = 64 * 1024;
-
 struct Connection {
     link: Link,
     session: Session,
@@ -132,7 +129,7 @@ impl Connection {
         let rests = self.account.record.rests();
         let timeout = self.session.poll_timeout().into_iter().chain(rests).min();
         let has_room = self.session.has_room() && self.account.held.is_empty();
-        let reads = has_room && !self.closing && rests.is_none() && self.link.unsent() < MAX_UNREAD;
+        let reads = has_room && !self.closing && rests.is_none() && !self.link.is_unread();
         tokio::select! {
             received = receive(&mut self.link, reads) => if let Some(received) = received? {
                 self.received(received)?;

@@ -21,6 +21,8 @@ use tracing::Instrument as _;
 const MAX_REQUEST: usize = 16 * 1024;
 /// Most bytes that wait for a miner to read them.
 const MAX_QUEUED: usize = 1 << 20;
+/// While more bytes than that wait for a miner to read them, it is read no further.
+const MAX_UNREAD: usize = 64 * 1024;
 
 /// Messages a second from one miner, or from a proxy with thousands of them; beyond that it is not read for a while.
 const MAX_MESSAGES: u32 = 50_000;
@@ -67,6 +69,7 @@ impl Door {
         let limits = Limits {
             max_payload: MAX_REQUEST,
             max_queued: MAX_QUEUED,
+            max_unread: MAX_UNREAD,
             dead: surroundings.bounds.dead,
             rate: Some(rate(surroundings.bounds.bytes_per_second)),
             ..Limits::default()

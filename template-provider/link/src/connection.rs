@@ -27,6 +27,8 @@ use crate::pace::Pace;
 use crate::settings::{Client, Device, Limits, Peer, Server};
 use crate::setup::{self, Answer, Verdict};
 
+/// Messages of a peer that negotiate extensions. One is usual; a client may ask again for less.
+pub const MAX_NEGOTIATIONS: u8 = 8;
 /// How long a client waits for the answer to RequestExtensions before it goes on without any.
 pub const EXTENSIONS_ANSWER: Duration = Duration::from_secs(2);
 
@@ -39,6 +41,8 @@ pub struct Connection {
     address: SocketAddr,
     peer: Option<Peer>,
     extensions: Vec<u16>,
+    /// Messages that negotiated them.
+    negotiations: u8,
     /// A frame that a server sent before it answered RequestExtensions.
     early: Option<Received>,
     /// Bytes come in; those before `consumed` are the decoder's already.
@@ -117,6 +121,7 @@ impl Connection {
             address,
             peer: None,
             extensions: Vec::new(),
+            negotiations: 0,
             early: None,
             incoming: Vec::new(),
             consumed: 0,
@@ -209,10 +214,7 @@ impl Connection {
         let mut rest = &incoming[self.consumed..];
         let outcome = self.advance(now, &mut rest, random, until_ready);
         match &outcome {
-            Ok(Some(_)) => {
-                self.pace.message();
-                self.begun = None;
-            }
+            Ok(Some(_)) => {}
             Ok(None) if rest.is_empty() && self.taken() == 0 => self.begun = None,
             Ok(None) => drop(self.begun.get_or_insert(now)),
             Err(_) => self.phase = Phase::Dead,
@@ -238,6 +240,11 @@ impl Connection {
             }
             _ => Err(LinkError::Closed),
         }
+    }
+
+    /// Whether more bytes than [`max_unread`](Limits::max_unread) wait to be written: then the peer should not be read.
+    pub fn is_unread(&self) -> bool {
+        self.unsent().len() > self.limits.max_unread
     }
 
     /// Bytes to write.
@@ -351,21 +358,21 @@ impl Connection {
                     }
                 }
                 Phase::AwaitingSetup(mut cipher) => {
-                    let Some(frame) = decrypt(&mut cipher, input, &self.limits)? else {
+                    let Some(frame) = self.decrypt(&mut cipher, input)? else {
                         self.phase = Phase::AwaitingSetup(cipher);
                         return Ok(None);
                     };
                     self.answer_setup(cipher, frame)?;
                 }
                 Phase::AwaitingVerdict(mut cipher) => {
-                    let Some(frame) = decrypt(&mut cipher, input, &self.limits)? else {
+                    let Some(frame) = self.decrypt(&mut cipher, input)? else {
                         self.phase = Phase::AwaitingVerdict(cipher);
                         return Ok(None);
                     };
                     self.read_verdict(now, cipher, frame)?;
                 }
                 Phase::AwaitingExtensions { mut cipher, since } => {
-                    let Some(frame) = decrypt(&mut cipher, input, &self.limits)? else {
+                    let Some(frame) = self.decrypt(&mut cipher, input)? else {
                         self.phase = Phase::AwaitingExtensions { cipher, since };
                         return Ok(None);
                     };
@@ -375,7 +382,7 @@ impl Connection {
                     }
                 }
                 Phase::Ready(mut cipher) => {
-                    let frame = decrypt(&mut cipher, input, &self.limits)?;
+                    let frame = self.decrypt(&mut cipher, input)?;
                     self.phase = Phase::Ready(cipher);
                     let Some(frame) = frame else { return Ok(None) };
                     if let Some(frame) = self.read_extensions(frame)? {
@@ -385,6 +392,21 @@ impl Connection {
                 Phase::Dead => return Err(LinkError::Closed),
             }
         }
+    }
+
+    /// The next frame, which counts, whoever it is for.
+    fn decrypt(&mut self, cipher: &mut Cipher, input: &mut &[u8]) -> Result<Option<Received>, LinkError> {
+        let max_payload = self.limits.max_payload;
+        let frame = cipher.decrypt(input, max_payload).map_err(|error| match error {
+            DecryptError::TooLong => LinkError::FrameTooLong(max_payload),
+            DecryptError::Codec(error) => LinkError::Decrypt(error.to_string()),
+            DecryptError::Broken => LinkError::Closed,
+        })?;
+        if frame.is_some() {
+            self.pace.message();
+            self.begun = None;
+        }
+        Ok(frame)
     }
 
     /// Client: Noise is done.
@@ -449,6 +471,10 @@ impl Connection {
         if frame.extension_type() != EXTENSION_TYPE_EXTENSIONS_NEGOTIATION {
             return Ok(Some(frame));
         }
+        self.negotiations += 1;
+        if self.negotiations > MAX_NEGOTIATIONS {
+            return Err(LinkError::Negotiations(MAX_NEGOTIATIONS));
+        }
         let is_request = frame.message_type() == MESSAGE_TYPE_REQUEST_EXTENSIONS;
         let message = frame.parse().map_err(|_| LinkError::Malformed("RequestExtensions or its answer"))?;
         match (&self.side, &message) {
@@ -487,14 +513,6 @@ fn reusable(mut buffer: Vec<u8>) -> Vec<u8> {
 
 fn encrypt(cipher: &mut Cipher, frame: &Frame, out: &mut Vec<u8>) -> Result<(), LinkError> {
     cipher.encrypt(frame, out).map_err(|e| LinkError::Decrypt(e.to_string()))
-}
-
-fn decrypt(cipher: &mut Cipher, input: &mut &[u8], limits: &Limits) -> Result<Option<Received>, LinkError> {
-    cipher.decrypt(input, limits.max_payload).map_err(|error| match error {
-        DecryptError::TooLong => LinkError::FrameTooLong(limits.max_payload),
-        DecryptError::Codec(error) => LinkError::Decrypt(error.to_string()),
-        DecryptError::Broken => LinkError::Closed,
-    })
 }
 
 fn handshake_error(error: &codec_sv2::Error) -> LinkError {

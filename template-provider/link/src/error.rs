@@ -74,6 +74,9 @@ pub enum LinkError {
     /// A setup or negotiation message that does not parse.
     #[error("malformed {0}")]
     Malformed(&'static str),
+    /// More messages to negotiate extensions than [anybody needs](crate::connection::MAX_NEGOTIATIONS).
+    #[error("more than {0} messages to negotiate extensions")]
+    Negotiations(u8),
     /// We refused a client.
     #[error("refused the client with {0}")]
     RefusedClient(&'static str),
@@ -105,6 +108,7 @@ impl LinkError {
             Self::Dead => "dead-peer",
             Self::Unexpected { .. } => "unexpected-message",
             Self::Malformed(_) => "malformed-message",
+            Self::Negotiations(_) => "too-many-negotiations",
             Self::RefusedClient(_) => "setup-refused",
             Self::Connect { .. }
             | Self::Io(_)

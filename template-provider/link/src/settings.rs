@@ -92,8 +92,11 @@ pub struct Limits {
     pub dead: Duration,
     /// Longest payload accepted, in bytes; the format's own bound is 16,777,215. Refused at the frame's header.
     pub max_payload: usize,
-    /// Most encrypted bytes that wait to be written, in bytes.
+    /// Most encrypted bytes that wait to be written.
     pub max_queued: usize,
+    /// While more encrypted bytes than that wait for the peer to read them, it is not read. The default leaves room for two of
+    /// the longest frames.
+    pub max_unread: usize,
     /// How fast the peer may send: above it is not read for a while. `None`: as fast as it likes.
     pub rate: Option<Rate>,
 }
@@ -127,6 +130,7 @@ impl Default for Limits {
             dead: Duration::from_secs(60),
             max_payload: crate::frame::MAX_PAYLOAD,
             max_queued: 64 << 20,
+            max_unread: 2 * crate::frame::MAX_PAYLOAD,
             rate: None,
         }
     }

@@ -132,6 +132,11 @@ impl Link {
         self.wire.connection.was_throttled()
     }
 
+    /// Whether the peer leaves more bytes unread than [`Limits::max_unread`]: until it reads, nothing more is read from it.
+    pub fn is_unread(&self) -> bool {
+        self.wire.connection.is_unread()
+    }
+
     /// Bytes that are queued and not yet written.
     pub fn unsent(&self) -> usize {
         self.wire.connection.unsent().len()
@@ -265,11 +270,12 @@ impl Wire {
     async fn exchange(&mut self) -> Result<(), LinkError> {
         loop {
             let resume = self.connection.read_again(Instant::now());
+            let is_read = resume.is_none() && !self.connection.is_unread();
             // Whoever is not read has no time to keep.
-            let timeout = if resume.is_none() { self.connection.poll_timeout() } else { None };
+            let timeout = if is_read { self.connection.poll_timeout() } else { None };
             let given_up = self.backlog.deadline(self.connection.limits().write);
             tokio::select! {
-                readable = self.socket.readable(), if resume.is_none() => {
+                readable = self.socket.readable(), if is_read => {
                     readable?;
                     if self.read_now()? {
                         return Ok(());

@@ -10,7 +10,7 @@ use rand::rngs::StdRng;
 use stratum_core::common_messages_sv2::{ChannelEndpointChanged, Protocol};
 use stratum_core::parsers_sv2::{AnyMessage, CommonMessages};
 
-use crate::connection::EXTENSIONS_ANSWER;
+use crate::connection::{EXTENSIONS_ANSWER, MAX_NEGOTIATIONS};
 use crate::{AuthorityKey, Client, Connection, Device, Frame, Limits, LinkError, Received, Server};
 
 const UNIX: u32 = 1_790_000_000;
@@ -218,6 +218,27 @@ fn extensions_that_both_know_are_granted() {
     assert!(pair.client.is_ready());
     assert_eq!(pair.client.extensions(), [0x0002]);
     assert_eq!(pair.server.extensions(), [0x0002]);
+}
+
+#[test]
+fn requests_for_extensions_count_as_messages_and_more_than_a_handful_end_the_connection() {
+    let rate = crate::Rate { messages: 2, bytes: 1_000_000 };
+    let mut pair = Pair::new(|server, _| server.limits.rate = Some(rate));
+    pair.step().0.unwrap();
+    pair.now += Duration::from_secs(10);
+    let ask = |pair: &mut Pair| {
+        pair.client.queue(&crate::setup::request_extensions(&[0x0002]).unwrap()).unwrap();
+        pair.step().0
+    };
+    for _ in 0..MAX_NEGOTIATIONS {
+        assert!(ask(&mut pair).unwrap().is_empty());
+    }
+    assert_eq!(pair.server.extensions(), [0x0002]);
+    let again = pair.server.read_again(pair.now);
+    assert!(again.is_some_and(|again| again >= pair.now + Duration::from_secs(2)), "{again:?}");
+    let ended = ask(&mut pair).unwrap_err();
+    assert!(matches!(ended, LinkError::Negotiations(MAX_NEGOTIATIONS)), "{ended:?}");
+    assert_eq!(ended.fault(), Some("too-many-negotiations"));
 }
 
 #[test]

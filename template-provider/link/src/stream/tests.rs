@@ -274,6 +274,31 @@ async fn a_peer_is_heard_while_it_does_not_read() {
 }
 
 #[tokio::test]
+async fn a_peer_that_leaves_much_unread_is_not_read_until_it_reads() {
+    let (mut server, mut client) = pair_with(Limits { max_unread: 10_000, ..Limits::default() }).await;
+    let mut queued = 0;
+    while !server.is_unread() {
+        server.queue(&message(queued)).unwrap();
+        server.try_flush().unwrap();
+        queued += 1;
+    }
+    client.queue(&message(7)).unwrap();
+    client.flush().await.unwrap();
+    assert!(timeout(Duration::from_millis(200), server.recv()).await.is_err(), "it is read");
+    let read = async {
+        for id in 0..queued {
+            assert_eq!(client.recv().await.unwrap().payload()[..4], id.to_le_bytes());
+        }
+        std::future::pending::<()>().await;
+    };
+    let mut heard = tokio::select! {
+        heard = timeout(Duration::from_secs(5), server.recv()) => heard.unwrap().unwrap(),
+        () = read => return,
+    };
+    assert_eq!(heard.payload()[..4], 7u32.to_le_bytes());
+}
+
+#[tokio::test]
 async fn a_peer_that_never_reads_is_given_up_while_we_wait_for_it() {
     let (mut server, client) = pair().await;
     server.wire.connection.set_write_limit(Duration::from_millis(100));
