@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use link::{Link, LinkError, Received, Record, THROTTLED, refusals};
 use mining::header::as_number;
-use mining::server::{AcceptedShare, Event, FoundBlock, OpenedChannel, Session, Ticket};
+use mining::server::{AcceptedShare, Event, FoundBlock, OpenedChannel, Openings, Session, Ticket};
 use mining::{Now, Rejection, Work, WorkUpdate};
 use service::{Call, Counter, Departure, Succession};
 use store::Share;
@@ -117,19 +117,27 @@ impl Driver {
                 drop(self.send()); // the last answers may still tell it what is wrong
             }
             fault?;
-            if self.session.channels() > channels {
+            if self.session.channels() > channels || self.session.updates() > 0 {
                 self.send()?;
-                self.rest();
+                self.rest(channels);
                 tokio::task::yield_now().await; // others have a turn before the next channel is opened
             }
         }
     }
 
-    /// It has just opened a channel.
-    fn rest(&mut self) {
+    /// It has just opened a channel, or updated some; it had so many before.
+    fn rest(&mut self, before: usize) {
         let now = Instant::now();
         let took = now.saturating_duration_since(self.received.instant);
-        self.record.rest(self.floor.openings.rest(now, took, self.session.channels()));
+        let (address, openings) = (self.connection.address, &self.floor.openings);
+        let (channels, updates) = (self.session.channels(), self.session.take_updates());
+        if channels > before {
+            self.record.rest(openings.rest(now, took, channels, address.ip()));
+        }
+        self.record.rest(openings.rest_for_updates(now, updates, address.ip()));
+        if updates >= Openings::UPDATES_AT_ONCE {
+            self.floor.complaints.say(Openings::FAULT, address, Openings::SAID);
+        }
     }
 
     fn is_read(&self) -> bool {
@@ -172,6 +180,7 @@ impl Driver {
             if !self.session.has_room()
                 || self.record.rests().is_some()
                 || self.session.channels() != channels
+                || self.session.updates() >= Openings::UPDATES_AT_ONCE
             {
                 break;
             }

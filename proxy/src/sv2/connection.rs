@@ -115,12 +115,26 @@ impl Connection {
             self.show();
             stepped?;
             self.send()?;
-            if self.session.channels() > channels {
-                let now = Instant::now();
-                let took = now.saturating_duration_since(self.read);
-                self.account.record.rest(self.openings.rest(now, took, self.session.channels()));
+            if self.session.channels() > channels || self.session.updates() > 0 {
+                self.rest(channels);
                 tokio::task::yield_now().await; // others have a turn before the next channel is opened
             }
+        }
+    }
+
+    /// It has just opened a channel, or updated some; it had so many before.
+    fn rest(&mut self, before: usize) {
+        let now = Instant::now();
+        let took = now.saturating_duration_since(self.read);
+        let Account { seat, surroundings, record, .. } = &mut self.account;
+        let (address, channels) = (seat.miner.address, self.session.channels());
+        if channels > before {
+            record.rest(self.openings.rest(now, took, channels, address.ip()));
+        }
+        let updates = self.session.take_updates();
+        record.rest(self.openings.rest_for_updates(now, updates, address.ip()));
+        if updates >= Openings::UPDATES_AT_ONCE {
+            surroundings.complaints.say(Openings::FAULT, address, Openings::SAID);
         }
     }
 
@@ -181,7 +195,9 @@ impl Connection {
             self.session.handle(now, &mut received, self.link.extensions())?;
             self.take_events();
             // Others have a turn before the next channel is opened.
-            let goes_on = self.session.has_room() && self.session.channels() == channels;
+            let goes_on = self.session.has_room()
+                && self.session.channels() == channels
+                && self.session.updates() < Openings::UPDATES_AT_ONCE;
             if goes_on && self.account.record.rests().is_none() {
                 next = self.link.try_recv()?;
             }

@@ -177,6 +177,16 @@ impl Session {
         self.channels.len()
     }
 
+    /// Times that the miner updated a channel since [`Self::take_updates`].
+    pub fn updates(&self) -> u32 {
+        self.inner.updates()
+    }
+
+    /// The same, and counts anew.
+    pub fn take_updates(&mut self) -> u32 {
+        self.inner.take_updates()
+    }
+
     /// Whether no share waits for the upstream's word.
     pub fn is_quiet(&self) -> bool {
         self.waiting.is_empty()

@@ -99,6 +99,8 @@ pub struct Session {
     answers: VecDeque<u32>,
     next_check: Option<Instant>,
     patience: Patience,
+    /// See [`Session::updates`].
+    updates: u32,
     out: VecDeque<Frame>,
     events: VecDeque<Event>,
 }
@@ -128,6 +130,7 @@ impl Session {
             answers: VecDeque::new(),
             next_check: None,
             patience: Patience::default(),
+            updates: 0,
             out: VecDeque::new(),
             events: VecDeque::new(),
         }
@@ -238,6 +241,16 @@ impl Session {
     /// Mining channels open now.
     pub fn channels(&self) -> usize {
         self.channels.len()
+    }
+
+    /// Times that the client updated a channel since [`Self::take_updates`].
+    pub fn updates(&self) -> u32 {
+        self.updates
+    }
+
+    /// The same, and counts anew: the client should [rest](Openings::rest_for_updates) for them.
+    pub fn take_updates(&mut self) -> u32 {
+        std::mem::take(&mut self.updates)
     }
 
     /// Closes a channel from this side; `reason` is cut at 255 bytes.

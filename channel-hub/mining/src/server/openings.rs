@@ -1,30 +1,66 @@
-//! When a peer that has many channels may open its next one: to open one costs as much as many shares, and whoever opens
-//! thousands must not keep those waiting who hand in shares.
+//! When a peer that has many channels may open its next one, or one that changes them may change the next: to open one costs
+//! as much as many shares, to update one as much as a few, and whoever does so by thousands must not keep those waiting who
+//! hand in shares.
+//!
+//! All peers that open more than a few, or update any, share one part of the time, [neighbourhood] by neighbourhood. So a
+//! flood from one place costs a proxy elsewhere that opens one more channel next to nothing, and floods from many places
+//! together take no more of the others' time.
+//!
+//! [neighbourhood]: link::neighbourhood
 
+use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use link::neighbourhood;
+
 /// Channels that a peer opens without a rest.
 const FREE: usize = 16;
-/// All peers that open more of them take one part in so many of the time.
-const PARTS: u32 = 8;
+/// What an update of a channel takes, its answer included.
+const UPDATE: Duration = Duration::from_micros(10);
+/// All these peers take one part in so many of the time.
+const PARTS: u32 = 16;
 /// An opening that took longer, because its thread had to wait, counts as this.
 const LONGEST: Duration = Duration::from_millis(2);
+/// Nobody rests longer, since its shares wait meanwhile. Where more than a thousand places, or connections of one place, rest at
+/// a time, this comes before their part; then the bounds on mining channels end it.
+const LONGEST_REST: Duration = Duration::from_secs(2);
 
-/// The time that openings took; one for all sessions of a listener.
+/// Until when each neighbourhood rests; one for all sessions of a listener.
 #[derive(Debug, Default)]
-pub struct Openings(Mutex<Option<Instant>>);
+pub struct Openings(Mutex<HashMap<IpAddr, Instant>>);
 
 impl Openings {
-    /// A peer with `channels` open has just opened one, and it took so long. Until when it should rest: not be read, that is.
-    pub fn rest(&self, now: Instant, took: Duration, channels: usize) -> Option<Instant> {
-        if channels <= FREE {
-            return None;
-        }
-        let mut due = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let rested = due.map_or(now, |due| due.max(now)) + took.min(LONGEST) * PARTS;
-        *due = Some(rested);
-        Some(rested)
+    /// Updates of channels that a peer's turn may have.
+    pub const UPDATES_AT_ONCE: u32 = 32;
+    /// A peer's fault, in log and metrics, whose turn had as many.
+    pub const FAULT: &str = "too-many-updates";
+    /// Said of it.
+    pub const SAID: &str = "updates its channels too often: read more slowly";
+
+    /// A peer at this address with `channels` open has just opened one, and it took so long. Until when it should rest: not be
+    /// read, that is; at most two seconds.
+    pub fn rest(&self, now: Instant, took: Duration, channels: usize, address: IpAddr) -> Option<Instant> {
+        (channels > FREE).then(|| self.rest_for(now, took.min(LONGEST), address))
+    }
+
+    /// The same for one that has just updated its channels so often. A translator does so for each miner that comes or goes.
+    pub fn rest_for_updates(&self, now: Instant, updates: u32, address: IpAddr) -> Option<Instant> {
+        (updates > 0).then(|| self.rest_for(now, UPDATE * updates, address))
+    }
+
+    fn rest_for(&self, now: Instant, took: Duration, address: IpAddr) -> Instant {
+        let mut resting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        resting.retain(|_, rested| *rested > now);
+        let neighbourhood = neighbourhood(address);
+        let rested = *resting.entry(neighbourhood).or_insert(now);
+        // Those that rest at the same time have their part together.
+        let places = u32::try_from(resting.len()).unwrap_or(u32::MAX);
+        let rest = took.saturating_mul(PARTS.saturating_mul(places));
+        let rested = (rested + rest.min(LONGEST_REST)).min(now + LONGEST_REST);
+        resting.insert(neighbourhood, rested);
+        rested
     }
 }
 
@@ -32,30 +68,80 @@ impl Openings {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use std::net::Ipv4Addr;
 
     const TOOK: Duration = Duration::from_micros(100);
+    const HERE: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
+    const THERE: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 2));
 
     #[test]
     fn peers_with_few_channels_do_not_rest() {
         let (openings, now) = (Openings::default(), Instant::now());
-        assert!((1..=FREE).all(|channels| openings.rest(now, TOOK, channels).is_none()));
-        assert_eq!(openings.rest(now, TOOK, FREE + 1), Some(now + TOOK * PARTS));
+        assert!((1..=FREE).all(|channels| openings.rest(now, TOOK, channels, HERE).is_none()));
+        assert_eq!(openings.rest(now, TOOK, FREE + 1, HERE), Some(now + TOOK * PARTS));
     }
 
     #[test]
-    fn those_with_many_share_one_part_of_the_time_whatever_their_number() {
+    fn those_of_one_place_share_one_part_of_the_time_whatever_their_number() {
         let (openings, now) = (Openings::default(), Instant::now());
-        let last = (0..20).map(|_| openings.rest(now, TOOK, 1000).unwrap()).last().unwrap();
+        let last = (0..20).map(|_| openings.rest(now, TOOK, 1000, HERE).unwrap()).last().unwrap();
         assert_eq!(last, now + TOOK * PARTS * 20);
         let later = now + Duration::from_secs(1);
         assert_eq!(
-            openings.rest(later, TOOK, 1000),
+            openings.rest(later, TOOK, 1000, HERE),
             Some(later + TOOK * PARTS),
             "no debt, and nothing saved up"
         );
         assert_eq!(
-            openings.rest(later, Duration::from_secs(9), 1000),
+            openings.rest(later, Duration::from_secs(9), 1000, HERE),
             Some(later + (TOOK + LONGEST) * PARTS)
         );
+    }
+
+    #[test]
+    fn a_proxy_elsewhere_that_opens_one_more_channel_rests_for_that_one_and_nobody_for_longer_than_two_seconds()
+     {
+        let (openings, now) = (Openings::default(), Instant::now());
+        let longest = (0..5_000).filter_map(|_| openings.rest(now, LONGEST, 1000, HERE)).max();
+        assert_eq!(longest, Some(now + LONGEST_REST));
+        assert_eq!(openings.rest(now, TOOK, FREE + 1, THERE), Some(now + TOOK * PARTS * 2));
+    }
+
+    #[test]
+    fn however_many_places_they_come_from_all_together_take_one_part_of_the_time() {
+        let start = Instant::now();
+        let (openings, end) = (Openings::default(), start + Duration::from_secs(10));
+        let mut next: Vec<(Instant, u32)> = (0..300).map(|place| (start, place)).collect();
+        let mut taken = Duration::ZERO;
+        loop {
+            let (now, place) = next.iter_mut().min().unwrap();
+            if *now >= end {
+                break;
+            }
+            taken += TOOK;
+            *now = openings.rest(*now, TOOK, 1000, IpAddr::from(place.to_be_bytes())).unwrap();
+        }
+        // At first nobody knows how many come.
+        let part = (end - start) / PARTS;
+        assert!(taken < part * 5 / 4 && taken > part / 2, "{taken:?} of {part:?}");
+    }
+
+    #[test]
+    fn updates_take_their_part_too_and_those_of_a_whole_farm_that_comes_back_are_soon_done() {
+        let (openings, now) = (Openings::default(), Instant::now());
+        assert_eq!(openings.rest_for_updates(now, 0, HERE), None);
+        let farm = (0..5_000).filter_map(|_| openings.rest_for_updates(now, 1, HERE)).last();
+        assert_eq!(farm, Some(now + UPDATE * PARTS * 5_000));
+        assert!(farm < Some(now + Duration::from_secs(1)));
+    }
+
+    #[test]
+    fn those_that_have_rested_are_forgotten() {
+        let (openings, now) = (Openings::default(), Instant::now());
+        for n in 0..5_000_u32 {
+            openings.rest(now + TOOK * n, TOOK, 1000, IpAddr::from(n.to_be_bytes()));
+        }
+        openings.rest(now + LONGEST_REST * 2, TOOK, 1000, HERE);
+        assert_eq!(openings.0.lock().unwrap().len(), 1);
     }
 }

@@ -105,6 +105,7 @@ impl Session {
         let max_target = Target::from_le_bytes(*update.maximum_target.as_array());
         match self.updated(now, channel_id, update.nominal_hash_rate, max_target) {
             Ok(()) => {
+                self.updates += 1;
                 let nominal_hash_rate = update.nominal_hash_rate;
                 self.events.push_back(Event::Updated { channel_id, nominal_hash_rate });
                 self.answer_update(now, channel_id);
