@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use link::{Frame, Link};
 use stratum_core::common_messages_sv2::SetupConnectionSuccess;
-use stratum_core::mining_sv2::{OpenExtendedMiningChannelOwned, SubmitSharesStandard};
+use stratum_core::mining_sv2::{OpenExtendedMiningChannelOwned, SubmitSharesStandard, UpdateChannelOwned};
 use stratum_core::parsers_sv2::{CommonMessages, MiningOwned};
 use support::miner::{self, Miner};
 use support::{DEADLINE, NO_NODE, RunningHub, World, until};
@@ -116,6 +116,35 @@ async fn shares_of_unknown_channels_are_answered_and_too_many_of_them_end_the_co
     (100..3000).for_each(|n| link.queue(&wrong(n)).unwrap());
     let _ = link.flush().await;
     world.until_dropped("too-much-nonsense").await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn useless_requests_end_the_connection_or_slow_it_down() {
+    let world = World::start_with("honest", NO_NODE, "").await;
+    let mut link = miner::connect(&world.hub.place()).await.unwrap();
+    let asks = link::setup::request_extensions(&[2]).unwrap();
+    // One for the client's own at its beginning.
+    (1..8).for_each(|_| link.queue(&asks).unwrap());
+    link.flush().await.unwrap();
+    assert!(timeout(Duration::from_secs(1), link.recv()).await.is_err(), "eight are no reason to end it");
+    send(&mut link, &asks).await;
+    assert!(timeout(DEADLINE, link.recv()).await.unwrap().is_err());
+    world.until_dropped("too-many-negotiations").await;
+
+    let update = |nominal_hash_rate| {
+        let maximum_target = [0xff; 32].into();
+        let update = UpdateChannelOwned { channel_id: 2, nominal_hash_rate, maximum_target };
+        Frame::message(MiningOwned::UpdateChannel(update)).unwrap()
+    };
+    for (rates, reason) in [([1e3, 1e9], "too-much-nonsense"), ([1.0, 1.0], "too-many-updates")] {
+        let mut useless = Miner::connect(&world.hub).await.unwrap();
+        useless.open("mallory").await.unwrap();
+        let mut link = useless.into_link();
+        rates.into_iter().cycle().take(1_000).for_each(|rate| link.queue(&update(rate)).unwrap());
+        let _ = link.flush().await;
+        world.until_dropped(reason).await;
+    }
     world.end().await;
 }
 

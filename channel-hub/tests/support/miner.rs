@@ -31,6 +31,11 @@ impl Miner {
         Ok(Self { link, session, nonce: 0, behind: None })
     }
 
+    /// The bare connection, to say on it what no miner says.
+    pub(crate) fn into_link(self) -> Link {
+        self.link
+    }
+
     /// Opens an extended channel.
     pub(crate) async fn open(&mut self, user_identity: &str) -> Result<OpenedChannel, String> {
         let request = OpenRequest {

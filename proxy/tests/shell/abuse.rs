@@ -8,7 +8,7 @@ use link::Frame;
 use mining::share::Choice;
 use serde_json::json;
 use std::time::{Duration, Instant};
-use stratum_core::mining_sv2::SubmitSharesStandard;
+use stratum_core::mining_sv2::{SubmitSharesStandard, UpdateChannelOwned};
 use stratum_core::parsers_sv2::MiningOwned;
 use tempfile::tempdir;
 
@@ -95,6 +95,40 @@ async fn an_sv2_miner_that_sends_nothing_but_what_cannot_be_right_is_let_go() {
     tokio::time::timeout(Duration::from_secs(10), ends).await.expect("it is let go");
     let let_go = "miners_let_go_total{reason=\"too-much-nonsense\"} 1";
     assert!(farm.text("/metrics").await.contains(let_go));
+}
+
+#[tokio::test]
+async fn an_sv2_miner_whose_messages_bring_nothing_is_let_go_or_read_more_slowly() {
+    let (hub, data) = (Hub::start().await, tempdir().unwrap());
+    let farm = Farm::start(&toml("aggregated", data.path(), &hub.toml())).await;
+    let update = |highest_bytes| {
+        let mut maximum_target = [0xff; 32];
+        maximum_target[29..].fill(highest_bytes);
+        let maximum_target = maximum_target.into();
+        let update = UpdateChannelOwned { channel_id: 2, nominal_hash_rate: 1.0, maximum_target };
+        Frame::message(MiningOwned::UpdateChannel(update)).unwrap()
+    };
+    let asks = link::setup::request_extensions(&[2]).unwrap();
+    let useless = [
+        (vec![asks], 20, "too-many-negotiations"),
+        (vec![update(0), update(0xff)], 500, "too-much-nonsense"),
+    ];
+    for (frames, times, reason) in useless {
+        let mut device = Device::extended(&farm, "farm.ann").await;
+        (0..times).for_each(|_| frames.iter().for_each(|frame| device.link.queue(frame).unwrap()));
+        let ends = async { while device.link.recv().await.is_ok() {} };
+        tokio::time::timeout(Duration::from_secs(10), ends).await.expect("it is let go");
+        let let_go = format!("miners_let_go_total{{reason=\"{reason}\"}} 1");
+        assert!(farm.text("/metrics").await.contains(&let_go));
+    }
+    let mut device = Device::extended(&farm, "farm.ann").await;
+    (0..1_000).for_each(|_| device.link.queue(&update(0xff)).unwrap());
+    for _ in 0..1_000 {
+        device.link.recv().await.unwrap();
+    }
+    let slower = "reason=\"too-many-updates\"";
+    assert!(farm.text("/metrics").await.contains(slower));
+    assert_eq!(device.mine(2, None).await, Ok(()));
 }
 
 #[tokio::test]

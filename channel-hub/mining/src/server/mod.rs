@@ -61,8 +61,8 @@ pub enum Fatal {
     /// Far more shares wait for their commit than [`Session::has_room`] allowed.
     #[error("the client does not wait for answers")]
     Flood,
-    /// Too much that is well-formed and cannot be right.
-    #[error("it sent too much that cannot be right")]
+    /// Too much that is well-formed and cannot be right, or brings nothing.
+    #[error("it sent too much that cannot be right or brings nothing")]
     Nonsense,
 }
 
@@ -136,21 +136,19 @@ impl Session {
         }
     }
 
-    /// Takes in a message of the base protocol; `extensions` are those negotiated. Frames of extensions are
-    /// the shell's: they are ignored here. After an error, what is still to be sent may tell the client why.
+    /// Takes in a message; `extensions` are those negotiated. Frames of extensions are ignored here; those that the shell
+    /// knows it keeps to itself. After an error, what is still to be sent may tell the client why.
     pub fn handle(&mut self, now: Now, received: &mut Received, extensions: &[u16]) -> Result<(), Fatal> {
-        if received.extension_type() != 0 {
-            return Ok(());
-        }
         let message_type = received.message_type();
         let handled = match message_type {
+            _ if received.extension_type() != 0 => self.ignore(now),
             sv2::MESSAGE_TYPE_SUBMIT_SHARES_STANDARD => self.submit_standard(now, received.payload()),
             sv2::MESSAGE_TYPE_SUBMIT_SHARES_EXTENDED => {
                 self.submit_extended(now, received.payload(), extensions)
             }
             _ => match received.parse() {
                 Ok(AnyMessage::Mining(message)) => self.dispatch(now, message, message_type),
-                Ok(AnyMessage::Common(CommonMessages::ChannelEndpointChanged(_))) => Ok(()),
+                Ok(AnyMessage::Common(CommonMessages::ChannelEndpointChanged(_))) => self.ignore(now),
                 Ok(_) => Err(Fatal::Unexpected(message_type)),
                 Err(_) => Err(Fatal::Malformed(message_type)),
             },
@@ -166,12 +164,18 @@ impl Session {
             Mining::OpenStandardMiningChannel(open) => self.open_standard(now, &open),
             Mining::OpenExtendedMiningChannel(open) => self.open_extended(now, &open),
             Mining::UpdateChannel(update) => self.update(now, &update),
-            Mining::CloseChannel(close) => self.closed_by_peer(&close),
+            Mining::CloseChannel(close) => self.closed_by_peer(now, &close),
             Mining::SetCustomMiningJob(custom) => {
                 self.refuse_custom(now, custom.channel_id, custom.request_id)
             }
             _ => return Err(Fatal::Unexpected(message_type)),
         }
+        Ok(())
+    }
+
+    /// A message that means nothing to us.
+    fn ignore(&mut self, now: Now) -> Result<(), Fatal> {
+        self.patience.wrong(now.instant);
         Ok(())
     }
 
@@ -273,13 +277,16 @@ impl Session {
     }
 
     /// The id may be the group's: then all channels are closed.
-    fn closed_by_peer(&mut self, close: &CloseChannel<'_>) {
-        let reason = close.reason_code.as_utf8_or_hex();
+    fn closed_by_peer(&mut self, now: Now, close: &CloseChannel<'_>) {
+        let (reason, before) = (close.reason_code.as_utf8_or_hex(), self.channels.len());
         if close.channel_id == GROUP_CHANNEL_ID {
             let all: Vec<u32> = self.channels.keys().copied().collect();
             all.into_iter().for_each(|channel_id| self.remove(channel_id, reason.clone()));
         } else {
             self.remove(close.channel_id, reason);
+        }
+        if self.channels.len() == before {
+            self.patience.wrong(now.instant);
         }
     }
 

@@ -1,8 +1,12 @@
 //! How much nonsense a connection may send before it is dropped.
 //!
-//! Every message that is answered with an error costs a point; an accepted share gives one back, and so does time. Honest
-//! miners are wrong now and then, and all at once when a block is found, in proportion to their channels. A peer that
-//! mostly sends what cannot be right would keep a core busy for nothing.
+//! Every message that is answered with an error costs a point, and so does one that means nothing to us; one that changes a
+//! channel's target costs a few. An accepted share gives one back, and so does time. Honest miners are wrong now and then, and
+//! all at once when a block is found, in proportion to their channels. A peer that mostly sends what cannot be right, or what
+//! brings nothing, would keep a core busy for nothing.
+//!
+//! An UpdateChannel that changes no target costs nothing here: SRI's translator sends one for each miner that comes or goes,
+//! thousands in a minute for one channel. Those make it [rest](super::Openings::rest_for_updates).
 
 use std::time::Instant;
 
@@ -12,6 +16,10 @@ const BASE: u32 = 1000;
 const PER_CHANNEL: u32 = 32;
 /// Points that a second gives back.
 const PER_SECOND: u32 = 10;
+/// And one more for so many mining channels: each may change its target once a minute for ever.
+const CHANNELS_PER_POINT: u32 = 15;
+/// What a change of a channel's target costs: it brings a job, which is as dear as a few errors.
+const RETARGETED: u32 = 4;
 
 /// The points of one connection.
 #[derive(Debug)]
@@ -30,15 +38,26 @@ impl Default for Patience {
 }
 
 impl Patience {
-    /// It sent something that cannot be right.
+    /// It sent something that cannot be right, or that brings nothing.
     pub(super) fn wrong(&mut self, now: Instant) {
+        self.costs(now, 1);
+    }
+
+    /// It sent what changes a channel's target.
+    pub(super) fn retargeted(&mut self, now: Instant) {
+        self.costs(now, RETARGETED);
+    }
+
+    fn costs(&mut self, now: Instant, points: u32) {
         let seconds = now.saturating_duration_since(*self.counted.get_or_insert(now)).as_secs();
         if seconds > 0 {
             self.counted = Some(now);
-            let gained = u32::try_from(seconds).unwrap_or(u32::MAX).saturating_mul(PER_SECOND);
+            let channels = (self.most - BASE) / PER_CHANNEL;
+            let per_second = PER_SECOND + channels / CHANNELS_PER_POINT;
+            let gained = u32::try_from(seconds).unwrap_or(u32::MAX).saturating_mul(per_second);
             self.left = self.left.saturating_add(gained).min(self.most);
         }
-        match self.left.checked_sub(1) {
+        match self.left.checked_sub(points) {
             Some(left) => self.left = left,
             None => self.is_over = true,
         }
@@ -101,6 +120,24 @@ mod tests {
         (0..4096).for_each(|_| patience.opened());
         (0..10_000).for_each(|_| patience.right());
         assert_eq!(endures(&mut patience, start), BASE + 4096 * PER_CHANNEL);
+    }
+
+    #[test]
+    fn a_farm_whose_channels_all_say_every_minute_that_they_are_faster_is_endured_for_ever() {
+        let start = Instant::now();
+        let mut patience = Patience::default();
+        (0..4096).for_each(|_| patience.opened());
+        for minute in 0..10_000 {
+            let now = start + Duration::from_secs(60) * minute;
+            (0..4096).for_each(|_| patience.retargeted(now));
+            assert!(!patience.is_over());
+        }
+        let now = start + Duration::from_secs(60) * 10_000;
+        let endured = (0..).find(|_| {
+            patience.retargeted(now);
+            patience.is_over()
+        });
+        assert!(endured.is_some_and(|endured| endured <= (BASE + 4096 * PER_CHANNEL) / RETARGETED));
     }
 
     #[test]

@@ -147,6 +147,7 @@ impl Session {
     fn answer_update(&mut self, now: Now, channel_id: u32) {
         let Some(channel) = self.channels.get(&channel_id) else { return };
         if channel.wanted.is_some() {
+            self.patience.retargeted(now.instant);
             self.retarget_now(now, channel_id);
         } else {
             self.out.push_back(set_target(channel_id, channel.target));

@@ -1,10 +1,14 @@
 //! What becomes of shares: answers, credit, blocks.
 
 use crate::world::*;
+use link::Frame;
 use mining::server::{Event, Fatal};
 use mining::{Work, WorkUpdate, client};
 use std::time::Duration;
+use stratum_core::common_messages_sv2::ChannelEndpointChanged;
 use stratum_core::mining_sv2 as sv2;
+use stratum_core::mining_sv2::CloseChannelOwned;
+use stratum_core::parsers_sv2::{CommonMessages, MiningOwned};
 
 #[test]
 fn a_share_is_answered_after_its_commit_and_many_by_one_answer() {
@@ -263,6 +267,25 @@ fn a_client_is_cut_off_that_sends_nothing_but_what_cannot_be_right() {
     let mut pair = Pair::with_channel();
     assert_eq!(nonsense(&mut pair, 1_000), Ok(()));
     assert_eq!(nonsense(&mut pair, 1_000), Err(Fatal::Nonsense));
+}
+
+#[test]
+fn a_client_is_cut_off_that_sends_nothing_but_what_means_nothing() {
+    let closed = CloseChannelOwned { channel_id: 77, reason_code: String::new().try_into().unwrap() };
+    let moved = CommonMessages::ChannelEndpointChanged(ChannelEndpointChanged { channel_id: 2 });
+    let useless = [
+        Frame::message(MiningOwned::CloseChannel(closed)).unwrap(),
+        Frame::message(moved).unwrap(),
+        Frame::from_bytes(vec![0x43, 0x50, 0x09, 0, 0, 0].into()).unwrap(), // of an extension that nobody knows
+    ];
+    for frame in useless {
+        let mut pair = Pair::with_channel();
+        let mut send = |times: u32| {
+            (0..times).try_for_each(|_| pair.server.handle(pair.now, &mut frame.received(), &[]))
+        };
+        assert_eq!(send(1_000), Ok(()));
+        assert_eq!(send(1_000), Err(Fatal::Nonsense));
+    }
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use crate::world::*;
 use mining::client::{self, OpenRequest};
-use mining::server::Event;
+use mining::server::{Event, Fatal};
 use mining::{Target, Work, WorkUpdate};
 use std::sync::Arc;
 use std::time::Duration;
@@ -171,6 +171,39 @@ fn an_update_is_always_answered_and_changes_what_no_longer_suits() {
     let events = update(&mut pair, 1e6, work_of(11_000_000));
     assert!(matches!(events[0], client::Event::Target { target, .. } if target == work_of(11_000_000)));
     assert!(pair.server_events.iter().any(|event| matches!(event, Event::Updated { channel_id: 2, .. })));
+}
+
+/// Says so often how fast the miner is, in turns.
+fn say(pair: &mut Pair, rates: [f32; 2], times: usize) -> Result<(), Fatal> {
+    for rate in rates.into_iter().cycle().take(times) {
+        assert!(pair.client.update(2, rate, any_target()));
+        let frame = pair.client.poll_send().unwrap();
+        pair.server.handle(pair.now, &mut frame.received(), &[])?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_client_that_changes_its_target_over_and_over_is_cut_off_and_now_and_then_it_may() {
+    let mut pair = channel(1e3, any_target());
+    assert_eq!(say(&mut pair, [1e6, 1e3], 200), Ok(()));
+    assert_eq!(say(&mut pair, [1e6, 1e3], 200), Err(Fatal::Nonsense));
+    let mut pair = channel(1e3, any_target());
+    for _ in 0..10_000 {
+        pair.now = pair.now.after(Duration::from_secs(1));
+        assert_eq!(say(&mut pair, [1e6, 1e3], 2), Ok(()));
+    }
+}
+
+#[test]
+fn a_translator_may_say_that_a_farm_comes_miner_by_miner_and_is_told_to_rest_for_it() {
+    let mut pair = channel(1e3, any_target());
+    for miner in 1..=5_000_u16 {
+        let rate = 1e3 * f32::from(miner);
+        assert_eq!(say(&mut pair, [rate; 2], 1), Ok(()));
+    }
+    assert_eq!(pair.server.take_updates(), 5_000);
+    assert_eq!(pair.server.updates(), 0);
 }
 
 #[test]
