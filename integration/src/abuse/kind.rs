@@ -29,16 +29,19 @@ pub enum Kind {
     Handshakes,
     /// Whole handshakes, a channel opened or constraints named behind each.
     Visits,
+    /// Messages that may be sent and bring nothing: extensions asked for again and again, a channel's target or the
+    /// constraints changed each time.
+    Useless,
 }
 
 use Kind::{
     Drip, Garbage, HalfHandshake, Handshakes, Idle, NeverReads, Oversized, Replays, SlowReader,
-    UnknownChannels, Visits, WrongTime,
+    UnknownChannels, Useless, Visits, WrongTime,
 };
 
 impl Kind {
     /// All.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Garbage,
         HalfHandshake,
         Oversized,
@@ -51,6 +54,7 @@ impl Kind {
         Drip,
         Handshakes,
         Visits,
+        Useless,
     ];
 
     /// For tables and the command line.
@@ -68,6 +72,7 @@ impl Kind {
             Drip => "drip",
             Handshakes => "handshakes",
             Visits => "visits",
+            Useless => "useless",
         }
     }
 
@@ -80,8 +85,8 @@ impl Kind {
     pub fn concerns(self, speaks: Speaks) -> bool {
         match speaks {
             Speaks::Mining(_) => true,
-            // An SV1 handshake is a visit.
-            Speaks::Sv1 | Speaks::Tls => self != Visits,
+            // An SV1 handshake is a visit; what is useless is said in SV2's messages.
+            Speaks::Sv1 | Speaks::Tls => !matches!(self, Visits | Useless),
             Speaks::Templates(_) => self != Replays,
             Speaks::Page => {
                 matches!(
@@ -112,7 +117,7 @@ impl Kind {
     /// half a minute is over or their answers are taken; or they lose their messages only.
     pub fn ends_soon(self, speaks: Speaks) -> bool {
         match self {
-            Garbage | HalfHandshake | Oversized | Idle | Drip => true,
+            Garbage | HalfHandshake | Oversized | Idle | Drip | Useless => true,
             WrongTime => !matches!(speaks, Speaks::Sv1 | Speaks::Tls),
             UnknownChannels | Replays | NeverReads | SlowReader | Handshakes | Visits => false,
         }
@@ -129,7 +134,7 @@ impl Kind {
             WrongTime => &["25 not subscribed", "bad-parameters"],
             UnknownChannels => &["21 job not found"],
             Replays => &["22 duplicate share"],
-            Handshakes | Visits => &[],
+            Handshakes | Visits | Useless => &[],
         }
     }
 
@@ -165,6 +170,7 @@ impl Kind {
             HalfHandshake | Idle | Drip => &["handshake-timeout", "displaced"],
             Oversized => &["frame-too-long"],
             WrongTime => &["unexpected-message", "malformed-message"],
+            Useless => &["too-many-negotiations"],
             _ => &[],
         }
     }

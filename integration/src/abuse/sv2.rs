@@ -8,6 +8,7 @@ use anyhow::Context;
 use bitcoin::Target as Limit;
 use bytes::Bytes;
 use link::settings::{Device, Limits};
+use link::setup::request_extensions;
 use link::{AuthorityPublicKey, Client, Frame, Link};
 use mining::Now;
 use mining::client::{Event, Job, OpenRequest, Session};
@@ -35,10 +36,20 @@ const COPIES: usize = 20;
 const CHANNELS: usize = 4_000;
 
 pub(super) fn speaks(kind: Kind) -> bool {
-    use Kind::{Handshakes, NeverReads, Oversized, Replays, SlowReader, UnknownChannels, Visits, WrongTime};
+    use Kind::{
+        Handshakes, NeverReads, Oversized, Replays, SlowReader, UnknownChannels, Useless, Visits, WrongTime,
+    };
     matches!(
         kind,
-        Handshakes | NeverReads | Oversized | Replays | SlowReader | UnknownChannels | Visits | WrongTime
+        Handshakes
+            | NeverReads
+            | Oversized
+            | Replays
+            | SlowReader
+            | UnknownChannels
+            | Useless
+            | Visits
+            | WrongTime
     )
 }
 
@@ -58,6 +69,7 @@ pub(super) async fn abuse(kind: Kind, target: &Target, source: IpAddr) -> anyhow
             Ok(End::Done)
         }
         Kind::Visits => visit(link, target.speaks).await,
+        Kind::Useless => useless(link, target.speaks).await,
         _ => Ok(End::Done),
     }
 }
@@ -72,6 +84,32 @@ async fn visit(mut link: Link, speaks: Speaks) -> anyhow::Result<End> {
     link.flush().await?;
     timeout(WORK, link.recv()).await??; // a template
     Ok(End::Done)
+}
+
+/// What one connection of three says again and again: which extensions it wants, that it takes other targets or constraints
+/// each time, or the same targets.
+async fn useless(mut link: Link, speaks: Speaks) -> anyhow::Result<End> {
+    let which = rand::random::<usize>() % 3;
+    if which == 0 {
+        return flood(&mut link, &vec![request_extensions(&[2])?; BATCH]).await;
+    }
+    if let Speaks::Templates(_) = speaks {
+        return flood(&mut link, &vec![[constraints(100)?, constraints(101)?]; BATCH / 2].concat()).await;
+    }
+    let (_, job) = with_job(&mut link).await?;
+    let update = |highest: u8| {
+        let mut maximum_target = [0xff; 32];
+        maximum_target[29..].fill(highest);
+        Frame::message(MiningOwned::UpdateChannel(UpdateChannelOwned {
+            channel_id: job.channel_id(),
+            nominal_hash_rate: 1_000.0,
+            maximum_target: maximum_target.into(),
+        }))
+    };
+    let other = if which == 1 { 0 } else { 0xff };
+    let frames = vec![[update(0xff)?, update(other)?]; BATCH / 2].concat();
+    // Who says the same is only read more slowly.
+    timeout(WORK, flood(&mut link, &frames)).await.unwrap_or(Ok(End::Done))
 }
 
 /// So many bytes are added to the coinbase.
