@@ -320,3 +320,6 @@ impl Solutions {
         self.0.found.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -1,0 +1,124 @@
+#![allow(clippy::unwrap_used)]
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use bitcoin::absolute::LockTime;
+use bitcoin::block::{Header, Version};
+use bitcoin::hashes::Hash;
+use bitcoin::{Amount, BlockHash, CompactTarget, Transaction, TxMerkleNode, transaction};
+use distribution::{BlockTemplate, Coinbase, Constraints, Parts, Solution, Transactions};
+use service::Counters;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::{Answer, Solutions};
+use crate::ipc::Desk;
+use crate::outlet::Outlet;
+
+const ROOM: Constraints = Constraints { max_additional_size: 100, max_additional_sigops: 4 };
+
+/// A block of a template whose transactions are still awaited, and those.
+pub(crate) fn early() -> (Solution, Transactions) {
+    let transactions = Transactions::awaited(Vec::new(), ROOM);
+    let header = Header {
+        version: Version::TWO,
+        prev_blockhash: BlockHash::all_zeros(),
+        merkle_root: TxMerkleNode::all_zeros(),
+        time: 1,
+        bits: CompactTarget::from_consensus(0x207f_ffff),
+        nonce: 0,
+    };
+    let parts = Parts {
+        version: header.version,
+        prev_hash: header.prev_blockhash,
+        height: 100,
+        bits: header.bits,
+        time: header.time,
+        coinbase: Coinbase::at(100, Amount::ONE_BTC, None),
+        transactions: transactions.clone(),
+        weight_limit: 4_000_000,
+        sigop_limit: 80_000,
+    };
+    let template = std::sync::Arc::new(BlockTemplate::new(1 << 32, parts)).fit(ROOM, None).unwrap().unwrap();
+    let coinbase = Transaction {
+        version: transaction::Version::TWO,
+        lock_time: LockTime::ZERO,
+        input: Vec::new(),
+        output: Vec::new(),
+    };
+    (Solution { template, hash: header.block_hash(), header, coinbase }, transactions)
+}
+
+/// Blocks on one way, in a directory that ends with this.
+pub(crate) struct Blocks {
+    pub(crate) solutions: Solutions,
+    directory: tempfile::TempDir,
+}
+
+impl Blocks {
+    pub(crate) fn by(outlet: Outlet) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let counters = Counters::open("test", directory.path()).unwrap();
+        let blocks = directory.path().join("solutions");
+        let solutions = Solutions::open(blocks, vec![outlet], &counters, CancellationToken::new()).unwrap();
+        Self { solutions, directory }
+    }
+
+    fn file(&self, folder: &str, hash: BlockHash) -> PathBuf {
+        self.directory.path().join("solutions").join(folder).join(format!("{hash}.block"))
+    }
+}
+
+pub(crate) async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !condition() {
+        assert!(Instant::now() < deadline, "not in time: {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_file_is_put_away_whether_the_answer_comes_before_the_transactions_or_after() {
+    for answer_is_first in [true, false] {
+        // Takes the order and answers nothing.
+        let (desk, _orders) = Desk::open();
+        let blocks = Blocks::by(Outlet::Ipc { name: "test".into(), desk, beside_rpc: false });
+        let (solution, transactions) = early();
+        let (hash, (arrived, arrivals)) = (solution.hash, watch::channel(0));
+        blocks.solutions.submit(solution, arrivals);
+        let answer = || blocks.solutions.answered(hash, 0, Answer::Rejected("bad-cb-amount".into()));
+        let arrive = || {
+            transactions.settle(Some(Vec::new()));
+            arrived.send_modify(|count| *count += 1);
+        };
+        if answer_is_first {
+            answer();
+            arrive();
+        } else {
+            arrive();
+            eventually("the block is on disk", || blocks.file("", hash).exists()).await;
+            answer();
+        }
+        let rejected = blocks.file("rejected", hash);
+        eventually("the block is put away", || rejected.exists()).await;
+        assert!(!blocks.file("", hash).exists());
+        assert_eq!(blocks.solutions.found()[0].transactions, Some(1));
+    }
+}
+
+/// The answer comes at the very moment that the transactions are there and nothing was told of them yet.
+#[tokio::test]
+async fn an_answer_between_the_transactions_and_the_word_of_them_leaves_no_file_behind() {
+    let (desk, _orders) = Desk::open();
+    let blocks = Blocks::by(Outlet::Ipc { name: "test".into(), desk, beside_rpc: false });
+    let (solution, transactions) = early();
+    let (hash, (arrived, arrivals)) = (solution.hash, watch::channel(0));
+    blocks.solutions.submit(solution, arrivals);
+    transactions.settle(Some(Vec::new()));
+    blocks.solutions.answered(hash, 0, Answer::Has);
+    arrived.send_modify(|count| *count += 1);
+    let done = blocks.file("done", hash);
+    eventually("the block is put away", || done.exists()).await;
+    assert!(!blocks.file("", hash).exists());
+}
