@@ -17,6 +17,8 @@ pub mod answer;
 mod connection;
 pub mod desk;
 mod error;
+#[cfg(test)]
+mod fake;
 mod kept;
 mod network;
 pub mod probe;

@@ -38,10 +38,7 @@ impl Connection {
             return Err(fail(format!("its path {reason}")));
         }
         let stream = UnixStream::connect(socket).await.map_err(|error| fail(error.to_string()))?;
-        let (reader, writer) = stream.into_split();
-        let (reader, writer) = (BufReader::new(reader).compat(), BufWriter::new(writer).compat_write());
-        let network = VatNetwork::new(reader, writer, Side::Client, capnp::message::ReaderOptions::new());
-        let mut system = RpcSystem::new(Box::new(network), None);
+        let mut system = speak(stream);
         let init: init::Client = system.bootstrap(Side::Server);
         let disconnector = system.get_disconnector();
         // Its end shows in every call.
@@ -51,6 +48,15 @@ impl Connection {
         let opening = Opening { socket, timeout, system: &system };
         let mining = opening.ask("makeMining", wire::mining(init)).await?;
         Ok(Self { socket: socket.to_owned(), mining, timeout, disconnector, system })
+    }
+
+    /// A connection to a node that is not there: these are its calls.
+    #[cfg(test)]
+    pub(super) fn to(mining: Rc<dyn Mining>, timeout: Duration) -> std::io::Result<Self> {
+        let system = speak(UnixStream::pair()?.0);
+        let disconnector = system.get_disconnector();
+        let system = tokio::task::spawn_local(async { drop(system) });
+        Ok(Self { socket: "/test.sock".into(), mining, timeout, disconnector, system })
     }
 
     /// The node's calls.
@@ -94,6 +100,13 @@ impl Drop for Connection {
     fn drop(&mut self) {
         self.system.abort();
     }
+}
+
+fn speak(stream: UnixStream) -> RpcSystem<Side> {
+    let (reader, writer) = stream.into_split();
+    let (reader, writer) = (BufReader::new(reader).compat(), BufWriter::new(writer).compat_write());
+    let network = VatNetwork::new(reader, writer, Side::Client, capnp::message::ReaderOptions::new());
+    RpcSystem::new(Box::new(network), None)
 }
 
 /// A connection whose interface is not known yet.

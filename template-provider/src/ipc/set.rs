@@ -108,9 +108,11 @@ impl Set {
             let Next { template, as_of, asked } = next;
             let head = asked.unwrap_or_else(|| Head::ask(&template));
             let candidate = self.examine(template, as_of, head).await?;
-            // A template that nobody took is not what the next ones are measured by.
-            if self.publish(&candidate).await? {
-                current = Current { candidate, is_taken: true, look: Instant::now() + fees.interval };
+            let is_taken = self.publish(&candidate).await?;
+            // Under the same tip one that nobody took is not what the next ones are measured by. Under another it is waited
+            // on all the same: from one of the tip before the node would make a template again at once, and again.
+            if is_taken || candidate.parts.tip() != current.candidate.parts.tip() {
+                current = Current { candidate, is_taken, look: Instant::now() + fees.interval };
             }
         }
         Ok(())
@@ -260,3 +262,6 @@ impl Changes {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

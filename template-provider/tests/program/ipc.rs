@@ -427,6 +427,32 @@ async fn auto_falls_back_to_json_rpc_whenever_ipc_fails_and_comes_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_template_that_came_too_late_does_not_keep_the_node_making_templates() {
+    let mut world = World::by("auto", "fees.interval_seconds = 3600").await;
+    world.crowd(300, 1_000, Amount::from_sat(2_000)).await;
+    let mut relay = Relay::to(&world.bitcoind.socket());
+    world.set("ipc.socket", relay.socket());
+    world.run().await;
+    comes_by(&world, "rpc").await;
+    let mut client = world.client(100).await;
+    client.new_tip().await;
+    // While the transactions of the first template by IPC are on their way, JSON-RPC brings the next tip.
+    relay.hold_node_after(HEAD);
+    relay.appear();
+    eventually("the transactions are on their way", || async { relay.holds_node() }).await;
+    let tip = mine_empty(&world).await;
+    assert_eq!(prev_hash(&client.new_tip().await), tip);
+    relay.release();
+    comes_by(&world, "ipc").await;
+    let before = relay.node_said();
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let said = relay.node_said() - before;
+    assert!(said < HEAD, "the node has said {said} bytes");
+    let tip = mine_empty(&world).await;
+    assert_eq!(prev_hash(&client.new_tip_within(AT_ONCE).await), tip);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_node_on_another_network_is_named_and_gives_no_template() {
     let mut world = World::by("ipc", ALONE).await;
     world.set("node.network", "signet");

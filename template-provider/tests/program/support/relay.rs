@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used)]
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
@@ -17,9 +19,9 @@ pub(crate) struct Relay {
     running: Option<JoinHandle<()>>,
 }
 
-/// So many bytes are still passed on.
+/// So many bytes are still passed on; and how many have been.
 #[derive(Clone)]
-struct Gate(watch::Sender<usize>);
+struct Gate(watch::Sender<usize>, Arc<AtomicUsize>);
 
 impl Relay {
     /// A relay that is not there yet.
@@ -69,6 +71,16 @@ impl Relay {
         self.from_node.0.send_replace(bytes);
     }
 
+    /// Whether bytes of the node wait that are not passed on.
+    pub(crate) fn holds_node(&self) -> bool {
+        *self.from_node.0.borrow() == 0
+    }
+
+    /// So many bytes of the node have been passed on.
+    pub(crate) fn node_said(&self) -> usize {
+        self.from_node.1.load(Ordering::Relaxed)
+    }
+
     /// Passes on again.
     pub(crate) fn release(&self) {
         self.to_node.0.send_replace(usize::MAX);
@@ -78,7 +90,7 @@ impl Relay {
 
 impl Gate {
     fn open() -> Self {
-        Self(watch::Sender::new(usize::MAX))
+        Self(watch::Sender::new(usize::MAX), Arc::default())
     }
 
     async fn pass(self, mut from: OwnedReadHalf, mut to: OwnedWriteHalf) {
@@ -92,6 +104,7 @@ impl Gate {
             if read == 0 || to.write_all(&buffer[..read]).await.is_err() {
                 return;
             }
+            self.1.fetch_add(read, Ordering::Relaxed);
             self.0.send_if_modified(|left| {
                 let is_bounded = *left != usize::MAX;
                 if is_bounded {

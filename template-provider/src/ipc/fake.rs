@@ -1,0 +1,215 @@
+//! A node as tests want it, without a connection.
+#![allow(clippy::unwrap_used)]
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::time::{Duration, SystemTime};
+
+use bitcoin::absolute::LockTime;
+use bitcoin::block::{Header, Version};
+use bitcoin::consensus::encode::serialize;
+use bitcoin::hashes::Hash;
+use bitcoin::{Amount, Block, BlockHash, CompactTarget, Network, Transaction, TxMerkleNode, transaction};
+use bitcoin_capnp_types::capnp;
+use bitcoin_capnp_types::capnp::capability::Promise;
+use service::Counters;
+use tokio::sync::watch;
+
+use super::answer::{Known, RawCoinbase};
+use super::connection::Connection;
+use super::kept::Kept;
+use super::set::Shared;
+use super::wire::{Answer, Mining, NEVER, Room, SolvedHeader, Template, Verdict, Waiting};
+use crate::config::Fees;
+use crate::feed::Feed;
+use crate::health::Seen;
+
+/// What its coinbases pay.
+pub(super) const VALUE: Amount = Amount::ONE_BTC;
+
+/// A node whose blocks have no transactions. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Node(Rc<Inner>);
+
+struct Inner {
+    tip: watch::Sender<u8>,
+    gives_transactions: watch::Sender<bool>,
+    made: Cell<usize>,
+    /// What it says to a whole block.
+    whole_block: Option<Verdict>,
+}
+
+struct Made {
+    node: Node,
+    tip: u8,
+}
+
+impl Node {
+    /// A node with the tip 1.
+    pub(super) fn new(whole_block: Option<Verdict>) -> Self {
+        Self(Rc::new(Inner {
+            tip: watch::Sender::new(1),
+            gives_transactions: watch::Sender::new(true),
+            made: Cell::new(0),
+            whole_block,
+        }))
+    }
+
+    /// It has this tip from now on.
+    pub(super) fn set_tip(&self, tip: u8) {
+        self.0.tip.send_replace(tip);
+    }
+
+    /// From now on it does (not) answer who asks for a template's transactions.
+    pub(super) fn give_transactions(&self, gives: bool) {
+        self.0.gives_transactions.send_replace(gives);
+    }
+
+    /// So many templates it has made.
+    pub(super) fn made(&self) -> usize {
+        self.0.made.get()
+    }
+
+    /// A template on its tip.
+    pub(super) fn template(&self) -> Rc<dyn Template> {
+        self.0.made.set(self.0.made.get() + 1);
+        Rc::new(Made { node: self.clone(), tip: *self.0.tip.borrow() })
+    }
+
+    /// What sets on a connection to it share, and the feed. Needs a `LocalSet`.
+    pub(super) fn shared(&self) -> Shared {
+        let directory = tempfile::tempdir().unwrap();
+        let counters = Counters::open("test", directory.path()).unwrap();
+        let seen = Seen { version: "test".into(), network: None, height: 99, peers: None };
+        Shared {
+            connection: Connection::to(Rc::new(self.clone()), Duration::from_secs(10)).unwrap(),
+            feed: Feed::new(SystemTime::now(), &counters),
+            fees: Fees { interval: Duration::from_secs(3600), threshold: Amount::ONE_SAT },
+            network: Network::Regtest,
+            seen: RefCell::new(Some(seen)),
+            routes: watch::Sender::default(),
+            known: RefCell::new(Known::default()),
+            kept: RefCell::new(Kept::new(Duration::from_secs(60))),
+        }
+    }
+}
+
+/// The block before, by the tip's number.
+pub(super) fn hash(tip: u8) -> BlockHash {
+    BlockHash::from_byte_array([tip; 32])
+}
+
+fn failure<T>() -> Answer<T> {
+    Promise::err(capnp::Error::failed("out of order".into()))
+}
+
+impl Mining for Node {
+    fn version(&self) -> &'static str {
+        "test"
+    }
+
+    fn is_test_chain(&self) -> Answer<bool> {
+        Promise::ok(true)
+    }
+
+    fn is_catching_up(&self) -> Answer<bool> {
+        Promise::ok(false)
+    }
+
+    fn tip(&self) -> Answer<Option<(Vec<u8>, u32)>> {
+        Promise::ok(Some((vec![*self.0.tip.borrow(); 32], 99)))
+    }
+
+    fn create_new_block(&self, _: Room) -> Answer<Rc<dyn Template>> {
+        Promise::ok(self.template())
+    }
+
+    fn submit_block(&self, _: &[u8]) -> Answer<Option<Verdict>> {
+        Promise::ok(self.0.whole_block.clone())
+    }
+
+    fn rpc(&self, _: &str) -> Answer<Option<String>> {
+        Promise::ok(None)
+    }
+}
+
+impl Made {
+    fn block(&self) -> Block {
+        let header = Header {
+            version: Version::TWO,
+            prev_blockhash: hash(self.tip),
+            merkle_root: TxMerkleNode::all_zeros(),
+            time: 1,
+            bits: CompactTarget::from_consensus(0x207f_ffff),
+            nonce: 0,
+        };
+        let coinbase = Transaction {
+            version: transaction::Version::TWO,
+            lock_time: LockTime::ZERO,
+            input: vec![bitcoin::TxIn::default()],
+            output: Vec::new(),
+        };
+        Block { header, txdata: vec![coinbase] }
+    }
+
+    /// An answer that comes with the transactions.
+    fn with_transactions<T: 'static>(&self, answer: T) -> Answer<T> {
+        let mut gives = self.node.0.gives_transactions.subscribe();
+        Promise::from_future(async move {
+            let _ = gives.wait_for(|gives| *gives).await;
+            Ok(answer)
+        })
+    }
+}
+
+impl Template for Made {
+    fn header(&self) -> Answer<Vec<u8>> {
+        Promise::ok(serialize(&self.block().header))
+    }
+
+    fn coinbase(&self) -> Answer<RawCoinbase> {
+        Promise::ok(RawCoinbase::Fields {
+            version: 2,
+            sequence: 0,
+            script_prefix: vec![1, 100],
+            reward: VALUE.to_sat().cast_signed(),
+            required_outputs: Vec::new(),
+            lock_time: 99,
+        })
+    }
+
+    fn merkle_path(&self) -> Answer<Vec<Vec<u8>>> {
+        Promise::ok(Vec::new())
+    }
+
+    fn block(&self) -> Answer<Vec<u8>> {
+        self.with_transactions(serialize(&Made::block(self)))
+    }
+
+    fn fees(&self) -> Answer<Vec<i64>> {
+        self.with_transactions(Vec::new())
+    }
+
+    fn sigops(&self) -> Answer<Vec<i64>> {
+        self.with_transactions(Vec::new())
+    }
+
+    fn wait_next(&self, patience: Duration, more: i64) -> Waiting {
+        let (node, from) = (self.node.clone(), self.tip);
+        let mut tip = node.0.tip.subscribe();
+        let answer = Promise::from_future(async move {
+            let changed = tokio::time::timeout(patience, tip.wait_for(|tip| *tip != from)).await;
+            let is_new = changed.is_ok() || more != NEVER && *node.0.tip.borrow() != from;
+            Ok(is_new.then(|| node.template()))
+        });
+        Waiting { answer, promised: None }
+    }
+
+    fn interrupt_wait(&self) -> Answer<()> {
+        Promise::ok(())
+    }
+
+    fn submit_solution(&self, _: SolvedHeader, _: &[u8]) -> Answer<Verdict> {
+        failure()
+    }
+}

@@ -1,0 +1,91 @@
+#![allow(clippy::unwrap_used)]
+
+use bitcoin::Amount;
+use bitcoin::block::Version;
+use distribution::{BlockTemplate, Coinbase};
+use tokio::task::LocalSet;
+
+use super::super::fake::{Node, VALUE, hash};
+use super::*;
+use crate::feed::{Membership, Offer};
+
+const ROOM: Constraints = Constraints { max_additional_size: 100, max_additional_sigops: 4 };
+/// Longer than anything here takes.
+const DEADLINE: Duration = Duration::from_secs(10);
+
+/// A set that follows this node, and a client that it serves.
+struct Followed {
+    feed: Feed,
+    client: Membership,
+    stop: CancellationToken,
+    set: tokio::task::JoinHandle<Result<(), IpcError>>,
+}
+
+impl Followed {
+    fn begin(node: &Node) -> Self {
+        let shared = Rc::new(node.shared());
+        let (feed, stop) = (shared.feed.clone(), CancellationToken::new());
+        let client = feed.join(ROOM);
+        let set = Set { shared, number: 1, constraints: ROOM, stop: stop.clone() };
+        Self { feed, client, stop, set: tokio::task::spawn_local(set.follow()) }
+    }
+
+    async fn next(&mut self) -> std::sync::Arc<BlockTemplate> {
+        tokio::time::timeout(DEADLINE, self.client.next()).await.expect("a template").unwrap()
+    }
+
+    async fn end(self) {
+        self.stop.cancel();
+        self.set.await.unwrap().unwrap();
+    }
+}
+
+fn seen() -> Seen {
+    Seen { version: "test".into(), network: None, height: 99, peers: None }
+}
+
+/// What JSON-RPC says of the same tip.
+fn by_rpc(tip: u8) -> Parts {
+    Parts {
+        version: Version::TWO,
+        prev_hash: hash(tip),
+        height: 100,
+        bits: bitcoin::CompactTarget::from_consensus(0x207f_ffff),
+        time: 1,
+        coinbase: Coinbase::at(100, VALUE, None),
+        transactions: Vec::new().into(),
+        weight_limit: 4_000_000,
+        sigop_limit: 80_000,
+    }
+}
+
+#[tokio::test]
+async fn where_another_way_brought_the_tip_already_the_node_is_not_asked_for_it_again_and_again() {
+    let body = async {
+        let node = Node::new(None);
+        node.give_transactions(false);
+        let mut followed = Followed::begin(&node);
+        while node.made() == 0 {
+            tokio::task::yield_now().await;
+        }
+        node.set_tip(2);
+        followed.feed.reached(Way::Rpc, seen());
+        let offered = Offered {
+            way: Way::Rpc,
+            as_of: Instant::now(),
+            set: 0,
+            serves: &|_| true,
+            is_base: true,
+            threshold: Amount::ONE_SAT,
+        };
+        assert_eq!(followed.feed.offer(&offered, by_rpc(2)).0, Offer::NewTip);
+        assert_eq!(followed.next().await.parts().prev_hash, hash(2));
+        node.give_transactions(true);
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        assert_eq!(node.made(), 2, "one for each tip");
+        node.set_tip(3);
+        assert_eq!(followed.next().await.parts().prev_hash, hash(3));
+        followed.end().await;
+    };
+    LocalSet::new().run_until(body).await;
+}
