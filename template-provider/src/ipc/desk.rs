@@ -59,11 +59,11 @@ impl Order {
 }
 
 /// The short way first: the node has the template's transactions, also while we have not. Then the whole block, whose
-/// answer is certain, where the node takes one; else whether it has become the tip.
+/// answer is certain, where the node takes one, also when the short way fails; else whether it has become the tip.
 async fn submit(shared: &Shared, block: &FoundBlock) -> Result<Submission, String> {
     let first = match block.short() {
-        Some(short) => by_template(shared, short).await?,
-        None => None,
+        Some(short) => by_template(shared, short).await,
+        None => Ok(None),
     };
     let whole = match block.bytes().await {
         Ok(bytes) => {
@@ -75,12 +75,13 @@ async fn submit(shared: &Shared, block: &FoundBlock) -> Result<Submission, Strin
     match (whole, first) {
         (Some(Verdict::Taken), _) => Ok(Submission::Accepted),
         (Some(Verdict::Refused(reason)), _) => Ok(Submission::from_answer(Some(&reason))),
-        (None, Some((Verdict::Taken, hash))) => became_tip(shared, hash).await,
-        (None, Some((Verdict::Refused(_), _))) => {
+        (None, Err(error)) => Err(error),
+        (None, Ok(Some((Verdict::Taken, hash)))) => became_tip(shared, hash).await,
+        (None, Ok(Some((Verdict::Refused(_), _)))) => {
             Err("refused, and this version's IPC does not say why".into())
         }
-        (None, None) if block.is_lost() => Err(LOST.into()),
-        (None, None) => {
+        (None, Ok(None)) if block.is_lost() => Err(LOST.into()),
+        (None, Ok(None)) => {
             Err("this version's IPC takes solutions of its own latest templates only, no whole blocks".into())
         }
     }
@@ -119,3 +120,6 @@ async fn became_tip(shared: &Shared, block: BlockHash) -> Result<Submission, Str
 fn said(error: &IpcError) -> String {
     error.to_string()
 }
+
+#[cfg(test)]
+mod tests;
