@@ -43,14 +43,18 @@ impl Delivery {
         let outlet = self.solutions.outlet(self.position);
         let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
         for attempt in 1.. {
-            let reason = match self.judge(outlet.name(), outlet.submit(&self.block).await) {
+            let mut reason = match self.judge(outlet.name(), outlet.submit(&self.block).await) {
                 Ok(answer) => return self.answered(answer),
                 Err(reason) => reason,
             };
             if self.block.is_lost() {
-                // The node may have taken it by its header and coinbase, and the answer been lost.
-                let is_there = matches!(outlet.knows(&self.hash).await, Ok(Some(true)));
-                return self.answered(if is_there { Answer::Has } else { Answer::Rejected(reason) });
+                // The node may have taken it by its header and coinbase, and the answer been lost. One that does not answer
+                // is asked again.
+                match outlet.knows(&self.hash).await {
+                    Ok(Some(true)) => return self.answered(Answer::Has),
+                    Ok(_) => return self.answered(Answer::Rejected(reason)),
+                    Err(error) => reason = format!("{reason}; whether the node has it is not known: {error}"),
+                }
             }
             if attempt == 1 {
                 warn!(hash = %self.hash, node = outlet.name(), "block not submitted yet: {reason}");
@@ -86,3 +90,6 @@ impl Delivery {
         self.solutions.answered(self.hash, self.position, answer);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,59 @@
+#![allow(clippy::unwrap_used)]
+
+use std::time::Duration;
+
+use node::{Auth, Node, NodeConfig};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use crate::outlet::Outlet;
+use crate::solutions::tests::{Blocks, early, eventually};
+
+/// Serves each of `answers` (status, body) once, in turn, then the last one again and again.
+async fn node_saying(answers: &'static [(&'static str, &'static str)]) -> Node {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        for i in 0.. {
+            let mut stream = listener.accept().await.unwrap().0;
+            let (status, body) = answers.get(i).or(answers.last()).unwrap();
+            assert_ne!(stream.read(&mut [0; 4096]).await.unwrap(), 0);
+            let head =
+                format!("HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: {}\r\n\r\n", body.len());
+            stream.write_all((head + body).as_bytes()).await.unwrap();
+        }
+    });
+    let auth = Auth::UserPassword { user: "u".into(), password: "p".into() };
+    Node::new(NodeConfig { timeout: Duration::from_secs(2), ..NodeConfig::new(url, auth) }).unwrap()
+}
+
+const STARTS: (&str, &str) =
+    ("500 Internal Server Error", r#"{"result":null,"error":{"code":-28,"message":"Loading"},"id":0}"#);
+const UNKNOWN: (&str, &str) = (
+    "500 Internal Server Error",
+    r#"{"result":null,"error":{"code":-5,"message":"Block not found"},"id":0}"#,
+);
+const KNOWN: (&str, &str) = (
+    "200 OK",
+    r#"{"result":{"hash":"0000000000000000000000000000000000000000000000000000000000000001","confirmations":1,"height":100,"time":1,"mediantime":1},"error":null,"id":0}"#,
+);
+
+/// What is said at last of a block whose transactions never came.
+async fn answer_to_a_lost_block(answers: &'static [(&'static str, &'static str)]) -> Option<bool> {
+    let blocks = Blocks::by(Outlet::Rpc(node_saying(answers).await));
+    let (solution, transactions) = early();
+    let (arrived, arrivals) = watch::channel(0);
+    blocks.solutions.submit(solution, arrivals);
+    transactions.settle(None);
+    arrived.send_modify(|count| *count += 1);
+    let found = || blocks.solutions.found()[0].on_a_node();
+    eventually("the block is settled", || found().is_some()).await;
+    found()
+}
+
+#[tokio::test]
+async fn a_lost_block_is_asked_for_until_the_node_answers() {
+    assert_eq!(answer_to_a_lost_block(&[STARTS, STARTS, KNOWN]).await, Some(true));
+    assert_eq!(answer_to_a_lost_block(&[STARTS, UNKNOWN]).await, Some(false));
+}
