@@ -1,8 +1,8 @@
 //! Templates by Bitcoin Core's mining interface: Cap'n Proto over a unix socket (`bitcoin-node -ipcbind=unix`).
 //!
 //! Its client is `!Send`, so it has a thread of its own. For each kind of constraints that clients have named there is
-//! a set of templates that the node makes for it; a wait for the next one is with the node all the time, so a new
-//! tip comes at once. Why no ready-made source: `docs/decisions/0002-ipc.md`.
+//! a set of templates that the node makes for it; a wait for the next one is with the node also while transactions are
+//! fetched, so a new tip comes at once. Why no ready-made source: `docs/decisions/0002-ipc.md`.
 //!
 //! | module | what for |
 //! |---|---|

@@ -2,6 +2,7 @@
 //! its transactions: `docs/decisions/0003-templates-before-their-transactions.md`.
 
 use std::cell::RefCell;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -48,7 +49,8 @@ pub(super) struct Set {
     pub(super) stop: CancellationToken,
 }
 
-/// A template of the node, with or without its transactions.
+/// A template of the node, with or without its transactions. Cheap to clone.
+#[derive(Clone)]
 struct Candidate {
     template: Rc<dyn Template>,
     as_of: Instant,
@@ -79,6 +81,11 @@ struct Current {
     look: Instant,
 }
 
+/// Transactions on their way, one template's after another's.
+struct Fetching<'a>(Option<Fetch<'a>>);
+
+type Fetch<'a> = Pin<Box<dyn Future<Output = Result<(), IpcError>> + 'a>>;
+
 /// Whom the set serves has changed, or who is there.
 struct Changes {
     routes: watch::Receiver<Routes>,
@@ -86,8 +93,8 @@ struct Changes {
 }
 
 impl Set {
-    /// Feeds templates until it is stopped. A call that waits for the next one is with the node all the time, but
-    /// while a template is being fetched; what happens then it answers at once.
+    /// Feeds templates until it is stopped. From the first one on, a call that waits for the next is with the node all the
+    /// time but while header, coinbase and merkle path of one are on their way; what happened meanwhile it answers at once.
     pub(super) async fn follow(self) -> Result<(), IpcError> {
         let Shared { connection, feed, fees, routes, .. } = &*self.shared;
         let mut changes = Changes { routes: routes.subscribe(), wanted: feed.wanted() };
@@ -104,11 +111,12 @@ impl Set {
         self.open();
         let is_taken = self.offer(&candidate).is_some();
         let mut current = Current { candidate, is_taken, look: Instant::now() + fees.interval };
-        while let Some(next) = self.next(&mut current, &mut changes).await? {
+        let mut fetching = Fetching(None);
+        while let Some(next) = self.next(&mut current, &mut changes, &mut fetching).await? {
             let Next { template, as_of, asked } = next;
             let head = asked.unwrap_or_else(|| Head::ask(&template));
             let candidate = self.examine(template, as_of, head).await?;
-            let is_taken = self.publish(&candidate).await?;
+            let is_taken = self.publish(&candidate, &mut fetching);
             // Under the same tip one that nobody took is not what the next ones are measured by. Under another it is waited
             // on all the same: from one of the tip before the node would make a template again at once, and again.
             if is_taken || candidate.parts.tip() != current.candidate.parts.tip() {
@@ -129,7 +137,12 @@ impl Set {
     /// The template after this one; none when the set is stopped. Under the same tip fees are looked at when it is
     /// time to, then after the interval again: each look costs the node a template. Meanwhile this one goes to those
     /// whom the set did not serve when it was new.
-    async fn next(&self, current: &mut Current, changes: &mut Changes) -> Result<Option<Next>, IpcError> {
+    async fn next<'a>(
+        &'a self,
+        current: &mut Current,
+        changes: &mut Changes,
+        fetching: &mut Fetching<'a>,
+    ) -> Result<Option<Next>, IpcError> {
         loop {
             let now = Instant::now();
             let (patience, more) = if now < current.look {
@@ -144,8 +157,9 @@ impl Set {
             let answer = loop {
                 tokio::select! {
                     answer = &mut answer => break answer,
+                    fetched = fetching.ends() => fetched?,
                     () = changes.happen() => {
-                        if self.publish(&current.candidate).await? {
+                        if self.publish(&current.candidate, fetching) {
                             current.is_taken = true;
                         }
                     }
@@ -154,7 +168,8 @@ impl Set {
                         let template = &current.candidate.template;
                         let interrupted = async { template.interrupt_wait().await.is_ok() && answer.await.is_ok() };
                         let _ = tokio::time::timeout(INTERRUPTION, interrupted).await;
-                        return Ok(None);
+                        // What is owed is paid: clients mine on it until another set's template comes.
+                        return fetching.all().await.map(|()| None);
                     }
                 }
             };
@@ -176,13 +191,21 @@ impl Set {
         i64::try_from(threshold).unwrap_or(NEVER)
     }
 
-    /// Offers a template, if anybody wants it: before its transactions, if those are not there. Whether anybody took it.
-    async fn publish(&self, candidate: &Candidate) -> Result<bool, IpcError> {
-        let Some(sent) = self.offer(candidate) else { return Ok(false) };
+    /// Offers a template, if anybody wants it: before its transactions, which are then fetched, if those are not there.
+    /// Whether anybody took it.
+    fn publish<'a>(&'a self, candidate: &Candidate, fetching: &mut Fetching<'a>) -> bool {
+        let Some(sent) = self.offer(candidate) else { return false };
         if let Some(owed) = sent.owed {
-            owed.pay(self.fetch(candidate).await?);
+            let candidate = candidate.clone();
+            fetching.then(async move {
+                // Not again for those whom it is offered to while they are on their way.
+                if candidate.parts.transactions.are_awaited() {
+                    owed.pay(self.fetch(&candidate).await?);
+                }
+                Ok(())
+            });
         }
-        Ok(true)
+        true
     }
 
     /// What a template that the node has given can be judged by and mined with.
@@ -226,6 +249,32 @@ impl Set {
         let sent = self.shared.feed.offer(&offered, parts.clone()).1?;
         self.shared.kept.borrow_mut().keep(sent.template_id, parts.tip(), Rc::clone(template));
         Some(sent)
+    }
+}
+
+impl<'a> Fetching<'a> {
+    /// Begins with these when those before have come.
+    fn then(&mut self, next: impl Future<Output = Result<(), IpcError>> + 'a) {
+        let before = self.0.take();
+        self.0 = Some(Box::pin(async move {
+            if let Some(before) = before {
+                before.await?;
+            }
+            next.await
+        }));
+    }
+
+    /// Waits until all have come; for ever if there are none. Cancelling loses nothing.
+    async fn ends(&mut self) -> Result<(), IpcError> {
+        let Some(fetching) = &mut self.0 else { return std::future::pending().await };
+        let fetched = fetching.await;
+        self.0 = None;
+        fetched
+    }
+
+    /// Waits until all have come.
+    async fn all(&mut self) -> Result<(), IpcError> {
+        if self.0.is_some() { self.ends().await } else { Ok(()) }
     }
 }
 

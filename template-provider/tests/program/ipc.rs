@@ -7,6 +7,7 @@ use crate::support::client::{Client, Work};
 use crate::support::relay::Relay;
 use crate::support::{AT_ONCE, DEADLINE, FEE, SUBSIDY, World, becomes_tip, eventually, prev_hash, value};
 use bitcoin::consensus::encode::deserialize;
+use bitcoin::hashes::Hash;
 use bitcoin::{Amount, Block, BlockHash};
 use distribution::client::Event;
 
@@ -239,10 +240,19 @@ async fn a_new_tips_job_goes_out_before_its_transactions_and_what_needs_them_wai
     assert!(world.api("blocks").await.1[0]["on_a_node"].is_null(), "what it says is not heard yet");
 
     relay.release();
-    let data = client.event_within(DEADLINE).await;
-    let Some(Event::TransactionData { template_id, transactions }) = data else { panic!("{data:?}") };
-    assert_eq!((template_id, transactions.len()), (work.template.template_id, count));
-    assert_eq!(prev_hash(&client.new_tip().await), hash);
+    // The data and the block's own tip, in whatever order.
+    let (mut data, mut next) = (None, None);
+    while data.is_none() || next.is_none() {
+        match client.event_within(DEADLINE).await.expect("an event") {
+            Event::TransactionData { template_id, transactions } => {
+                data = Some((template_id, transactions.len()));
+            }
+            Event::PrevHash(prev_hash) => next = BlockHash::from_slice(prev_hash.prev_hash.as_bytes()).ok(),
+            Event::Template(_) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!((data, next), (Some((work.template.template_id, count)), Some(hash)));
     let file = world.solutions().join(format!("done/{hash}.block"));
     eventually("the block is on disk, whole", || async {
         let block = std::fs::read(&file).ok();

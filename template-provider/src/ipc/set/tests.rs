@@ -89,3 +89,28 @@ async fn where_another_way_brought_the_tip_already_the_node_is_not_asked_for_it_
     };
     LocalSet::new().run_until(body).await;
 }
+
+#[tokio::test]
+async fn a_tip_that_changes_while_transactions_are_on_their_way_is_seen_at_once_and_they_come_nevertheless() {
+    let body = async {
+        let node = Node::new(None);
+        let mut followed = Followed::begin(&node);
+        assert_eq!(followed.next().await.parts().prev_hash, hash(1));
+        node.give_transactions(false);
+        let mut early = Vec::new();
+        for tip in 2..5 {
+            node.set_tip(tip);
+            let template = followed.next().await;
+            assert_eq!(template.parts().prev_hash, hash(tip));
+            early.push(template);
+        }
+        assert!(early.iter().all(|template| template.parts().transactions.are_awaited()));
+        // Also where the set is to end.
+        followed.stop.cancel();
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        node.give_transactions(true);
+        followed.end().await;
+        assert!(early.iter().all(|template| template.parts().transactions.all().is_some()));
+    };
+    LocalSet::new().run_until(body).await;
+}
