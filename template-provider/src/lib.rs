@@ -14,6 +14,7 @@
 //! | [`solution_store`], [`guard`] | on disk until a node has them, and given again to a node that lost them |
 //! | [`status`] | page, API and metrics |
 
+mod allowance;
 pub mod auto;
 pub mod clients;
 pub mod config;

@@ -8,6 +8,7 @@ use anyhow::Context as _;
 use link::{Handshakes, fresh};
 use service::{Complaints, Context, Finding, Key, News, Problem, Program};
 use stratum_core::common_messages_sv2::Protocol;
+use tokio::sync::Semaphore;
 
 use crate::clients::Clients;
 use crate::config::{self, Config, Raw};
@@ -126,6 +127,7 @@ fn shared(
         feed: feed.clone(),
         solutions: solutions.clone(),
         clients,
+        answers: Semaphore::new(1),
         refused: context.counters.counter("solutions_refused", &[]),
         complaints: Complaints::new(&context.counters),
         news: News::default(),

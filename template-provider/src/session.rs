@@ -9,10 +9,11 @@ use distribution::{BlockTemplate, Constraints, Retention, Server};
 use link::{Handshakes, Link, LinkError, THROTTLED};
 use service::{Complaints, Counter, News};
 use tokio::net::TcpStream;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, SemaphorePermit, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
+use crate::allowance::Allowance;
 use crate::clients::{Clients, Entry};
 use crate::feed::{Feed, Membership};
 use crate::seats::Seat;
@@ -36,6 +37,8 @@ pub struct Shared {
     pub solutions: Solutions,
     /// Who is connected.
     pub clients: Arc<Clients>,
+    /// One answer with transaction data is made at a time, whoever asks: that takes some milliseconds of a core.
+    pub answers: Semaphore,
     /// Solutions that made no block.
     pub refused: Counter,
     /// Clients that were dropped and messages that were refused, and why.
@@ -95,7 +98,8 @@ pub async fn serve(
     }
     let session = Server::new(shared.retention, None);
     let arrivals = shared.feed.arrivals();
-    let driver = Driver { link, session, place: None, arrivals, shared, seat, entry };
+    let allowance = Allowance::new(Instant::now());
+    let driver = Driver { link, session, place: None, arrivals, allowance, shared, seat, entry };
     let served = driver.run(shutdown).await;
     if let Err(gone) = &served
         && gone.fault().is_none()
@@ -113,6 +117,8 @@ struct Driver<'a> {
     place: Option<Membership>,
     /// Changes when transactions come that the session may wait for.
     arrivals: watch::Receiver<u64>,
+    /// How much transaction data it may have.
+    allowance: Allowance,
     shared: &'a Shared,
     seat: &'a Seat,
     entry: Entry,
@@ -136,6 +142,7 @@ impl Driver<'_> {
     /// Waits for whatever comes first and takes it.
     async fn step(&mut self, shutdown: &CancellationToken) -> Result<(), Gone> {
         let due = self.session.poll_timeout();
+        let may_answer = self.session.data_is_next() && self.link.unsent() < MAX_UNSENT;
         tokio::select! {
             received = self.link.recv_or_sent() => {
                 if self.link.was_throttled() {
@@ -150,6 +157,12 @@ impl Driver<'_> {
             }
             Some(template) = next(&mut self.place) => self.session.publish(Instant::now(), template)?,
             Ok(()) = self.arrivals.changed() => self.session.handle_arrival(Instant::now())?,
+            turn = turn(&self.shared.answers, self.allowance.due()), if may_answer => {
+                self.answer()?;
+                // Who waits for the turn is woken behind all that is to run by now.
+                tokio::task::yield_now().await;
+                drop(turn);
+            }
             () = sleep_until(due) => self.session.handle_timeout(Instant::now()),
             () = self.seat.asked_to_leave() => return Err(Gone::Displaced),
             () = shutdown.cancelled() => {}
@@ -208,11 +221,23 @@ impl Driver<'_> {
         Ok(self.session.switch(Instant::now(), template)?)
     }
 
-    /// Sends what the socket takes; the rest follows while [`Self::step`] waits, and does not deafen us meanwhile.
+    /// Makes one answer with transaction data, and sends what the socket takes of it.
+    fn answer(&mut self) -> Result<(), Gone> {
+        let before = self.link.unsent();
+        if let Some(frame) = self.session.poll_send()? {
+            self.link.queue(&frame)?;
+        }
+        self.allowance.take(Instant::now(), self.link.unsent() - before);
+        Ok(self.link.try_flush()?)
+    }
+
+    /// Sends what the socket takes, but for transaction data; the rest follows while [`Self::step`] waits, and does not deafen us
+    /// meanwhile.
     fn send(&mut self) -> Result<(), Gone> {
         loop {
             let before = self.link.unsent();
             while self.link.unsent() < MAX_UNSENT
+                && !self.session.data_is_next()
                 && let Some(frame) = self.session.poll_send()?
             {
                 self.link.queue(&frame)?;
@@ -243,6 +268,12 @@ async fn next(place: &mut Option<Membership>) -> Option<Arc<BlockTemplate>> {
         Some(place) => place.next().await,
         None => std::future::pending().await,
     }
+}
+
+/// The turn to make an answer, from `due` on.
+async fn turn(answers: &Semaphore, due: Instant) -> Option<SemaphorePermit<'_>> {
+    sleep_until(Some(due)).await;
+    answers.acquire().await.ok() // it is never closed
 }
 
 async fn sleep_until(at: Option<Instant>) {

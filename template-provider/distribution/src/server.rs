@@ -116,8 +116,8 @@ struct Sent {
     until: Option<Instant>,
 }
 
-/// A frame to send, or the template whose transaction data makes one: those are large, so they are made last. While they
-/// are awaited, what comes after is sent.
+/// A frame to send, or the template whose transaction data makes one: those are large, so they are made last, and all
+/// frames go before them.
 #[derive(Debug)]
 enum Outgoing {
     Frame(Frame),
@@ -212,13 +212,18 @@ impl Server {
         self.events.pop_front()
     }
 
+    /// Whether the next frame to send is transaction data, up to 4 MB, which [`Self::poll_send`] then makes. All else goes
+    /// before, so the caller may let it wait.
+    pub fn data_is_next(&self) -> bool {
+        self.next().is_some_and(|next| matches!(self.outgoing[next], Outgoing::TransactionData(_)))
+    }
+
     /// The next frame to send.
     ///
     /// # Errors
     /// It does not fit a frame: the connection ends.
     pub fn poll_send(&mut self) -> Result<Option<Frame>, Fatal> {
-        let next = self.outgoing.iter().position(Outgoing::is_ready);
-        match next.and_then(|next| self.outgoing.remove(next)) {
+        match self.next().and_then(|next| self.outgoing.remove(next)) {
             None => Ok(None),
             Some(Outgoing::Frame(frame)) => Ok(Some(frame)),
             Some(Outgoing::TransactionData(template)) => match template.transaction_data_frame()? {
@@ -241,6 +246,13 @@ impl Server {
     /// The template it mines on.
     pub fn current(&self) -> Option<&Arc<Template>> {
         self.sent.back().map(|sent| &sent.template)
+    }
+
+    /// Where the next frame to send is among those that wait.
+    fn next(&self) -> Option<usize> {
+        let is_frame = |outgoing: &Outgoing| matches!(outgoing, Outgoing::Frame(_));
+        let frame = self.outgoing.iter().position(is_frame);
+        frame.or_else(|| self.outgoing.iter().position(Outgoing::is_ready))
     }
 
     fn constrain(&mut self, now: Instant, constraints: Constraints) -> Result<(), Fatal> {

@@ -473,3 +473,21 @@ fn a_template_whose_transactions_never_come_is_sent_to_nobody_who_waited_or_come
         assert_eq!(new_tip(&events).0.template_id, 2 << 32);
     }
 }
+
+#[test]
+fn a_template_goes_before_transaction_data_that_was_asked_for_earlier() {
+    let (mut pair, new) = Pair::mining(template(1 << 32, parts(tip(1), 20, 7)));
+    pair.client.request_transaction_data(new.template_id).unwrap();
+    let request = pair.client.poll_send().unwrap();
+    pair.server.handle(pair.now, &mut request.received()).unwrap();
+    assert!(pair.server.data_is_next());
+    pair.server.publish(pair.now, template(2 << 32, parts(tip(1), 3, 2))).unwrap();
+    assert!(!pair.server.data_is_next());
+    pair.drive().unwrap();
+    let events: Vec<_> = std::iter::from_fn(|| pair.client.poll_event()).collect();
+    let [client::Event::Template(next), client::Event::TransactionData { template_id, .. }] = &events[..]
+    else {
+        panic!("{events:?}")
+    };
+    assert_eq!((next.template_id, *template_id), (2 << 32, new.template_id));
+}

@@ -3,5 +3,6 @@
 
 mod ipc;
 mod limits;
+mod overload;
 mod rpc;
 mod support;
