@@ -2,10 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use crate::support::bitcoind::{ANYONE, Bitcoind, answers, mine};
+use crate::support::bitcoind::{Bitcoind, answers, mine};
 use crate::support::client::{Client, Work};
 use crate::support::relay::Relay;
-use crate::support::{AT_ONCE, DEADLINE, FEE, SUBSIDY, World, becomes_tip, eventually, prev_hash, value};
+use crate::support::{
+    AT_ONCE, DEADLINE, FEE, SUBSIDY, World, becomes_tip, eventually, mine_empty, prev_hash, value,
+};
 use bitcoin::consensus::encode::deserialize;
 use bitcoin::hashes::Hash;
 use bitcoin::{Amount, Block, BlockHash};
@@ -25,13 +27,6 @@ async fn comes_by(world: &World, source: &str) {
 
 async fn problem(world: &World) -> String {
     world.api("node").await.1["problem"].as_str().unwrap_or_default().to_owned()
-}
-
-/// A new tip that leaves the mempool as it is.
-async fn mine_empty(world: &World) -> BlockHash {
-    let block: serde_json::Value =
-        world.node.call("generateblock", serde_json::json!([ANYONE, []])).await.unwrap();
-    block["hash"].as_str().unwrap().parse().unwrap()
 }
 
 /// Mines an empty block, which both clients hear of; what one of them works on then.

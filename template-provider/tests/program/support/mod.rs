@@ -5,6 +5,7 @@
 #[allow(dead_code)]
 pub(crate) mod bitcoind;
 pub(crate) mod client;
+pub(crate) mod process;
 pub(crate) mod relay;
 
 use std::future::Future;
@@ -21,11 +22,13 @@ use link::AuthorityKey;
 use node::Node;
 use service::{Context, Program, config_from_text};
 use template_provider::TemplateProvider;
+use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use bitcoind::{Bitcoind, answers, free_port, mine};
 use client::{Client, Work};
+use process::Process;
 
 /// Longest time that anything here may take.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
@@ -53,6 +56,13 @@ pub(crate) async fn becomes_tip(world: &World, hash: BlockHash) {
         world.node.best_block_hash().await.is_ok_and(|tip| tip == hash)
     })
     .await;
+}
+
+/// A new tip that leaves the mempool as it is.
+pub(crate) async fn mine_empty(world: &World) -> BlockHash {
+    let block: serde_json::Value =
+        world.node.call("generateblock", serde_json::json!([bitcoind::ANYONE, []])).await.unwrap();
+    block["hash"].as_str().unwrap().parse().unwrap()
 }
 
 /// A node and the program beside it.
@@ -121,6 +131,15 @@ impl World {
         let task = tokio::spawn(TemplateProvider::start(config, context));
         self.running = Some((shutdown, task));
         eventually("the program listens", || async { self.api("status").await.0 == 200 }).await;
+    }
+
+    /// Starts the program in a process of its own; waits until it listens.
+    pub(crate) async fn run_apart(&mut self) -> Process {
+        self.page = free_port();
+        let process = Process::start(self.directory.path(), &self.config());
+        eventually("the program listens", || async { TcpStream::connect(self.address()).await.is_ok() })
+            .await;
+        process
     }
 
     /// Ends the program as a signal does.
