@@ -64,11 +64,13 @@ impl SolutionStore {
         File::open(&self.directory)?.sync_all()
     }
 
-    /// Puts a block away.
+    /// Puts a block away; also one that was put away as rejected and that a node has after all.
     pub fn settle(&self, hash: BlockHash, settled: Settled) -> io::Result<()> {
-        let folder = self.directory.join(settled.folder());
-        fs::rename(self.path(hash), folder.join(format!("{hash}.block")))?;
-        keep_newest(&folder)
+        let put_away = |settled: Settled| self.directory.join(settled.folder()).join(format!("{hash}.block"));
+        let pending = self.path(hash);
+        let from = if pending.exists() { pending } else { put_away(Settled::Rejected) };
+        fs::rename(from, put_away(settled))?;
+        keep_newest(&self.directory.join(settled.folder()))
     }
 
     /// Blocks that wait for a node. One that was cut off by a power cut is put away as rejected.
@@ -157,6 +159,17 @@ mod tests {
         assert_eq!(reopened.pending().unwrap()[0].block, block);
         reopened.settle(block.block_hash(), Settled::Done).unwrap();
         assert!(store.pending().unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_block_that_was_rejected_and_that_a_node_has_after_all_is_done() {
+        let (directory, store) = store();
+        let hash = bitcoin::hashes::Hash::from_byte_array([7; 32]);
+        store.write(hash, b"block").unwrap();
+        store.settle(hash, Settled::Rejected).unwrap();
+        store.settle(hash, Settled::Done).unwrap();
+        assert!(directory.path().join(format!("solutions/done/{hash}.block")).exists());
+        assert!(!directory.path().join(format!("solutions/rejected/{hash}.block")).exists());
     }
 
     #[test]
