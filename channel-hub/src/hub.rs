@@ -5,9 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use link::{Handshakes, Link, Refusals, Server, fresh};
+use link::{Handshakes, Link, Openings, Refusals, Server, fresh};
 use mining::room::Room;
-use mining::server::Openings;
 use node::Node;
 use service::{Complaints, Context, Finding, Key, Listener, News, Problem, Program};
 use store::{Options, SqliteStore, Store};

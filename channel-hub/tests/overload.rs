@@ -141,7 +141,10 @@ async fn mining_channels_are_bounded_in_all_and_each_takes_little() {
         for _ in 0..4096 {
             match miner.open("greedy").await {
                 Ok(_) => opened += 1,
-                Err(code) => break 'refused code,
+                Err(code) => {
+                    greedy.push(miner);
+                    break 'refused code;
+                }
             }
         }
         greedy.push(miner);

@@ -10,6 +10,7 @@ use crate::sv2;
 use crate::tls;
 use crate::upstream::{self, Common, Health, selector};
 use anyhow::Context as _;
+use link::Handshakes;
 use service::{Complaints, Context, Finding, Key, Listener, Problem, Program};
 use std::net::SocketAddr;
 use std::path::Path;
@@ -162,6 +163,7 @@ pub async fn run(config: Config, context: Context, listeners: Listeners) -> anyh
         farm,
         settings: config.session,
         bounds: config.bounds,
+        handshakes: Handshakes::new(),
         active: route,
         complaints: Complaints::new(&context.counters),
         shutdown: context.shutdown.clone(),

@@ -8,9 +8,8 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Numbers that three bytes hold, which a wide channel has for them ([`crate::sv2::space`]). Bounds on connections and channels keep
-/// far below that.
-const MOST: u32 = 1 << 24;
+/// Numbers that three bytes hold, which a wide channel has for them ([`crate::sv2::space`]).
+pub const MOST: u32 = 1 << 24;
 
 /// Hands out slices; small numbers first, so that they fit an upstream that leaves few bytes.
 #[derive(Debug, Default)]

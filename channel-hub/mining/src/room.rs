@@ -17,7 +17,17 @@ pub struct OwnRoom {
 
 /// A channel's place, until it is dropped.
 #[derive(Debug)]
-pub struct Place(Room);
+pub struct Place {
+    from: Room,
+    is_own: bool,
+}
+
+impl Place {
+    /// Whether it is its connection's own.
+    pub fn is_own(&self) -> bool {
+        self.is_own
+    }
+}
 
 impl Room {
     /// At most `channels` at a time, one for each connection not counted.
@@ -30,23 +40,23 @@ impl Room {
         OwnRoom { all: self.clone(), own: Self::new(1) }
     }
 
-    fn take(&self) -> Option<Place> {
+    fn take(&self, is_own: bool) -> Option<Place> {
         let one_less = |free: usize| free.checked_sub(1);
         self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less).ok()?;
-        Some(Place(self.clone()))
+        Some(Place { from: self.clone(), is_own })
     }
 }
 
 impl OwnRoom {
     /// A place for one more channel. A connection without any gets one always, others while there are some.
     pub fn take(&self) -> Option<Place> {
-        self.own.take().or_else(|| self.all.take())
+        self.own.take(true).or_else(|| self.all.take(false))
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.0.fetch_add(1, Ordering::Relaxed);
+        self.from.0.fetch_add(1, Ordering::Relaxed);
     }
 }
 

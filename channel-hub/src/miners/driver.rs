@@ -8,9 +8,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use link::{Link, LinkError, Received, Record, THROTTLED, refusals};
+use link::{Link, LinkError, Openings, Received, Record, THROTTLED, refusals};
 use mining::header::as_number;
-use mining::server::{AcceptedShare, Event, FoundBlock, OpenedChannel, Openings, Session, Ticket};
+use mining::server::{AcceptedShare, Event, FoundBlock, OpenedChannel, Session, Ticket};
 use mining::{Now, Rejection, Work, WorkUpdate};
 use service::{Call, Counter, Departure, Succession};
 use store::Share;
@@ -85,7 +85,7 @@ impl Driver {
         loop {
             self.send()?;
             let mut fault = Ok(());
-            let (is_read, channels) = (self.is_read(), self.session.channels());
+            let (is_read, opened) = (self.is_read(), self.session.opened());
             let due = self.session.poll_timeout().into_iter().chain(self.record.rests()).min();
             tokio::select! {
                 biased;
@@ -117,22 +117,22 @@ impl Driver {
                 drop(self.send()); // the last answers may still tell it what is wrong
             }
             fault?;
-            if self.session.channels() > channels || self.session.updates() > 0 {
+            if self.session.opened() > opened || self.session.updates() > 0 {
                 self.send()?;
-                self.rest(channels);
+                self.rest(opened);
                 tokio::task::yield_now().await; // others have a turn before the next channel is opened
             }
         }
     }
 
-    /// It has just opened a channel, or updated some; it had so many before.
-    fn rest(&mut self, before: usize) {
+    /// It has just opened a channel, or updated some; it had opened so many before.
+    fn rest(&mut self, before: u64) {
         let now = Instant::now();
         let took = now.saturating_duration_since(self.received.instant);
         let (address, openings) = (self.connection.address, &self.floor.openings);
-        let (channels, updates) = (self.session.channels(), self.session.take_updates());
-        if channels > before {
-            self.record.rest(openings.rest(now, took, channels, address.ip()));
+        let (opened, updates) = (self.session.opened(), self.session.take_updates());
+        if opened > before {
+            self.record.rest(openings.rest(now, took, opened, address.ip()));
         }
         self.record.rest(openings.rest_for_updates(now, updates, address.ip()));
         if updates >= Openings::UPDATES_AT_ONCE {
@@ -171,7 +171,7 @@ impl Driver {
             let address = self.connection.address;
             self.floor.complaints.say("throttled", address, THROTTLED);
         }
-        let (now, channels) = (now(), self.session.channels());
+        let (now, opened) = (now(), self.session.opened());
         self.received = now;
         self.session.handle(now, &mut received, self.link.extensions())?;
         for _ in 0..MAX_AT_ONCE {
@@ -179,7 +179,7 @@ impl Driver {
             // Others have a turn before the next channel is opened.
             if !self.session.has_room()
                 || self.record.rests().is_some()
-                || self.session.channels() != channels
+                || self.session.opened() != opened
                 || self.session.updates() >= Openings::UPDATES_AT_ONCE
             {
                 break;

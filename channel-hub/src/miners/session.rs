@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use link::{Handshakes, Hello, Link, LinkError, Refusals, Server};
+use link::{Handshakes, Hello, Link, LinkError, Openings, Refusals, Server};
 use mining::ExtranoncePrefixes;
 use mining::room::Room;
-use mining::server::{Fatal, Openings};
+use mining::server::Fatal;
 use service::{Complaints, Counters, News, Succession};
 use store::{Refused, Store};
 use tokio::net::TcpStream;

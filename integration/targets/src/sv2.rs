@@ -58,7 +58,7 @@ impl World {
         let settings = crate::sv1::settings();
         let config = server::Config::new(20.0, 1e-9, Arc::new(|_| Ok(()))).unwrap();
         let config = Arc::new(server::Config { max_channels: 4, max_seen: 12, max_jobs: 16, ..config });
-        let spaces = Spaces::new(Arc::default(), Room::new(3).connection());
+        let spaces = Spaces::new(Arc::default(), Room::new(2).connection());
         let mut world = Self {
             now,
             session: Session::new(now, Arc::new(settings), config, flags, spaces),

@@ -25,6 +25,7 @@ use crate::session::{Disconnect, Passport, Settings};
 use crate::upstream::Route;
 use connection::Connection;
 pub(crate) use connection::LAST_WORDS;
+use link::Handshakes;
 use mining::Now;
 use service::{Complaints, Departure, Succession};
 use std::fmt::Display;
@@ -45,6 +46,8 @@ pub struct Surroundings {
     pub settings: Arc<Settings>,
     /// What a miner may take of us.
     pub bounds: Bounds,
+    /// Whose handshake is next, of Noise or TLS.
+    pub handshakes: Arc<Handshakes>,
     /// The upstream connection that miners work for.
     pub active: watch::Receiver<Option<Route>>,
     /// What miners are let go for.

@@ -6,6 +6,7 @@
 
 use super::{Event, Now, Session, Settings, Worker};
 use crate::session::pace::Terms;
+use crate::slices::MOST;
 use crate::work::Layout;
 use bitcoin::hex::{DisplayHex, FromHex};
 use serde::{Deserialize, Serialize};
@@ -13,8 +14,6 @@ use std::sync::Arc;
 
 /// Changes when an older or newer program could not read it.
 const VERSION: u32 = 1;
-/// No program gets so far: 2^20 slices are out at most, and those that are free again come first.
-const MAX_SLICE: u32 = 1 << 24;
 
 /// What a successor must know.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -46,7 +45,7 @@ impl Passport {
     pub fn read(state: serde_json::Value) -> Result<Self, String> {
         let passport: Self = serde_json::from_value(state).map_err(|error| error.to_string())?;
         match passport.version {
-            VERSION if passport.slice < MAX_SLICE => Ok(passport),
+            VERSION if passport.slice < MOST => Ok(passport),
             VERSION => Err("its slice cannot be".into()),
             other => Err(format!("it is of version {other}, and this program knows version {VERSION}")),
         }

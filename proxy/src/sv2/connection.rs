@@ -5,8 +5,7 @@ use crate::farm::{Protocol, Seat};
 use crate::miner::account::{Account, Found};
 use crate::miner::{Surroundings, now};
 use crate::session::{Disconnect, Outcome, Worker};
-use link::{Link, LinkError, THROTTLED};
-use mining::server::Openings;
+use link::{Link, LinkError, Openings, THROTTLED};
 use service::{Call, Succession};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -108,28 +107,28 @@ impl Connection {
 
     async fn run(&mut self) -> Result<std::convert::Infallible, End> {
         loop {
-            let channels = self.session.channels();
+            let opened = self.session.opened();
             let stepped = self.step().await;
             // Also when the session ends: a share counts whatever came behind it in the same packet.
             self.take_events();
             self.show();
             stepped?;
             self.send()?;
-            if self.session.channels() > channels || self.session.updates() > 0 {
-                self.rest(channels);
+            if self.session.opened() > opened || self.session.updates() > 0 {
+                self.rest(opened);
                 tokio::task::yield_now().await; // others have a turn before the next channel is opened
             }
         }
     }
 
-    /// It has just opened a channel, or updated some; it had so many before.
-    fn rest(&mut self, before: usize) {
+    /// It has just opened a channel, or updated some; it had opened so many before.
+    fn rest(&mut self, before: u64) {
         let now = Instant::now();
         let took = now.saturating_duration_since(self.read);
         let Account { seat, surroundings, record, .. } = &mut self.account;
-        let (address, channels) = (seat.miner.address, self.session.channels());
-        if channels > before {
-            record.rest(self.openings.rest(now, took, channels, address.ip()));
+        let (address, opened) = (seat.miner.address, self.session.opened());
+        if opened > before {
+            record.rest(self.openings.rest(now, took, opened, address.ip()));
         }
         let updates = self.session.take_updates();
         record.rest(self.openings.rest_for_updates(now, updates, address.ip()));
@@ -188,7 +187,7 @@ impl Connection {
             let Account { seat, surroundings, .. } = &self.account;
             surroundings.complaints.say("throttled", seat.miner.address, THROTTLED);
         }
-        let (now, mut next, channels) = (now(), Some(first), self.session.channels());
+        let (now, mut next, opened) = (now(), Some(first), self.session.opened());
         self.read = now.instant;
         for _ in 0..MAX_AT_ONCE {
             let Some(mut received) = next.take() else { break };
@@ -196,13 +195,13 @@ impl Connection {
             self.take_events();
             // Others have a turn before the next channel is opened.
             let goes_on = self.session.has_room()
-                && self.session.channels() == channels
+                && self.session.opened() == opened
                 && self.session.updates() < Openings::UPDATES_AT_ONCE;
             if goes_on && self.account.record.rests().is_none() {
                 next = self.link.try_recv()?;
             }
         }
-        if self.session.channels() > channels {
+        if self.session.opened() > opened {
             self.link.proved();
         }
         if let Some(mut received) = next {

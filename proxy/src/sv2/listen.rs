@@ -7,9 +7,9 @@ use crate::config::Sv2;
 use crate::farm::Seat;
 use crate::miner::{Surroundings, now};
 use link::settings::Rate;
-use link::{Handshakes, Limits, Link, Server};
+use link::{Limits, Link, Openings, Server};
 use mining::room::Room;
-use mining::server::{Config, Openings};
+use mining::server::Config;
 use service::Listener;
 use std::sync::Arc;
 use stratum_core::common_messages_sv2::Protocol;
@@ -35,7 +35,6 @@ const REQUIRES_FIXED_VERSION: u32 = 1;
 struct Door {
     server: Arc<Server>,
     config: Arc<Config>,
-    handshakes: Arc<Handshakes>,
     openings: Arc<Openings>,
     room: Room,
     surroundings: Surroundings,
@@ -83,16 +82,16 @@ impl Door {
             extensions: vec![EXTENSION_TYPE_WORKER_HASHRATE_TRACKING],
             limits,
         };
-        let (handshakes, openings) = (Handshakes::new(), Arc::default());
+        let openings = Arc::default();
         let room = Room::new(sv2.max_channels);
-        Self { server: Arc::new(server), config: sv2.mining, handshakes, openings, room, surroundings }
+        Self { server: Arc::new(server), config: sv2.mining, openings, room, surroundings }
     }
 
     async fn admitted(self, socket: TcpStream, seat: Seat) {
         let (server, surroundings) = (self.server(), self.surroundings);
         let address = seat.miner.address;
         let accepted = tokio::select! {
-            accepted = Link::accept_in_turn(socket, &server, &self.handshakes) => accepted,
+            accepted = Link::accept_in_turn(socket, &server, &surroundings.handshakes) => accepted,
             () = seat.miner.asked_to_leave() => return surroundings.crowded_out(address),
             () = surroundings.shutdown.cancelled() => return,
         };

@@ -177,6 +177,11 @@ impl Session {
         self.channels.len()
     }
 
+    /// Channels that the miner has opened, closed ones included.
+    pub fn opened(&self) -> u64 {
+        self.inner.opened()
+    }
+
     /// Times that the miner updated a channel since [`Self::take_updates`].
     pub fn updates(&self) -> u32 {
         self.inner.updates()
@@ -255,7 +260,7 @@ impl Session {
     fn take_events(&mut self, now: Now) {
         while let Some(event) = self.inner.poll_event() {
             match event {
-                server::Event::Opened(opened) => self.opened(&opened),
+                server::Event::Opened(opened) => self.has_opened(&opened),
                 server::Event::Closed { channel_id, .. } => drop(self.channels.remove(&channel_id)),
                 server::Event::Target { channel_id, target } => {
                     if let Some(channel) = self.channels.get_mut(&channel_id) {
@@ -282,7 +287,7 @@ impl Session {
         }
     }
 
-    fn opened(&mut self, opened: &OpenedChannel) {
+    fn has_opened(&mut self, opened: &OpenedChannel) {
         let worker = Worker::new(&opened.user_identity);
         self.channels
             .insert(opened.channel_id, Channel { worker: worker.clone(), target: opened.target, shares: 0 });

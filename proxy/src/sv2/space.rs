@@ -9,7 +9,7 @@
 //! Slices come from one pool, so no two channels have the same. Zeros before a channel's part and the upstream's prefix
 //! stand at the end of the coinbase's first part: an upstream with another prefix changes nothing for the miner.
 
-use crate::slices::{Claim, Slices};
+use crate::slices::{Claim, MOST, Slices};
 use crate::work::Layout;
 use mining::room::OwnRoom;
 use mining::{Extranonces, Lease, Space};
@@ -61,6 +61,16 @@ impl Shape {
         }
     }
 
+    /// Slices that it has room for.
+    fn slices(self) -> u32 {
+        match self {
+            Self::Wide => MOST,
+            Self::LikeSv1(slice, _) => {
+                256_u32.checked_pow(u32::try_from(slice).unwrap_or(u32::MAX)).unwrap_or(MOST)
+            }
+        }
+    }
+
     /// The channel that has this slice; `None` if the slice is too long for the shape.
     pub fn space(self, slice: u32) -> Option<Space> {
         let mut bytes = slice.to_be_bytes();
@@ -107,9 +117,10 @@ impl Spaces {
         *self.shape.lock().unwrap_or_else(PoisonError::into_inner) = shape;
     }
 
-    fn part(&self) -> Option<Lease> {
+    /// With one of the first so many slices.
+    fn part(&self, shape: Shape, slices: u32) -> Option<Lease> {
         let claim = Claim::new(&self.slices)?;
-        let space = self.shape().space(claim.slice())?;
+        let space = shape.space(claim.slice()).filter(|_| claim.slice() < slices)?;
         Some(Lease::until_dropped(space, claim))
     }
 }
@@ -120,12 +131,15 @@ impl Extranonces for Spaces {
     }
 
     fn lease(&self) -> Option<Lease> {
-        let place = self.room.take()?;
-        Some(self.part()?.in_place(place))
+        let (place, shape) = (self.room.take()?, self.shape());
+        // Where an upstream leaves few bytes, half of the slices are for connections that have none.
+        let slices = if place.is_own() { shape.slices() } else { shape.slices() / 2 };
+        Some(self.part(shape, slices)?.in_place(place))
     }
 
     fn renew(&self, lease: &mut Lease) -> bool {
-        self.part().is_some_and(|new| {
+        let shape = self.shape();
+        self.part(shape, shape.slices()).is_some_and(|new| {
             lease.move_to(new);
             true
         })
@@ -198,6 +212,22 @@ mod tests {
         assert!(Shape::Wide.fits(layout(17)) && !Shape::Wide.fits(layout(15)));
         assert!(Shape::LikeSv1(4, 8).fits(layout(16)) && Shape::LikeSv1(4, 8).fits(layout(12)));
         assert!(!Shape::LikeSv1(4, 8).fits(layout(8)) && !Shape::LikeSv1(2, 6).fits(layout(16)));
+    }
+
+    #[test]
+    fn where_an_upstream_leaves_few_bytes_half_of_the_slices_are_for_connections_that_have_none() {
+        let (slices, room) = (Arc::new(Mutex::new(Slices::default())), Room::new(100_000));
+        let spaces = || {
+            let spaces = Spaces::new(slices.clone(), room.connection());
+            spaces.reshape(Shape::LikeSv1(2, 6));
+            spaces
+        };
+        let (greedy, honest) = (spaces(), spaces());
+        let taken: Vec<Lease> = std::iter::from_fn(|| greedy.lease()).collect();
+        assert_eq!(taken.len(), 1 << 15);
+        let first = honest.lease().unwrap();
+        assert!(honest.lease().is_none());
+        drop((first, taken));
     }
 
     #[test]

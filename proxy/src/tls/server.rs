@@ -29,23 +29,27 @@ const LOOK: Duration = Duration::from_secs(2);
 /// Bytes that TLS holds for a miner that does not read; what is beyond waits in the session, where it is bounded and timed.
 const MAX_BUFFERED: usize = 4096;
 
-/// Takes handshakes, one after the other. Cheap to clone.
+/// Takes handshakes. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Acceptor {
-    current: watch::Receiver<Loaded>,
-    handshakes: Arc<Handshakes>,
-}
+pub struct Acceptor(watch::Receiver<Loaded>);
 
 impl Acceptor {
     /// Does the handshake. What is dear of it, the answer to the ClientHello, waits for its turn.
     ///
     /// # Errors
     /// A reason for counters, and what was wrong.
-    pub async fn accept(self, socket: TcpStream) -> Result<TlsWire, (&'static str, io::Error)> {
+    pub async fn accept(
+        self,
+        socket: TcpStream,
+        handshakes: Arc<Handshakes>,
+    ) -> Result<TlsWire, (&'static str, io::Error)> {
         let address = socket.peer_addr().map_err(|error| ("no-tls", error))?.ip();
         let hello = in_time(LazyConfigAcceptor::new(Hello::default(), socket)).await?;
-        let turn = self.handshakes.turn(address).await;
-        let server = self.current.borrow().server.clone();
+        let turn = tokio::select! {
+            turn = handshakes.turn(address) => turn,
+            () = link::stream::gone(&hello.io) => return Err(("no-tls", io::ErrorKind::UnexpectedEof.into())),
+        };
+        let server = self.0.borrow().server.clone();
         let limited = |connection: &mut tokio_rustls::rustls::ServerConnection| {
             connection.set_buffer_limit(Some(MAX_BUFFERED));
         };
@@ -61,7 +65,7 @@ impl Acceptor {
 
     /// Of the certificate in force.
     pub fn fingerprint(&self) -> Fingerprint {
-        self.current.borrow().fingerprint
+        self.0.borrow().fingerprint
     }
 }
 
@@ -111,7 +115,8 @@ impl Port {
     /// Lets miners in until the program ends.
     pub async fn run(self, surroundings: Surroundings) {
         let (keeper, acceptor) = (self.keeper.run(surroundings.shutdown.clone()), self.acceptor);
-        let open = move |socket| acceptor.clone().accept(socket);
+        let handshakes = surroundings.handshakes.clone();
+        let open = move |socket| acceptor.clone().accept(socket, handshakes.clone());
         tokio::join!(keeper, listen::run(self.listener, surroundings, open));
     }
 }
@@ -142,7 +147,7 @@ impl Keeper {
     pub fn new(files: Files) -> anyhow::Result<(Self, Acceptor)> {
         let seen = files.stamp();
         let (current, acceptor) = watch::channel(files.load()?);
-        Ok((Self { files, seen, current }, Acceptor { current: acceptor, handshakes: Handshakes::new() }))
+        Ok((Self { files, seen, current }, Acceptor(acceptor)))
     }
 
     /// Looks at the files until the program ends, and serves what they hold: an ACME client renews them and tells nobody.

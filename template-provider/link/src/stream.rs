@@ -228,7 +228,7 @@ impl Hello {
 }
 
 /// Waits until a peer has gone that has nothing to say before it hears from us; for ever if it says something.
-async fn gone(socket: &TcpStream) {
+pub async fn gone(socket: &TcpStream) {
     if matches!(socket.peek(&mut [0]).await, Ok(1..)) {
         std::future::pending().await
     }

@@ -40,6 +40,8 @@ pub(crate) struct Channel {
     pub(crate) wanted: Option<Target>,
     pub(crate) vardiff: Vardiff,
     pub(crate) unacknowledged: Unacknowledged,
+    /// It had an accepted share.
+    pub(crate) has_worked: bool,
     /// Jobs of the current tip, oldest first.
     jobs: VecDeque<Assigned>,
     max_jobs: usize,
@@ -81,6 +83,7 @@ impl Channel {
             wanted: None,
             vardiff: Vardiff::new(config.share_interval, Work::from_target(target), now.instant),
             unacknowledged: Unacknowledged::default(),
+            has_worked: false,
             jobs: VecDeque::new(),
             max_jobs: config.max_jobs.max(1),
             retired: VecDeque::new(),
@@ -201,6 +204,7 @@ impl Channel {
 
     /// Counts a credited share for the answer and for vardiff; true if vardiff should be asked now.
     pub(crate) fn credit(&mut self, now: Now, ticket: u64, sequence_number: u32, work: Work) -> bool {
+        self.has_worked = true;
         self.unacknowledged.push(ticket, sequence_number, work);
         self.vardiff.count(now.instant, work)
     }

@@ -17,7 +17,6 @@ mod config;
 mod current;
 mod event;
 mod opening;
-mod openings;
 mod patience;
 mod retarget;
 mod shares;
@@ -28,7 +27,6 @@ pub use assigned::{Assigned, Hashed};
 pub use config::{Config, ConfigError, IdentityCheck, IdentityRefusal};
 pub use current::CurrentWork;
 pub use event::{AcceptedShare, ChannelKind, Event, FoundBlock, OpenedChannel, Ticket};
-pub use openings::Openings;
 
 use crate::extranonce::Extranonces;
 use crate::job::{FIRST_CHANNEL_ID, FIRST_SESSION_JOB_ID, GROUP_CHANNEL_ID, frame};
@@ -99,6 +97,8 @@ pub struct Session {
     answers: VecDeque<u32>,
     next_check: Option<Instant>,
     patience: Patience,
+    /// See [`Session::opened`].
+    opened: u64,
     /// See [`Session::updates`].
     updates: u32,
     out: VecDeque<Frame>,
@@ -130,6 +130,7 @@ impl Session {
             answers: VecDeque::new(),
             next_check: None,
             patience: Patience::default(),
+            opened: 0,
             updates: 0,
             out: VecDeque::new(),
             events: VecDeque::new(),
@@ -247,12 +248,17 @@ impl Session {
         self.channels.len()
     }
 
+    /// Channels that the client has opened, closed ones included.
+    pub fn opened(&self) -> u64 {
+        self.opened
+    }
+
     /// Times that the client updated a channel since [`Self::take_updates`].
     pub fn updates(&self) -> u32 {
         self.updates
     }
 
-    /// The same, and counts anew: the client should [rest](Openings::rest_for_updates) for them.
+    /// The same, and counts anew: the client should [rest](link::Openings::rest_for_updates) for them.
     pub fn take_updates(&mut self) -> u32 {
         std::mem::take(&mut self.updates)
     }
@@ -278,20 +284,22 @@ impl Session {
 
     /// The id may be the group's: then all channels are closed.
     fn closed_by_peer(&mut self, now: Now, close: &CloseChannel<'_>) {
-        let (reason, before) = (close.reason_code.as_utf8_or_hex(), self.channels.len());
-        if close.channel_id == GROUP_CHANNEL_ID {
+        let reason = close.reason_code.as_utf8_or_hex();
+        let worked = if close.channel_id == GROUP_CHANNEL_ID {
             let all: Vec<u32> = self.channels.keys().copied().collect();
-            all.into_iter().for_each(|channel_id| self.remove(channel_id, reason.clone()));
+            all.into_iter().filter(|channel_id| self.remove(*channel_id, reason.clone())).count() > 0
         } else {
-            self.remove(close.channel_id, reason);
-        }
-        if self.channels.len() == before {
+            self.remove(close.channel_id, reason)
+        };
+        if !worked {
             self.patience.wrong(now.instant);
         }
     }
 
-    fn remove(&mut self, channel_id: u32, reason: String) {
-        if let Some(channel) = self.channels.remove(&channel_id) {
+    /// Whether the channel was there, and had an accepted share.
+    fn remove(&mut self, channel_id: u32, reason: String) -> bool {
+        let removed = self.channels.remove(&channel_id);
+        if let Some(channel) = &removed {
             self.unacknowledged -= channel.unacknowledged.len();
             self.patience.closed();
             self.events.push_back(Event::Closed { channel_id, reason });
@@ -299,6 +307,7 @@ impl Session {
         if self.channels.is_empty() {
             self.next_check = None;
         }
+        removed.is_some_and(|channel| channel.has_worked)
     }
 
     /// A request cannot be met: the client is told so, and it costs its patience.

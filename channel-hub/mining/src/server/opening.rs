@@ -71,7 +71,7 @@ impl Session {
 
     fn open(&mut self, now: Now, request: &Request<'_>) {
         match self.channel(now, request) {
-            Ok(channel) => self.opened(now, request, channel),
+            Ok(channel) => self.has_opened(now, request, channel),
             Err(code) => {
                 let (request_id, error_code) = (request.request_id, text(code));
                 let answer = OpenMiningChannelErrorOwned { request_id, error_code };
@@ -117,9 +117,10 @@ impl Session {
         Bounds { hardest, easiest: self.config.easiest_target }
     }
 
-    fn opened(&mut self, now: Now, request: &Request<'_>, channel: Channel) {
+    fn has_opened(&mut self, now: Now, request: &Request<'_>, channel: Channel) {
         let channel_id = channel.id;
         self.patience.opened();
+        self.opened += 1;
         self.out.push_back(success(request.request_id, &channel));
         self.events.push_back(Event::Opened(OpenedChannel {
             channel_id,

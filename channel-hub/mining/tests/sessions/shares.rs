@@ -270,6 +270,27 @@ fn a_client_is_cut_off_that_sends_nothing_but_what_cannot_be_right() {
 }
 
 #[test]
+fn a_client_is_cut_off_that_opens_and_closes_channels_for_ever_and_not_one_whose_channels_worked() {
+    let open_and_close = |works: bool| {
+        let mut pair = Pair::with_channel();
+        for channel_id in 3..1_500 {
+            pair.open("a");
+            if works {
+                let share = grind(&pair.job(channel_id), 0);
+                assert_eq!(accepted(&pair.submit(channel_id, &share)), 1);
+            }
+            let reason_code = String::new().try_into().unwrap();
+            let close = MiningOwned::CloseChannel(CloseChannelOwned { channel_id, reason_code });
+            let mut close = Frame::message(close).unwrap().received();
+            pair.server.handle(pair.now, &mut close, &[])?;
+        }
+        Ok(())
+    };
+    assert_eq!(open_and_close(false), Err(Fatal::Nonsense));
+    assert_eq!(open_and_close(true), Ok(()));
+}
+
+#[test]
 fn a_client_is_cut_off_that_sends_nothing_but_what_means_nothing() {
     let closed = CloseChannelOwned { channel_id: 77, reason_code: String::new().try_into().unwrap() };
     let moved = CommonMessages::ChannelEndpointChanged(ChannelEndpointChanged { channel_id: 2 });

@@ -6,17 +6,17 @@
 //! flood from one place costs a proxy elsewhere that opens one more channel next to nothing, and floods from many places
 //! together take no more of the others' time.
 //!
-//! [neighbourhood]: link::neighbourhood
+//! [neighbourhood]: crate::neighbourhood
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use link::neighbourhood;
+use crate::address::neighbourhood;
 
-/// Channels that a peer opens without a rest.
-const FREE: usize = 16;
+/// Channels that a connection opens without a rest, closed ones included.
+const FREE: u64 = 16;
 /// What an update of a channel takes, its answer included.
 const UPDATE: Duration = Duration::from_micros(10);
 /// All these peers take one part in so many of the time.
@@ -24,7 +24,7 @@ const PARTS: u32 = 16;
 /// An opening that took longer, because its thread had to wait, counts as this.
 const LONGEST: Duration = Duration::from_millis(2);
 /// Nobody rests longer, since its shares wait meanwhile. Where more than a thousand places, or connections of one place, rest at
-/// a time, this comes before their part; then the bounds on mining channels end it.
+/// a time, this comes before their part, and they take more of it.
 const LONGEST_REST: Duration = Duration::from_secs(2);
 
 /// Until when each neighbourhood rests; one for all sessions of a listener.
@@ -39,10 +39,10 @@ impl Openings {
     /// Said of it.
     pub const SAID: &str = "updates its channels too often: read more slowly";
 
-    /// A peer at this address with `channels` open has just opened one, and it took so long. Until when it should rest: not be
+    /// A peer at this address has just opened a channel, its `opened`th, and it took so long. Until when it should rest: not be
     /// read, that is; at most two seconds.
-    pub fn rest(&self, now: Instant, took: Duration, channels: usize, address: IpAddr) -> Option<Instant> {
-        (channels > FREE).then(|| self.rest_for(now, took.min(LONGEST), address))
+    pub fn rest(&self, now: Instant, took: Duration, opened: u64, address: IpAddr) -> Option<Instant> {
+        (opened > FREE).then(|| self.rest_for(now, took.min(LONGEST), address))
     }
 
     /// The same for one that has just updated its channels so often. A translator does so for each miner that comes or goes.
@@ -77,7 +77,7 @@ mod tests {
     #[test]
     fn peers_with_few_channels_do_not_rest() {
         let (openings, now) = (Openings::default(), Instant::now());
-        assert!((1..=FREE).all(|channels| openings.rest(now, TOOK, channels, HERE).is_none()));
+        assert!((1..=FREE).all(|opened| openings.rest(now, TOOK, opened, HERE).is_none()));
         assert_eq!(openings.rest(now, TOOK, FREE + 1, HERE), Some(now + TOOK * PARTS));
     }
 
