@@ -58,7 +58,7 @@ pub const KEYS: &[Key] = &[
     Key::new(
         "sv2.max_channels",
         "200000",
-        "Most mining channels on all connections. A connection's first is not counted, and always let in",
+        "Most mining channels on all connections. A connection's first is not counted, and let in while there is extranonce for it",
     ),
     Key::optional(
         "tls.listen",
