@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use anyhow::Context as _;
-use link::{Handshakes, fresh};
+use link::{Handshakes, Refusals, fresh};
 use service::{Complaints, Context, Finding, Key, News, Problem, Program};
 use stratum_core::common_messages_sv2::Protocol;
 use tokio::sync::Semaphore;
@@ -129,6 +129,7 @@ fn shared(
         clients,
         answers: Semaphore::new(1),
         refused: context.counters.counter("solutions_refused", &[]),
+        refusals: Refusals::default(),
         complaints: Complaints::new(&context.counters),
         news: News::default(),
     }

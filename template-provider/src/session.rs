@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use distribution::server::{Event, Fatal};
 use distribution::{BlockTemplate, Constraints, Retention, Server};
-use link::{Handshakes, Link, LinkError, THROTTLED};
+use link::{Handshakes, Link, LinkError, Received, Record, Refusals, THROTTLED};
 use service::{Complaints, Counter, News};
 use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, SemaphorePermit, watch};
@@ -41,6 +41,8 @@ pub struct Shared {
     pub answers: Semaphore,
     /// Solutions that made no block.
     pub refused: Counter,
+    /// Requests and solutions that were refused, by address.
+    pub refusals: Refusals,
     /// Clients that were dropped and messages that were refused, and why.
     pub complaints: Complaints,
     /// Clients that come and go.
@@ -99,7 +101,8 @@ pub async fn serve(
     let session = Server::new(shared.retention, None);
     let arrivals = shared.feed.arrivals();
     let allowance = Allowance::new(Instant::now());
-    let driver = Driver { link, session, place: None, arrivals, allowance, shared, seat, entry };
+    let record = Record::default();
+    let driver = Driver { link, session, place: None, arrivals, allowance, record, shared, seat, entry };
     let served = driver.run(shutdown).await;
     if let Err(gone) = &served
         && gone.fault().is_none()
@@ -119,6 +122,8 @@ struct Driver<'a> {
     arrivals: watch::Receiver<u64>,
     /// How much transaction data it may have.
     allowance: Allowance,
+    /// Whether it rests, for requests and solutions that were refused.
+    record: Record,
     shared: &'a Shared,
     seat: &'a Seat,
     entry: Entry,
@@ -141,10 +146,11 @@ impl Driver<'_> {
 
     /// Waits for whatever comes first and takes it.
     async fn step(&mut self, shutdown: &CancellationToken) -> Result<(), Gone> {
-        let due = self.session.poll_timeout();
+        let rests = self.record.rests();
+        let due = self.session.poll_timeout().into_iter().chain(rests).min();
         let may_answer = self.session.data_is_next() && self.link.unsent() < MAX_UNSENT;
         tokio::select! {
-            received = self.link.recv_or_sent() => {
+            received = next_frame(&mut self.link, rests.is_none()) => {
                 if self.link.was_throttled() {
                     let address = self.link.peer().address;
                     self.shared.complaints.say("throttled", address, THROTTLED);
@@ -152,7 +158,8 @@ impl Driver<'_> {
                 let mut received = received?;
                 while let Some(mut frame) = received {
                     self.session.handle(Instant::now(), &mut frame)?;
-                    received = self.link.try_recv()?;
+                    self.drain_events()?;
+                    received = if self.record.rests().is_none() { self.link.try_recv()? } else { None };
                 }
             }
             Some(template) = next(&mut self.place) => self.session.publish(Instant::now(), template)?,
@@ -163,7 +170,10 @@ impl Driver<'_> {
                 tokio::task::yield_now().await;
                 drop(turn);
             }
-            () = sleep_until(due) => self.session.handle_timeout(Instant::now()),
+            () = sleep_until(due) => {
+                self.record.handle_timeout(Instant::now());
+                self.session.handle_timeout(Instant::now());
+            }
             () = self.seat.asked_to_leave() => return Err(Gone::Displaced),
             () = shutdown.cancelled() => {}
         }
@@ -184,8 +194,11 @@ impl Driver<'_> {
                 Event::TransactionDataRequested { template_id, found } => {
                     debug!(template_id, found, "transaction data requested");
                     self.entry.update(|view| view.requests += 1);
-                    if !found {
+                    if found {
+                        self.record.right();
+                    } else {
                         self.complain("unknown-template", "it has no transaction data for the client");
+                        self.rest();
                     }
                 }
                 Event::Solution(solution) => {
@@ -195,6 +208,7 @@ impl Driver<'_> {
                 Event::SolutionRefused(error) => {
                     self.shared.refused.add(1);
                     self.complain("no-solution", format_args!("a solution is refused: {error}"));
+                    self.rest();
                 }
             }
         }
@@ -203,6 +217,15 @@ impl Driver<'_> {
 
     fn complain(&self, reason: &'static str, detail: impl Display) {
         self.shared.complaints.refuse(reason, self.link.peer().address, detail);
+    }
+
+    /// A message was refused: who sends too many such is not read for a while.
+    fn rest(&mut self) {
+        let address = self.link.peer().address;
+        if self.record.refused(&self.shared.refusals, address.ip(), Instant::now()) {
+            let said = "too many of its requests are refused: not read for a while";
+            self.shared.complaints.say("refused-requests", address, said);
+        }
     }
 
     /// Takes the place that belongs to these constraints, and the template that is there.
@@ -268,6 +291,17 @@ async fn next(place: &mut Option<Membership>) -> Option<Arc<BlockTemplate>> {
         Some(place) => place.next().await,
         None => std::future::pending().await,
     }
+}
+
+/// What the client sends, or nothing when what was queued has left; only the latter while it is not read.
+async fn next_frame(link: &mut Link, is_read: bool) -> Result<Option<Received>, LinkError> {
+    if is_read {
+        return link.recv_or_sent().await;
+    }
+    if link.unsent() == 0 {
+        std::future::pending::<()>().await;
+    }
+    link.flush().await.map(|()| None)
 }
 
 /// The turn to make an answer, from `due` on.

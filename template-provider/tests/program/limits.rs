@@ -89,3 +89,18 @@ async fn garbage_oversized_frames_and_messages_out_of_place_are_dropped_and_who_
     mine(&world.node, 1).await.unwrap();
     miner.new_tip_within(Duration::from_secs(10)).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_asks_for_templates_that_are_none_is_read_more_slowly_and_the_others_are_not() {
+    let mut world = World::by("rpc", "").await;
+    world.run().await;
+    let mut asks = world.client(100).await;
+    asks.new_tip().await;
+    asks.ask_without_reading(999_999, 400).await;
+    until_dropped(&world, "refused-requests").await;
+    let mut honest = world.client(100).await;
+    let work = honest.new_tip().await;
+    let hash = honest.solve(&work).await;
+    eventually("the block is the tip", || async { world.node.best_block_hash().await.unwrap() == hash })
+        .await;
+}
