@@ -73,9 +73,11 @@ impl Lease {
         Self { _place: Some(place), ..self }
     }
 
-    /// Takes the other's space, and keeps its own place.
-    pub fn move_to(&mut self, other: Self) {
+    /// Takes the other's space, and keeps its own place; `false` if there is no other.
+    pub fn move_to(&mut self, other: Option<Self>) -> bool {
+        let Some(other) = other else { return false };
         (self.space, self.claim) = (other.space, other.claim);
+        true
     }
 
     /// What is leased.
@@ -101,10 +103,7 @@ pub trait Extranonces: fmt::Debug + Send + Sync {
     /// Another part for the channel that has `lease`; `false` if none is left. Whoever counts channels by their leases
     /// must not count this one twice.
     fn renew(&self, lease: &mut Lease) -> bool {
-        self.lease().is_some_and(|new| {
-            lease.move_to(new);
-            true
-        })
+        lease.move_to(self.lease())
     }
 }
 

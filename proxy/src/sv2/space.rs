@@ -139,10 +139,7 @@ impl Extranonces for Spaces {
 
     fn renew(&self, lease: &mut Lease) -> bool {
         let shape = self.shape();
-        self.part(shape, shape.slices()).is_some_and(|new| {
-            lease.move_to(new);
-            true
-        })
+        lease.move_to(self.part(shape, shape.slices()))
     }
 }
 
