@@ -2,40 +2,33 @@
 
 use std::time::{Duration, Instant};
 
+use link::Clock;
+
 /// So many bytes a second: a whole template, though each be the largest and the node gives one each second. Whoever asks
 /// for more waits for it.
-const RATE: u64 = 4_000_000;
+const RATE: u32 = 4_000_000;
 /// So many seconds' worth a client may have at once after a rest.
 const BURST: Duration = Duration::from_secs(4);
 
 /// What one client may still be served. An answer that has begun is served whole, and waited for afterwards.
 #[derive(Debug)]
-pub(crate) struct Allowance {
-    /// The next answer is due then, or at once. Time lets it fall behind by [`BURST`] at most.
-    due: Instant,
-}
+pub(crate) struct Allowance(Clock);
 
 impl Allowance {
     /// A client that has just come has all of it.
     pub(crate) fn new(now: Instant) -> Self {
-        Self { due: rested(now) }
+        Self(Clock::new(now, BURST))
     }
 
     /// When the next answer may be served; it may lie in the past.
     pub(crate) fn due(&self) -> Instant {
-        self.due
+        self.0.due()
     }
 
     /// So many bytes are served.
     pub(crate) fn take(&mut self, now: Instant, bytes: usize) {
-        let cost = Duration::from_nanos((bytes as u64).saturating_mul(1_000_000_000) / RATE);
-        self.due = self.due.max(rested(now)) + cost;
+        self.0.count(now, bytes as u64, RATE);
     }
-}
-
-/// The clock of one that has rested for long.
-fn rested(now: Instant) -> Instant {
-    now.checked_sub(BURST).unwrap_or(now)
 }
 
 #[cfg(test)]

@@ -295,13 +295,7 @@ async fn next(place: &mut Option<Membership>) -> Option<Arc<BlockTemplate>> {
 
 /// What the client sends, or nothing when what was queued has left; only the latter while it is not read.
 async fn next_frame(link: &mut Link, is_read: bool) -> Result<Option<Received>, LinkError> {
-    if is_read {
-        return link.recv_or_sent().await;
-    }
-    if link.unsent() == 0 {
-        std::future::pending::<()>().await;
-    }
-    link.flush().await.map(|()| None)
+    if is_read { link.recv_or_sent().await } else { link.sent().await.map(|()| None) }
 }
 
 /// The turn to make an answer, from `due` on.

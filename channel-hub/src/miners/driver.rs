@@ -8,7 +8,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use link::{Link, LinkError, Openings, Received, Record, THROTTLED, refusals};
+use link::openings::Turn;
+use link::{Link, Openings, Received, Record, THROTTLED, refusals};
 use mining::header::as_number;
 use mining::server::{AcceptedShare, Event, FoundBlock, OpenedChannel, Session, Ticket};
 use mining::{Now, Rejection, Work, WorkUpdate};
@@ -106,7 +107,7 @@ impl Driver {
                     self.record.handle_timeout(now.instant);
                     self.session.handle_timeout(now);
                 }
-                received = next(&mut self.link, is_read) => if let Some(received) = received? {
+                received = self.link.recv_if(is_read) => if let Some(received) = received? {
                     fault = self.receive(received);
                 },
             }
@@ -127,15 +128,14 @@ impl Driver {
 
     /// It has just opened a channel, or updated some; it had opened so many before.
     fn rest(&mut self, before: u64) {
-        let now = Instant::now();
-        let took = now.saturating_duration_since(self.received.instant);
-        let (address, openings) = (self.connection.address, &self.floor.openings);
-        let (opened, updates) = (self.session.opened(), self.session.take_updates());
-        if opened > before {
-            self.record.rest(openings.rest(now, took, opened, address.ip()));
-        }
-        self.record.rest(openings.rest_for_updates(now, updates, address.ip()));
-        if updates >= Openings::UPDATES_AT_ONCE {
+        let (now, address) = (Instant::now(), self.connection.address);
+        let turn = Turn {
+            took: now.saturating_duration_since(self.received.instant),
+            opened: before..self.session.opened(),
+            updates: self.session.take_updates(),
+        };
+        self.record.rest(self.floor.openings.rest_after(now, &turn, address.ip()));
+        if turn.is_fault() {
             self.floor.complaints.say(Openings::FAULT, address, Openings::SAID);
         }
     }
@@ -350,17 +350,6 @@ async fn next_update(mut updates: broadcast::Receiver<WorkUpdate>) -> Update {
 
 async fn next_call(mut succession: Succession) -> (Call, Succession) {
     (succession.call().await, succession)
-}
-
-/// The next frame, if the miner is read now; else comes back when it has read what waits for it.
-async fn next(link: &mut Link, is_read: bool) -> Result<Option<Received>, LinkError> {
-    if is_read {
-        return link.recv().await.map(Some);
-    }
-    if link.unsent() == 0 {
-        std::future::pending::<()>().await;
-    }
-    link.flush().await.map(|()| None)
 }
 
 fn now() -> Now {

@@ -5,6 +5,7 @@ use crate::farm::{Protocol, Seat};
 use crate::miner::account::{Account, Found};
 use crate::miner::{Surroundings, now};
 use crate::session::{Disconnect, Outcome, Worker};
+use link::openings::Turn;
 use link::{Link, LinkError, Openings, THROTTLED};
 use service::{Call, Succession};
 use std::sync::Arc;
@@ -123,16 +124,15 @@ impl Connection {
 
     /// It has just opened a channel, or updated some; it had opened so many before.
     fn rest(&mut self, before: u64) {
-        let now = Instant::now();
-        let took = now.saturating_duration_since(self.read);
         let Account { seat, surroundings, record, .. } = &mut self.account;
-        let (address, opened) = (seat.miner.address, self.session.opened());
-        if opened > before {
-            record.rest(self.openings.rest(now, took, opened, address.ip()));
-        }
-        let updates = self.session.take_updates();
-        record.rest(self.openings.rest_for_updates(now, updates, address.ip()));
-        if updates >= Openings::UPDATES_AT_ONCE {
+        let (now, address) = (Instant::now(), seat.miner.address);
+        let turn = Turn {
+            took: now.saturating_duration_since(self.read),
+            opened: before..self.session.opened(),
+            updates: self.session.take_updates(),
+        };
+        record.rest(self.openings.rest_after(now, &turn, address.ip()));
+        if turn.is_fault() {
             surroundings.complaints.say(Openings::FAULT, address, Openings::SAID);
         }
     }
@@ -144,7 +144,7 @@ impl Connection {
         let has_room = self.session.has_room() && self.account.held.is_empty();
         let reads = has_room && !self.closing && rests.is_none() && !self.link.is_unread();
         tokio::select! {
-            received = receive(&mut self.link, reads) => if let Some(received) = received? {
+            received = self.link.recv_if(reads) => if let Some(received) = received? {
                 self.received(received)?;
             },
             Ok(()) = self.account.surroundings.active.changed() => {
@@ -264,17 +264,6 @@ async fn sleep_until(due: Option<Instant>) {
         Some(due) => tokio::time::sleep_until(due.into()).await,
         None => std::future::pending().await,
     }
-}
-
-/// The next frame. Whoever is not read is still written to; `None`: all that waited for it is written.
-async fn receive(link: &mut Link, reads: bool) -> Result<Option<link::Received>, LinkError> {
-    if reads {
-        return link.recv().await.map(Some);
-    }
-    if link.unsent() == 0 {
-        std::future::pending::<()>().await;
-    }
-    link.flush().await.map(|()| None)
 }
 
 /// What is shown of a device.

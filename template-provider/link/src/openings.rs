@@ -10,6 +10,7 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -27,6 +28,24 @@ const LONGEST: Duration = Duration::from_millis(2);
 /// a time, this comes before their part, and they take more of it.
 const LONGEST_REST: Duration = Duration::from_secs(2);
 
+/// What a connection did with its channels since it was last looked at.
+#[derive(Clone, Debug)]
+pub struct Turn {
+    /// How long that took.
+    pub took: Duration,
+    /// How many channels it had opened before, closed ones included, and how many now.
+    pub opened: Range<u64>,
+    /// How often it updated one. A translator does so for each miner that comes or goes.
+    pub updates: u32,
+}
+
+impl Turn {
+    /// Whether it had all the updates that it may have: to be [named](Openings::FAULT).
+    pub fn is_fault(&self) -> bool {
+        self.updates >= Openings::UPDATES_AT_ONCE
+    }
+}
+
 /// Until when each neighbourhood rests; one for all sessions of a listener.
 #[derive(Debug, Default)]
 pub struct Openings(Mutex<HashMap<IpAddr, Instant>>);
@@ -39,14 +58,20 @@ impl Openings {
     /// Said of it.
     pub const SAID: &str = "updates its channels too often: read more slowly";
 
-    /// A peer at this address has just opened a channel, its `opened`th, and it took so long. Until when it should rest: not be
-    /// read, that is; at most two seconds.
-    pub fn rest(&self, now: Instant, took: Duration, opened: u64, address: IpAddr) -> Option<Instant> {
+    /// A peer at this address has had this turn. Until when it should rest: not be read, that is; at most two seconds.
+    pub fn rest_after(&self, now: Instant, turn: &Turn, address: IpAddr) -> Option<Instant> {
+        let has_opened = !turn.opened.is_empty();
+        let opened = has_opened.then(|| self.rest(now, turn.took, turn.opened.end, address)).flatten();
+        opened.max(self.rest_for_updates(now, turn.updates, address))
+    }
+
+    /// It has just opened a channel, its `opened`th, and it took so long.
+    fn rest(&self, now: Instant, took: Duration, opened: u64, address: IpAddr) -> Option<Instant> {
         (opened > FREE).then(|| self.rest_for(now, took.min(LONGEST), address))
     }
 
-    /// The same for one that has just updated its channels so often. A translator does so for each miner that comes or goes.
-    pub fn rest_for_updates(&self, now: Instant, updates: u32, address: IpAddr) -> Option<Instant> {
+    /// It has just updated its channels so often.
+    fn rest_for_updates(&self, now: Instant, updates: u32, address: IpAddr) -> Option<Instant> {
         (updates > 0).then(|| self.rest_for(now, UPDATE * updates, address))
     }
 

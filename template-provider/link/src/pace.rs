@@ -10,20 +10,45 @@ use crate::settings::Rate;
 /// So many seconds' worth may come at once.
 const BURST: Duration = Duration::from_secs(2);
 
-/// Two clocks, one for frames and one for bytes. Each is ahead by what came in, at the allowed rate, and time catches up.
+/// A clock that is ahead by what came, at the allowed rate, and that time catches up with.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock {
+    at: Instant,
+    burst: Duration,
+}
+
+impl Clock {
+    /// Of one that has just come: it may have so many seconds' worth at once.
+    pub fn new(now: Instant, burst: Duration) -> Self {
+        Self { at: now.checked_sub(burst).unwrap_or(now), burst }
+    }
+
+    /// When the next may come; it may lie in the past, by the burst at most once something has come.
+    pub fn due(&self) -> Instant {
+        self.at
+    }
+
+    /// So much has come.
+    pub fn count(&mut self, now: Instant, count: u64, per_second: u32) {
+        let cost = Duration::from_nanos(count.saturating_mul(1_000_000_000) / u64::from(per_second.max(1)));
+        let earliest = now.checked_sub(self.burst).unwrap_or(self.at);
+        self.at = self.at.max(earliest) + cost;
+    }
+}
+
+/// Two clocks, one for frames and one for bytes.
 #[derive(Debug)]
 pub(crate) struct Pace {
     rate: Option<Rate>,
-    messages: Instant,
-    bytes: Instant,
+    messages: Clock,
+    bytes: Clock,
     /// Frames since the clock was last set.
     uncounted: u32,
 }
 
 impl Pace {
     pub(crate) fn new(rate: Option<Rate>, now: Instant) -> Self {
-        // Who has just come may send a burst as well.
-        let clock = now.checked_sub(BURST).unwrap_or(now);
+        let clock = Clock::new(now, BURST);
         Self { rate, messages: clock, bytes: clock, uncounted: 0 }
     }
 
@@ -36,26 +61,20 @@ impl Pace {
     pub(crate) fn bytes(&mut self, now: Instant, count: usize) {
         let Some(rate) = self.rate else { return };
         self.count_messages(now, rate);
-        self.bytes = advanced(self.bytes, now, count as u64, rate.bytes);
+        self.bytes.count(now, count as u64, rate.bytes);
     }
 
     /// When the peer may be read again; `None`: now.
     pub(crate) fn read_again(&mut self, now: Instant) -> Option<Instant> {
         let rate = self.rate?;
         self.count_messages(now, rate);
-        Some(self.messages.max(self.bytes)).filter(|at| *at > now)
+        Some(self.messages.due().max(self.bytes.due())).filter(|at| *at > now)
     }
 
     fn count_messages(&mut self, now: Instant, rate: Rate) {
         let count = std::mem::take(&mut self.uncounted);
-        self.messages = advanced(self.messages, now, u64::from(count), rate.messages);
+        self.messages.count(now, u64::from(count), rate.messages);
     }
-}
-
-fn advanced(clock: Instant, now: Instant, count: u64, per_second: u32) -> Instant {
-    let cost = Duration::from_nanos(count.saturating_mul(1_000_000_000) / u64::from(per_second.max(1)));
-    let earliest = now.checked_sub(BURST).unwrap_or(clock);
-    clock.max(earliest) + cost
 }
 
 #[cfg(test)]

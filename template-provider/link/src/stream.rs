@@ -127,6 +127,19 @@ impl Link {
         self.try_recv()
     }
 
+    /// Like [`Self::recv`] if the peer is read now; else comes back, with `None`, when what was queued has left.
+    pub async fn recv_if(&mut self, reads: bool) -> Result<Option<Received>, LinkError> {
+        if reads { self.recv().await.map(Some) } else { self.sent().await.map(|()| None) }
+    }
+
+    /// Waits until what was queued has left; for ever if nothing is. The peer is not read. Cancelling loses nothing.
+    pub async fn sent(&mut self) -> Result<(), LinkError> {
+        if self.unsent() == 0 {
+            std::future::pending::<()>().await;
+        }
+        self.flush().await
+    }
+
     /// Whether the peer was made to wait, for it sent more than its [rate](crate::Limits::rate), since this was asked last.
     pub fn was_throttled(&mut self) -> bool {
         self.wire.connection.was_throttled()

@@ -397,15 +397,21 @@ async fn a_node_that_hangs_is_named_soon_whatever_the_way() {
     }
 }
 
+/// Runs it with the node's socket away, which the relay can make appear; a client that has a template by JSON-RPC.
+async fn without_ipc(world: &mut World) -> (Relay, Client) {
+    let relay = Relay::to(&world.bitcoind.socket());
+    world.set("ipc.socket", relay.socket());
+    world.run().await;
+    comes_by(world, "rpc").await;
+    let mut client = world.client(100).await;
+    client.new_tip().await;
+    (relay, client)
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn auto_falls_back_to_json_rpc_whenever_ipc_fails_and_comes_back() {
     let mut world = World::by("auto", "stall_seconds = 1").await;
-    let mut relay = Relay::to(&world.bitcoind.socket());
-    world.set("ipc.socket", relay.socket());
-    world.run().await;
-    comes_by(&world, "rpc").await;
-    let mut client = world.client(100).await;
-    client.new_tip().await;
+    let (mut relay, mut client) = without_ipc(&mut world).await;
     relay.appear();
     comes_by(&world, "ipc").await;
     relay.go();
@@ -435,12 +441,7 @@ async fn auto_falls_back_to_json_rpc_whenever_ipc_fails_and_comes_back() {
 async fn a_template_that_came_too_late_does_not_keep_the_node_making_templates() {
     let mut world = World::by("auto", "fees.interval_seconds = 3600").await;
     world.crowd(300, 1_000, Amount::from_sat(2_000)).await;
-    let mut relay = Relay::to(&world.bitcoind.socket());
-    world.set("ipc.socket", relay.socket());
-    world.run().await;
-    comes_by(&world, "rpc").await;
-    let mut client = world.client(100).await;
-    client.new_tip().await;
+    let (mut relay, mut client) = without_ipc(&mut world).await;
     // While the transactions of the first template by IPC are on their way, JSON-RPC brings the next tip.
     relay.hold_node_after(HEAD);
     relay.appear();

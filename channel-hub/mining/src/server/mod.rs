@@ -258,7 +258,7 @@ impl Session {
         self.updates
     }
 
-    /// The same, and counts anew: the client should [rest](link::Openings::rest_for_updates) for them.
+    /// The same, and counts anew: the client should [rest](link::Openings::rest_after) for them.
     pub fn take_updates(&mut self) -> u32 {
         std::mem::take(&mut self.updates)
     }
@@ -285,13 +285,15 @@ impl Session {
     /// The id may be the group's: then all channels are closed.
     fn closed_by_peer(&mut self, now: Now, close: &CloseChannel<'_>) {
         let reason = close.reason_code.as_utf8_or_hex();
-        let worked = if close.channel_id == GROUP_CHANNEL_ID {
-            let all: Vec<u32> = self.channels.keys().copied().collect();
-            all.into_iter().filter(|channel_id| self.remove(*channel_id, reason.clone())).count() > 0
-        } else {
-            self.remove(close.channel_id, reason)
+        let closed = match close.channel_id {
+            GROUP_CHANNEL_ID => self.channels.keys().copied().collect(),
+            channel_id => vec![channel_id],
         };
-        if !worked {
+        let mut one_worked = false;
+        for channel_id in closed {
+            one_worked |= self.remove(channel_id, reason.clone());
+        }
+        if !one_worked {
             self.patience.wrong(now.instant);
         }
     }

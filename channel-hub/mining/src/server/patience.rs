@@ -7,7 +7,7 @@
 //! brings nothing, would keep a core busy for nothing.
 //!
 //! An UpdateChannel that changes no target costs nothing here: SRI's translator sends one for each miner that comes or goes,
-//! thousands in a minute for one channel. Those make it [rest](link::Openings::rest_for_updates).
+//! thousands in a minute for one channel. Those make it [rest](link::Openings::rest_after).
 
 use std::time::Instant;
 
