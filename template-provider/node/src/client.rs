@@ -72,9 +72,20 @@ impl Node {
     }
 
     /// Hands the node a whole serialised block. May be called again with the same block.
+    ///
+    /// [`Submission::Duplicate`] is asked about once more: a node says so as well of a block that has come to it on another
+    /// way and is still being checked, but not before that is over.
     pub async fn submit_block(&self, block: &[u8]) -> Result<Submission, NodeError> {
+        let block = block.to_lower_hex_string();
+        match self.submit_once(&block).await? {
+            Submission::Duplicate => self.submit_once(&block).await,
+            answer => Ok(answer),
+        }
+    }
+
+    async fn submit_once(&self, block: &str) -> Result<Submission, NodeError> {
         let answer: Option<String> =
-            self.0.call("submitblock", [block.to_lower_hex_string()], Some(self.0.config().timeout)).await?;
+            self.0.call("submitblock", [block], Some(self.0.config().timeout)).await?;
         Ok(Submission::from_answer(answer.as_deref()))
     }
 

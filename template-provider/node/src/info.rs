@@ -71,7 +71,7 @@ pub struct HeaderInfo {
 pub enum Submission {
     /// It is the tip now.
     Accepted,
-    /// The node had it and it is valid.
+    /// The node had it. Said a second time: and it is valid, or beside its best chain and not wholly checked.
     Duplicate,
     /// The node keeps it beside its best chain.
     Inconclusive,
@@ -80,11 +80,6 @@ pub enum Submission {
 }
 
 impl Submission {
-    /// Whether the node has the block now.
-    pub fn has_block(&self) -> bool {
-        !matches!(self, Self::Rejected(_))
-    }
-
     /// Reads BIP22's answer: nothing, or a word.
     pub fn from_answer(answer: Option<&str>) -> Self {
         match answer {

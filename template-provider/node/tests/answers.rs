@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use node::{Auth, Node, NodeConfig, NodeError};
+use node::{Auth, Node, NodeConfig, NodeError, Submission};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
@@ -108,4 +108,15 @@ fn a_url_without_http_is_refused_before_anything_is_sent() {
         let error = Node::new(NodeConfig::new(url, auth)).unwrap_err();
         assert!(matches!(error, NodeError::Url { .. }), "{url}: {error:?}");
     }
+}
+
+/// A block that came on another way at the same time, stored and not yet checked when it is submitted the first time.
+#[tokio::test]
+async fn a_duplicate_is_asked_about_again() {
+    let duplicate = ("200 OK", r#"{"result":"duplicate","error":null,"id":0}"#);
+    let invalid = ("200 OK", r#"{"result":"duplicate-invalid","error":null,"id":0}"#);
+    let rejected = node_saying(&[duplicate, invalid]).await.submit_block(&[0]).await.unwrap();
+    assert_eq!(rejected, Submission::Rejected("duplicate-invalid".into()));
+    let has = node_saying(&[duplicate, duplicate]).await.submit_block(&[0]).await.unwrap();
+    assert_eq!(has, Submission::Duplicate);
 }
