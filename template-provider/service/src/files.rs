@@ -1,9 +1,20 @@
 //! Open files: how many the process may have. Every connection is one.
 
+use std::os::fd::{AsFd, AsRawFd as _};
+
 use rustix::process::{Resource, getrlimit, setrlimit};
 
 /// Files beside the connections: logs, store, page, upstreams, and some to spare.
 const OTHERS: u64 = 128;
+
+/// Of these, as many as no connection gets: a block that is found while connections take all that there is must find one for
+/// its file and one for its node.
+const SPARE: u64 = 32;
+
+/// Whether a file that was just opened leaves the spare ones free: the kernel gives the lowest number that is free.
+pub(crate) fn leaves_spare(file: impl AsFd) -> bool {
+    u64::try_from(file.as_fd().as_raw_fd()).is_ok_and(|number| number < open_files().saturating_sub(SPARE))
+}
 
 /// Raises the soft limit to the hard one: programs that use select() need the low default, this one does not.
 /// Returns the limit before and after.

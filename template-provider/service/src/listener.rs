@@ -3,13 +3,15 @@
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd as _, BorrowedFd};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use socket2::{Domain, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
+
+use crate::files::leaves_spare;
 
 /// Connections that wait for us in the kernel, before it takes no more. The kernel lowers it to net.core.somaxconn.
 const BACKLOG: i32 = 4096;
@@ -34,6 +36,8 @@ struct Inner {
     address: SocketAddr,
     /// A successor takes over: nothing is accepted here.
     halted: watch::Sender<bool>,
+    /// Accepted with one of the spare files: it waits until another comes free.
+    held: Mutex<Option<(TcpStream, SocketAddr)>>,
     said: Mutex<Option<Instant>>,
     /// When the connections accepted so far would all have come, [`SPACING`] apart.
     spaced: Mutex<Option<Instant>>,
@@ -70,6 +74,7 @@ impl Listener {
             socket,
             address,
             halted,
+            held: Mutex::default(),
             said: Mutex::default(),
             spaced: Mutex::default(),
         })))
@@ -77,8 +82,8 @@ impl Listener {
 
     /// The next connection, without delay for small writes (`TCP_NODELAY`); at most 2,000 a second beyond a burst of 64.
     /// Between two of them every task that is ready has a turn, so that a burst holds nobody up for longer than one
-    /// connection takes. Never fails: without file descriptors it says so, and waits until some come free. Who waits does so in
-    /// the kernel. Cancel-safe.
+    /// connection takes. Never fails: without file descriptors but a few to spare it says so, and waits until some come free. Who
+    /// waits does so in the kernel, but for one. Cancel-safe.
     pub async fn accept(&self) -> (TcpStream, SocketAddr) {
         let mut halted = self.0.halted.subscribe();
         match self.early(Instant::now()) {
@@ -91,7 +96,7 @@ impl Listener {
                 biased;
                 // A hand-over begins, or came to nothing.
                 Ok(()) = halted.changed() => continue,
-                accepted = self.0.socket.accept(), if !stopped => accepted,
+                accepted = self.next(), if !stopped => accepted,
             };
             match accepted {
                 Ok((stream, address)) => {
@@ -129,6 +134,25 @@ impl Listener {
     /// The socket, to be passed on.
     pub(crate) fn socket(&self) -> BorrowedFd<'_> {
         self.0.socket.as_fd()
+    }
+
+    /// The one that is held, as soon as it can be given out; else the next one.
+    async fn next(&self) -> io::Result<(TcpStream, SocketAddr)> {
+        let held = self.held().take();
+        let (stream, address) = match held {
+            Some(held) => held,
+            None => self.0.socket.accept().await?,
+        };
+        // A copy of one that is held has the lowest number that is free now.
+        if leaves_spare(&stream) || stream.as_fd().try_clone_to_owned().is_ok_and(leaves_spare) {
+            return Ok((stream, address));
+        }
+        *self.held() = Some((stream, address));
+        Err(rustix::io::Errno::MFILE.into())
+    }
+
+    fn held(&self) -> MutexGuard<'_, Option<(TcpStream, SocketAddr)>> {
+        self.0.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How long the next connection must wait.
