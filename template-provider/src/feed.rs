@@ -67,8 +67,10 @@ pub struct Offered<'a> {
     pub way: Way,
     /// When the node had it: a tip that it had later is not replaced by one that it had earlier.
     pub as_of: Instant,
-    /// The number of the source's set of templates for the same constraints; a source with one set says 0.
+    /// The number of the source's set of templates for the same constraints, from 1; a source with one set says 0.
     pub set: u64,
+    /// The first set whose templates the node still has: those of earlier ones it has forgotten with their connection.
+    pub first_set: u64,
     /// Which lanes this set serves.
     pub serves: &'a dyn Fn(Constraints) -> bool,
     /// Whether it serves those who have not named any constraints, and the status page.
@@ -83,7 +85,7 @@ pub enum Offer {
     /// Not sent: the last one stays.
     Kept,
     /// Sent: it pays enough more, leaves room where the last one had to be trimmed, or replaces one whose transactions
-    /// never came.
+    /// never came or that the node has forgotten.
     HigherFees,
     /// Sent: it has another tip.
     NewTip,
@@ -274,8 +276,9 @@ impl Lane {
         let wanted = current.parts().coinbase.value.checked_add(offered.threshold.max(Amount::ONE_SAT));
         let is_lost = current.parts().transactions.are_lost();
         let pays_more = wanted.is_some_and(|wanted| value >= wanted);
+        let is_forgotten = self.set.is_some_and(|set| (1..offered.first_set).contains(&set));
         let made_to_measure = self.set != Some(offered.set) && of.is_some_and(|of| is_trimmed(of, current));
-        if pays_more || made_to_measure || is_lost { Offer::HigherFees } else { Offer::Kept }
+        if pays_more || made_to_measure || is_lost || is_forgotten { Offer::HigherFees } else { Offer::Kept }
     }
 
     fn send(&mut self, offered: &Offered<'_>, template: &Arc<BlockTemplate>) {

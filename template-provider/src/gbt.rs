@@ -87,7 +87,15 @@ impl Gbt {
         let bytes = |transaction: &TemplateTransaction| (transaction.wtxid, Arc::clone(&transaction.data));
         self.known = parts.transactions.all().unwrap_or_default().iter().map(bytes).collect();
         let threshold = self.fees.threshold;
-        let offered = Offered { way: Way::Rpc, as_of, set: 0, serves: &|_| true, is_base: true, threshold };
+        let offered = Offered {
+            way: Way::Rpc,
+            as_of,
+            set: 0,
+            first_set: 0,
+            serves: &|_| true,
+            is_base: true,
+            threshold,
+        };
         Ok(feed.offer(&offered, parts).0)
     }
 }

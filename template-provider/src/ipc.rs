@@ -73,6 +73,8 @@ pub struct Ipc {
     settings: Settings,
     orders: mpsc::Receiver<Order>,
     state: watch::Sender<State>,
+    /// The number of the last set of templates, over all connections.
+    last_set: u64,
 }
 
 /// How the source is doing.
@@ -90,7 +92,7 @@ pub enum State {
 impl Ipc {
     /// Templates of the node at this socket, which takes the blocks that come to the other end of `orders`.
     pub fn new(settings: Settings, orders: mpsc::Receiver<Order>) -> Self {
-        Self { settings, orders, state: watch::Sender::default() }
+        Self { settings, orders, state: watch::Sender::default(), last_set: 0 }
     }
 
     /// How it is doing.

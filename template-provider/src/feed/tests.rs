@@ -18,6 +18,8 @@ const LARGE: Constraints = Constraints { max_additional_size: 20_000, max_additi
 struct Desk {
     feed: Feed,
     start: Instant,
+    /// The first set of the connection.
+    first_set: u64,
     _directory: tempfile::TempDir,
 }
 
@@ -56,7 +58,7 @@ impl Desk {
     fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let feed = Feed::new(SystemTime::now(), &Counters::open("test", directory.path()).unwrap());
-        let desk = Self { feed, start: Instant::now(), _directory: directory };
+        let desk = Self { feed, start: Instant::now(), first_set: 1, _directory: directory };
         desk.reached(Way::Ipc);
         desk
     }
@@ -83,6 +85,7 @@ impl Desk {
             way,
             as_of: self.start + Duration::from_secs(at),
             set,
+            first_set: self.first_set,
             serves: &|constraints| lane.is_none_or(|lane| lane == constraints),
             is_base: lane.is_none(),
             threshold: Amount::from_sat(100),
@@ -198,4 +201,17 @@ fn a_client_whose_template_may_have_to_be_trimmed_takes_the_one_made_for_it() {
     let _large = desk.feed.join(LARGE);
     let (_, _sent) = desk.send(Way::Ipc, 1, 0, None, early(1, 5000, SMALL));
     assert_eq!(desk.offer(Way::Ipc, 2, 1, Some(LARGE), parts(1, 4000)), Offer::HigherFees);
+}
+
+/// A new connection: what was held on the old one is gone.
+#[test]
+fn a_template_that_the_node_has_forgotten_is_replaced_by_one_that_it_has() {
+    let mut desk = Desk::new();
+    let mut small = desk.feed.join(SMALL);
+    desk.offer(Way::Ipc, 1, 0, None, parts(1, 5000));
+    let first = small.current().unwrap();
+    desk.first_set = 2;
+    assert_eq!(desk.offer(Way::Ipc, 2, 1, None, parts(1, 5000)), Offer::HigherFees);
+    assert!(small.current().unwrap().id() > first.id());
+    assert_eq!(desk.offer(Way::Ipc, 2, 2, None, parts(1, 5000)), Offer::Kept);
 }

@@ -66,15 +66,15 @@ async fn submit(shared: &Shared, block: &FoundBlock) -> Result<Submission, Strin
         None => Ok(None),
     };
     let whole = match block.bytes().await {
-        Ok(bytes) => {
-            let answer = shared.connection.mining().submit_block(&bytes);
-            shared.connection.ask("submitBlock", answer).await.map_err(|error| said(&error))?
-        }
+        Ok(bytes) => match whole(shared, &bytes).await? {
+            // As by JSON-RPC: what the node found is said the second time.
+            Some(Submission::Duplicate) => whole(shared, &bytes).await?,
+            answer => answer,
+        },
         Err(_) => None,
     };
     match (whole, first) {
-        (Some(Verdict::Taken), _) => Ok(Submission::Accepted),
-        (Some(Verdict::Refused(reason)), _) => Ok(Submission::from_answer(Some(&reason))),
+        (Some(answer), _) => Ok(answer),
         (None, Err(error)) => Err(error),
         (None, Ok(Some((Verdict::Taken, hash)))) => became_tip(shared, hash).await,
         (None, Ok(Some((Verdict::Refused(_), _)))) => {
@@ -85,6 +85,24 @@ async fn submit(shared: &Shared, block: &FoundBlock) -> Result<Submission, Strin
             Err("this version's IPC takes solutions of its own latest templates only, no whole blocks".into())
         }
     }
+}
+
+/// What the node says to a whole block, if it takes such.
+async fn whole(shared: &Shared, block: &[u8]) -> Result<Option<Submission>, String> {
+    let answer = shared.connection.mining().submit_block(block);
+    let verdict = shared.connection.ask("submitBlock", answer).await.map_err(|error| said(&error))?;
+    Ok(match verdict {
+        None => None,
+        Some(Verdict::Taken) => Some(Submission::Accepted),
+        Some(Verdict::Refused(reason)) if is_verdict(&reason) => Some(Submission::from_answer(Some(&reason))),
+        Some(Verdict::Refused(failure)) => return Err(format!("the node could not do it: {failure}")),
+    })
+}
+
+/// Whether a refusal is about the block, and not about the node, whose disk may be full. This interface does not tell them
+/// apart; in Bitcoin Core what is wrong with a block begins in lower case (`bad-cb-amount`), a failure like a sentence.
+fn is_verdict(reason: &str) -> bool {
+    reason.starts_with(|first: char| first.is_ascii_lowercase())
 }
 
 /// What the node says to header and coinbase, if it still has the template; and the block's hash.

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
@@ -13,7 +14,7 @@ use bitcoin::{Amount, Block, BlockHash, CompactTarget, Network, Transaction, TxM
 use bitcoin_capnp_types::capnp;
 use bitcoin_capnp_types::capnp::capability::Promise;
 use service::Counters;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use super::answer::{Known, RawCoinbase};
 use super::connection::Connection;
@@ -35,8 +36,14 @@ struct Inner {
     tip: watch::Sender<u8>,
     gives_transactions: watch::Sender<bool>,
     made: Cell<usize>,
-    /// What it says to a whole block.
-    whole_block: Option<Verdict>,
+    looks: Cell<usize>,
+    /// So many waits it answers with nothing, at once.
+    early: Cell<usize>,
+    /// Whether its waits outlast their time.
+    is_late: Cell<bool>,
+    interrupted: Notify,
+    /// What it says to whole blocks, one after the other; then it is too old for them.
+    whole_blocks: RefCell<VecDeque<Verdict>>,
 }
 
 struct Made {
@@ -45,13 +52,17 @@ struct Made {
 }
 
 impl Node {
-    /// A node with the tip 1.
-    pub(super) fn new(whole_block: Option<Verdict>) -> Self {
+    /// A node with the tip 1 that says this to whole blocks, one after the other, and then is too old for them.
+    pub(super) fn new(whole_blocks: impl Into<VecDeque<Verdict>>) -> Self {
         Self(Rc::new(Inner {
             tip: watch::Sender::new(1),
             gives_transactions: watch::Sender::new(true),
             made: Cell::new(0),
-            whole_block,
+            looks: Cell::new(0),
+            early: Cell::new(0),
+            is_late: Cell::new(false),
+            interrupted: Notify::new(),
+            whole_blocks: RefCell::new(whole_blocks.into()),
         }))
     }
 
@@ -63,6 +74,21 @@ impl Node {
     /// From now on it does (not) answer who asks for a template's transactions.
     pub(super) fn give_transactions(&self, gives: bool) {
         self.0.gives_transactions.send_replace(gives);
+    }
+
+    /// So many waits from now on it answers with nothing, at once: a single one where its clock is put forward.
+    pub(super) fn end_early(&self, waits: usize) {
+        self.0.early.set(waits);
+    }
+
+    /// Its clock is put back: what waits with it does not end by itself.
+    pub(super) fn put_back(&self) {
+        self.0.is_late.set(true);
+    }
+
+    /// So often somebody looked at the fees.
+    pub(super) fn looks(&self) -> usize {
+        self.0.looks.get()
     }
 
     /// So many templates it has made.
@@ -86,6 +112,7 @@ impl Node {
             feed: Feed::new(SystemTime::now(), &counters),
             fees: Fees { interval: Duration::from_secs(3600), threshold: Amount::ONE_SAT },
             network: Network::Regtest,
+            first_set: 1,
             seen: RefCell::new(Some(seen)),
             routes: watch::Sender::default(),
             known: RefCell::new(Known::default()),
@@ -125,7 +152,7 @@ impl Mining for Node {
     }
 
     fn submit_block(&self, _: &[u8]) -> Answer<Option<Verdict>> {
-        Promise::ok(self.0.whole_block.clone())
+        Promise::ok(self.0.whole_blocks.borrow_mut().pop_front())
     }
 
     fn rpc(&self, _: &str) -> Answer<Option<String>> {
@@ -198,7 +225,17 @@ impl Template for Made {
         let (node, from) = (self.node.clone(), self.tip);
         let mut tip = node.0.tip.subscribe();
         let answer = Promise::from_future(async move {
-            let changed = tokio::time::timeout(patience, tip.wait_for(|tip| *tip != from)).await;
+            let Inner { looks, early, is_late, interrupted, .. } = &*node.0;
+            looks.set(looks.get() + usize::from(more != NEVER));
+            if early.get() > 0 {
+                early.set(early.get() - 1);
+                return Ok(None);
+            }
+            let patience = if is_late.get() && more == NEVER { Duration::MAX } else { patience };
+            let changed = tokio::select! {
+                changed = tokio::time::timeout(patience, tip.wait_for(|tip| *tip != from)) => changed,
+                () = interrupted.notified() => return Ok(None),
+            };
             let is_new = changed.is_ok() || more != NEVER && *node.0.tip.borrow() != from;
             Ok(is_new.then(|| node.template()))
         });
@@ -206,6 +243,7 @@ impl Template for Made {
     }
 
     fn interrupt_wait(&self) -> Answer<()> {
+        self.node.0.interrupted.notify_one();
         Promise::ok(())
     }
 

@@ -25,6 +25,10 @@ use crate::source::Way;
 
 /// How long the node may take to see that a wait is to end.
 const INTERRUPTION: Duration = Duration::from_secs(1);
+/// A wait that is over so much longer is ended: the node's own clock, which it goes by, was put back.
+const LATE: Duration = Duration::from_secs(2);
+/// A node that ends answers so many waits in a row before their time; one whose clock was put forward a single one.
+const EARLY: usize = 3;
 /// A look at the fees: the node makes one template and compares.
 const LOOK: Duration = Duration::from_millis(1);
 
@@ -34,6 +38,8 @@ pub(super) struct Shared {
     pub(super) feed: Feed,
     pub(super) fees: Fees,
     pub(super) network: Network,
+    /// The number of its first one.
+    pub(super) first_set: u64,
     /// The node, until the first template has come.
     pub(super) seen: RefCell<Option<Seen>>,
     pub(super) routes: watch::Sender<Routes>,
@@ -143,6 +149,7 @@ impl Set {
         changes: &mut Changes,
         fetching: &mut Fetching<'a>,
     ) -> Result<Option<Next>, IpcError> {
+        let mut early = 0;
         loop {
             let now = Instant::now();
             let (patience, more) = if now < current.look {
@@ -154,9 +161,16 @@ impl Set {
             let Waiting { mut answer, promised } = current.candidate.template.wait_next(patience, more);
             // For a new tip somebody wants it: the node is asked now, and need not be asked then.
             let asked = promised.filter(|_| more == NEVER).map(|promised| Head::ask(&promised));
+            let mut late = std::pin::pin!(tokio::time::sleep(patience + LATE));
+            let mut is_interrupted = false;
             let answer = loop {
                 tokio::select! {
                     answer = &mut answer => break answer,
+                    () = &mut late, if !is_interrupted => {
+                        is_interrupted = true;
+                        let interrupted = current.candidate.template.interrupt_wait();
+                        let _ = tokio::time::timeout(INTERRUPTION, interrupted).await;
+                    }
                     fetched = fetching.ends() => fetched?,
                     () = changes.happen() => {
                         if self.publish(&current.candidate, fetching) {
@@ -177,9 +191,12 @@ impl Set {
             match answer.map_err(|error| connection.failure("waitNext", &error))? {
                 Some(template) => return Ok(Some(Next { template, as_of: Instant::now(), asked })),
                 None if more == NEVER && now.elapsed() < patience / 2 => {
-                    return Err(IpcError::Ending { socket: connection.socket() });
+                    early += 1;
+                    if early == EARLY {
+                        return Err(IpcError::Ending { socket: connection.socket() });
+                    }
                 }
-                None => {}
+                None => early = 0,
             }
         }
     }
@@ -242,6 +259,7 @@ impl Set {
             way: Way::Ipc,
             as_of: *as_of,
             set: self.number,
+            first_set: self.shared.first_set,
             serves: &|constraints| routes.of(constraints) == Some(self.number),
             is_base: routes.fullest() == Some(self.number),
             threshold: self.shared.fees.threshold,

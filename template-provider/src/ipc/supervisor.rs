@@ -50,17 +50,19 @@ pub(super) async fn run(
         feed: feed.clone(),
         fees: settings.fees,
         network: settings.network,
+        first_set: source.last_set + 1,
         seen: RefCell::new(Some(seen)),
         routes: watch::Sender::default(),
         known: RefCell::new(Known::default()),
         kept: RefCell::new(Kept::new(settings.stale)),
     });
-    let mut sets = Sets::new(Rc::clone(&shared));
+    let mut sets = Sets::new(Rc::clone(&shared), source.last_set);
     let ended = tokio::select! {
         failure = sets.run(source, &settings, backoff) => Err(failure),
         failure = stalled(&shared, settings.stall) => Err(failure),
         () = shutdown.cancelled() => Ok(()),
     };
+    source.last_set = sets.last;
     sets.end(ended.is_ok()).await;
     if let Some(shared) = Rc::into_inner(shared) {
         shared.connection.close().await;
@@ -102,9 +104,10 @@ struct Running {
 }
 
 impl Sets {
-    fn new(shared: Rc<Shared>) -> Self {
+    /// They are numbered from the one after `last`.
+    fn new(shared: Rc<Shared>, last: u64) -> Self {
         let (needed, running, refused) = (Vec::new(), Vec::new(), Vec::new());
-        Self { shared, needed, running, refused, tasks: JoinSet::new(), last: 0 }
+        Self { shared, needed, running, refused, tasks: JoinSet::new(), last }
     }
 
     async fn run(&mut self, source: &mut Ipc, settings: &Settings, backoff: &mut Backoff) -> IpcError {

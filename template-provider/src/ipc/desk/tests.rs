@@ -6,14 +6,16 @@ use super::super::fake::Node;
 use super::*;
 use crate::solutions::tests::early;
 
-/// What is said of a whole block whose template the node holds but takes no solutions of.
-async fn answer_where_the_short_way_fails(whole_block: Option<Verdict>) -> Result<Submission, String> {
+/// What is said of a whole block whose template the node holds but takes no solutions of, by what it says to whole blocks.
+async fn answer_where_the_short_way_fails<const N: usize>(
+    whole_blocks: [Verdict; N],
+) -> Result<Submission, String> {
     let (solution, transactions) = early();
     transactions.settle(Some(Vec::new()));
     let (block, rest) = FoundBlock::solving(&solution);
     rest.come(solution.block().unwrap());
     let answered = async {
-        let node = Node::new(whole_block);
+        let node = Node::new(whole_blocks);
         let shared = node.shared();
         let (template, tip) = (&solution.template, solution.template.source().tip());
         shared.kept.borrow_mut().keep(template.id_at_source(), tip, node.template());
@@ -24,8 +26,28 @@ async fn answer_where_the_short_way_fails(whole_block: Option<Verdict>) -> Resul
 
 #[tokio::test]
 async fn where_the_short_way_fails_the_whole_block_is_handed_in_nevertheless() {
-    let accepted = answer_where_the_short_way_fails(Some(Verdict::Taken)).await;
+    let accepted = answer_where_the_short_way_fails([Verdict::Taken]).await;
     assert_eq!(accepted, Ok(Submission::Accepted));
-    let without_whole_blocks = answer_where_the_short_way_fails(None).await;
+    let without_whole_blocks = answer_where_the_short_way_fails([]).await;
     assert!(without_whole_blocks.unwrap_err().contains("submitSolution"));
+}
+
+#[tokio::test]
+async fn a_block_that_the_node_may_still_be_checking_is_handed_in_again() {
+    let word = |word: &str| Verdict::Refused(word.into());
+    let invalid = answer_where_the_short_way_fails([word("duplicate"), word("duplicate-invalid")]).await;
+    assert_eq!(invalid, Ok(Submission::Rejected("duplicate-invalid".into())));
+    let valid = answer_where_the_short_way_fails([word("duplicate"), word("duplicate")]).await;
+    assert_eq!(valid, Ok(Submission::Duplicate));
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_the_node_is_not_held_against_the_block() {
+    for failure in ["", "System error while saving block to disk: No space left on device"] {
+        let answer = answer_where_the_short_way_fails([Verdict::Refused(failure.into())]).await;
+        assert!(answer.as_ref().is_err_and(|reason| reason.ends_with(failure)), "{answer:?}");
+    }
+    let script = "block-script-verify-flag-failed (Operation not valid with the current stack size)";
+    let answer = answer_where_the_short_way_fails([Verdict::Refused(script.into())]).await;
+    assert_eq!(answer, Ok(Submission::Rejected(script.into())));
 }

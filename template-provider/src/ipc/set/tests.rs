@@ -23,7 +23,14 @@ struct Followed {
 
 impl Followed {
     fn begin(node: &Node) -> Self {
-        let shared = Rc::new(node.shared());
+        Self::looking(node, Duration::from_secs(3600))
+    }
+
+    /// One that looks at the fees so often.
+    fn looking(node: &Node, interval: Duration) -> Self {
+        let mut shared = node.shared();
+        shared.fees.interval = interval;
+        let shared = Rc::new(shared);
         let (feed, stop) = (shared.feed.clone(), CancellationToken::new());
         let client = feed.join(ROOM);
         let set = Set { shared, number: 1, constraints: ROOM, stop: stop.clone() };
@@ -62,7 +69,7 @@ fn by_rpc(tip: u8) -> Parts {
 #[tokio::test]
 async fn where_another_way_brought_the_tip_already_the_node_is_not_asked_for_it_again_and_again() {
     let body = async {
-        let node = Node::new(None);
+        let node = Node::new([]);
         node.give_transactions(false);
         let mut followed = Followed::begin(&node);
         while node.made() == 0 {
@@ -74,6 +81,7 @@ async fn where_another_way_brought_the_tip_already_the_node_is_not_asked_for_it_
             way: Way::Rpc,
             as_of: Instant::now(),
             set: 0,
+            first_set: 0,
             serves: &|_| true,
             is_base: true,
             threshold: Amount::ONE_SAT,
@@ -93,7 +101,7 @@ async fn where_another_way_brought_the_tip_already_the_node_is_not_asked_for_it_
 #[tokio::test]
 async fn a_tip_that_changes_while_transactions_are_on_their_way_is_seen_at_once_and_they_come_nevertheless() {
     let body = async {
-        let node = Node::new(None);
+        let node = Node::new([]);
         let mut followed = Followed::begin(&node);
         assert_eq!(followed.next().await.parts().prev_hash, hash(1));
         node.give_transactions(false);
@@ -111,6 +119,43 @@ async fn a_tip_that_changes_while_transactions_are_on_their_way_is_seen_at_once_
         node.give_transactions(true);
         followed.end().await;
         assert!(early.iter().all(|template| template.parts().transactions.all().is_some()));
+    };
+    LocalSet::new().run_until(body).await;
+}
+
+#[tokio::test]
+async fn a_node_whose_clock_is_put_forward_is_waited_on_and_one_that_ends_is_not() {
+    let body = async {
+        let node = Node::new([]);
+        let mut followed = Followed::begin(&node);
+        node.end_early(1);
+        assert_eq!(followed.next().await.parts().prev_hash, hash(1));
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        node.set_tip(2);
+        assert_eq!(followed.next().await.parts().prev_hash, hash(2));
+        followed.end().await;
+
+        let ending = Followed::begin(&node);
+        node.end_early(usize::MAX);
+        let ended = tokio::time::timeout(DEADLINE, ending.set).await.expect("it ends").unwrap();
+        assert!(matches!(ended, Err(IpcError::Ending { .. })), "{ended:?}");
+    };
+    LocalSet::new().run_until(body).await;
+}
+
+#[tokio::test]
+async fn the_fees_are_looked_at_in_time_also_where_the_nodes_clock_is_put_back() {
+    let body = async {
+        let node = Node::new([]);
+        node.put_back();
+        let mut followed = Followed::looking(&node, Duration::from_millis(50));
+        followed.next().await;
+        let deadline = Instant::now() + DEADLINE;
+        while node.looks() < 2 {
+            assert!(Instant::now() < deadline, "nobody looks at the fees");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        followed.end().await;
     };
     LocalSet::new().run_until(body).await;
 }
