@@ -8,6 +8,7 @@ use service::Backoff;
 use tracing::{error, info, warn};
 
 use crate::found_block::FoundBlock;
+use crate::outlet::Place;
 use crate::solutions::{Answer, Solutions};
 
 /// Waits between attempts on one node.
@@ -17,6 +18,11 @@ const LONGEST_WAIT: Duration = Duration::from_secs(15);
 const ATTEMPTS_WHEN_DONE: u32 = 10;
 /// Reasons of a node that may pass: it lacks the block before, or its clock is behind.
 const PASSING: [&str; 2] = ["prev-blk-not-found", "time-too-new"];
+
+/// Whether a node that rejects a block for this may take it later.
+pub(crate) fn is_passing(reason: &str) -> bool {
+    PASSING.contains(&reason)
+}
 
 /// One block on one way.
 #[derive(Debug)]
@@ -50,9 +56,10 @@ impl Delivery {
             if self.block.is_lost() {
                 // The node may have taken it by its header and coinbase, and the answer been lost. One that does not answer
                 // is asked again.
-                match outlet.knows(&self.hash).await {
-                    Ok(Some(true)) => return self.answered(Answer::Has),
-                    Ok(_) => return self.answered(Answer::Rejected(reason)),
+                match outlet.place(&self.hash).await {
+                    Ok(Place::BestChain) => return self.answered(Answer::Has),
+                    Ok(Place::Nowhere | Place::Untold) => return self.answered(Answer::Rejected(reason)),
+                    Ok(Place::Beside) => reason = format!("{reason}; the node has it beside its best chain"),
                     Err(error) => reason = format!("{reason}; whether the node has it is not known: {error}"),
                 }
             }
@@ -74,7 +81,7 @@ impl Delivery {
     fn judge(&self, node: &str, outcome: Result<Submission, String>) -> Result<Answer, String> {
         let hash = self.hash;
         match outcome? {
-            Submission::Rejected(reason) if PASSING.contains(&reason.as_str()) => Err(reason),
+            Submission::Rejected(reason) if is_passing(&reason) => Err(reason),
             Submission::Rejected(reason) => {
                 error!(%hash, node, reason, "block rejected");
                 Ok(Answer::Rejected(reason))
@@ -86,10 +93,12 @@ impl Delivery {
         }
     }
 
+    /// One that could not be written when it was found is written as soon as it can be.
     fn answered(&self, answer: Answer) {
+        self.solutions.keep_again(self.hash, &self.block);
         self.solutions.answered(self.hash, self.position, answer);
     }
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

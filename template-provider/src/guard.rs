@@ -6,22 +6,27 @@ use std::time::Duration;
 
 use bitcoin::BlockHash;
 use node::Submission;
+use service::Backoff;
 use tokio::sync::watch;
-use tracing::warn;
+use tracing::{debug, warn};
 
+use crate::delivery;
 use crate::found_block::FoundBlock;
+use crate::outlet::Place;
 use crate::solutions::Solutions;
 
 /// A node that is killed forgets what it took since it last wrote its index: younger blocks are looked for.
 const LOOKED_FOR: Duration = Duration::from_secs(24 * 3600);
 
+/// Waits between attempts: a node that gives templates by IPC may still be starting for JSON-RPC.
+const FIRST_WAIT: Duration = Duration::from_millis(200);
+const LONGEST_WAIT: Duration = Duration::from_secs(15);
+
 /// Looks for lost blocks on the node that makes the templates, each time that it was reached anew; until shutdown.
 pub async fn run(solutions: Solutions, mut reaches: watch::Receiver<u64>) {
     let guard = async {
         while reaches.changed().await.is_ok() {
-            if let Err(error) = restore(&solutions).await {
-                warn!("cannot give the node earlier blocks again: {error:#}");
-            }
+            restore_surely(&solutions).await;
         }
     };
     tokio::select! {
@@ -30,27 +35,45 @@ pub async fn run(solutions: Solutions, mut reaches: watch::Receiver<u64>) {
     }
 }
 
+/// Until the node has answered for each of them.
+async fn restore_surely(solutions: &Solutions) {
+    let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
+    let mut told = String::new();
+    while let Err(error) = restore(solutions).await {
+        let reason = format!("{error:#}");
+        if reason != told {
+            warn!("cannot give the node earlier blocks again yet: {reason}");
+            told = reason;
+        }
+        tokio::time::sleep(backoff.wait()).await;
+    }
+}
+
 /// Goes over the blocks until that regains no more: one may build on another, and their order is not certain.
 async fn restore(solutions: &Solutions) -> anyhow::Result<()> {
     let mut missing = lost(solutions).await?;
     while !missing.is_empty() {
-        let mut still_missing = Vec::new();
+        let (mut still_missing, mut is_passing) = (Vec::new(), false);
         for (hash, path) in &missing {
             let block = FoundBlock::whole(std::fs::read(path)?);
-            let answer = solutions.home().submit(&block).await.map_err(anyhow::Error::msg)?;
-            if answer.has_block() {
-                if answer != Submission::Duplicate {
+            match solutions.home().submit(&block).await.map_err(anyhow::Error::msg)? {
+                Submission::Duplicate => {}
+                Submission::Accepted | Submission::Inconclusive => {
                     warn!(%hash, "the node had lost a block; submitted again");
                 }
-            } else {
-                still_missing.push((*hash, path.clone()));
+                Submission::Rejected(reason) => {
+                    debug!(%hash, reason, "the node does not take back a block");
+                    is_passing |= delivery::is_passing(&reason);
+                    still_missing.push((*hash, path.clone()));
+                }
             }
         }
-        anyhow::ensure!(
-            still_missing.len() < missing.len(),
-            "{} of them it does not take back",
-            missing.len()
-        );
+        if still_missing.len() == missing.len() {
+            // It has forgotten the blocks before as well, and has them from its peers in a moment.
+            anyhow::ensure!(!is_passing, "it does not know what they build on");
+            warn!("the node does not take back {} blocks that it or another node had", missing.len());
+            return Ok(());
+        }
         missing = still_missing;
     }
     Ok(())
@@ -60,9 +83,40 @@ async fn restore(solutions: &Solutions) -> anyhow::Result<()> {
 async fn lost(solutions: &Solutions) -> anyhow::Result<Vec<(BlockHash, PathBuf)>> {
     let mut lost = Vec::new();
     for (hash, path) in solutions.store().done_within(LOOKED_FOR)? {
-        if solutions.home().knows(&hash).await? != Some(true) {
+        if matches!(solutions.home().place(&hash).await?, Place::Nowhere | Place::Untold) {
             lost.push((hash, path));
         }
     }
     Ok(lost)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::delivery::tests::{STARTS, UNKNOWN, node_saying};
+    use crate::outlet::Outlet;
+    use crate::solution_store::Settled;
+    use crate::solutions::tests::{Blocks, eventually};
+
+    const LACKS_THE_ONE_BEFORE: (&str, &str) =
+        ("200 OK", r#"{"result":"prev-blk-not-found","error":null,"id":0}"#);
+    const TAKEN: (&str, &str) = ("200 OK", r#"{"result":null,"error":null,"id":0}"#);
+
+    /// A node that was reached by IPC and is not ready otherwise, and has yet to hear of the block before.
+    #[tokio::test]
+    async fn a_lost_block_is_given_again_as_soon_as_the_node_can_take_it() {
+        let answers = &[STARTS, STARTS, UNKNOWN, LACKS_THE_ONE_BEFORE, UNKNOWN, TAKEN];
+        let (node, asks) = node_saying(answers).await;
+        let blocks = Blocks::by(Outlet::Rpc(node));
+        let hash = bitcoin::hashes::Hash::from_byte_array([7; 32]);
+        blocks.solutions.store().write(hash, b"block").unwrap();
+        blocks.solutions.store().settle(hash, Settled::Done).unwrap();
+        let (reached, reaches) = watch::channel(0);
+        let guard = tokio::spawn(run(blocks.solutions.clone(), reaches));
+        reached.send_replace(1);
+        eventually("the node takes it", || *asks.borrow() == answers.len()).await;
+        blocks.solutions.shutdown().cancel();
+        guard.await.unwrap();
+    }
 }

@@ -9,6 +9,19 @@ use crate::ipc::Desk;
 /// bitcoind's error for a block that it does not know (`RPC_INVALID_ADDRESS_OR_KEY`).
 const UNKNOWN_BLOCK: i32 = -5;
 
+/// What a node has of a block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// It cannot be asked.
+    Untold,
+    /// It does not know it.
+    Nowhere,
+    /// It knows it, and that may be all: it is not in its best chain, is still being checked, or is invalid.
+    Beside,
+    /// It is in its best chain.
+    BestChain,
+}
+
 /// One way to one node.
 #[derive(Clone, Debug)]
 pub enum Outlet {
@@ -52,13 +65,14 @@ impl Outlet {
         }
     }
 
-    /// Whether the node knows a block. By IPC that cannot be asked: none, and submitting it again does no harm.
-    pub(crate) async fn knows(&self, hash: &BlockHash) -> Result<Option<bool>, NodeError> {
+    /// What the node has of a block. By IPC that cannot be asked, and submitting it again does no harm.
+    pub(crate) async fn place(&self, hash: &BlockHash) -> Result<Place, NodeError> {
         match self {
-            Self::Ipc { .. } => Ok(None),
+            Self::Ipc { .. } => Ok(Place::Untold),
             Self::Rpc(node) => match node.block_header(hash).await {
-                Ok(_) => Ok(Some(true)),
-                Err(NodeError::Rpc { code: UNKNOWN_BLOCK, .. }) => Ok(Some(false)),
+                Ok(header) if header.confirmations >= 1 => Ok(Place::BestChain),
+                Ok(_) => Ok(Place::Beside),
+                Err(NodeError::Rpc { code: UNKNOWN_BLOCK, .. }) => Ok(Place::Nowhere),
                 Err(error) => Err(error),
             },
         }

@@ -40,10 +40,13 @@ pub struct Pending {
 }
 
 impl SolutionStore {
-    /// Makes the directory and those in it.
+    /// Makes the directory and those in it. What a kill left half written goes.
     pub fn open(directory: PathBuf) -> io::Result<Self> {
         for settled in [Settled::Done, Settled::Rejected] {
             fs::create_dir_all(directory.join(settled.folder()))?;
+        }
+        for path in files_in(&directory, "part")? {
+            fs::remove_file(path)?;
         }
         Ok(Self { directory })
     }
@@ -52,10 +55,16 @@ impl SolutionStore {
     /// [`Self::sync`] has returned.
     pub fn write(&self, hash: BlockHash, block: &[u8]) -> io::Result<File> {
         let unfinished = self.directory.join(format!("{hash}.part"));
-        let mut file = File::create(&unfinished)?;
-        file.write_all(block)?;
-        fs::rename(unfinished, self.path(hash))?;
-        Ok(file)
+        let written = File::create(&unfinished).and_then(|mut file| {
+            file.write_all(block)?;
+            fs::rename(&unfinished, self.path(hash))?;
+            Ok(file)
+        });
+        if written.is_err() {
+            // On a full disk it would take the room of what can be written.
+            let _ = fs::remove_file(&unfinished);
+        }
+        written
     }
 
     /// Waits until what [`Self::write`] wrote is on the disk.
@@ -120,9 +129,13 @@ impl Settled {
 }
 
 fn blocks_in(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    files_in(folder, "block")
+}
+
+fn files_in(folder: &Path, extension: &str) -> io::Result<Vec<PathBuf>> {
     let paths = fs::read_dir(folder)?.map(|entry| entry.map(|entry| entry.path()));
-    let is_block = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "block");
-    paths.filter(|path| path.as_ref().map_or(true, is_block)).collect()
+    let is_one = |path: &PathBuf| path.extension().is_some_and(|of| of == extension);
+    paths.filter(|path| path.as_ref().map_or(true, is_one)).collect()
 }
 
 fn keep_newest(folder: &Path) -> io::Result<()> {
@@ -170,6 +183,20 @@ mod tests {
         store.settle(hash, Settled::Done).unwrap();
         assert!(directory.path().join(format!("solutions/done/{hash}.block")).exists());
         assert!(!directory.path().join(format!("solutions/rejected/{hash}.block")).exists());
+    }
+
+    #[test]
+    fn what_cannot_be_written_whole_leaves_nothing_behind() {
+        let (directory, store) = store();
+        let hash: BlockHash = bitcoin::hashes::Hash::from_byte_array([7; 32]);
+        let part = directory.path().join(format!("solutions/{hash}.part"));
+        // In its way, as a disk that fills at the very end is.
+        fs::create_dir_all(directory.path().join(format!("solutions/{hash}.block/x"))).unwrap();
+        store.write(hash, b"block").unwrap_err();
+        assert!(!part.exists());
+        fs::write(&part, b"bl").unwrap();
+        SolutionStore::open(directory.path().join("solutions")).unwrap();
+        assert!(!part.exists());
     }
 
     #[test]

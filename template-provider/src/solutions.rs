@@ -66,6 +66,8 @@ pub struct Found {
     pub time: u32,
     /// The answer on each way, in the order of the ways.
     pub answers: Vec<Answer>,
+    /// Whether it is on disk.
+    is_written: bool,
     settled: Option<Settled>,
 }
 
@@ -132,6 +134,7 @@ impl Solutions {
                     coinbase_value: coinbase.map_or(0, |tx| tx.output.iter().map(|o| o.value.to_sat()).sum()),
                     time: u32::try_from(time.as_secs()).unwrap_or(u32::MAX),
                     answers: Vec::new(),
+                    is_written: true,
                     settled: None,
                 },
                 &FoundBlock::whole(bytes),
@@ -149,18 +152,19 @@ impl Solutions {
         let (block, rest) = FoundBlock::solving(&solution);
         // Asked for once: they may come at any moment.
         let whole = solution.block();
-        let found = Found {
+        let mut found = Found {
             hash,
             height: u64::from(solution.height()),
             transactions: whole.as_ref().and_then(|_| solution.transactions()),
             coinbase_value: solution.coinbase_value(),
             time: unix_now(),
             answers: Vec::new(),
+            is_written: false,
             settled: None,
         };
         info!(%hash, height = found.height, transactions = found.transactions, "block found");
         if let Some(bytes) = &whole {
-            self.keep(hash, bytes);
+            found.is_written = self.keep(hash, bytes);
         }
         if self.start(found, &block) {
             self.0.counted.found.add(1);
@@ -179,16 +183,17 @@ impl Solutions {
             error!(%hash, height = solution.height(), "block is lost unless its node took it by IPC: {LOST}");
             return;
         };
-        self.keep(hash, &bytes);
+        let is_written = self.keep(hash, &bytes);
         let settled = {
             let mut all = self.lock();
             let found = all.iter_mut().find(|found| found.hash == hash);
             found.and_then(|found| {
                 found.transactions = solution.transactions();
+                found.is_written = is_written;
                 found.settled
             })
         };
-        if let Some(settled) = settled {
+        if let Some(settled) = settled.filter(|_| is_written) {
             self.put_away(hash, settled);
         }
         rest.come(bytes);
@@ -230,8 +235,19 @@ impl Solutions {
         self.0.tasks.wait().await;
     }
 
-    /// Writes the block; the fsync goes on beside.
-    fn keep(&self, hash: BlockHash, block: &[u8]) {
+    /// Writes a block that is whole and could not be written before.
+    pub(crate) fn keep_again(&self, hash: BlockHash, block: &FoundBlock) {
+        let Some(bytes) = block.bytes_now() else { return };
+        let mut all = self.lock();
+        let unwritten =
+            |found: &&mut Found| found.hash == hash && !found.is_written && found.transactions.is_some();
+        if let Some(found) = all.iter_mut().find(unwritten) {
+            found.is_written = self.keep(hash, &bytes);
+        }
+    }
+
+    /// Writes the block; the fsync goes on beside. Whether it could.
+    fn keep(&self, hash: BlockHash, block: &[u8]) -> bool {
         match self.0.store.write(hash, block) {
             Ok(file) => {
                 let store = self.0.store.clone();
@@ -240,8 +256,12 @@ impl Solutions {
                         error!(%hash, "block is not safe from a power cut: {error}");
                     }
                 });
+                true
             }
-            Err(error) => error!(%hash, "cannot write the block down, submitting it only: {error}"),
+            Err(error) => {
+                error!(%hash, "cannot write the block down, submitting it only: {error}");
+                false
+            }
         }
     }
 
@@ -294,7 +314,7 @@ impl Solutions {
             if found.settled.replace(settled) == Some(settled) {
                 return;
             }
-            (settled, found.transactions.is_some())
+            (settled, found.is_written)
         };
         match settled {
             Settled::Done => self.0.counted.done.add(1),

@@ -10,10 +10,13 @@ use tokio::sync::watch;
 use crate::outlet::Outlet;
 use crate::solutions::tests::{Blocks, early, eventually};
 
-/// Serves each of `answers` (status, body) once, in turn, then the last one again and again.
-async fn node_saying(answers: &'static [(&'static str, &'static str)]) -> Node {
+/// Serves each of `answers` (status, body) once, in turn, then the last one again and again. The node, and how often it was asked.
+pub(crate) async fn node_saying(
+    answers: &'static [(&'static str, &'static str)],
+) -> (Node, watch::Receiver<usize>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
+    let (asked, asks) = watch::channel(0);
     tokio::spawn(async move {
         for i in 0.. {
             let mut stream = listener.accept().await.unwrap().0;
@@ -22,15 +25,17 @@ async fn node_saying(answers: &'static [(&'static str, &'static str)]) -> Node {
             let head =
                 format!("HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: {}\r\n\r\n", body.len());
             stream.write_all((head + body).as_bytes()).await.unwrap();
+            asked.send_replace(i + 1);
         }
     });
     let auth = Auth::UserPassword { user: "u".into(), password: "p".into() };
-    Node::new(NodeConfig { timeout: Duration::from_secs(2), ..NodeConfig::new(url, auth) }).unwrap()
+    let config = NodeConfig { timeout: Duration::from_secs(2), ..NodeConfig::new(url, auth) };
+    (Node::new(config).unwrap(), asks)
 }
 
-const STARTS: (&str, &str) =
+pub(crate) const STARTS: (&str, &str) =
     ("500 Internal Server Error", r#"{"result":null,"error":{"code":-28,"message":"Loading"},"id":0}"#);
-const UNKNOWN: (&str, &str) = (
+pub(crate) const UNKNOWN: (&str, &str) = (
     "500 Internal Server Error",
     r#"{"result":null,"error":{"code":-5,"message":"Block not found"},"id":0}"#,
 );
@@ -38,10 +43,15 @@ const KNOWN: (&str, &str) = (
     "200 OK",
     r#"{"result":{"hash":"0000000000000000000000000000000000000000000000000000000000000001","confirmations":1,"height":100,"time":1,"mediantime":1},"error":null,"id":0}"#,
 );
+/// It may be invalid, or be checked at this moment.
+const BESIDE: (&str, &str) = (
+    "200 OK",
+    r#"{"result":{"hash":"0000000000000000000000000000000000000000000000000000000000000001","confirmations":-1,"height":100,"time":1,"mediantime":1},"error":null,"id":0}"#,
+);
 
 /// What is said at last of a block whose transactions never came.
 async fn answer_to_a_lost_block(answers: &'static [(&'static str, &'static str)]) -> Option<bool> {
-    let blocks = Blocks::by(Outlet::Rpc(node_saying(answers).await));
+    let blocks = Blocks::by(Outlet::Rpc(node_saying(answers).await.0));
     let (solution, transactions) = early();
     let (arrived, arrivals) = watch::channel(0);
     blocks.solutions.submit(solution, arrivals);
@@ -56,4 +66,5 @@ async fn answer_to_a_lost_block(answers: &'static [(&'static str, &'static str)]
 async fn a_lost_block_is_asked_for_until_the_node_answers() {
     assert_eq!(answer_to_a_lost_block(&[STARTS, STARTS, KNOWN]).await, Some(true));
     assert_eq!(answer_to_a_lost_block(&[STARTS, UNKNOWN]).await, Some(false));
+    assert_eq!(answer_to_a_lost_block(&[BESIDE, BESIDE, KNOWN]).await, Some(true));
 }

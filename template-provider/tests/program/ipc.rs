@@ -367,6 +367,22 @@ async fn a_block_survives_our_own_restart_without_json_rpc() {
     becomes_tip(&world, hash).await;
 }
 
+/// It gives templates by IPC before it takes JSON-RPC.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_block_that_a_killed_node_has_lost_is_given_to_it_again_when_it_is_back() {
+    let mut world = World::by("auto", "").await;
+    world.run().await;
+    let mut client = world.client(100).await;
+    let work = client.new_tip().await;
+    let hash = client.solve(&work).await;
+    becomes_tip(&world, hash).await;
+    eventually("the block is settled", || async { world.api("blocks").await.1[0]["on_a_node"] == true })
+        .await;
+    world.bitcoind.kill();
+    world.bitcoind.restart();
+    becomes_tip(&world, hash).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_block_that_no_node_wants_is_put_away_as_rejected() {
     let mut world = World::by("ipc", "").await;

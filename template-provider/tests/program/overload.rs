@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 
 use crate::support::bitcoind::mine;
 use crate::support::client::Client;
-use crate::support::{AT_ONCE, World, eventually, mine_empty, prev_hash};
+use crate::support::{AT_ONCE, World, becomes_tip, eventually, mine_empty, prev_hash};
 
 /// More than fit.
 const STRANGERS: usize = 20;
@@ -36,13 +36,15 @@ async fn without_file_descriptors_those_connected_are_served_and_the_others_wait
     let tip = mine(&world.node, 1).await.unwrap()[0];
     let work = client.new_tip_within(AT_ONCE).await;
     assert_eq!(prev_hash(&work), tip);
+    // It finds a file to be kept in and one to go to the node.
+    let hash = client.solve(&work).await;
+    becomes_tip(&world, hash).await;
+    let kept = world.solutions().join(format!("done/{hash}.block"));
+    eventually("the block is kept", || async { kept.exists() }).await;
     drop(strangers);
     program.limit_files(before);
-    // It finds a place, and the block that the first one found has arrived.
     let mut newcomer = world.client(100).await;
-    newcomer.new_tip().await;
-    let hash = client.solve(&work).await;
-    assert_eq!(prev_hash(&newcomer.new_tip_within(AT_ONCE).await), hash);
+    assert_eq!(prev_hash(&newcomer.new_tip().await), hash);
 }
 
 #[tokio::test(flavor = "multi_thread")]
