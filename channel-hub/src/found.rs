@@ -16,6 +16,7 @@ use store::{BlockState, Refused, Sequence, Store, StoredBlock};
 use stratum_core::template_distribution_sv2::SubmitSolutionOwned;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::identity::Identity;
 use crate::supply::shelf::{Entry, Fetched, Transactions};
@@ -31,6 +32,8 @@ const FOLLOW: Duration = Duration::from_secs(10);
 const CONFIRMED: i64 = 6;
 /// bitcoind's error code for a block that it does not know.
 const UNKNOWN_BLOCK: i32 = -5;
+/// How long a successor is kept waiting for that: it has only what is on disk.
+const SUCCESSOR_WAITS: Duration = Duration::from_secs(5);
 /// How long the node may still take for a block when the hub closes.
 const LAST_TRY: Duration = Duration::from_secs(2);
 /// Reasons of rejection that pass by themselves.
@@ -60,6 +63,8 @@ pub struct Found {
     entry: Option<Entry>,
     /// Its place in the store's queue.
     sequence: Result<Sequence, Refused>,
+    /// No successor takes over before all of it is in the store.
+    crediting: Option<TaskTrackerToken>,
 }
 
 impl Finds {
@@ -79,17 +84,25 @@ impl Finds {
     ///
     /// Waits for nothing. The store writes in order, so whatever is credited afterwards, the block's own share first of
     /// all, is not acknowledged before the block is written: SIGKILL loses no block whose finder has an answer.
-    pub fn keep(&self, found: Box<FoundBlock>, finder: &Identity, unix: u32) -> Found {
+    /// `crediting`: what a successor waits for.
+    pub fn keep(
+        &self,
+        found: Box<FoundBlock>,
+        finder: &Identity,
+        unix: u32,
+        crediting: Option<TaskTrackerToken>,
+    ) -> Found {
         let entry = self.supply.shelf.find(found.template);
         let transactions = entry.as_ref().and_then(Entry::here);
         let mut kept = self.record(&found, finder, unix, entry.as_ref());
         kept.fill(transactions.as_ref());
         let sequence = self.store.keep_block(kept.clone());
-        Found { found, kept, entry, sequence }
+        Found { found, kept, entry, sequence, crediting }
     }
 
     /// Does everything else that a found block needs.
-    pub async fn bring(self: Arc<Self>, Found { found, mut kept, entry, sequence }: Found) {
+    pub async fn bring(self: Arc<Self>, found: Found) {
+        let Found { found, mut kept, entry, sequence, mut crediting } = found;
         let hash = kept.hash.clone();
         let (height, hasher, worker) = (kept.height, &kept.hasher, &kept.worker);
         tracing::info!(hash, height, hasher, worker, "found a block");
@@ -100,8 +113,13 @@ impl Finds {
         self.set_state(&hash, BlockState::Pending);
         let rest = async {
             if kept.block.is_none() {
-                self.complete(&mut kept, entry).await;
+                let mut complete = std::pin::pin!(self.complete(&mut kept, entry));
+                if timeout(SUCCESSOR_WAITS, &mut complete).await.is_err() {
+                    drop(crediting.take());
+                    complete.await;
+                }
             }
+            drop(crediting);
             self.submit_to_node(&kept).await;
         };
         tokio::select! {

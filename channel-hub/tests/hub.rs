@@ -123,11 +123,14 @@ async fn miners_stay_when_the_template_provider_goes_and_the_next_one_takes_over
     let mut miner = Miner::connect(&hub).await.unwrap();
     miner.open("alice").await.unwrap();
     let job = miner.job().await;
+    let (address, health) = (first.address.clone(), async || hub.text("/api/v1/health").await);
     first.stop();
     let (sequence, _) = miner.submit(&job, None, |share| !share.is_block).await;
     assert_eq!(miner.answer(sequence).await, Ok(()), "work goes on with the job at hand");
+    until("its health says so", async || health().await.contains(&address).then_some(())).await;
     second.publish(101);
     let next = miner.job().await;
+    until("all is well", async || (!health().await.contains("template provider")).then_some(())).await;
     assert!(next.is_new_block());
     let (sequence, _) = miner.submit(&next, None, |share| !share.is_block).await;
     assert_eq!(miner.answer(sequence).await, Ok(()));

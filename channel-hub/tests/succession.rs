@@ -3,6 +3,8 @@
 
 mod support;
 
+use std::time::Duration;
+
 use support::World;
 use support::miner::Miner;
 
@@ -39,6 +41,32 @@ async fn miners_move_to_a_successor_and_no_acknowledged_share_is_lost_or_counted
     accepted += 1;
     new.stop().await;
     assert_eq!(shares(dir.path()), accepted);
+}
+
+/// A successor has only what is on disk.
+#[tokio::test]
+async fn a_successor_has_a_block_whole_whose_transactions_came_while_it_took_over() {
+    let World { dir, mut provider, hub: old, mut miner } = World::start("alice").await;
+    miner.job().await;
+    provider.give_transactions(false);
+    provider.publish(101);
+    let job = miner.job().await;
+    let (sequence, _) = miner.submit(&job, None, |share| share.is_block).await;
+    assert_eq!(miner.answer(sequence).await, Ok(()));
+    let give = async {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        provider.give_transactions(true);
+    };
+    let (new, ()) = tokio::join!(old.successor(), give);
+    drop(miner);
+    old.ended().await;
+    let blocks = new.api("blocks").await;
+    assert_eq!(blocks[0]["transactions"], 2, "{blocks}");
+    new.stop().await;
+    let reader = rusqlite::Connection::open(dir.path().join("hub.sqlite")).unwrap();
+    let is_whole: bool =
+        reader.query_row("SELECT block IS NOT NULL FROM found_block", [], |row| row.get(0)).unwrap();
+    assert!(is_whole);
 }
 
 /// Shares in the ledger, read past the hub.

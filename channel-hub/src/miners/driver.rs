@@ -305,7 +305,7 @@ impl Driver {
         let mut owner = Owner::new(identity);
         let worker = owner.worker(found.worker.as_deref());
         let finder = crate::identity::Identity { hasher: Arc::clone(owner.hasher()), worker };
-        let kept = self.floor.finds.keep(found, &finder, unix_now());
+        let kept = self.floor.finds.keep(found, &finder, unix_now(), self.crediting.clone());
         self.floor.tasks.spawn(Arc::clone(&self.floor.finds).bring(kept));
     }
 

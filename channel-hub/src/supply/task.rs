@@ -146,8 +146,9 @@ impl Supply {
                 let foreign = health.standing == Standing::Foreign;
                 return foreign.then(|| format!("template provider {}: {FOREIGN}", known.address));
             }
-            if !health.trouble.is_empty() {
-                idle = Some(format!("template provider {}: {}", known.address, health.trouble));
+            let reason = if health.connected { &health.trouble } else { &health.last_error };
+            if !reason.is_empty() {
+                idle = Some(format!("template provider {}: {reason}", known.address));
             }
         }
         idle

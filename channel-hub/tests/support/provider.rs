@@ -24,6 +24,8 @@ pub(crate) struct Provider {
     pub(crate) address: String,
     pub(crate) solutions: Arc<Mutex<Vec<Solution>>>,
     templates: watch::Sender<Option<Arc<BlockTemplate>>>,
+    /// Whether it gives transactions to who asks.
+    gives: watch::Sender<bool>,
     next_id: u64,
     task: JoinHandle<()>,
 }
@@ -34,8 +36,14 @@ impl Provider {
         let address = listener.local_addr().unwrap().to_string();
         let templates = watch::Sender::new(None);
         let solutions = Arc::new(Mutex::new(Vec::new()));
-        let task = tokio::spawn(accept(listener, templates.clone(), Arc::clone(&solutions)));
-        Self { address, solutions, templates, next_id: 1 << 16, task }
+        let gives = watch::Sender::new(true);
+        let task = tokio::spawn(accept(listener, templates.clone(), gives.clone(), Arc::clone(&solutions)));
+        Self { address, solutions, templates, gives, next_id: 1 << 16, task }
+    }
+
+    /// From now on whoever asks for transactions (does not) get them.
+    pub(crate) fn give_transactions(&self, gives: bool) {
+        self.gives.send_replace(gives);
     }
 
     /// A template for this height, with one transaction.
@@ -53,6 +61,7 @@ impl Provider {
 async fn accept(
     listener: TcpListener,
     templates: watch::Sender<Option<Arc<BlockTemplate>>>,
+    gives: watch::Sender<bool>,
     solutions: Arc<Mutex<Vec<Solution>>>,
 ) {
     let server = Arc::new(link::Server {
@@ -68,13 +77,14 @@ async fn accept(
     loop {
         let (socket, _) = listener.accept().await.unwrap();
         let link = Link::accept(socket, &server).await.unwrap();
-        sessions.spawn(serve(link, templates.subscribe(), Arc::clone(&solutions)));
+        sessions.spawn(serve(link, templates.subscribe(), gives.subscribe(), Arc::clone(&solutions)));
     }
 }
 
 async fn serve(
     mut link: Link,
     mut templates: watch::Receiver<Option<Arc<BlockTemplate>>>,
+    mut gives: watch::Receiver<bool>,
     solutions: Arc<Mutex<Vec<Solution>>>,
 ) -> Result<(), link::LinkError> {
     let mut session = Server::new(Retention::default(), templates.borrow_and_update().clone());
@@ -92,7 +102,8 @@ async fn serve(
             match event {
                 Event::Solution(solution) => solutions.lock().unwrap().push(*solution),
                 Event::SolutionRefused(error) => panic!("{error}"),
-                Event::Constraints(_) | Event::TransactionDataRequested { .. } => {}
+                Event::TransactionDataRequested { .. } => drop(gives.wait_for(|gives| *gives).await),
+                Event::Constraints(_) => {}
             }
         }
         while let Some(frame) = session.poll_send().unwrap() {
