@@ -1,6 +1,7 @@
 //! Disks that are full or read-only.
 
 use std::path::Path;
+use std::time::Duration;
 
 use integration::faults::{Disk, Line, apart, not_run};
 use integration::world::sri::POOL_KEY;
@@ -61,14 +62,20 @@ fn a_full_disk_holds_up_no_block_loses_no_acknowledged_share_and_is_named() {
         says(&pool.template_provider, "cannot write the block down, submitting it only: No space left")
             .await?;
         says(&pool.hub, "cannot write the store; trying again error=database or disk is full").await?;
-        until("the hub says so on its page", SOON, async || {
-            let health = health(&pool.hub).await?;
-            holds(health.contains("disk is full") || health.contains("No space left on device"), health)
-        })
-        .await?;
-        // The proxy writes only totals. What it cannot write it does not show.
-        let (shown, log) = (line.world.proxy.metrics().await, line.world.proxy.process.log());
-        assert!(shown.is_ok() || log.contains("No space left on device"), "{shown:?}\n{log}");
+        is_unwell(&pool.hub, "disk is full").await?;
+        // The proxy writes only totals.
+        says(&line.world.proxy, "No space left on device").await?;
+        is_unwell(&line.world.proxy, "No space left on device").await?;
+        let waiting = async || {
+            let forwarded = line.world.proxy.forwarded().await?;
+            holds(forwarded.waiting() > 0, format!("{forwarded:?}"))
+        };
+        until("shares wait for their commit", SOON, waiting).await?;
+        // What was committed before the disk was full is acknowledged by now.
+        let acknowledged = line.world.proxy.forwarded().await?.credited;
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        let forwarded = line.world.proxy.forwarded().await?;
+        assert_eq!(forwarded.credited, acknowledged, "acknowledged without a commit: {forwarded:?}");
 
         for disk in &disks {
             disk.free()?;

@@ -28,6 +28,7 @@ fn peers_that_vanish_without_a_word_are_let_go_with_a_named_reason_and_all_goes_
 
         let packets = Packets::default();
         packets.lose_all(&[proxy.port(), pool.hub.port(), pool.template_provider.port()])?;
+        let acknowledged = miners.1.tally().accepted;
         drop(miners); // and nobody hears it
         // The template provider's one client is the hub; the hub's are the miner and the proxy.
         for (part, gone) in [(proxy, 1), (&pool.hub, 2), (&pool.template_provider, 1)] {
@@ -37,7 +38,13 @@ fn peers_that_vanish_without_a_word_are_let_go_with_a_named_reason_and_all_goes_
         packets.lose_none()?;
         let miner = sv1::Miner::start(sv1);
         more_shares(&miner, 5).await?;
-        Ok(())
+        miner.limit(Some(0));
+        until("no acknowledged share is lost", SOON, async || {
+            let (forwarded, ledger) = (proxy.forwarded().await?, pool.hub.credits().await?.shares);
+            let now = format!("ledger {ledger}, {acknowledged} straight from the hub, {forwarded:?}");
+            holds(forwarded.waiting() == 0 && forwarded.credited + acknowledged <= ledger, now)
+        })
+        .await
     };
     apart(
         "vanished::peers_that_vanish_without_a_word_are_let_go_with_a_named_reason_and_all_goes_on_when_they_are_back",
