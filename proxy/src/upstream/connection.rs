@@ -35,6 +35,10 @@ const TOGETHER: Duration = Duration::from_micros(100);
 const MANY: usize = 32;
 /// While so many shares have no answer, no more are handed on: they wait with the miners.
 const MAX_IN_FLIGHT: usize = mining::client::MAX_OUTSTANDING / 2;
+/// If none of those is answered for so long, the upstream hangs, though it owes no channel many answers.
+const STUCK: Duration = Duration::from_secs(60);
+/// Said of an upstream that hangs.
+const HANGS: &str = "connected, but it does not answer any more";
 /// The channel that all miners share, in aggregated mode; in the other, one that is opened only to see whether it can be.
 const SHARED: u64 = 0;
 
@@ -60,6 +64,8 @@ pub(super) struct Connection<'a> {
     hold: Option<Instant>,
     tended: Instant,
     told_hash_rate: f64,
+    /// Since when no share is handed on and none is answered.
+    stuck: Option<Instant>,
     noticed: Option<Instant>,
 }
 
@@ -92,6 +98,7 @@ impl<'a> Connection<'a> {
             hold: None,
             tended: Instant::now(),
             told_hash_rate: 0.0,
+            stuck: None,
             noticed: None,
         }
     }
@@ -184,7 +191,7 @@ impl<'a> Connection<'a> {
                 Event::Answered { ticket, outcome } => self.answered(ticket, outcome),
                 Event::Reconnect => bail!("the upstream asks to be connected to anew"),
                 Event::Notice(text) => self.notice(&text),
-                Event::Hangs => bail!("connected, but it does not say anything any more"),
+                Event::Hangs => bail!(HANGS),
             }
         }
         self.health.counts(self.wire.channels(), self.wire.in_flight());
@@ -238,6 +245,7 @@ impl<'a> Connection<'a> {
 
     fn answered(&mut self, ticket: u64, outcome: Outcome) {
         let Some(share) = self.shares.remove(&ticket) else { return };
+        self.stuck = None;
         self.common.farm.totals.in_flight.fetch_sub(1, Ordering::Relaxed);
         match &outcome {
             Outcome::Accepted => {
@@ -270,10 +278,15 @@ impl<'a> Connection<'a> {
         }
     }
 
-    /// Looks after what no message brings up: channels that nobody uses, the hash rate, a server without jobs.
+    /// Looks after what no message brings up: channels that nobody uses, the hash rate, a server without jobs or answers.
     fn tend(&mut self) -> anyhow::Result<()> {
         if self.ready_by.is_some_and(|by| by <= Instant::now()) {
             bail!("no job within {} seconds", FIRST_JOB.as_secs());
+        }
+        if self.wire.in_flight() >= MAX_IN_FLIGHT
+            && self.stuck.get_or_insert_with(Instant::now).elapsed() >= STUCK
+        {
+            bail!(HANGS);
         }
         if self.tended.elapsed() < TEND {
             return Ok(());

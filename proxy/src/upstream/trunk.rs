@@ -20,9 +20,9 @@ const LOOK: Duration = Duration::from_secs(1);
 /// Bytes of extranonce that do for a farm if need be.
 const FEWEST: u16 = 6;
 
-/// A server that is handed so many shares and says nothing at all for so long hangs: to miners it is as good as gone.
-/// Pools that answer shares in batches take up to ten at a time.
-const UNHEARD: (u32, Duration) = (20, Duration::from_secs(60));
+/// A server that owes a channel so many answers, and gives it none for so long, hangs: whatever else it says, there is no
+/// credit. Pools that answer in batches take up to ten of a channel's shares at a time.
+const UNANSWERED: (usize, Duration) = (20, Duration::from_secs(60));
 
 /// What a trunk is made with.
 #[derive(Clone, Debug)]
@@ -67,7 +67,7 @@ pub enum Event {
     Reconnect,
     /// Something for the log: an SV1 pool's words to people, or a wish that is not granted.
     Notice(String),
-    /// The server takes shares and says nothing any more.
+    /// The server takes shares and answers none any more.
     Hangs,
 }
 
@@ -82,8 +82,6 @@ pub struct Trunk {
     slots: HashMap<u64, u32>,
     /// By channel and sequence number.
     in_flight: HashMap<(u32, u32), u64>,
-    /// Shares handed in since the server was last heard, and when the first was.
-    unheard: Option<(u32, Instant)>,
     /// The last line made, and of what: channels of a group have the same.
     line: Option<(Line, Arc<Job>)>,
     look: Instant,
@@ -105,6 +103,39 @@ struct Channel {
     layout: Layout,
     work: Option<Arc<Work>>,
     sent: Instant,
+    owed: Owed,
+}
+
+/// Answers that the server owes a channel.
+#[derive(Debug, Default)]
+struct Owed {
+    count: usize,
+    /// Since when they are too many and none comes.
+    since: Option<Instant>,
+}
+
+impl Owed {
+    /// One more share.
+    fn share(&mut self, now: Instant) {
+        self.count += 1;
+        if self.are_many() {
+            self.since.get_or_insert(now);
+        }
+    }
+
+    /// One has its answer.
+    fn answer(&mut self, now: Instant) {
+        self.count = self.count.saturating_sub(1);
+        self.since = self.are_many().then_some(now);
+    }
+
+    fn are_many(&self) -> bool {
+        self.count >= UNANSWERED.0
+    }
+
+    fn are_overdue(&self, now: Instant) -> bool {
+        self.since.is_some_and(|since| since + UNANSWERED.1 <= now)
+    }
 }
 
 impl Trunk {
@@ -117,7 +148,6 @@ impl Trunk {
             channels: HashMap::new(),
             slots: HashMap::new(),
             in_flight: HashMap::new(),
-            unheard: None,
             line: None,
             look: now.instant + LOOK,
             events: VecDeque::new(),
@@ -167,21 +197,23 @@ impl Trunk {
 
     /// Hands in a share; an [`Event::Answered`] with `ticket` follows.
     pub fn submit(&mut self, now: Now, share: &UpstreamShare, ticket: u64) {
-        let (count, _) = self.unheard.get_or_insert((0, now.instant));
-        *count = count.saturating_add(1);
         let (channel, job) = (share.work.channel, &share.work.job);
         let sent = (channel.connection == self.settings.connection).then(|| {
             self.session.submit(channel.channel_id, job.id(), &share.rolled.choice(), Some(&share.worker))
         });
         match sent {
-            Some(Ok(number)) => drop(self.in_flight.insert((channel.channel_id, number), ticket)),
+            Some(Ok(number)) => {
+                self.in_flight.insert((channel.channel_id, number), ticket);
+                if let Some(channel) = self.channels.get_mut(&channel.channel_id) {
+                    channel.owed.share(now.instant);
+                }
+            }
             Some(Err(_)) | None => self.events.push_back(Event::Answered { ticket, outcome: Outcome::Lost }),
         }
     }
 
     /// A frame came.
     pub fn handle(&mut self, now: Now, received: &mut Received) -> Result<(), client::Fatal> {
-        self.unheard = None;
         self.session.handle(now, received)?;
         while let Some(event) = self.session.poll_event() {
             self.happened(now, event);
@@ -195,8 +227,7 @@ impl Trunk {
             return;
         }
         self.look = now.instant + LOOK;
-        let (many, long) = UNHEARD;
-        if self.unheard.is_some_and(|(count, since)| count >= many && since + long <= now.instant) {
+        if self.channels.values().any(|channel| channel.owed.are_overdue(now.instant)) {
             self.events.push_back(Event::Hangs);
         }
         let old = now.instant.checked_sub(self.settings.repeat);
@@ -250,10 +281,10 @@ impl Trunk {
             client::Event::Job(job) => self.job(now, &job),
             client::Event::WorkLost { channel_id } => self.work_lost(channel_id),
             client::Event::ShareAccepted { channel_id, sequence_number } => {
-                self.answered((channel_id, sequence_number), Outcome::Accepted);
+                self.answered(now, (channel_id, sequence_number), Outcome::Accepted);
             }
             client::Event::ShareRejected { channel_id, sequence_number, code } => {
-                self.answered((channel_id, sequence_number), Outcome::Rejected(code));
+                self.answered(now, (channel_id, sequence_number), Outcome::Rejected(code));
             }
             client::Event::Closed { channel_id, reason } => self.closed(channel_id, reason),
             client::Event::Reconnect { .. } => self.events.push_back(Event::Reconnect),
@@ -283,7 +314,8 @@ impl Trunk {
             return self.events.push_back(Event::Closed { slot, reason });
         };
         self.slots.insert(slot, opened.channel_id);
-        self.channels.insert(opened.channel_id, Channel { slot, layout, work: None, sent: now.instant });
+        let channel = Channel { slot, layout, work: None, sent: now.instant, owed: Owed::default() };
+        self.channels.insert(opened.channel_id, channel);
     }
 
     fn job(&mut self, now: Now, job: &Arc<Job>) {
@@ -335,8 +367,11 @@ impl Trunk {
         self.events.push_back(Event::Closed { slot: channel.slot, reason });
     }
 
-    fn answered(&mut self, share: (u32, u32), outcome: Outcome) {
+    fn answered(&mut self, now: Now, share: (u32, u32), outcome: Outcome) {
         if let Some(ticket) = self.in_flight.remove(&share) {
+            if let Some(channel) = self.channels.get_mut(&share.0) {
+                channel.owed.answer(now.instant);
+            }
             self.events.push_back(Event::Answered { ticket, outcome });
         }
     }

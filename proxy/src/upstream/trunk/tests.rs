@@ -7,6 +7,7 @@ use crate::testing::{HARDEST, Server, TIME, easiest, start};
 use crate::work::{Rolled, Work};
 use bitcoin::{BlockHash, hashes::Hash as _};
 use link::Frame;
+use mining::Now;
 use std::sync::Arc;
 use std::time::Duration;
 use stratum_core::mining_sv2::MESSAGE_TYPE_SUBMIT_SHARES_EXTENDED;
@@ -171,30 +172,74 @@ fn a_job_handed_out_again_with_a_later_earliest_time_goes_to_miners_with_a_later
     assert_eq!(server.work(0).unwrap().ntime, TIME + 9);
 }
 
+fn hangs(server: &mut Server, now: Now) -> bool {
+    server.trunk.handle_timeout(now);
+    server.events().iter().any(|event| matches!(event, Event::Hangs))
+}
+
+fn hand_in(server: &mut Server, now: Now, work: &Arc<Work>, nonces: std::ops::Range<u32>) {
+    nonces.for_each(|nonce| server.trunk.submit(now, &share(work, "w", nonce), nonce.into()));
+}
+
 #[test]
-fn a_server_that_takes_shares_and_says_nothing_for_a_minute_hangs() {
+fn a_server_that_takes_shares_and_answers_none_for_a_minute_hangs() {
     let now = start();
     let minute = Duration::from_secs(60);
     let mut server = Server::new(now, 1);
     let channel = server.open(now, 0, easiest(), 16);
     server.job(now, Some(1), true);
     let work = server.work(0).unwrap();
-    let hangs = |server: &mut Server, now| {
-        server.trunk.handle_timeout(now);
-        server.events().iter().any(|event| matches!(event, Event::Hangs))
-    };
-    let hand_in = |server: &mut Server, now, nonces: std::ops::Range<u32>| {
-        nonces.for_each(|nonce| server.trunk.submit(now, &share(&work, "w", nonce), nonce.into()));
-    };
     assert!(!hangs(&mut server, now.after(minute)), "it was not asked anything");
     let now = now.after(10 * minute);
-    hand_in(&mut server, now, 0..19);
+    hand_in(&mut server, now, &work, 0..19);
     assert!(!hangs(&mut server, now.after(2 * minute)), "it may answer in batches");
-    hand_in(&mut server, now.after(minute / 2), 19..20);
+    hand_in(&mut server, now.after(minute / 2), &work, 19..20);
     server.acknowledge(now.after(minute / 2), channel, 1, 1);
     assert!(!hangs(&mut server, now.after(3 * minute)), "it was heard");
     let now = now.after(4 * minute);
-    hand_in(&mut server, now, 20..40);
+    hand_in(&mut server, now, &work, 20..40);
     assert!(!hangs(&mut server, now.after(minute - Duration::from_secs(1))));
     assert!(hangs(&mut server, now.after(minute)));
+}
+
+#[test]
+fn a_server_that_sends_jobs_and_answers_no_share_hangs_all_the_same() {
+    let begin = start();
+    let seconds = |seconds| begin.after(Duration::from_secs(seconds));
+    let mut server = Server::new(begin, 1);
+    let channel = server.open(begin, 0, easiest(), 16);
+    server.job(begin, Some(1), true);
+    let work = server.work(0).unwrap();
+    hand_in(&mut server, begin, &work, 0..40);
+    server.refuse(seconds(5), channel, 1, "duplicate-share");
+    for second in (10..65).step_by(10) {
+        server.job(seconds(second), None, true);
+        assert!(!hangs(&mut server, seconds(second)), "a refusal is an answer");
+    }
+    server.job(seconds(65), None, true);
+    assert!(hangs(&mut server, seconds(65)));
+    server.acknowledge(seconds(66), channel, 2, 1);
+    assert!(!hangs(&mut server, seconds(70)));
+    server.close(seconds(71), channel);
+    assert!(!hangs(&mut server, seconds(200)), "what is lost is owed no more");
+}
+
+#[test]
+fn a_server_that_answers_in_batches_owes_many_channels_some_answers_and_does_not_hang() {
+    let (now, minute) = (start(), Duration::from_secs(60));
+    let mut server = Server::new(now, 1);
+    for slot in 0..10 {
+        server.open(now, slot, easiest(), 16);
+    }
+    server.job(now, Some(1), true);
+    let works = server.events().into_iter().filter_map(|event| match event {
+        Event::Work { work, .. } => work,
+        _ => None,
+    });
+    let works: Vec<_> = works.collect();
+    assert_eq!(works.len(), 10);
+    works.iter().for_each(|work| hand_in(&mut server, now, work, 0..9));
+    assert!(!hangs(&mut server, now.after(minute)));
+    hand_in(&mut server, now.after(minute), &works[3], 9..20);
+    assert!(hangs(&mut server, now.after(2 * minute)));
 }
