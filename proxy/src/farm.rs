@@ -115,14 +115,12 @@ pub struct FoundBlock {
     pub time: SystemTime,
 }
 
-/// A miner's place in the farm and its slice of the extranonce; both are given back on drop.
+/// A miner's place in the farm, given back on drop.
 #[derive(Debug)]
 pub struct Seat {
     farm: Arc<Farm>,
     /// This connection.
     pub miner: Arc<Miner>,
-    /// This connection's extranonce1.
-    pub slice: u32,
 }
 
 /// Why a connection is not let in.
@@ -184,19 +182,15 @@ impl Farm {
         if let Some(displaced) = displaced {
             displaced.crowded.notify_one(); // its place is free at once, its socket in a moment
         }
-        let Some(slice) = locked(&self.slices).take() else {
-            miners.free(id);
-            return Err(Refused::TooMany);
-        };
         self.totals.connections.add(1);
-        Ok(self.seated(&miners, id, slice))
+        Ok(self.seated(&miners, id))
     }
 
-    /// A connection that a predecessor let in, with its slice, which was [kept](Self::keep_slices).
-    pub fn readmit(self: &Arc<Self>, address: SocketAddr, slice: u32) -> Seat {
+    /// A connection that a predecessor let in.
+    pub fn readmit(self: &Arc<Self>, address: SocketAddr) -> Seat {
         let (now, mut miners) = (Instant::now(), locked(&self.miners));
         let id = miners.add(now, address.ip(), Miner::numbered(now, address));
-        self.seated(&miners, id, slice)
+        self.seated(&miners, id)
     }
 
     /// These slices are a predecessor's miners'. Before anybody is admitted.
@@ -204,9 +198,9 @@ impl Farm {
         locked(&self.slices).keep(slices);
     }
 
-    fn seated(self: &Arc<Self>, miners: &Places<Arc<Miner>>, id: u64, slice: u32) -> Seat {
+    fn seated(self: &Arc<Self>, miners: &Places<Arc<Miner>>, id: u64) -> Seat {
         let Some(miner) = miners.get(id) else { unreachable!("its place was taken just now") };
-        Seat { farm: self.clone(), miner: miner.clone(), slice }
+        Seat { farm: self.clone(), miner: miner.clone() }
     }
 
     /// The oldest of these that has found no share in all of [`UNPROVEN`]; nobody if one was looked for just now.
@@ -227,7 +221,7 @@ impl Farm {
         locked(&self.miners).spoke(miner.id);
     }
 
-    /// Where SV2 channels get their slices.
+    /// Where SV1 connections and SV2 channels get their slices.
     pub fn slices(&self) -> Arc<Mutex<Slices>> {
         Arc::clone(&self.slices)
     }
@@ -277,9 +271,8 @@ impl Farm {
         locked(&self.blocks).iter().cloned().collect()
     }
 
-    fn leave(&self, miner: &Miner, slice: u32) {
+    fn leave(&self, miner: &Miner) {
         locked(&self.miners).free(miner.id);
-        locked(&self.slices).give_back(slice);
     }
 }
 
@@ -311,7 +304,7 @@ impl Miner {
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.farm.leave(&self.miner, self.slice);
+        self.farm.leave(&self.miner);
     }
 }
 
@@ -345,9 +338,8 @@ mod tests {
         let _third = known(2);
         assert_eq!(farm.admit(address(3)).unwrap_err(), Refused::TooMany);
         drop(first);
-        let fourth = farm.admit(address(1)).unwrap();
+        let _fourth = farm.admit(address(1)).unwrap();
         assert_eq!(farm.miners().len(), 3);
-        assert_eq!(fourth.slice, 3, "a freed slice rests until there is a newer job");
     }
 
     #[tokio::test]

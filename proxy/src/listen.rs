@@ -1,7 +1,8 @@
 //! Lets miners in, one task each.
 
-use crate::farm::Seat;
+use crate::farm::{Refused, Seat};
 use crate::miner::{Bare, Surroundings, Wire, serve};
+use crate::slices::Claim;
 use service::Listener;
 use socket2::{SockRef, TcpKeepalive};
 use std::io;
@@ -63,7 +64,10 @@ where
     };
     match opened {
         Ok(wire) => {
-            let end = serve(wire, seat, surroundings).await; // not in the macro: it may not be evaluated
+            let Some(claim) = Claim::new(&surroundings.farm.slices()) else {
+                return surroundings.let_go(Refused::TooMany.name(), address, Refused::TooMany);
+            };
+            let end = serve(wire, seat, claim, surroundings).await; // not in the macro: it may not be evaluated
             tracing::debug!("{end}");
         }
         Err((reason, error)) => surroundings.let_go(reason, address, error),

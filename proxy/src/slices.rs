@@ -2,7 +2,8 @@
 //! one SV2 channel's prefix.
 //!
 //! Invariant: two of them that had the same slice never worked on the same job. A slice that was given back rests
-//! until two newer jobs were made: the first may have reached its owner before it was counted here.
+//! until two newer jobs were made: the first may have reached its owner before it was counted here. One whose owner never had a
+//! job need not: else whoever connects and leaves, again and again, would have them all.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashSet, VecDeque};
@@ -46,9 +47,14 @@ impl Slices {
         self.next = self.next.max(next);
     }
 
-    /// Its connection is gone.
+    /// Its connection is gone, which may have had a job.
     pub fn give_back(&mut self, slice: u32) {
         self.resting.push_back((slice, self.jobs));
+    }
+
+    /// Its connection is gone, and never had a job.
+    fn put_back(&mut self, slice: u32) {
+        self.free.push(Reverse(slice));
     }
 
     /// A newer job is out, and new connections get no older one.
@@ -62,13 +68,25 @@ impl Slices {
 pub struct Claim {
     slices: Arc<Mutex<Slices>>,
     slice: u32,
+    /// Whether a job may have been worked on with it.
+    is_used: bool,
 }
 
 impl Claim {
     /// Takes a slice; `None` if none is left.
     pub fn new(slices: &Arc<Mutex<Slices>>) -> Option<Self> {
         let slice = slices.lock().unwrap_or_else(PoisonError::into_inner).take()?;
-        Some(Self { slices: Arc::clone(slices), slice })
+        Some(Self { slices: Arc::clone(slices), slice, is_used: false })
+    }
+
+    /// Of a slice that is out already, with a predecessor's miner, and was [kept](Slices::keep).
+    pub fn kept(slices: &Arc<Mutex<Slices>>, slice: u32) -> Self {
+        Self { slices: Arc::clone(slices), slice, is_used: true }
+    }
+
+    /// Its owner has a job: the slice rests when it is given back.
+    pub fn used(&mut self) {
+        self.is_used = true;
     }
 
     /// The number.
@@ -79,11 +97,16 @@ impl Claim {
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        self.slices.lock().unwrap_or_else(PoisonError::into_inner).give_back(self.slice);
+        let mut slices = self.slices.lock().unwrap_or_else(PoisonError::into_inner);
+        match self.is_used {
+            true => slices.give_back(self.slice),
+            false => slices.put_back(self.slice),
+        }
     }
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
@@ -110,6 +133,17 @@ mod tests {
         taken.into_iter().rev().for_each(|slice| slices.give_back(slice));
         (0..2).for_each(|_| slices.job_made());
         assert_eq!((slices.take(), slices.take()), (Some(0), Some(1)));
+    }
+
+    #[test]
+    fn whoever_leaves_without_a_job_uses_none_up() {
+        let slices: Arc<Mutex<Slices>> = Arc::default();
+        slices.lock().unwrap().keep(&[0]);
+        (0..100).for_each(|_| assert_eq!(Claim::new(&slices).unwrap().slice(), 1));
+        let mut works = Claim::new(&slices).unwrap();
+        works.used();
+        drop((works, Claim::kept(&slices, 0)));
+        assert_eq!(Claim::new(&slices).unwrap().slice(), 2, "those rest that had a job");
     }
 
     #[test]

@@ -87,7 +87,7 @@ fn go_on(passport: Result<Passport, String>, mut socket: TcpStream, surroundings
         let resumed = match passport {
             Ok(passport) => {
                 listen::tune(&socket, surroundings.bounds.dead);
-                let seat = surroundings.farm.readmit(address, passport.slice());
+                let seat = surroundings.farm.readmit(address);
                 resume(Bare::new(socket), &passport, seat, surroundings).await
             }
             Err(reason) => {

@@ -11,6 +11,7 @@ use super::wire::{Moved, Wire, transfer, write_now};
 use super::{End, Surroundings, now};
 use crate::farm::Seat;
 use crate::session::{Disconnect, Event, Outcome, Passport, Session, Worker};
+use crate::slices::Claim;
 use crate::sv1::Lines;
 use link::THROTTLED;
 use service::{Call, Departure, Parcel, Succession};
@@ -55,6 +56,8 @@ pub(super) struct Connection<W> {
     wire: W,
     account: Account,
     session: Session,
+    /// To the session's slice.
+    claim: Claim,
     lines: Lines,
     /// Since when a line is begun that has not ended.
     begun: Option<Instant>,
@@ -76,9 +79,9 @@ pub(super) struct Connection<W> {
 }
 
 impl<W: Wire> Connection<W> {
-    pub(super) fn new(wire: W, seat: Seat, surroundings: Surroundings) -> Self {
-        let session = Session::new(now(), surroundings.settings.clone(), seat.slice);
-        Self::with(session, wire, seat, surroundings)
+    pub(super) fn new(wire: W, seat: Seat, claim: Claim, surroundings: Surroundings) -> Self {
+        let session = Session::new(now(), surroundings.settings.clone(), claim.slice());
+        Self::with(session, wire, seat, claim, surroundings)
     }
 
     /// A predecessor's session goes on.
@@ -88,14 +91,15 @@ impl<W: Wire> Connection<W> {
         seat: Seat,
         surroundings: Surroundings,
     ) -> Result<Self, String> {
+        let claim = Claim::kept(&surroundings.farm.slices(), passport.slice());
         let session = Session::resumed(now(), surroundings.settings.clone(), passport)?;
-        let mut connection = Self::with(session, wire, seat, surroundings);
+        let mut connection = Self::with(session, wire, seat, claim, surroundings);
         connection.lines.push(&passport.unread());
         connection.handle_events();
         Ok(connection)
     }
 
-    fn with(session: Session, wire: W, seat: Seat, surroundings: Surroundings) -> Self {
+    fn with(session: Session, wire: W, seat: Seat, claim: Claim, surroundings: Surroundings) -> Self {
         let (bounds, start) = (surroundings.bounds, Instant::now());
         let succession = Some(surroundings.succession.clone());
         let standing = Some(surroundings.standing.token());
@@ -103,6 +107,7 @@ impl<W: Wire> Connection<W> {
             wire,
             account: Account::new(seat, surroundings),
             session,
+            claim,
             lines: Lines::default(),
             begun: None,
             unsent: None,
@@ -358,6 +363,9 @@ impl<W: Wire> Connection<W> {
     }
 
     fn handle_events(&mut self) {
+        if self.session.has_had_job() {
+            self.claim.used();
+        }
         while let Some(event) = self.session.poll_event() {
             match event {
                 Event::Found { .. } => self.lines_left.give_back(1.0),

@@ -22,6 +22,7 @@ mod wire;
 use crate::config::Bounds;
 use crate::farm::{Farm, Seat};
 use crate::session::{Disconnect, Passport, Settings};
+use crate::slices::Claim;
 use crate::upstream::Route;
 use connection::Connection;
 pub(crate) use connection::LAST_WORDS;
@@ -110,9 +111,9 @@ impl End {
     }
 }
 
-/// Serves one miner until its connection ends.
-pub async fn serve(wire: impl Wire, seat: Seat, surroundings: Surroundings) -> End {
-    follow(Box::new(Connection::new(wire, seat, surroundings.clone())), surroundings).await
+/// Serves one miner, whose extranonce1 is the slice claimed, until its connection ends.
+pub async fn serve(wire: impl Wire, seat: Seat, claim: Claim, surroundings: Surroundings) -> End {
+    follow(Box::new(Connection::new(wire, seat, claim, surroundings.clone())), surroundings).await
 }
 
 /// Goes on with a predecessor's miner.

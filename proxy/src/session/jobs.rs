@@ -56,6 +56,11 @@ impl Jobs {
         clean
     }
 
+    /// Whether there was none yet.
+    pub(super) fn is_empty(&self) -> bool {
+        self.sent.is_empty()
+    }
+
     /// Whether the miner has this job last.
     pub(super) fn has_last(&self, work: &Arc<Work>) -> bool {
         self.sent.back().is_some_and(|last| Arc::ptr_eq(&last.work, work))

@@ -224,6 +224,11 @@ impl Session {
         self.pace.difficulty().value()
     }
 
+    /// Whether the miner was ever sent a job.
+    pub fn has_had_job(&self) -> bool {
+        !self.jobs.is_empty()
+    }
+
     /// Whether the miner can be sent jobs.
     fn ready(&self) -> bool {
         self.subscribed && !self.workers.is_empty()

@@ -119,8 +119,9 @@ impl Spaces {
 
     /// With one of the first so many slices.
     fn part(&self, shape: Shape, slices: u32) -> Option<Lease> {
-        let claim = Claim::new(&self.slices)?;
+        let mut claim = Claim::new(&self.slices)?;
         let space = shape.space(claim.slice()).filter(|_| claim.slice() < slices)?;
+        claim.used();
         Some(Lease::until_dropped(space, claim))
     }
 }

@@ -65,6 +65,25 @@ async fn one_connection_too_many_is_closed_and_its_place_comes_free() {
 }
 
 #[tokio::test]
+async fn connections_that_come_to_nothing_and_sv2_miners_use_up_no_extranonces() {
+    let (hub, data) = (Hub::start().await, tempdir().unwrap());
+    let farm = Farm::start(&toml("aggregated", data.path(), &hub.toml())).await;
+    let slice = |miner: &Miner| u32::from_be_bytes(miner.extranonce1().try_into().unwrap());
+    for _ in 0..50 {
+        let mut miner = Miner::connect(farm.miners).await;
+        miner.call("mining.subscribe", json!([])).await;
+    }
+    farm.until("status", |status| status["miners"] == 0).await;
+    let device = Device::extended(&farm, "farm.ann").await;
+    let works = Miner::login(farm.miners, "bob").await;
+    assert_eq!(slice(&works), 1, "the channel has 0, its connection none");
+    drop((works, device));
+    farm.until("status", |status| status["miners"] == 0).await;
+    let next = Miner::login(farm.miners, "cid").await;
+    assert_eq!(slice(&next), 2, "who had a job may still work on it");
+}
+
+#[tokio::test]
 async fn many_lines_at_once_are_answered_in_order() {
     let (hub, data) = (Hub::start().await, tempdir().unwrap());
     let farm = Farm::start(&toml("aggregated", data.path(), &hub.toml())).await;
