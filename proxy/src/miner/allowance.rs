@@ -7,31 +7,37 @@ const BURST: f64 = 5.0;
 
 /// A bucket that fills at a steady rate. Nothing is ever refused: who has taken too much is read again later.
 #[derive(Debug)]
-pub(super) struct Allowance {
+pub(crate) struct Allowance {
     per_second: f64,
     left: f64,
     at: Instant,
 }
 
 impl Allowance {
-    pub(super) fn new(now: Instant, per_second: f64) -> Self {
+    pub(crate) fn new(now: Instant, per_second: f64) -> Self {
         Self { per_second, left: per_second * BURST, at: now }
     }
 
     /// Takes `amount`, also where there is not so much.
-    pub(super) fn take(&mut self, now: Instant, amount: f64) {
+    pub(crate) fn take(&mut self, now: Instant, amount: f64) {
         let elapsed = now.saturating_duration_since(self.at).as_secs_f64();
         self.left = (self.left + elapsed * self.per_second).min(self.per_second * BURST) - amount;
         self.at = now;
     }
 
+    /// The same for so many bytes of one read.
+    #[allow(clippy::cast_precision_loss)] // a read is small
+    pub(crate) fn take_bytes(&mut self, now: Instant, bytes: usize) {
+        self.take(now, bytes as f64);
+    }
+
     /// Gives back what was taken for something of use.
-    pub(super) fn give_back(&mut self, amount: f64) {
+    pub(crate) fn give_back(&mut self, amount: f64) {
         self.left += amount;
     }
 
     /// When there is something left again; `None` if there is now.
-    pub(super) fn empty_until(&self, now: Instant) -> Option<Instant> {
+    pub(crate) fn empty_until(&self, now: Instant) -> Option<Instant> {
         let until = self.at + Duration::from_secs_f64((-self.left / self.per_second).max(0.0));
         (until > now).then_some(until)
     }

@@ -229,7 +229,7 @@ impl<W: Wire> Connection<W> {
                 }
             }
             Woken::Moved(moved) => match moved? {
-                Moved::Read(bytes) => self.bytes_left.take(Instant::now(), count(bytes)),
+                Moved::Read(bytes) => self.bytes_left.take_bytes(Instant::now(), bytes),
                 Moved::End => return Err(End::Closed),
                 Moved::Written => {}
             },
@@ -415,9 +415,4 @@ async fn next_call(succession: Option<Succession>) -> (Call, Succession) {
 /// Who mines on the session and how fast (hashes a second), once that is known.
 fn miner(session: &Session) -> Option<(&Worker, f64)> {
     session.workers().first().map(|worker| (worker, session.pace(now()).1))
-}
-
-#[allow(clippy::cast_precision_loss)] // a read is small
-fn count(bytes: usize) -> f64 {
-    bytes as f64
 }

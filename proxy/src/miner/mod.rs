@@ -24,6 +24,7 @@ use crate::farm::{Farm, Seat};
 use crate::session::{Disconnect, Passport, Settings};
 use crate::slices::Claim;
 use crate::upstream::Route;
+pub(crate) use allowance::Allowance;
 use connection::Connection;
 pub(crate) use connection::LAST_WORDS;
 use link::Handshakes;
@@ -106,6 +107,8 @@ impl End {
             Self::Disconnect(why) => Some(why.name()),
             // Its machine acknowledged nothing for miners.dead_seconds.
             Self::Io(error) if error.kind() == std::io::ErrorKind::TimedOut => Some("dead-peer"),
+            // Only TLS finds fault with bytes: records that it cannot open, or too many that bring nothing.
+            Self::Io(error) if error.kind() == std::io::ErrorKind::InvalidData => Some("bad-tls"),
             Self::Closed | Self::Io(_) | Self::Shutdown | Self::Departs(_) | Self::Carried => None,
         }
     }

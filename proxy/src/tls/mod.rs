@@ -5,12 +5,14 @@
 //! | [`certificate`] | the certificate that miners are shown |
 //! | [`server`] | lets miners in |
 //! | [`wire`] | a miner's bytes |
+//! | `paced` | the socket under it, read no faster than a miner may send |
 //! | [`client`] | which certificate of a pool is believed |
 //! | [`fingerprint`] | a certificate's SHA-256, as people compare it |
 
 pub mod certificate;
 pub mod client;
 pub mod fingerprint;
+mod paced;
 pub mod server;
 pub mod wire;
 

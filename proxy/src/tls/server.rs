@@ -2,17 +2,16 @@
 
 use super::certificate::{Files, Loaded, Stamp, names};
 use super::fingerprint::Fingerprint;
+use super::paced::Paced;
 use super::wire::TlsWire;
 use crate::listen;
 use crate::miner::Surroundings;
-use link::Handshakes;
 use service::{Finding, Listener};
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::pin::pin;
-use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 use tokio::net::TcpStream;
@@ -41,13 +40,14 @@ impl Acceptor {
     pub async fn accept(
         self,
         socket: TcpStream,
-        handshakes: Arc<Handshakes>,
+        surroundings: Surroundings,
     ) -> Result<TlsWire, (&'static str, io::Error)> {
-        let address = socket.peer_addr().map_err(|error| ("no-tls", error))?.ip();
+        let socket = Paced::new(socket, &surroundings).map_err(|error| ("no-tls", error))?;
+        let address = socket.address().ip();
         let hello = in_time(LazyConfigAcceptor::new(Hello::default(), socket)).await?;
         let turn = tokio::select! {
-            turn = handshakes.turn(address) => turn,
-            () = link::stream::gone(&hello.io) => return Err(("no-tls", io::ErrorKind::UnexpectedEof.into())),
+            turn = surroundings.handshakes.turn(address) => turn,
+            () = link::stream::gone(hello.io.socket()) => return Err(("no-tls", io::ErrorKind::UnexpectedEof.into())),
         };
         let server = self.0.borrow().server.clone();
         let limited = |connection: &mut tokio_rustls::rustls::ServerConnection| {
@@ -115,8 +115,8 @@ impl Port {
     /// Lets miners in until the program ends.
     pub async fn run(self, surroundings: Surroundings) {
         let (keeper, acceptor) = (self.keeper.run(surroundings.shutdown.clone()), self.acceptor);
-        let handshakes = surroundings.handshakes.clone();
-        let open = move |socket| acceptor.clone().accept(socket, handshakes.clone());
+        let own = surroundings.clone();
+        let open = move |socket| acceptor.clone().accept(socket, own.clone());
         tokio::join!(keeper, listen::run(self.listener, surroundings, open));
     }
 }

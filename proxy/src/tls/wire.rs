@@ -1,5 +1,6 @@
 //! A miner's wire over TLS.
 
+use super::paced::Paced;
 use crate::miner::Wire;
 use link::Visit;
 use std::io;
@@ -13,7 +14,7 @@ use tokio_rustls::server::TlsStream;
 /// What is written goes out without a flush: the miner's task does not know of TLS's own buffer.
 #[derive(Debug)]
 pub struct TlsWire {
-    stream: TlsStream<TcpStream>,
+    stream: TlsStream<Paced>,
     /// What its handshake counts as.
     visit: Visit,
     /// TLS still holds bytes that the socket did not take.
@@ -22,7 +23,7 @@ pub struct TlsWire {
 
 impl TlsWire {
     /// Around a stream whose handshake is done.
-    pub fn new(stream: TlsStream<TcpStream>, visit: Visit) -> Self {
+    pub(super) fn new(stream: TlsStream<Paced>, visit: Visit) -> Self {
         Self { stream, visit, unflushed: false }
     }
 

@@ -132,6 +132,39 @@ async fn handshakes_that_come_to_nothing_are_slowed_and_those_of_miners_are_not(
 }
 
 #[tokio::test]
+async fn records_count_as_they_are_on_the_line_whatever_is_in_them() {
+    let hub = Hub::start().await;
+    let (farm, _data) = farm(&hub, "miners.max_bytes_per_second = 1000\n").await;
+    let mut miner = connect(&farm, &fingerprint(&farm).await).await.unwrap();
+    miner.call("mining.ping", json!([])).await;
+    let began = Instant::now();
+    // Each is 23 bytes. 5,000 are free, and what is read at once may be 4,096 more.
+    for _ in 0..500 {
+        miner.say(" ").await;
+    }
+    miner.call("mining.ping", json!([])).await;
+    assert!(began.elapsed() > Duration::from_secs(2), "{:?}", began.elapsed());
+    let throttled = "peers_dropped_total{reason=\"throttled\"}";
+    assert!(farm.text("/metrics").await.contains(throttled));
+}
+
+#[tokio::test]
+async fn who_does_nothing_but_change_keys_is_let_go_with_a_reason() {
+    let hub = Hub::start().await;
+    let (farm, _data) = farm(&hub, "").await;
+    let socket = TcpStream::connect(farm.tls.unwrap()).await.unwrap();
+    let trust = Trust::Fingerprint(FromHex::from_hex(&fingerprint(&farm).await).unwrap());
+    let mut stream = client::connect(socket, "127.0.0.1", trust).await.unwrap();
+    for _ in 0..40 {
+        stream.get_mut().1.refresh_traffic_keys().unwrap();
+    }
+    stream.flush().await.unwrap();
+    let _ = stream.read_to_end(&mut Vec::new()).await;
+    farm.until("status", |status| status["miners"] == 0).await;
+    assert_eq!(let_go(&farm, "bad-tls").await, "1");
+}
+
+#[tokio::test]
 async fn who_is_in_its_handshake_when_its_place_is_needed_is_let_go_with_a_reason() {
     let hub = Hub::start().await;
     let (farm, _data) = farm(&hub, "miners.max_connections = 1\n").await;
