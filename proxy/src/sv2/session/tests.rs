@@ -2,8 +2,10 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
+use crate::config::Bounds;
 use crate::session::UpstreamShare;
 use crate::slices::Slices;
+use crate::sv2::listen::limits;
 use crate::testing::{HARDEST, Server, easiest, settings, start};
 use mining::client::{self, OpenRequest};
 use mining::room::Room;
@@ -41,9 +43,13 @@ fn target_of(hashes: u128) -> Target {
 
 impl Miner {
     fn connected(now: Now, flags: u32) -> Self {
+        Self::configured(now, flags, config())
+    }
+
+    fn configured(now: Now, flags: u32, config: server::Config) -> Self {
         let slices = Arc::default();
-        let spaces = Spaces::new(Arc::clone(&slices), Room::new(100).connection());
-        let session = Session::new(now, settings().into(), config().into(), flags, spaces);
+        let spaces = Spaces::new(Arc::clone(&slices), Room::new(config.max_channels).connection());
+        let session = Session::new(now, settings().into(), config.into(), flags, spaces);
         let client = client::Session::new(&[2]);
         Self { now, session, client, jobs: BTreeMap::new(), heard: Vec::new(), sent: Vec::new(), slices }
     }
@@ -387,6 +393,29 @@ fn a_channels_part_of_the_extranonce_is_free_again_after_two_jobs() {
     miner.slices.lock().unwrap().job_made();
     miner.slices.lock().unwrap().job_made();
     assert_eq!(miner.slices.lock().unwrap().take(), Some(0));
+}
+
+#[test]
+fn a_new_block_for_all_channels_that_a_connection_may_have_finds_room_in_its_queue() {
+    let now = start();
+    let (mut server, first) = upstream(now, 1, easiest(), 16);
+    let config = server::Config { max_channels: 8192, ..config() };
+    let mut farm = Miner::configured(now, mining::REQUIRES_STANDARD_JOBS, config);
+    for _ in 0..8192 {
+        farm.client.open_standard(&request("farm.ann")).unwrap();
+        farm.settle();
+    }
+    farm.apply(Some(&first));
+    server.job(now, Some(2), true);
+    farm.session.apply(now, server.work(0)).unwrap();
+    // Header and payload have 16 bytes more each when they are encrypted.
+    let bytes = |frame: Frame| frame.as_bytes().len() + 32;
+    let queued: usize = std::iter::from_fn(|| farm.session.poll_send()).map(bytes).sum();
+    let (second, minute) = (Duration::from_secs(1), Duration::from_secs(60));
+    let bounds =
+        Bounds { lines_per_second: 200.0, bytes_per_second: 4e6, line_timeout: second, dead: minute };
+    let max_queued = |channels| limits(&bounds, channels).max_queued;
+    assert!((max_queued(0)..max_queued(8192)).contains(&queued), "{queued} bytes");
 }
 
 #[test]
