@@ -7,9 +7,10 @@ use std::time::Duration;
 /// Bounds on one miner's connection.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
-    /// Lines that are no valid shares; a few seconds' worth may come at once.
+    /// Lines, shares that go upstream left out; a few seconds' worth may come at once. A lighter share is worth nothing to
+    /// anybody, and how light it is a miner says itself (`d=` in its password).
     pub lines_per_second: f64,
-    /// Bytes, valid shares included; a few seconds' worth may come at once.
+    /// Bytes, on the line and shares included; a few seconds' worth may come at once.
     pub bytes_per_second: f64,
     /// From the first byte of a line to its end.
     pub line_timeout: Duration,

@@ -32,8 +32,8 @@ pub const KEYS: &[Key] = &[
     Key::new(
         "miners.max_lines_per_second",
         "200.0",
-        "Lines a second from one miner that are no valid shares, and five seconds' worth at once; beyond that it is not read \
-         for a while",
+        "Lines a second from one miner, and five seconds' worth at once; beyond that it is not read for a while. Shares that go \
+         upstream do not count",
     ),
     Key::new(
         "miners.max_bytes_per_second",

@@ -31,7 +31,7 @@ impl Allowance {
         self.take(now, bytes as f64);
     }
 
-    /// Gives back what was taken for something of use.
+    /// Gives back what was taken for something of worth.
     pub(crate) fn give_back(&mut self, amount: f64) {
         self.left += amount;
     }

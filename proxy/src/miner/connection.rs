@@ -368,7 +368,7 @@ impl<W: Wire> Connection<W> {
         }
         while let Some(event) = self.session.poll_event() {
             match event {
-                Event::Found { .. } => self.lines_left.give_back(1.0),
+                Event::Upstream(_) => self.lines_left.give_back(1.0),
                 Event::Authorized(_) => self.wire.proved(),
                 _ => {}
             }

@@ -96,6 +96,47 @@ async fn many_lines_at_once_are_answered_in_order() {
 }
 
 #[tokio::test]
+async fn shares_that_are_too_light_for_the_upstream_are_lines_like_any_other() {
+    let (hub, data) = (Hub::start().await, tempdir().unwrap());
+    let more = format!("miners.max_lines_per_second = 20\n{}", hub.toml());
+    let farm = Farm::start(&toml("aggregated", data.path(), &more)).await;
+    let mut miner = Miner::login(farm.miners, "ann").await;
+    assert_eq!(miner.call("mining.authorize", json!(["ann", "d=0.000000000001"])).await["result"], true);
+    // Of these, which are single hashes, one in four or so goes upstream; 100 lines are free.
+    let mut submits = String::new();
+    for id in 1000..1300 {
+        let submit = json!({"id": id, "method": "mining.submit", "params": miner.find().await});
+        submits.push_str(&format!("{submit}\n"));
+    }
+    let begun = Instant::now();
+    miner.say(&submits).await;
+    let (mut answers, mut accepted) = (0, 0);
+    while answers < 300 {
+        let line = miner.hear().await.unwrap();
+        if line["method"].is_null() {
+            answers += 1;
+            accepted += u32::from(line["result"] == true);
+        }
+    }
+    assert!(accepted > 250, "{accepted} were right");
+    assert!(begun.elapsed() > Duration::from_secs(2), "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
+async fn shares_that_go_upstream_are_no_lines() {
+    let (hub, data) = (Hub::start().await, tempdir().unwrap());
+    let more = format!("miners.max_lines_per_second = 1\n{}", hub.toml());
+    let toml = toml("aggregated", data.path(), &more).replace("= 1e-12", "= 1e-8");
+    let farm = Farm::start(&toml).await;
+    let mut miner = Miner::login(farm.miners, "ann").await;
+    let begun = Instant::now();
+    for _ in 0..60 {
+        miner.mine_one().await;
+    }
+    assert!(begun.elapsed() < Duration::from_secs(45), "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
 async fn an_sv2_miner_that_sends_nothing_but_what_cannot_be_right_is_let_go() {
     let (hub, data) = (Hub::start().await, tempdir().unwrap());
     let farm = Farm::start(&toml("aggregated", data.path(), &hub.toml())).await;
