@@ -69,7 +69,7 @@ impl Patience {
         self.is_over
     }
 
-    /// A share was accepted.
+    /// A share of worth was accepted.
     pub(super) fn right(&mut self) {
         self.left = (self.left + 1).min(self.most);
     }

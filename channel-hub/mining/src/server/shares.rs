@@ -3,10 +3,12 @@
 use super::channel::Channel;
 use super::event::{AcceptedShare, ChannelKind, Event, Ticket};
 use super::{Fatal, Session, text};
+use crate::header::as_number;
 use crate::job::frame;
 use crate::share::Rejection;
 use crate::submission::Submission;
 use crate::time::Now;
+use bitcoin::Target;
 use link::Frame;
 use std::sync::Arc;
 use stratum_core::extensions_sv2::EXTENSION_TYPE_WORKER_HASHRATE_TRACKING;
@@ -74,7 +76,10 @@ impl Session {
         let is_nearly_full = channel.is_nearly_full();
         let ticket = Ticket { channel_id, number };
         let hash = hashed.hash;
-        self.patience.right();
+        // What is too light for the upstream is worth nothing to anybody.
+        if self.hardest == Target::ZERO || as_number(hash) <= self.hardest {
+            self.patience.right();
+        }
         self.events.push_back(Event::Share(AcceptedShare {
             ticket,
             channel_id,

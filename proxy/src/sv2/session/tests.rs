@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::time::Duration;
 use stratum_core::mining_sv2 as sv2;
+use stratum_core::parsers_sv2::MiningOwned;
 
 /// A miner on a session.
 struct Miner {
@@ -416,6 +417,44 @@ fn a_new_block_for_all_channels_that_a_connection_may_have_finds_room_in_its_que
         Bounds { lines_per_second: 200.0, bytes_per_second: 4e6, line_timeout: second, dead: minute };
     let max_queued = |channels| limits(&bounds, channels).max_queued;
     assert!((max_queued(0)..max_queued(8192)).contains(&queued), "{queued} bytes");
+}
+
+#[test]
+fn shares_that_are_too_light_for_the_upstream_make_up_for_no_nonsense() {
+    let now = start();
+    for (upstreams, endures) in [(target_of(1000), false), (easiest(), true)] {
+        let (mut server, work) = upstream(now, 1, upstreams, 16);
+        let config = server::Config::new(60_000.0, 1e-9, Arc::new(|_| Ok(()))).unwrap();
+        let mut miner = Miner::configured(now, 0, config);
+        miner.open("farm.ann");
+        miner.apply(Some(&work));
+        let nonsense = sv2::SubmitSharesStandard {
+            channel_id: 77,
+            sequence_number: 1,
+            job_id: 1,
+            nonce: 0,
+            ntime: 0,
+            version: 0,
+        };
+        let mut ended = None;
+        for round in 0..1_500 {
+            miner.now = miner.now.after(Duration::from_millis(1));
+            let seed = u8::try_from(round % 200).unwrap();
+            if seed == 0 {
+                server.job(miner.now, Some(u8::try_from(2 + round / 200).unwrap()), true);
+                miner.apply(server.work(0).as_ref());
+            }
+            miner.submit(2, seed, easiest(), if endures { HARDEST } else { upstreams });
+            miner.handed_on().iter().for_each(|share| miner.answer(share.tag, &Outcome::Accepted));
+            let frame = Frame::message(MiningOwned::SubmitSharesStandard(nonsense.clone())).unwrap();
+            ended = miner.session.handle(miner.now, &mut frame.received(), &[2]).err();
+            if ended.is_some() {
+                break;
+            }
+            miner.settle();
+        }
+        assert_eq!(ended, (!endures).then_some(End::Protocol(Fatal::Nonsense)));
+    }
 }
 
 #[test]
