@@ -25,6 +25,11 @@ const MAX_ANSWERS: usize = 2048;
 /// Workers whose totals are at hand; others are looked up for each share.
 const MAX_WORKERS: usize = 4096;
 
+/// Requests of a connection that may be refused: firmware asks for a few things that we have not.
+const MAX_REFUSED: u8 = 16;
+/// An SV1 miner's fault that rests for its refused requests, in log and metrics.
+const REFUSED: &str = "refused-requests";
+
 /// Whose shares are counted that nobody has authorised.
 const NOBODY: &str = "(not authorised)";
 
@@ -42,8 +47,10 @@ pub(crate) struct Account {
     pub(crate) answers: Answers,
     /// Shares on their way to the upstream's queue; the miner is not read while there are any.
     pub(crate) held: Held,
-    /// Whether it rests, for the channels that it opens or for its refused shares.
+    /// Whether it rests, for the channels that it opens or for what was refused.
     pub(crate) record: Record,
+    /// Requests that may still be refused and are no matter.
+    forgiven: u8,
     /// By worker, in order.
     totals: Vec<(Arc<str>, Arc<WorkerTotals>)>,
 }
@@ -97,6 +104,7 @@ impl Account {
             answers: Answers::default(),
             held: Held::default(),
             record: Record::default(),
+            forgiven: MAX_REFUSED,
             totals: Vec::new(),
         }
     }
@@ -216,6 +224,20 @@ impl Account {
         // Without an upstream every share is refused, and it is no fault of the miner's.
         if *why != Rejection::NoUpstream {
             self.complain(why.reason(), format_args!("a share is refused: {}", why.text()));
+        }
+    }
+
+    /// A request of an SV1 miner, no share, was refused. Beyond a few it counts as a refused share does; SV2 miners lose the
+    /// session's patience.
+    pub(crate) fn request_refused(&mut self) {
+        if let Some(left) = self.forgiven.checked_sub(1) {
+            self.forgiven = left;
+            return;
+        }
+        let (farm, address) = (&self.surroundings.farm, self.seat.miner.address);
+        if self.record.refused(&farm.refusals, address.ip(), Instant::now()) {
+            let said = "too many of its requests are refused: not read for a while";
+            self.surroundings.complaints.say(REFUSED, address, said);
         }
     }
 

@@ -370,6 +370,7 @@ impl<W: Wire> Connection<W> {
             match event {
                 Event::Upstream(_) => self.lines_left.give_back(1.0),
                 Event::Authorized(_) => self.wire.proved(),
+                Event::Refused { .. } => self.account.request_refused(),
                 _ => {}
             }
             if let Some(tag) = self.account.take(event) {

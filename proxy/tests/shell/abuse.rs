@@ -51,6 +51,29 @@ async fn an_unknown_method_is_answered_and_the_miner_mines_on() {
 }
 
 #[tokio::test]
+async fn an_sv1_miner_whose_requests_are_all_refused_is_read_twenty_times_a_second_and_firmware_is_not() {
+    let (hub, data) = (Hub::start().await, tempdir().unwrap());
+    let farm = Farm::start(&toml("aggregated", data.path(), &hub.toml())).await;
+    for number in 0..60 {
+        let mut miner = Miner::login(farm.miners, &format!("rig{number}")).await;
+        for _ in 0..5 {
+            miner.call("mining.teleport", json!([])).await;
+        }
+    }
+    let rests = "peers_dropped_total{reason=\"refused-requests\"}";
+    assert!(!farm.text("/metrics").await.contains(rests));
+    let mut flood = Miner::login(farm.miners, "ann").await;
+    let begun = Instant::now();
+    flood.say(&"{\"id\":7,\"method\":\"mining.teleport\"}\n".repeat(16 + 256 + 60)).await;
+    let mut answers = 0;
+    while answers < 16 + 256 + 60 {
+        answers += u32::from(flood.hear().await.unwrap()["id"] == 7);
+    }
+    assert!(begun.elapsed() > Duration::from_secs(2), "{:?}", begun.elapsed());
+    assert!(farm.text("/metrics").await.contains(rests));
+}
+
+#[tokio::test]
 async fn one_connection_too_many_is_closed_and_its_place_comes_free() {
     let (hub, data) = (Hub::start().await, tempdir().unwrap());
     let more = format!("miners.max_connections = 2\n{}", hub.toml());
