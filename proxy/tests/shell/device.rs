@@ -124,7 +124,8 @@ impl Device {
         panic!("a thousand shares, and none is credited");
     }
 
-    fn answer(&self, of: u32, sent: u32) -> Option<Result<(), String>> {
+    /// What was said to this share, if anything was.
+    pub fn answer(&self, of: u32, sent: u32) -> Option<Result<(), String>> {
         self.events.iter().find_map(|event| match event {
             Event::ShareAccepted { channel_id, sequence_number }
                 if (*channel_id, *sequence_number) == (of, sent) =>

@@ -4,7 +4,13 @@ use crate::farm::{Farm, toml};
 use crate::hub::Hub;
 use crate::miner::Miner;
 use serde_json::json;
+use std::time::{Duration, Instant};
 use tempfile::tempdir;
+
+/// A share that the hub says nothing to is answered after two seconds, less what clocks may differ.
+pub const WAIT: Duration = Duration::from_millis(1900);
+/// By far, on however slow a machine.
+pub const TOO_LONG: Duration = Duration::from_secs(15);
 
 /// All that was handed to upstreams has its place.
 async fn nothing_is_unaccounted_for(farm: &Farm) {
@@ -78,15 +84,18 @@ async fn a_hub_that_says_nothing_costs_two_seconds_and_gives_no_credit() {
     let credited = farm.api("totals").await["credited"].clone();
     hub.silent(true);
     farm.until("totals", |totals| totals["in_flight"] == 0).await;
-    let mut waited = 0.0;
-    while waited < 1.0 {
-        let begun = std::time::Instant::now();
-        assert_eq!(miner.mine().await["result"], true);
-        waited = begun.elapsed().as_secs_f64();
-    }
-    assert!((1.9..4.0).contains(&waited), "{waited}");
-    let totals = farm.api("totals").await;
-    assert_eq!((&totals["credited"], &totals["in_flight"]), (&credited, &json!(1)));
+    // Some are too light for the hub, and are answered at once.
+    let (waited, totals) = loop {
+        let share = miner.find().await;
+        let begun = Instant::now();
+        assert_eq!(miner.call("mining.submit", share).await["result"], true);
+        let (waited, totals) = (begun.elapsed(), farm.api("totals").await);
+        if totals["in_flight"] == 1 {
+            break (waited, totals);
+        }
+    };
+    assert!((WAIT..TOO_LONG).contains(&waited), "{waited:?}");
+    assert_eq!(totals["credited"], credited);
     hub.stop();
     nothing_is_unaccounted_for(&farm).await;
     assert_eq!(farm.api("totals").await["unanswered"], 1);
