@@ -90,8 +90,12 @@ async fn free_address() -> SocketAddr {
 /// A connection from an address of its own in 127.0.0.0/8.
 async fn stranger(number: u32, to: SocketAddr) -> std::io::Result<TcpStream> {
     let [_, high, middle, low] = (number + 2).to_be_bytes();
+    connect_from(Ipv4Addr::new(127, 1 + high, middle, low), to).await
+}
+
+async fn connect_from(address: Ipv4Addr, to: SocketAddr) -> std::io::Result<TcpStream> {
     let socket = TcpSocket::new_v4()?;
-    socket.bind(SocketAddr::from((Ipv4Addr::new(127, 1 + high, middle, low), 0)))?;
+    socket.bind((address, 0).into())?;
     socket.connect(to).await
 }
 
@@ -126,6 +130,30 @@ async fn ten_thousand_that_are_silent_or_half_shaken_cost_little_and_the_honest_
     .await;
     let (sequence, _) = honest.submit(&job, None, |_| true).await;
     assert_eq!(honest.answer(sequence).await, Ok(()));
+}
+
+#[tokio::test]
+async fn ten_thousand_of_one_address_that_wait_for_their_handshakes_keep_nobody_out_and_are_sent_away() {
+    let mut provider = Provider::start().await;
+    provider.publish(100);
+    let program = Program::start(&provider.address, "").await;
+    let mut crowd = Vec::new();
+    for _ in 0..STRANGERS {
+        let mut socket = connect_from(Ipv4Addr::new(127, 1, 0, 1), program.miners).await.unwrap();
+        socket.write_all(&[7; 64]).await.unwrap(); // a key like any other
+        crowd.push(socket);
+    }
+    let mut newcomer = until("a place", async || Miner::connect_to(&program.place()).await.ok()).await;
+    newcomer.open("newcomer").await.unwrap();
+    until("the crowd is gone", async || {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        (program.metric("sluice_hub_connections ").await == 1).then_some(())
+    })
+    .await;
+    assert!(program.metric("sluice_hub_peers_dropped_total{reason=\"no-turn\"} ").await > 0);
+    let job = newcomer.job().await;
+    let (sequence, _) = newcomer.submit(&job, None, |_| true).await;
+    assert_eq!(newcomer.answer(sequence).await, Ok(()));
 }
 
 #[tokio::test]

@@ -1,8 +1,8 @@
 //! Who is connected: counted for the bounds, described for the pages.
 //!
 //! A connection that brings nothing may stay: a proxy waits so for its first miner. But where a bound is reached it
-//! gives way to one that may want to mine: first those who have said nothing, then those without a mining channel, last
-//! those whose channels never brought a share.
+//! gives way to one that may want to mine: first those who have said nothing, then those whose handshake is not done, then
+//! those without a mining channel, last those whose channels never brought a share.
 
 use std::collections::{BTreeMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
@@ -18,6 +18,8 @@ use crate::config::Limits;
 
 /// How long a connection that has said nothing keeps its place when somebody else wants it.
 const SILENT: Duration = Duration::from_millis(500);
+/// How long one does whose handshake is not done, be it that it waits for its turn: as long as [`link::Limits::handshake`].
+const SHAKING: Duration = Duration::from_secs(5);
 /// How long one without a mining channel does.
 const UNUSED: Duration = Duration::from_secs(60);
 /// How long one does whose mining channels never brought a share.
@@ -86,8 +88,8 @@ pub struct Details {
 enum Standing {
     /// Its first message is not here.
     Silent,
-    /// Its handshake waits for its turn, or is under way.
-    Shaking,
+    /// Its handshake waits for its turn, or is under way, since then.
+    Shaking(Instant),
     /// Without a mining channel since then.
     Unused(Instant),
     /// With mining channels since then.
@@ -220,10 +222,10 @@ impl Search {
 }
 
 impl Guard {
-    /// Its first message is here.
-    pub fn spoke(&self) {
+    /// Its first message is here `now`.
+    pub fn spoke(&self, now: Instant) {
         self.connections.lock().places.spoke(self.connection.id);
-        self.connection.lock().standing = Standing::Shaking;
+        self.connection.lock().standing = Standing::Shaking(now);
     }
 }
 
@@ -243,7 +245,8 @@ impl Connection {
         let over = |since, limit| now.saturating_duration_since(since) >= limit;
         let details = self.lock();
         match details.standing {
-            Standing::Silent | Standing::Shaking => None,
+            Standing::Silent => None,
+            Standing::Shaking(since) => over(since, SHAKING).then_some(0),
             Standing::Unused(since) => over(since, UNUSED).then_some(1),
             Standing::Mining(since) => {
                 let proven = || details.channels.values().any(|channel| channel.tally().accepted > 0);

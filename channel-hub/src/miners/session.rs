@@ -98,7 +98,7 @@ async fn serve(
 
 async fn accept(socket: TcpStream, floor: &Floor, guard: &Guard) -> Result<Link, LinkError> {
     let hello = Hello::read(socket, &floor.server.limits).await?;
-    guard.spoke();
+    guard.spoke(Instant::now());
     Box::pin(hello.accept_in_turn(&floor.server, &floor.handshakes)).await
 }
 

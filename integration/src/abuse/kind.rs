@@ -7,7 +7,7 @@ use super::target::Speaks;
 pub enum Kind {
     /// Bytes that are nothing at all.
     Garbage,
-    /// The beginning of a handshake, and then silence.
+    /// The beginning of a handshake, in SV2 also a whole first message of it, and then silence.
     HalfHandshake,
     /// A frame or a line of megabytes.
     Oversized,
@@ -167,7 +167,7 @@ impl Kind {
         match self {
             // Any 64 bytes are a key of the curve: then it is the message behind them that does not decrypt.
             Garbage => &["no-sv2-handshake", "tampered-frame"],
-            HalfHandshake | Idle | Drip => &["handshake-timeout", "displaced"],
+            HalfHandshake | Idle | Drip => &["handshake-timeout", "no-turn", "displaced"],
             Oversized => &["frame-too-long"],
             WrongTime => &["unexpected-message", "malformed-message"],
             Useless => &["too-many-negotiations"],

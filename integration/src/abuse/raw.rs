@@ -20,13 +20,21 @@ pub(super) async fn abuse(kind: Kind, mut socket: TcpStream, speaks: Speaks) -> 
     match kind {
         Kind::Garbage => flood(&mut socket, &garbage(64 * 1024)).await,
         Kind::Oversized => flood(&mut socket, &vec![b'a'; 4 * MEGABYTE]).await,
-        Kind::HalfHandshake => flood(&mut socket, beginning(speaks)).await,
+        Kind::HalfHandshake => flood(&mut socket, &half(speaks)).await,
         Kind::Drip => drip(&mut socket, beginning(speaks)).await,
         Kind::Handshakes => {
             drop(socket.write_all(beginning(speaks)).await); // it may be shut out already
             Ok(End::Done)
         }
         _ => until_dropped(&mut socket).await,
+    }
+}
+
+/// Half of those in SV2 send all of what a peer says first: any 64 bytes are a key. Then they wait for their turn.
+fn half(speaks: Speaks) -> Vec<u8> {
+    match speaks {
+        Speaks::Mining(_) | Speaks::Templates(_) if rand::random() => garbage(64),
+        _ => beginning(speaks).to_vec(),
     }
 }
 

@@ -6,6 +6,7 @@ use super::paced::Paced;
 use super::wire::TlsWire;
 use crate::listen;
 use crate::miner::Surroundings;
+use link::NoTurn;
 use service::{Finding, Listener};
 use std::future::poll_fn;
 use std::io;
@@ -46,7 +47,7 @@ impl Acceptor {
         let address = socket.address().ip();
         let hello = in_time(LazyConfigAcceptor::new(Hello::default(), socket)).await?;
         let turn = tokio::select! {
-            turn = surroundings.handshakes.turn(address) => turn,
+            turn = surroundings.handshakes.turn(address) => turn.map_err(no_turn)?,
             () = link::stream::gone(hello.io.socket()) => return Err(("no-tls", io::ErrorKind::UnexpectedEof.into())),
         };
         let server = self.0.borrow().server.clone();
@@ -67,6 +68,10 @@ impl Acceptor {
     pub fn fingerprint(&self) -> Fingerprint {
         self.0.borrow().fingerprint
     }
+}
+
+fn no_turn(none: NoTurn) -> (&'static str, io::Error) {
+    (NoTurn::FAULT, io::Error::new(io::ErrorKind::TimedOut, none))
 }
 
 /// One part of a handshake.

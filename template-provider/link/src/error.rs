@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::frame::EncodeError;
+use crate::handshakes::NoTurn;
 
 /// Why a connection ended. Every variant is fatal for it.
 #[derive(Debug, thiserror::Error)]
@@ -52,6 +53,9 @@ pub enum LinkError {
     /// The handshake was not done within [`handshake`](crate::Limits::handshake).
     #[error("handshake not done within {0:?}; does the other side speak SV2?")]
     HandshakeTimeout(Duration),
+    /// Connections from the peer's address come to nothing, and this one has waited long enough behind them.
+    #[error(transparent)]
+    NoTurn(#[from] NoTurn),
     /// Nothing came in for [`idle`](crate::Limits::idle).
     #[error("silent for {0:?}")]
     Idle(Duration),
@@ -103,6 +107,7 @@ impl LinkError {
             Self::FrameTooLong(_) => "frame-too-long",
             Self::QueueFull(_) | Self::WriteTimeout(_) => "slow-reader",
             Self::HandshakeTimeout(_) => "handshake-timeout",
+            Self::NoTurn(NoTurn) => NoTurn::FAULT,
             Self::FrameTimeout(_) => "frame-timeout",
             Self::Idle(_) => "idle",
             Self::Dead => "dead-peer",

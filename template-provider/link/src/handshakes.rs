@@ -4,7 +4,8 @@
 //! So handshakes take turns: few at a time, at most half of the time of half of the machine's cores, and one
 //! [neighbourhood] after the other, however many wait from each. A neighbourhood whose connections come to nothing
 //! soon has 20 of them a second: 256 may be on their way, and each that [proves itself](crate::Link::proved) gives its
-//! place back at once, if it stays. Nobody is refused, and the time that a peer waits for its turn is not counted as its own.
+//! place back at once, if it stays. The time that a peer waits for its turn is not counted as its own; but where nobody of its
+//! neighbourhood proves itself any more it waits for ten seconds at most, so that nothing does not wait for nothing.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::net::IpAddr;
@@ -18,6 +19,8 @@ use crate::spacing::Spacing;
 
 /// How far handshakes may get ahead of their share of the time; the runtime's timers are no finer.
 const AHEAD: Duration = Duration::from_millis(2);
+/// So long a peer waits while its neighbourhood has had too many turns and nobody there proves itself.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// A connection that lasts no longer came to nothing, whatever it did.
 const SHORT: Duration = Duration::from_secs(10);
 
@@ -47,6 +50,16 @@ pub struct Turn {
     since: Instant,
 }
 
+/// Too many connections from the peer's neighbourhood come to nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no turn for its handshake in {PATIENCE:?}: connections from its address come to nothing")]
+pub struct NoTurn;
+
+impl NoTurn {
+    /// Its name in log and metrics.
+    pub const FAULT: &str = "no-turn";
+}
+
 impl Handshakes {
     /// For all cores of this machine.
     pub fn new() -> Arc<Self> {
@@ -57,12 +70,14 @@ impl Handshakes {
     }
 
     /// Waits for a turn. Cancelling gives the place up.
-    pub async fn turn(self: &Arc<Self>, address: IpAddr) -> Turn {
+    ///
+    /// # Errors
+    /// There is none for so many that come to nothing.
+    pub async fn turn(self: &Arc<Self>, address: IpAddr) -> Result<Turn, NoTurn> {
         let (from, (sender, receiver)) = (neighbourhood(address), oneshot::channel());
-        self.lock().queue.push(from, sender);
+        self.lock().queue.push(from, Instant::now(), sender);
         self.go_on();
-        // The sender is dropped only after it was used.
-        receiver.await.unwrap_or_else(|_| self.turn_of(from))
+        receiver.await.map_err(|_| NoTurn)
     }
 
     /// How many wait for a turn.
@@ -144,7 +159,7 @@ impl Visit {
             return;
         }
         self.is_proved = true;
-        if self.handshakes.lock().queue.give_back(self.from) {
+        if self.handshakes.lock().queue.proved(self.from, Instant::now()) {
             self.handshakes.go_on();
         }
     }
@@ -194,10 +209,36 @@ struct Queue<T> {
     resting: BTreeSet<(Instant, IpAddr)>,
     /// The same by address.
     rests: HashMap<IpAddr, Instant>,
-    waiting: HashMap<IpAddr, VecDeque<T>>,
+    waiting: HashMap<IpAddr, Line<T>>,
     len: usize,
     /// What came from each address and has not proved itself.
     spacing: Spacing,
+}
+
+/// Those of one neighbourhood, with when they came.
+#[derive(Debug)]
+struct Line<T> {
+    peers: VecDeque<(Instant, T)>,
+    /// When one of there proved itself last.
+    proved: Option<Instant>,
+}
+
+impl<T> Default for Line<T> {
+    fn default() -> Self {
+        Self { peers: VecDeque::new(), proved: None }
+    }
+}
+
+impl<T> Line<T> {
+    /// Sends those away who have waited too long, all of it without a proof that it is worth while; how many.
+    fn give_up(&mut self, now: Instant) -> usize {
+        let is_over = |since: Instant| now.saturating_duration_since(since) >= PATIENCE;
+        if self.proved.is_some_and(|proved| !is_over(proved)) {
+            return 0;
+        }
+        let gone = self.peers.partition_point(|(since, _)| is_over(*since));
+        self.peers.drain(..gone).count()
+    }
 }
 
 impl<T> Default for Queue<T> {
@@ -214,34 +255,39 @@ impl<T> Default for Queue<T> {
 }
 
 impl<T> Queue<T> {
-    fn push(&mut self, address: IpAddr, value: T) {
-        let waiting = self.waiting.entry(address).or_default();
-        if waiting.is_empty() {
+    fn push(&mut self, address: IpAddr, now: Instant, value: T) {
+        let line = self.waiting.entry(address).or_default();
+        if line.peers.is_empty() {
             self.addresses.push_back(address);
         }
-        waiting.push_back(value);
+        line.peers.push_back((now, value));
         self.len += 1;
     }
 
-    /// The next one that is still here, and from where; or when there may be one.
+    /// The next one that is still here, and from where; or when there may be one. Who is sent away is dropped.
     fn pop(&mut self, now: Instant, is_here: impl Fn(&T) -> bool) -> Result<(IpAddr, T), Option<Instant>> {
         while let Some(first) = self.resting.first().copied().filter(|(rested, _)| *rested <= now) {
             self.rests_no_more(first.1);
         }
         while let Some(address) = self.addresses.pop_front() {
-            if let Some(rested) = self.spacing.rests_until(address, now) {
+            let Some(line) = self.waiting.get_mut(&address) else { continue };
+            let rests = self.spacing.rests_until(address, now);
+            let next = match rests {
+                Some(_) => {
+                    self.len -= line.give_up(now);
+                    None
+                }
+                None => line.peers.pop_front(),
+            };
+            if line.peers.is_empty() {
+                self.waiting.remove(&address);
+            } else if let Some(rested) = rests {
                 self.resting.insert((rested, address));
                 self.rests.insert(address, rested);
-                continue;
-            }
-            let Some(waiting) = self.waiting.get_mut(&address) else { continue };
-            let value = waiting.pop_front();
-            if waiting.is_empty() {
-                self.waiting.remove(&address);
             } else {
                 self.addresses.push_back(address);
             }
-            if let Some(value) = value {
+            if let Some((_, value)) = next {
                 self.len -= 1;
                 if is_here(&value) {
                     self.spacing.count(address, now);
@@ -253,6 +299,14 @@ impl<T> Queue<T> {
     }
 
     /// One from there proved itself. Whether somebody waits there who may be next by that.
+    fn proved(&mut self, address: IpAddr, now: Instant) -> bool {
+        if let Some(line) = self.waiting.get_mut(&address) {
+            line.proved = Some(now);
+        }
+        self.give_back(address)
+    }
+
+    /// One from there does not count.
     fn give_back(&mut self, address: IpAddr) -> bool {
         self.spacing.give_back(address);
         self.rests_no_more(address)
@@ -290,12 +344,11 @@ mod tests {
 
     #[test]
     fn addresses_take_turns_however_many_wait_from_each() {
-        let mut queue = Queue::default();
-        (0..1000).for_each(|n| queue.push(address(1), n));
-        queue.push(address(2), 5000);
-        queue.push(address(2), 5001);
-        queue.push(address(3), 6000);
-        let now = Instant::now();
+        let (mut queue, now) = (Queue::default(), Instant::now());
+        (0..1000).for_each(|n| queue.push(address(1), now, n));
+        queue.push(address(2), now, 5000);
+        queue.push(address(2), now, 5001);
+        queue.push(address(3), now, 6000);
         let order: Vec<_> = (0..7).map(|_| pop(&mut queue, now).unwrap()).collect();
         assert_eq!(order, [0, 5000, 6000, 1, 5001, 2, 3]);
         assert_eq!(queue.len(), 996);
@@ -307,12 +360,12 @@ mod tests {
     #[test]
     fn a_neighbourhood_whose_connections_come_to_nothing_has_few_and_others_all_that_they_want() {
         let (mut queue, now) = (Queue::default(), Instant::now());
-        (0..1000).for_each(|n| queue.push(address(1), n));
+        (0..1000).for_each(|n| queue.push(address(1), now, n));
         for n in 0..AT_ONCE {
             assert_eq!(pop(&mut queue, now), Ok(n));
         }
         assert_eq!(pop(&mut queue, now), Err(Some(now + APART)));
-        queue.push(address(2), 5000);
+        queue.push(address(2), now, 5000);
         assert_eq!(pop(&mut queue, now), Ok(5000));
         assert_eq!(pop(&mut queue, now), Err(Some(now + APART)));
         assert_eq!(pop(&mut queue, now + APART), Ok(AT_ONCE));
@@ -322,37 +375,72 @@ mod tests {
     #[test]
     fn whoever_proves_itself_makes_room_for_the_next_of_its_neighbourhood() {
         let (mut queue, now) = (Queue::default(), Instant::now());
-        (0..10_000).for_each(|n| queue.push(address(1), n));
+        (0..10_000).for_each(|n| queue.push(address(1), now, n));
         (0..AT_ONCE).for_each(|n| assert_eq!(pop(&mut queue, now), Ok(n)));
         assert!(pop(&mut queue, now).is_err());
         for n in AT_ONCE..10_000 {
-            assert!(queue.give_back(address(1)), "{n} waits");
+            assert!(queue.proved(address(1), now), "{n} waits");
             assert_eq!(pop(&mut queue, now), Ok(n));
             assert!(pop(&mut queue, now).is_err());
         }
-        assert!(queue.is_empty() && !queue.give_back(address(2)));
+        assert!(queue.is_empty() && !queue.proved(address(2), now));
     }
 
     #[test]
     fn whoever_proves_itself_makes_room_also_where_others_that_had_are_gone_at_once() {
         let (mut queue, now) = (Queue::default(), Instant::now());
-        (0..1000).for_each(|n| queue.push(address(1), n));
+        (0..1000).for_each(|n| queue.push(address(1), now, n));
         (0..AT_ONCE).for_each(|n| assert_eq!(pop(&mut queue, now), Ok(n)));
         assert!(pop(&mut queue, now).is_err());
         (0..3).for_each(|_| queue.spacing.count(address(1), now));
         (0..3).for_each(|_| {
-            assert!(queue.give_back(address(1)));
+            assert!(queue.proved(address(1), now));
             assert!(pop(&mut queue, now).is_err(), "the three that are gone count");
         });
-        assert!(queue.give_back(address(1)));
+        assert!(queue.proved(address(1), now));
         assert_eq!(pop(&mut queue, now), Ok(AT_ONCE));
+    }
+
+    #[test]
+    fn where_nobody_proves_itself_nobody_waits_longer_than_its_patience() {
+        let (mut queue, now) = (Queue::default(), Instant::now());
+        (0..10_000).for_each(|n| queue.push(address(1), now, n));
+        (0..AT_ONCE).for_each(|n| assert_eq!(pop(&mut queue, now), Ok(n)));
+        let patience = u32::try_from(PATIENCE.as_millis() / APART.as_millis()).unwrap();
+        (1..patience).for_each(|n| assert!(pop(&mut queue, now + APART * n).is_ok()));
+        assert_eq!(pop(&mut queue, now + APART * (patience - 1)), Err(Some(now + PATIENCE)));
+        queue.push(address(1), now + PATIENCE, 20_000);
+        assert!(pop(&mut queue, now + PATIENCE).is_ok());
+        assert_eq!(pop(&mut queue, now + PATIENCE), Err(Some(now + PATIENCE + APART)));
+        assert_eq!(queue.len(), 1, "the others are sent away");
+        assert_eq!(pop(&mut queue, now + PATIENCE + APART), Ok(20_000));
+        assert!(queue.is_empty() && queue.waiting.is_empty() && queue.addresses.is_empty());
+    }
+
+    #[test]
+    fn a_farm_that_proves_itself_slowly_waits_for_as_long_as_it_takes() {
+        let (mut queue, start) = (Queue::default(), Instant::now());
+        (0..10_000).for_each(|n| queue.push(address(1), start, n));
+        let mut now = start;
+        let mut turns = 0;
+        while !queue.is_empty() {
+            assert!(now < start + Duration::from_secs(600), "{} wait", queue.len());
+            let came = (0..).find(|_| pop(&mut queue, now).is_err()).unwrap();
+            turns += came;
+            // Its devices take a second each to open a channel.
+            now += Duration::from_secs(1);
+            (0..came).for_each(|_| {
+                queue.proved(address(1), now);
+            });
+        }
+        assert_eq!(turns, 10_000);
     }
 
     #[tokio::test]
     async fn a_peer_that_comes_to_stay_does_not_count_and_one_that_is_gone_at_once_does() {
         let handshakes = Handshakes::new();
         let counted = || handshakes.lock().queue.spacing.spaced(address(1)).unwrap();
-        let visit = || async { handshakes.turn(address(1)).await.over() };
+        let visit = || async { handshakes.turn(address(1)).await.unwrap().over() };
         let mut stays = visit().await;
         let with = counted();
         stays.proved();
@@ -374,11 +462,11 @@ mod tests {
         let handshakes = Handshakes::new();
         let begun = Instant::now();
         for _ in 0..5 {
-            let turn = handshakes.turn(address(1)).await;
+            let turn = handshakes.turn(address(1)).await.unwrap();
             std::thread::sleep(Duration::from_millis(10)); // a handshake keeps its thread
             drop(turn);
         }
-        drop(handshakes.turn(address(1)).await);
+        drop(handshakes.turn(address(1)).await.unwrap());
         // Five took 10 ms each; on more than two cores they need not rest so long.
         let least = Duration::from_millis(if handshakes.at_once == 1 { 95 } else { 50 });
         assert!(begun.elapsed() >= least, "{:?}", begun.elapsed());
@@ -389,7 +477,7 @@ mod tests {
         let handshakes = Handshakes::new();
         let mut held = Vec::new();
         for _ in 0..handshakes.at_once {
-            held.push(handshakes.turn(address(1)).await);
+            held.push(handshakes.turn(address(1)).await.unwrap());
         }
         let mut impatient: Vec<_> = (0..1000).map(|_| Box::pin(handshakes.turn(address(1)))).collect();
         for waiting in &mut impatient {
@@ -400,6 +488,6 @@ mod tests {
         held.clear();
         // Else 1,000 that came to nothing had to be spaced.
         let last = tokio::time::timeout(Duration::from_secs(10), handshakes.turn(address(1))).await;
-        assert!(last.is_ok());
+        assert!(last.is_ok_and(|turn| turn.is_ok()));
     }
 }

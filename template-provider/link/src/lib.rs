@@ -41,7 +41,7 @@ pub use address::neighbourhood;
 pub use connection::Connection;
 pub use error::LinkError;
 pub use frame::{EncodeError, Frame, Received};
-pub use handshakes::{Handshakes, Turn, Visit};
+pub use handshakes::{Handshakes, NoTurn, Turn, Visit};
 pub use key::{AuthorityKey, AuthorityPublicKey, KeyError};
 pub use openings::Openings;
 pub use pace::Clock;

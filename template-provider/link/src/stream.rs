@@ -206,7 +206,7 @@ impl Hello {
         let arrived = Instant::now();
         let address = self.address.ip();
         let turn = tokio::select! {
-            turn = handshakes.turn(address) => turn,
+            turn = handshakes.turn(address) => turn?,
             () = gone(&self.socket) => return Err(LinkError::Closed),
         };
         let since = self.since + arrived.elapsed();

@@ -53,18 +53,18 @@ fn one_without_a_mining_channel_gives_way_where_a_bound_is_reached_and_one_that_
     let later = start + UNUSED;
     let connections = connections(2, 2);
     let mines = connections.enter(from("1.1.1.1:1"), start).unwrap();
-    mines.spoke();
+    mines.spoke(start);
     mines.set_up(peer(), start);
     mines.opened(2, Channel::sample(), start);
     let waits = connections.enter(from("1.1.1.1:2"), start).unwrap();
-    waits.spoke();
+    waits.spoke(start);
     waits.set_up(peer(), start);
     assert!(connections.enter(from("2.2.2.2:1"), later - Duration::from_secs(1)).is_err());
     let next = connections.enter(from("2.2.2.2:1"), later).unwrap();
     assert!(waits.leave.is_cancelled() && !mines.leave.is_cancelled());
     drop(waits);
     assert_eq!(connections.count(), 2, "its place is counted once");
-    next.spoke();
+    next.spoke(later);
     next.set_up(peer(), later);
     mines.closed(2, later);
     assert!(connections.enter(from("3.3.3.3:1"), later).is_err());
@@ -73,20 +73,46 @@ fn one_without_a_mining_channel_gives_way_where_a_bound_is_reached_and_one_that_
 }
 
 #[test]
-fn silent_ones_give_way_first_and_whoever_waits_for_its_handshake_keeps_its_place() {
+fn silent_ones_give_way_first_then_those_whose_handshake_is_not_done_in_its_time() {
     let start = Instant::now();
-    let later = start + SILENT;
     let connections = connections(3, 3);
     let shaking = connections.enter(from("1.1.1.1:1"), start).unwrap();
-    shaking.spoke();
+    shaking.spoke(start);
     let unused = connections.enter(from("1.1.1.1:2"), start).unwrap();
-    unused.spoke();
+    unused.spoke(start);
     unused.set_up(peer(), start);
     let silent = connections.enter(from("1.1.1.1:3"), start).unwrap();
     assert!(connections.enter(from("2.2.2.2:1"), start).is_err(), "it has only just come");
-    let _next = connections.enter(from("2.2.2.2:1"), later).unwrap();
+    let next = connections.enter(from("2.2.2.2:1"), start + SILENT).unwrap();
+    next.spoke(start + SILENT);
     assert!(silent.leave.is_cancelled());
-    assert!(!shaking.leave.is_cancelled() && !unused.leave.is_cancelled());
+    assert!(connections.enter(from("2.2.2.2:2"), start + SHAKING - Duration::from_millis(1)).is_err());
+    assert!(!shaking.leave.is_cancelled());
+    let last = connections.enter(from("2.2.2.2:2"), start + UNUSED).unwrap();
+    last.spoke(start + UNUSED);
+    assert!(shaking.leave.is_cancelled());
+    assert!(!unused.leave.is_cancelled(), "it came further");
+}
+
+#[test]
+fn a_crowd_that_waits_for_its_handshakes_keeps_nobody_else_out() {
+    let start = Instant::now();
+    let later = start + SHAKING;
+    let connections = connections(1_000, 1_000);
+    let crowd: Vec<_> = (1..=1_000)
+        .map(|port| {
+            let guard = connections.enter(([1, 1, 1, 1], port).into(), start).unwrap();
+            guard.spoke(start);
+            guard
+        })
+        .collect();
+    assert!(connections.enter(from("2.2.2.2:1"), start + SHAKING / 2).is_err(), "they have their time");
+    let newcomers: Vec<_> =
+        (1..=200).map(|port| connections.enter(([2, 2, 2, 2], port).into(), later).unwrap()).collect();
+    assert!(newcomers.iter().all(|newcomer| !newcomer.leave.is_cancelled()));
+    assert_eq!(crowd.iter().filter(|guard| guard.leave.is_cancelled()).count(), 200);
+    let again = connections.enter(from("1.1.1.1:2000"), later + LOOK_AGAIN).unwrap();
+    assert!(!again.leave.is_cancelled());
 }
 
 #[test]
@@ -99,13 +125,13 @@ fn a_channel_that_never_brought_a_share_gives_way_at_last_and_one_that_did_never
     );
     let channel = Channel::sample();
     channel.count_accepted(Work::new(1), Work::new(1));
-    proven.spoke();
+    proven.spoke(start);
     proven.opened(2, channel, start);
-    idle.spoke();
+    idle.spoke(start);
     idle.opened(2, Channel::sample(), start);
     assert!(connections.enter(from("2.2.2.2:1"), start + UNPROVEN - Duration::from_secs(1)).is_err());
     let newest = connections.enter(from("2.2.2.2:1"), start + UNPROVEN).unwrap();
-    newest.spoke();
+    newest.spoke(start + UNPROVEN);
     assert!(idle.leave.is_cancelled() && !proven.leave.is_cancelled());
     assert!(connections.enter(from("2.2.2.2:2"), start + 9 * UNPROVEN).is_err());
 }
@@ -119,7 +145,7 @@ fn many_places_are_found_at_one_look() {
         (1..=100).map(|port| connections.enter(([1, 1, 1, 1], port).into(), start)).collect();
     for guard in &unused {
         let guard = guard.as_ref().unwrap();
-        guard.spoke();
+        guard.spoke(start);
         guard.set_up(peer(), start);
     }
     let others: Vec<_> =
@@ -139,7 +165,7 @@ fn newcomers_of_one_moment_get_places_one_after_the_other_from_a_crowd_of_silent
     let elsewhere: Vec<_> = (1..=1_000).map(|port| enter([2, 2, 2, 2], port)).collect();
     for port in 2_000..2_500 {
         let newcomer = connections.enter(([1, 1, 1, 1], port).into(), later).unwrap();
-        newcomer.spoke();
+        newcomer.spoke(later);
         assert!(silent[usize::from(port - 2_000)].leave.is_cancelled());
         std::mem::forget(newcomer);
     }

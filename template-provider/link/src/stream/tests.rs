@@ -205,7 +205,7 @@ async fn who_leaves_while_it_waits_for_its_handshake_is_noticed_and_who_says_mor
     let cores = std::thread::available_parallelism().unwrap().get();
     let mut turns = Vec::new();
     for _ in 0..(cores / 2).max(1) {
-        turns.push(handshakes.turn(address.ip()).await);
+        turns.push(handshakes.turn(address.ip()).await.unwrap());
     }
     let arrive = async |message: &[u8]| {
         let mut client = TcpStream::connect(address).await.unwrap();
