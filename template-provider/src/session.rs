@@ -210,6 +210,12 @@ impl Driver<'_> {
                     self.complain("no-solution", format_args!("a solution is refused: {error}"));
                     self.rest();
                 }
+                Event::UnknownExtension(extension) => {
+                    let said =
+                        format_args!("a message of extension {extension:#06x}, which is not spoken here");
+                    self.complain("unknown-extension", said);
+                    self.rest();
+                }
             }
         }
         joined

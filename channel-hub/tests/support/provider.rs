@@ -103,7 +103,7 @@ async fn serve(
                 Event::Solution(solution) => solutions.lock().unwrap().push(*solution),
                 Event::SolutionRefused(error) => panic!("{error}"),
                 Event::TransactionDataRequested { .. } => drop(gives.wait_for(|gives| *gives).await),
-                Event::Constraints(_) => {}
+                Event::Constraints(_) | Event::UnknownExtension(_) => {}
             }
         }
         while let Some(frame) = session.poll_send().unwrap() {

@@ -13,7 +13,7 @@ pub enum Kind {
     Oversized,
     /// Well-formed messages that are not this side's to send, or not now.
     WrongTime,
-    /// Shares and updates for channels and jobs that nobody opened.
+    /// Shares and updates for channels and jobs that nobody opened, and the end of such a channel.
     UnknownChannels,
     /// A valid share, sent many times, and again on another connection.
     Replays,

@@ -14,7 +14,7 @@ use mining::Now;
 use mining::client::{Event, Job, OpenRequest, Session};
 use mining::share::Choice;
 use stratum_core::common_messages_sv2::Protocol;
-use stratum_core::mining_sv2::{SubmitSharesStandard, UpdateChannelOwned};
+use stratum_core::mining_sv2::{CloseChannelOwned, SubmitSharesStandard, UpdateChannelOwned};
 use stratum_core::parsers_sv2::{Mining, MiningOwned, TemplateDistribution};
 use stratum_core::template_distribution_sv2::{CoinbaseOutputConstraints, RequestTransactionData};
 use tokio::time::{sleep, timeout};
@@ -180,7 +180,7 @@ fn wrong(speaks: Speaks) -> anyhow::Result<Frame> {
     frame([&[0, 0, message_type, 90, 0, 0][..], &[0; 90]].concat())
 }
 
-/// Shares for a channel that nobody opened, or solutions of templates that never were.
+/// Shares, updates and ends of channels that nobody opened, or requests for templates that never were.
 fn unknown(speaks: Speaks) -> anyhow::Result<Vec<Frame>> {
     let frames = (0..BATCH).map(|number| {
         let number = u32::try_from(number).unwrap_or(0);
@@ -199,11 +199,15 @@ fn unknown(speaks: Speaks) -> anyhow::Result<Vec<Frame>> {
     });
     let mut frames = frames.collect::<Result<Vec<_>, _>>()?;
     if let Speaks::Mining(_) = speaks {
+        let channel_id = 4_000_000;
         frames.push(Frame::message(MiningOwned::UpdateChannel(UpdateChannelOwned {
-            channel_id: 4_000_000,
+            channel_id,
             nominal_hash_rate: f32::INFINITY,
             maximum_target: [0xff; 32].into(),
         }))?);
+        let reason_code = String::new().try_into().map_err(|_| anyhow::anyhow!("it is empty"))?;
+        let close = MiningOwned::CloseChannel(CloseChannelOwned { channel_id, reason_code });
+        frames.push(Frame::message(close)?);
     }
     Ok(frames)
 }

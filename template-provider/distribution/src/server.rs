@@ -61,6 +61,8 @@ pub enum Event {
     Solution(Box<Solution>),
     /// It sent a solution that makes no block.
     SolutionRefused(SolutionError),
+    /// It sent a message of this extension, which is not spoken here.
+    UnknownExtension(u16),
 }
 
 /// A client's fault that costs it the connection.
@@ -140,12 +142,13 @@ impl Server {
         }
     }
 
-    /// Takes a frame. Frames of extensions are ignored (SV2 spec §3.4).
+    /// Takes a frame. Frames of extensions are told of and else ignored (SV2 spec §3.4).
     ///
     /// # Errors
     /// The client broke the protocol: the connection ends.
     pub fn handle(&mut self, now: Instant, received: &mut Received) -> Result<(), Fatal> {
         if received.extension_type() != 0 {
+            self.events.push_back(Event::UnknownExtension(received.extension_type()));
             return Ok(());
         }
         let message_type = received.message_type();

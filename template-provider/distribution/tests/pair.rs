@@ -325,6 +325,15 @@ fn messages_of_the_other_direction_or_protocol_end_the_connection() {
 }
 
 #[test]
+fn a_message_of_an_extension_is_told_of_and_costs_nothing() {
+    let (mut pair, _) = Pair::mining(template(1 << 32, parts(tip(1), 2, 3)));
+    let frame = link::Frame::from_bytes(vec![0x43, 0x50, 0x09, 0, 0, 0].into()).unwrap();
+    pair.server.handle(pair.now, &mut frame.received()).unwrap();
+    let event = pair.server.poll_event();
+    assert!(matches!(event, Some(server::Event::UnknownExtension(0x5043))), "{event:?}");
+}
+
+#[test]
 fn a_prev_hash_for_a_template_that_was_never_sent_ends_the_connection() {
     let mut pair = Pair::new(Some(template(1 << 32, parts(tip(1), 2, 3))));
     pair.client.constraints(ROOM).unwrap();

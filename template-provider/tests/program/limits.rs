@@ -79,6 +79,13 @@ async fn garbage_oversized_frames_and_messages_out_of_place_are_dropped_and_who_
     })
     .await;
 
+    let extension = Frame::from_bytes(vec![0x43, 0x50, 0x09, 0, 0, 0].into()).unwrap();
+    let _extension = sends(&world, extension).await;
+    eventually("a message of an extension is named", || async {
+        world.http("metrics").await.1.contains("messages_refused_total{reason=\"unknown-extension\"} 1")
+    })
+    .await;
+
     let mut silent = Vec::new();
     for _ in 0..4 {
         silent.push(TcpStream::connect(world.address()).await.unwrap());

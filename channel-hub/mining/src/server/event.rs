@@ -45,9 +45,10 @@ pub enum Event {
         /// Why.
         reason: Rejection,
     },
-    /// A request that was refused, other than a share; the miner is told at once.
+    /// A message that was refused, other than a share, or that means nothing here. The miner is told at once where the
+    /// specification has an answer.
     Refused {
-        /// Error code of the specification.
+        /// Error code of the specification, or a name of ours where it has none.
         code: &'static str,
     },
     /// A block. Comes before the [`Event::Share`] of the same hash.

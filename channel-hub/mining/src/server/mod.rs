@@ -47,6 +47,11 @@ use stratum_core::parsers_sv2::{AnyMessage, CommonMessages, CommonMessagesOwned,
 /// Shortest time between two looks at how fast a channel's shares come.
 const MIN_CHECK: Duration = Duration::from_secs(5);
 
+/// A message of an extension that is not spoken here.
+const UNKNOWN_EXTENSION: &str = "unknown-extension";
+/// ChannelEndpointChanged: nothing here depends on who is behind a channel.
+const ENDPOINT_CHANGED: &str = "channel-endpoint-changed";
+
 /// A reason to close the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Fatal {
@@ -142,14 +147,16 @@ impl Session {
     pub fn handle(&mut self, now: Now, received: &mut Received, extensions: &[u16]) -> Result<(), Fatal> {
         let message_type = received.message_type();
         let handled = match message_type {
-            _ if received.extension_type() != 0 => self.ignore(now),
+            _ if received.extension_type() != 0 => self.ignore(now, UNKNOWN_EXTENSION),
             sv2::MESSAGE_TYPE_SUBMIT_SHARES_STANDARD => self.submit_standard(now, received.payload()),
             sv2::MESSAGE_TYPE_SUBMIT_SHARES_EXTENDED => {
                 self.submit_extended(now, received.payload(), extensions)
             }
             _ => match received.parse() {
                 Ok(AnyMessage::Mining(message)) => self.dispatch(now, message, message_type),
-                Ok(AnyMessage::Common(CommonMessages::ChannelEndpointChanged(_))) => self.ignore(now),
+                Ok(AnyMessage::Common(CommonMessages::ChannelEndpointChanged(_))) => {
+                    self.ignore(now, ENDPOINT_CHANGED)
+                }
                 Ok(_) => Err(Fatal::Unexpected(message_type)),
                 Err(_) => Err(Fatal::Malformed(message_type)),
             },
@@ -174,9 +181,10 @@ impl Session {
         Ok(())
     }
 
-    /// A message that means nothing to us.
-    fn ignore(&mut self, now: Now) -> Result<(), Fatal> {
+    /// A message that means nothing to us, and has no answer.
+    fn ignore(&mut self, now: Now, code: &'static str) -> Result<(), Fatal> {
         self.patience.wrong(now.instant);
+        self.events.push_back(Event::Refused { code });
         Ok(())
     }
 
@@ -285,10 +293,13 @@ impl Session {
     /// The id may be the group's: then all channels are closed.
     fn closed_by_peer(&mut self, now: Now, close: &CloseChannel<'_>) {
         let reason = close.reason_code.as_utf8_or_hex();
-        let closed = match close.channel_id {
+        let closed: Vec<u32> = match close.channel_id {
             GROUP_CHANNEL_ID => self.channels.keys().copied().collect(),
             channel_id => vec![channel_id],
         };
+        if !closed.iter().any(|channel_id| self.channels.contains_key(channel_id)) {
+            self.events.push_back(Event::Refused { code: sv2::ERROR_CODE_UPDATE_CHANNEL_INVALID_CHANNEL_ID });
+        }
         let mut one_worked = false;
         for channel_id in closed {
             one_worked |= self.remove(channel_id, reason.clone());

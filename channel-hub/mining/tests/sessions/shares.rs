@@ -292,20 +292,31 @@ fn a_client_is_cut_off_that_opens_and_closes_channels_for_ever_and_not_one_whose
 }
 
 #[test]
-fn a_client_is_cut_off_that_sends_nothing_but_what_means_nothing() {
-    let closed = CloseChannelOwned { channel_id: 77, reason_code: String::new().try_into().unwrap() };
+fn what_means_nothing_is_named_and_a_client_is_cut_off_that_sends_nothing_else() {
+    let close = |channel_id| {
+        let reason_code = String::new().try_into().unwrap();
+        Frame::message(MiningOwned::CloseChannel(CloseChannelOwned { channel_id, reason_code })).unwrap()
+    };
     let moved = CommonMessages::ChannelEndpointChanged(ChannelEndpointChanged { channel_id: 2 });
     let useless = [
-        Frame::message(MiningOwned::CloseChannel(closed)).unwrap(),
-        Frame::message(moved).unwrap(),
-        Frame::from_bytes(vec![0x43, 0x50, 0x09, 0, 0, 0].into()).unwrap(), // of an extension that nobody knows
+        ("invalid-channel-id", close(77)),
+        ("channel-endpoint-changed", Frame::message(moved).unwrap()),
+        ("unknown-extension", Frame::from_bytes(vec![0x43, 0x50, 0x09, 0, 0, 0].into()).unwrap()),
     ];
-    for frame in useless {
+    let mut pair = Pair::with_channel();
+    pair.server.handle(pair.now, &mut close(2).received(), &[]).unwrap();
+    assert!(matches!(pair.server.poll_event(), Some(Event::Closed { channel_id: 2, .. })));
+    assert!(pair.server.poll_event().is_none());
+    for (name, frame) in useless {
         let mut pair = Pair::with_channel();
+        pair.server.handle(pair.now, &mut frame.received(), &[]).unwrap();
+        let event = pair.server.poll_event();
+        assert!(matches!(event, Some(Event::Refused { code }) if code == name), "{name}: {event:?}");
+        assert!(pair.server.poll_event().is_none());
         let mut send = |times: u32| {
             (0..times).try_for_each(|_| pair.server.handle(pair.now, &mut frame.received(), &[]))
         };
-        assert_eq!(send(1_000), Ok(()));
+        assert_eq!(send(999), Ok(()));
         assert_eq!(send(1_000), Err(Fatal::Nonsense));
     }
 }
