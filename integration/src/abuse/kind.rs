@@ -129,7 +129,7 @@ impl Kind {
             Oversized => &["line-too-long"],
             HalfHandshake => &["slow-line", "authorize-timeout", "crowded"],
             Idle => &["authorize-timeout", "crowded"],
-            NeverReads | SlowReader => &["not-reading", "throttled"],
+            NeverReads | SlowReader => &["not-reading"],
             Drip => &["slow-line", "authorize-timeout"],
             WrongTime => &["25 not subscribed", "bad-parameters"],
             UnknownChannels => &["21 job not found"],
@@ -157,7 +157,7 @@ impl Kind {
 
     fn reasons_templates(self) -> &'static [&'static str] {
         match self {
-            NeverReads | SlowReader => &["slow-reader", "too-many-changes"],
+            NeverReads | SlowReader => &["slow-reader"],
             UnknownChannels => &["unknown-template"],
             _ => self.reasons_sv2(),
         }

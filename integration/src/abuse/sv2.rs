@@ -15,7 +15,7 @@ use mining::client::{Event, Job, OpenRequest, Session};
 use mining::share::Choice;
 use stratum_core::common_messages_sv2::Protocol;
 use stratum_core::mining_sv2::{CloseChannelOwned, SubmitSharesStandard, UpdateChannelOwned};
-use stratum_core::parsers_sv2::{Mining, MiningOwned, TemplateDistribution};
+use stratum_core::parsers_sv2::{AnyMessage, Mining, MiningOwned, TemplateDistribution};
 use stratum_core::template_distribution_sv2::{CoinbaseOutputConstraints, RequestTransactionData};
 use tokio::time::{sleep, timeout};
 
@@ -34,6 +34,8 @@ const WORK: Duration = Duration::from_secs(10);
 const COPIES: usize = 20;
 /// Channels that a peer opens without reading one answer.
 const CHANNELS: usize = 4_000;
+/// Templates whose transactions a peer asks for without reading them: no more may wait.
+const TEMPLATES: usize = 16;
 
 pub(super) fn speaks(kind: Kind) -> bool {
     use Kind::{
@@ -185,19 +187,18 @@ fn unknown(speaks: Speaks) -> anyhow::Result<Vec<Frame>> {
     let frames = (0..BATCH).map(|number| {
         let number = u32::try_from(number).unwrap_or(0);
         if let Speaks::Templates(_) = speaks {
-            let request = RequestTransactionData { template_id: u64::from(number) + 1 };
-            return Frame::message(TemplateDistribution::RequestTransactionData(request));
+            return request(u64::from(number) + 1);
         }
-        Frame::message(Mining::SubmitSharesStandard(SubmitSharesStandard {
+        Ok(Frame::message(Mining::SubmitSharesStandard(SubmitSharesStandard {
             channel_id: 4_000_000 + number,
             sequence_number: number,
             job_id: number,
             nonce: 0,
             ntime: 0,
             version: 0x2000_0000,
-        }))
+        }))?)
     });
-    let mut frames = frames.collect::<Result<Vec<_>, _>>()?;
+    let mut frames = frames.collect::<anyhow::Result<Vec<_>>>()?;
     if let Speaks::Mining(_) = speaks {
         let channel_id = 4_000_000;
         frames.push(Frame::message(MiningOwned::UpdateChannel(UpdateChannelOwned {
@@ -277,14 +278,16 @@ async fn send(link: &mut Link, session: &mut Session) -> anyhow::Result<()> {
 /// Asks for much and reads no more than the line lets back.
 async fn unread(client: &Client, speaks: Speaks, line: Throttle) -> anyhow::Result<End> {
     let mut link = Link::connect(&line.address.to_string(), client).await?;
+    let (frames, times) = match speaks {
+        Speaks::Templates(_) => (vec![transactions(&mut link).await?], TEMPLATES),
+        _ => (openings()?, usize::MAX),
+    };
     line.narrow.cancel();
-    let frames = many(speaks)?;
     let asking = async {
-        for frame in frames.iter().cycle() {
+        for frame in frames.iter().cycle().take(times) {
             link.queue(frame)?;
             link.flush().await?;
         }
-        #[allow(unreachable_code)] // names the error's type
         anyhow::Ok(())
     };
     let over = async {
@@ -296,12 +299,26 @@ async fn unread(client: &Client, speaks: Speaks, line: Throttle) -> anyhow::Resu
     Ok(if timeout(PATIENCE, over).await.is_ok() { End::Dropped } else { End::Done })
 }
 
-/// Requests whose answers are longer than they are.
-fn many(speaks: Speaks) -> anyhow::Result<Vec<Frame>> {
-    if let Speaks::Templates(_) = speaks {
-        let frames = (0..CHANNELS).map(|number| constraints(100 + u32::try_from(number % 2).unwrap_or(0)));
-        return frames.collect();
+/// Asks for the transactions of the template in force, which may be megabytes.
+async fn transactions(link: &mut Link) -> anyhow::Result<Frame> {
+    link.queue(&constraints(100)?)?;
+    link.flush().await?;
+    let mut new = timeout(WORK, link.recv()).await??;
+    match new.parse() {
+        Ok(AnyMessage::TemplateDistribution(TemplateDistribution::NewTemplate(new))) => {
+            request(new.template_id)
+        }
+        _ => anyhow::bail!("no template came"),
     }
+}
+
+fn request(template_id: u64) -> anyhow::Result<Frame> {
+    let request = RequestTransactionData { template_id };
+    Ok(Frame::message(TemplateDistribution::RequestTransactionData(request))?)
+}
+
+/// Requests whose answers are longer than they are.
+fn openings() -> anyhow::Result<Vec<Frame>> {
     let mut session = Session::new(&[]);
     let mut frames = Vec::with_capacity(CHANNELS);
     for _ in 0..CHANNELS {

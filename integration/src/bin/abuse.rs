@@ -57,18 +57,26 @@ async fn abuse(arguments: Arguments) -> anyhow::Result<()> {
     #[allow(clippy::cast_precision_loss)] // a count of miners
     let honest = Honest { miners, per_second: miners as f64, rounds, seconds };
     let tls = Port::take()?.address();
-    let world = World::start(settings(&tls)).await?;
+    let mut world = World::start(settings(&tls)).await?;
     apart(&[&world.pool.hub, &world.pool.template_provider, &world.proxy])?;
     let fronts = fronts(&world, &tls)?;
     let wanted = |front: &&Front| listener.as_deref().is_none_or(|name| name == front.name);
     let mut rows: Vec<Noticed> = Vec::new();
-    for front in fronts.iter().filter(wanted) {
-        let cases = Case::all(front.attacked.speaks);
-        for case in cases.into_iter().filter(|case| kind.is_none_or(|kind| kind == case.kind)) {
-            let noticed = case.measure(front, honest).await?;
-            println!("{}", serde_json::to_string(&noticed)?);
-            rows.push(noticed);
+    let measuring = async {
+        for front in fronts.iter().filter(wanted) {
+            let cases = Case::all(front.attacked.speaks);
+            for case in cases.into_iter().filter(|case| kind.is_none_or(|kind| kind == case.kind)) {
+                let noticed = case.measure(front, honest).await?;
+                println!("{}", serde_json::to_string(&noticed)?);
+                rows.push(noticed);
+            }
         }
+        anyhow::Ok(())
+    };
+    tokio::select! {
+        measured = measuring => measured?,
+        // What is asked for and not read are transactions.
+        Err(error) = world.pool.chain.stay_full() => return Err(error),
     }
     eprint!("{}", table(&rows));
     ensure!(!rows.is_empty(), "no such listener has this kind: see --help");

@@ -1,6 +1,7 @@
 //! The node on the private signet, with the checked-in chain and transactions for its mempool.
 
 use std::collections::VecDeque;
+use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -29,6 +30,11 @@ const COIN: u64 = 5_000_000_000;
 /// Far above one satoshi per virtual byte of a small transaction, far below what the node thinks absurd.
 const FEE: u64 = 10_000;
 const START: Duration = Duration::from_secs(60);
+/// Transactions of a full mempool, and what each carries besides: more than any socket holds of sixteen such templates.
+const BULKY: usize = 4;
+const BULK: usize = 98_000;
+/// What one of them pays: more than a satoshi per virtual byte.
+const BULK_FEE: u64 = 200_000;
 
 /// A running node of the private signet.
 #[derive(Debug)]
@@ -146,15 +152,42 @@ impl Chain {
     /// # Errors
     /// The node refuses.
     pub async fn spend(&self, parent: Txid, value: u64, fee: u64) -> anyhow::Result<Txid> {
-        let amount = value - fee;
-        let amount = format!("{}.{:08}", amount / 100_000_000, amount % 100_000_000);
-        let raw: String = self
-            .rpc
-            .call("createrawtransaction", json!([[{ "txid": parent, "vout": 0 }], [{ ADDRESS: amount }]]))
-            .await?;
+        self.send(parent, &json!([{ ADDRESS: coins(value - fee) }])).await
+    }
+
+    /// Spends output 0 of a transaction to these.
+    async fn send(&self, parent: Txid, outputs: &Value) -> anyhow::Result<Txid> {
+        let inputs = json!([{ "txid": parent, "vout": 0 }]);
+        let raw: String = self.rpc.call("createrawtransaction", json!([inputs, outputs])).await?;
         let signed: Value = self.rpc.call("signrawtransactionwithkey", json!([raw, [WIF]])).await?;
         ensure!(signed["complete"] == json!(true), "not signed: {signed}");
         Ok(self.rpc.call("sendrawtransaction", json!([signed["hex"]])).await?)
+    }
+
+    /// Puts some 400 kB of transactions into the mempool whenever it is empty, so that templates are long. For ever.
+    ///
+    /// # Errors
+    /// The node's.
+    pub async fn stay_full(&mut self) -> anyhow::Result<Infallible> {
+        loop {
+            self.fill().await?;
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+
+    /// The same once.
+    ///
+    /// # Errors
+    /// The node's.
+    pub async fn fill(&mut self) -> anyhow::Result<()> {
+        if self.mempool().await?.is_empty() {
+            for _ in 0..BULKY {
+                let coin = self.next_coinbase().await?;
+                let outputs = json!([{ ADDRESS: coins(COIN - BULK_FEE) }, { "data": "00".repeat(BULK) }]);
+                self.send(coin, &outputs).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Transactions in the mempool.
@@ -192,6 +225,11 @@ impl Chain {
             self.rpc.call("generatetodescriptor", json!([1, DESCRIPTOR, 2_000_000_000u32])).await?;
         hashes.into_iter().next().context("no block was mined")
     }
+}
+
+/// As the node's RPC has it.
+fn coins(satoshi: u64) -> String {
+    format!("{}.{:08}", satoshi / 100_000_000, satoshi % 100_000_000)
 }
 
 fn cookie(data: &Path) -> PathBuf {

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::ensure;
 use integration::abuse::{Crowd, Kind, Sources, Target, attack};
+use integration::world::chain::Chain;
 use integration::world::ports::Port;
 use integration::world::{Part, Plan, Pool, World, bounded};
 use tokio_util::sync::CancellationToken;
@@ -70,16 +71,26 @@ async fn abuse_of_a_proxy_costs_the_abuser_and_no_honest_miner() {
 #[tokio::test]
 async fn abuse_of_a_template_provider_and_of_the_pages_costs_the_abuser_and_no_honest_miner() {
     let test = async {
-        let World { proxy, pool } = World::start(plan()).await?;
+        let directory = tempfile::Builder::new().prefix("sluice-abuse-").tempdir()?;
+        let mut chain = Chain::start(directory.path()).await?;
+        chain.fill().await?;
+        let World { proxy, mut pool } = World::start_on(chain, directory.path(), plan()).await?;
         let crowd = Crowd::start(&Target::sv1(&proxy.address())?, MINERS, SHARES_PER_SECOND)?;
         let templates = Target::templates(&pool.template_provider.upstream()?)?;
         let at_templates = [templates, Target::page(&pool.template_provider)?];
         let (of_hub, of_proxy) = ([Target::page(&pool.hub)?], [Target::page(&proxy)?]);
-        tokio::try_join!(
-            siege::lay(&pool.template_provider, &at_templates),
-            siege::lay(&pool.hub, &of_hub),
-            siege::lay(&proxy, &of_proxy),
-        )?;
+        let besieged = async {
+            tokio::try_join!(
+                siege::lay(&pool.template_provider, &at_templates),
+                siege::lay(&pool.hub, &of_hub),
+                siege::lay(&proxy, &of_proxy),
+            )
+        };
+        tokio::select! {
+            besieged = besieged => besieged?,
+            // The honest find blocks.
+            Err(error) = pool.chain.stay_full() => return Err(error),
+        };
         siege::unharmed(crowd, SHARES_PER_SECOND).await?;
         let log = pool.hub.process.log();
         assert!(!log.contains("template provider is away"), "the hub lost its template provider:\n{log}");

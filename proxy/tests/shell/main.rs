@@ -12,3 +12,4 @@ mod succession;
 mod sv1_pool;
 mod sv2;
 mod tls;
+mod unread;

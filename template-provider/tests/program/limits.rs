@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use crate::support::bitcoind::mine;
-use crate::support::{AT_ONCE, World, client, eventually};
+use crate::support::{AT_ONCE, World, client, eventually, prev_hash};
+use bitcoin::Amount;
 use link::{Frame, Link};
 use stratum_core::common_messages_sv2::SetupConnectionSuccess;
 use stratum_core::parsers_sv2::{CommonMessages, TemplateDistributionOwned};
@@ -110,4 +111,25 @@ async fn a_client_that_asks_for_templates_that_are_none_is_read_more_slowly_and_
     let hash = honest.solve(&work).await;
     eventually("the block is the tip", || async { world.node.best_block_hash().await.unwrap() == hash })
         .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_asks_for_transactions_and_reads_nothing_is_dropped_as_a_slow_reader() {
+    // Half a minute, and a second for each 16 KiB that wait of an answer of 400 kB.
+    const LONGEST: Duration = Duration::from_secs(75);
+    let mut world = World::prepare("").await;
+    world.crowd(4, 99_000, Amount::from_sat(200_000)).await;
+    world.run().await;
+    let (mut deaf, mut good) = (world.client(100).await, world.client(100).await);
+    good.new_tip().await;
+    let work = deaf.new_tip().await;
+    deaf.ask_without_reading(work.template.template_id, 16).await;
+    let is_dropped = async {
+        while !dropped(&world, "slow-reader").await {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    };
+    tokio::time::timeout(LONGEST, is_dropped).await.expect("it is dropped");
+    let tip = mine(&world.node, 1).await.unwrap()[0];
+    assert_eq!(prev_hash(&good.new_tip_within(AT_ONCE).await), tip);
 }

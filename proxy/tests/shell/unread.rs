@@ -1,0 +1,45 @@
+//! Miners that ask and read no answer.
+
+use crate::farm::{Farm, toml};
+use crate::hub::Hub;
+use crate::miner::Miner;
+use crate::tls;
+use bitcoin::hex::FromHex;
+use proxy::config::Trust;
+use proxy::tls::client;
+use serde_json::json;
+use std::time::Duration;
+use tempfile::tempdir;
+use tokio::io::{AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+#[tokio::test]
+async fn a_miner_that_reads_no_answer_is_let_go_over_tls_too_and_is_not_merely_read_more_slowly() {
+    let (hub, data) = (Hub::start().await, tempdir().unwrap());
+    let more = format!("tls.listen = \"127.0.0.1:0\"\n{}", hub.toml());
+    let farm = Farm::start(&toml("aggregated", data.path(), &more)).await;
+    let mut honest = Miner::login(farm.miners, "ann").await;
+    let plain = TcpStream::connect(farm.miners).await.unwrap();
+    let trust = Trust::Fingerprint(FromHex::from_hex(&tls::fingerprint(&farm).await).unwrap());
+    let socket = TcpStream::connect(farm.tls.unwrap()).await.unwrap();
+    let secured = client::connect(socket, "127.0.0.1", trust).await.unwrap();
+    let asking = async { tokio::join!(ask(plain), ask(secured)) };
+    tokio::time::timeout(Duration::from_secs(60), asking).await.expect("they are let go");
+    let metrics = farm.text("/metrics").await;
+    assert!(metrics.contains("miners_let_go_total{reason=\"not-reading\"} 2"), "{metrics}");
+    assert!(!metrics.contains("throttled"), "{metrics}");
+    honest.mine_one().await;
+}
+
+/// Until the proxy has ended it: a hundred requests a second, half of what is read, with answers as long as themselves.
+async fn ask(mut stream: impl AsyncWrite + Unpin) {
+    let subscribe = json!({"id": 1, "method": "mining.subscribe", "params": []});
+    let authorize = json!({"id": 2, "method": "mining.authorize", "params": ["deaf", "x"]});
+    stream.write_all(format!("{subscribe}\n{authorize}\n").as_bytes()).await.unwrap();
+    let extensions: Vec<String> = (10..26).map(|number| number.to_string().repeat(64)).collect();
+    let configure = json!({"id": "9".repeat(200), "method": "mining.configure", "params": [extensions, {}]});
+    let lines = format!("{configure}\n").repeat(5);
+    while stream.write_all(lines.as_bytes()).await.is_ok() {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
