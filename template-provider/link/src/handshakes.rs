@@ -5,7 +5,7 @@
 //! [neighbourhood] after the other, however many wait from each. A neighbourhood whose connections come to nothing
 //! soon has 20 of them a second: 256 may be on their way, and each that [proves itself](crate::Link::proved) gives its
 //! place back at once, if it stays. The time that a peer waits for its turn is not counted as its own; but where nobody of its
-//! neighbourhood proves itself any more it waits for ten seconds at most, so that nothing does not wait for nothing.
+//! neighbourhood proves itself it waits for ten seconds at most, so that a flood does not keep its places for minutes.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::net::IpAddr;

@@ -131,7 +131,7 @@ fn a_channel_that_never_brought_a_share_gives_way_at_last_and_one_that_did_never
     idle.opened(2, Channel::sample(), start);
     assert!(connections.enter(from("2.2.2.2:1"), start + UNPROVEN - Duration::from_secs(1)).is_err());
     let newest = connections.enter(from("2.2.2.2:1"), start + UNPROVEN).unwrap();
-    newest.spoke(start + UNPROVEN);
+    newest.spoke(start + 9 * UNPROVEN);
     assert!(idle.leave.is_cancelled() && !proven.leave.is_cancelled());
     assert!(connections.enter(from("2.2.2.2:2"), start + 9 * UNPROVEN).is_err());
 }
