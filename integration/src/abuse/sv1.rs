@@ -15,11 +15,8 @@ use super::target::Target;
 use crate::sv1::{Desk, Wire};
 use crate::world::chain::ADDRESS;
 
-/// Shares for unknown jobs that are sent at once.
+/// Requests that are sent without reading an answer before the peer looks whether it is still there.
 const BATCH: usize = 200;
-/// Requests at once of a peer that does not read: with the pause behind them 100 a second, half of what the program reads.
-const UNREAD: usize = 5;
-const PAUSE: Duration = Duration::from_millis(50);
 const ROUNDS: usize = 3_000;
 const COPIES: usize = 20;
 
@@ -110,12 +107,9 @@ async fn replays(socket: TcpStream, target: &Target, source: IpAddr) -> anyhow::
     Ok(End::Done)
 }
 
-/// Requests without end, each with an answer as long as itself. The answers stay where they are, or one byte is read after
-/// each few.
+/// Requests without end. The answers stay where they are, or one byte is read after each batch.
 async fn unread(socket: &mut TcpStream, reads_one: bool) -> anyhow::Result<End> {
-    let extensions: Vec<String> = (10..26).map(|number| number.to_string().repeat(64)).collect();
-    let request = json!({"id": "9".repeat(200), "method": "mining.configure", "params": [extensions, {}]});
-    let lines = format!("{request}\n").repeat(UNREAD);
+    let lines = "{\"id\":9,\"method\":\"mining.no-such-method\",\"params\":[]}\n".repeat(BATCH);
     socket.write_all(greeting().as_bytes()).await?;
     for _ in 0..ROUNDS {
         // The program may stop reading us: that is one way to bear it, and this connection's own loss.
@@ -127,7 +121,7 @@ async fn unread(socket: &mut TcpStream, reads_one: bool) -> anyhow::Result<End> 
         {
             return Ok(End::Dropped);
         }
-        sleep(PAUSE).await;
+        sleep(Duration::from_millis(50)).await;
     }
     Ok(End::Done)
 }

@@ -8,7 +8,7 @@ use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use integration::abuse::{Crowd, Kind, Outcome, Sources, Target, attack};
+use integration::abuse::{Crowd, Kind, Outcome, Sources, Speaks, Target, attack};
 use integration::world::{Part, holds, until};
 use tokio::task::JoinHandle;
 use tokio::time::sleep_until;
@@ -142,6 +142,13 @@ impl Assault {
 
     fn is_named_like(&self, other: &Self) -> bool {
         self.reasons().iter().any(|reason| other.reasons().contains(reason))
+            || (self.is_throttled() && other.is_throttled())
+    }
+
+    /// Lines without end, be that wrong for themselves or not.
+    fn is_throttled(&self) -> bool {
+        let is_flood = matches!(self.kind, Kind::NeverReads | Kind::SlowReader | Kind::UnknownChannels);
+        is_flood && matches!(self.target.speaks, Speaks::Sv1 | Speaks::Tls)
     }
 
     fn is_named_in(&self, line: &str) -> bool {
