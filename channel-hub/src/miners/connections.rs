@@ -46,6 +46,8 @@ struct Open {
 #[derive(Debug, Default)]
 struct Search {
     looked: Option<Instant>,
+    /// And among those of one neighbourhood: a crowd that knocks where its own bound is reached takes none of the others' looks.
+    looked_nearby: Option<Instant>,
     /// Found at the last look for anybody's place, to be displaced one by one.
     found: Vec<u64>,
 }
@@ -209,10 +211,11 @@ impl Search {
         places: &Places<Arc<Connection>>,
         among: Option<IpAddr>,
     ) -> Option<Vec<u64>> {
-        if self.looked.is_some_and(|at| now.saturating_duration_since(at) < LOOK_AGAIN) {
+        let looked = if among.is_some() { &mut self.looked_nearby } else { &mut self.looked };
+        if looked.is_some_and(|at| now.saturating_duration_since(at) < LOOK_AGAIN) {
             return None;
         }
-        self.looked = Some(now);
+        *looked = Some(now);
         let worth = |(id, connection): (u64, &Arc<Connection>)| Some((connection.worth(now)?, id));
         let mut found: Vec<_> = places.among(among).filter_map(worth).collect();
         found.sort_unstable();

@@ -116,6 +116,23 @@ fn a_crowd_that_waits_for_its_handshakes_keeps_nobody_else_out() {
 }
 
 #[test]
+fn a_crowd_that_knocks_where_its_own_bound_is_reached_keeps_nobody_else_out() {
+    let start = Instant::now();
+    let later = start + SHAKING;
+    let connections = connections(200, 100);
+    let crowd = |address, port: u16| {
+        let guard = connections.enter((address, port).into(), start).unwrap();
+        guard.spoke(start);
+        guard
+    };
+    let _here: Vec<_> = (1..=100).map(|port| crowd([1, 1, 1, 1], port)).collect();
+    let _there: Vec<_> = (1..=100).map(|port| crowd([1, 1, 1, 2], port)).collect();
+    let knocks = connections.enter(from("1.1.1.1:2000"), later).unwrap();
+    assert!(connections.enter(from("2.2.2.2:1"), later).is_ok());
+    drop(knocks);
+}
+
+#[test]
 fn a_channel_that_never_brought_a_share_gives_way_at_last_and_one_that_did_never() {
     let start = Instant::now();
     let connections = connections(2, 2);
