@@ -107,7 +107,7 @@ impl Server {
 
     /// A job for the whole group, on a new tip if `tip` is given; its id.
     pub(crate) fn job(&mut self, now: Now, tip: Option<u8>, version_rolling_allowed: bool) -> u32 {
-        self.content += 1;
+        self.content = self.content.wrapping_add(1);
         self.same_job(now, tip, version_rolling_allowed)
     }
 
@@ -123,7 +123,7 @@ impl Server {
             version_rolling_allowed,
             merkle_path: vec![[7; 32].into()].try_into().unwrap(),
             coinbase_tx_prefix: vec![1; 60].try_into().unwrap(),
-            coinbase_tx_suffix: vec![0xe0 + self.content; 50].try_into().unwrap(),
+            coinbase_tx_suffix: vec![0xe0_u8.wrapping_add(self.content); 50].try_into().unwrap(),
         };
         self.say(now, MiningOwned::NewExtendedMiningJob(job));
         if let Some(byte) = tip {

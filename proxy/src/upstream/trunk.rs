@@ -20,9 +20,12 @@ const LOOK: Duration = Duration::from_secs(1);
 /// Bytes of extranonce that do for a farm if need be.
 const FEWEST: u16 = 6;
 
-/// A server that owes a channel so many answers, and gives it none for so long, hangs: whatever else it says, there is no
-/// credit. Pools that answer in batches take up to ten of a channel's shares at a time.
-const UNANSWERED: (usize, Duration) = (20, Duration::from_secs(60));
+/// A server that is handed so many shares and says nothing at all for so long hangs: to miners it is as good as gone.
+/// Pools that answer shares in batches take up to ten at a time.
+const UNHEARD: (u32, Duration) = (20, Duration::from_secs(60));
+/// One that owes a channel so many answers, and gives it none for so long, hangs whatever else it says: there is no credit. A
+/// pool may answer a hundred shares at a time, for which a slow device takes a quarter of an hour.
+const UNANSWERED: [(usize, Duration); 2] = [(128, Duration::from_secs(600)), (1024, Duration::from_secs(60))];
 
 /// What a trunk is made with.
 #[derive(Clone, Debug)]
@@ -82,6 +85,8 @@ pub struct Trunk {
     slots: HashMap<u64, u32>,
     /// By channel and sequence number.
     in_flight: HashMap<(u32, u32), u64>,
+    /// Shares handed in since the server was last heard, and when the first was.
+    unheard: Option<(u32, Instant)>,
     /// The last line made, and of what: channels of a group have the same.
     line: Option<(Line, Arc<Job>)>,
     look: Instant,
@@ -110,7 +115,7 @@ struct Channel {
 #[derive(Debug, Default)]
 struct Owed {
     count: usize,
-    /// Since when they are too many and none comes.
+    /// Since when none comes that is owed.
     since: Option<Instant>,
 }
 
@@ -118,23 +123,19 @@ impl Owed {
     /// One more share.
     fn share(&mut self, now: Instant) {
         self.count += 1;
-        if self.are_many() {
-            self.since.get_or_insert(now);
-        }
+        self.since.get_or_insert(now);
     }
 
     /// One has its answer.
     fn answer(&mut self, now: Instant) {
         self.count = self.count.saturating_sub(1);
-        self.since = self.are_many().then_some(now);
-    }
-
-    fn are_many(&self) -> bool {
-        self.count >= UNANSWERED.0
+        self.since = (self.count > 0).then_some(now);
     }
 
     fn are_overdue(&self, now: Instant) -> bool {
-        self.since.is_some_and(|since| since + UNANSWERED.1 <= now)
+        let is_over =
+            |(many, long)| self.count >= many && self.since.is_some_and(|since| since + long <= now);
+        UNANSWERED.into_iter().any(is_over)
     }
 }
 
@@ -148,6 +149,7 @@ impl Trunk {
             channels: HashMap::new(),
             slots: HashMap::new(),
             in_flight: HashMap::new(),
+            unheard: None,
             line: None,
             look: now.instant + LOOK,
             events: VecDeque::new(),
@@ -197,6 +199,8 @@ impl Trunk {
 
     /// Hands in a share; an [`Event::Answered`] with `ticket` follows.
     pub fn submit(&mut self, now: Now, share: &UpstreamShare, ticket: u64) {
+        let (count, _) = self.unheard.get_or_insert((0, now.instant));
+        *count = count.saturating_add(1);
         let (channel, job) = (share.work.channel, &share.work.job);
         let sent = (channel.connection == self.settings.connection).then(|| {
             self.session.submit(channel.channel_id, job.id(), &share.rolled.choice(), Some(&share.worker))
@@ -214,6 +218,7 @@ impl Trunk {
 
     /// A frame came.
     pub fn handle(&mut self, now: Now, received: &mut Received) -> Result<(), client::Fatal> {
+        self.unheard = None;
         self.session.handle(now, received)?;
         while let Some(event) = self.session.poll_event() {
             self.happened(now, event);
@@ -227,7 +232,10 @@ impl Trunk {
             return;
         }
         self.look = now.instant + LOOK;
-        if self.channels.values().any(|channel| channel.owed.are_overdue(now.instant)) {
+        let (many, long) = UNHEARD;
+        let is_silent =
+            self.unheard.is_some_and(|(count, since)| count >= many && since + long <= now.instant);
+        if is_silent || self.channels.values().any(|channel| channel.owed.are_overdue(now.instant)) {
             self.events.push_back(Event::Hangs);
         }
         let old = now.instant.checked_sub(self.settings.repeat);
