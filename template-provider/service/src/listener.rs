@@ -129,6 +129,9 @@ impl Listener {
     /// Stops accepting, or goes on; connections wait in the kernel meanwhile.
     pub(crate) fn halt(&self, halted: bool) {
         self.0.halted.send_replace(halted);
+        if halted {
+            drop(self.held().take()); // a successor serves it when it comes back
+        }
     }
 
     /// The socket, to be passed on.
