@@ -16,6 +16,8 @@ const FIRST_WAIT: Duration = Duration::from_millis(200);
 const LONGEST_WAIT: Duration = Duration::from_secs(15);
 /// Once some node has a block, the others get it from there; they are tried so often nevertheless.
 const ATTEMPTS_WHEN_DONE: u32 = 10;
+/// A node that knows a block, and that has it nowhere in its best chain after so many, has checked it.
+const ATTEMPTS_WHEN_BESIDE: u32 = 10;
 /// Reasons of a node that may pass: it lacks the block before, or its clock is behind.
 const PASSING: [&str; 2] = ["prev-blk-not-found", "time-too-new"];
 
@@ -59,6 +61,10 @@ impl Delivery {
                 match outlet.place(&self.hash).await {
                     Ok(Place::BestChain) => return self.answered(Answer::Has),
                     Ok(Place::Nowhere | Place::Untold) => return self.answered(Answer::Rejected(reason)),
+                    Ok(Place::Beside) if attempt >= ATTEMPTS_WHEN_BESIDE => {
+                        return self
+                            .answered(Answer::Rejected("the node has it, beside its best chain".into()));
+                    }
                     Ok(Place::Beside) => reason = format!("{reason}; the node has it beside its best chain"),
                     Err(error) => reason = format!("{reason}; whether the node has it is not known: {error}"),
                 }
@@ -93,9 +99,7 @@ impl Delivery {
         }
     }
 
-    /// One that could not be written when it was found is written as soon as it can be.
     fn answered(&self, answer: Answer) {
-        self.solutions.keep_again(self.hash, &self.block);
         self.solutions.answered(self.hash, self.position, answer);
     }
 }

@@ -65,11 +65,6 @@ impl FoundBlock {
         bytes.ok().and_then(|bytes| bytes.clone()).ok_or(LOST)
     }
 
-    /// The serialised block, if it is whole.
-    pub(crate) fn bytes_now(&self) -> Option<Arc<Vec<u8>>> {
-        self.whole.borrow().clone()
-    }
-
     /// Whether it will never be whole.
     pub fn is_lost(&self) -> bool {
         self.whole.has_changed().is_err() && self.whole.borrow().is_none()

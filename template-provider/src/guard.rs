@@ -1,7 +1,7 @@
 //! Gives a node the blocks again that it took and lost: a kill or a power cut right after it took one, and before any
 //! peer had it, would otherwise lose it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bitcoin::BlockHash;
@@ -12,6 +12,7 @@ use tracing::{debug, warn};
 
 use crate::delivery;
 use crate::found_block::FoundBlock;
+use crate::ipc::desk::NO_WHOLE_BLOCKS;
 use crate::outlet::Place;
 use crate::solutions::Solutions;
 
@@ -49,32 +50,48 @@ async fn restore_surely(solutions: &Solutions) {
     }
 }
 
-/// Goes over the blocks until that regains no more: one may build on another, and their order is not certain.
+/// Goes over the blocks until that regains no more: one may build on another, and their order is not certain. Fails where it
+/// is worth while to try again.
 async fn restore(solutions: &Solutions) -> anyhow::Result<()> {
     let mut missing = lost(solutions).await?;
-    while !missing.is_empty() {
-        let (mut still_missing, mut is_passing) = (Vec::new(), false);
-        for (hash, path) in &missing {
-            let block = FoundBlock::whole(std::fs::read(path)?);
-            match solutions.home().submit(&block).await.map_err(anyhow::Error::msg)? {
-                Submission::Duplicate => {}
-                Submission::Accepted | Submission::Inconclusive => {
-                    warn!(%hash, "the node had lost a block; submitted again");
-                }
-                Submission::Rejected(reason) => {
-                    debug!(%hash, reason, "the node does not take back a block");
-                    is_passing |= delivery::is_passing(&reason);
-                    still_missing.push((*hash, path.clone()));
-                }
+    loop {
+        let (before, mut failure) = (missing.len(), None);
+        let mut again = Vec::new();
+        for (hash, path) in missing {
+            if let Err(reason) = give(solutions, hash, &path).await {
+                failure = Some(reason);
+                again.push((hash, path));
             }
         }
-        if still_missing.len() == missing.len() {
-            // It has forgotten the blocks before as well, and has them from its peers in a moment.
-            anyhow::ensure!(!is_passing, "it does not know what they build on");
-            warn!("the node does not take back {} blocks that it or another node had", missing.len());
+        match failure {
+            None => return Ok(()),
+            Some(reason) if again.len() == before => anyhow::bail!(reason),
+            Some(_) => missing = again,
+        }
+    }
+}
+
+/// Gives it a block that it has lost. The error: why that is to be tried again.
+async fn give(solutions: &Solutions, hash: BlockHash, path: &Path) -> Result<(), String> {
+    let block = match std::fs::read(path) {
+        Ok(bytes) => FoundBlock::whole(bytes),
+        Err(error) => {
+            warn!(%hash, "cannot read a block that the node may have lost: {error}");
             return Ok(());
         }
-        missing = still_missing;
+    };
+    match solutions.home().submit(&block).await {
+        Ok(Submission::Duplicate) => {}
+        Ok(Submission::Accepted | Submission::Inconclusive) => {
+            warn!(%hash, "the node had lost a block; submitted again");
+        }
+        // It has forgotten the block before as well, and has it from its peers in a moment.
+        Ok(Submission::Rejected(reason)) if delivery::is_passing(&reason) => return Err(reason),
+        Ok(Submission::Rejected(reason)) => {
+            warn!(%hash, reason, "the node does not take back a block that it or another node had");
+        }
+        Err(reason) if reason == NO_WHOLE_BLOCKS => debug!(%hash, "{reason}"),
+        Err(reason) => return Err(reason),
     }
     Ok(())
 }

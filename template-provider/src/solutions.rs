@@ -5,13 +5,14 @@
 //! the template without them, which has them; on all its other ways, and to disk, once they have come.
 
 use std::collections::VecDeque;
+use std::fs::File;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime};
 
 use bitcoin::BlockHash;
 use distribution::Solution;
-use service::{Counter, Counters};
+use service::{Backoff, Counter, Counters};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -27,6 +28,9 @@ use crate::unix_now;
 const REMEMBERED: usize = 200;
 /// Most blocks under way at once, each up to 4 MB; further ones wait on disk for the next start.
 const MAX_UNDER_WAY: usize = 64;
+/// Waits between attempts to write one down.
+const FIRST_WAIT: Duration = Duration::from_millis(200);
+const LONGEST_WAIT: Duration = Duration::from_secs(15);
 /// A block that no node has taken for so long is of no use any more.
 const GIVE_UP: Duration = Duration::from_secs(48 * 3600);
 
@@ -183,18 +187,11 @@ impl Solutions {
             error!(%hash, height = solution.height(), "block is lost unless its node took it by IPC: {LOST}");
             return;
         };
-        let is_written = self.keep(hash, &bytes);
-        let settled = {
-            let mut all = self.lock();
-            let found = all.iter_mut().find(|found| found.hash == hash);
-            found.and_then(|found| {
-                found.transactions = solution.transactions();
-                found.is_written = is_written;
-                found.settled
-            })
-        };
-        if let Some(settled) = settled.filter(|_| is_written) {
-            self.put_away(hash, settled);
+        if let Some(found) = self.lock().iter_mut().find(|found| found.hash == hash) {
+            found.transactions = solution.transactions();
+        }
+        if self.keep(hash, &bytes) {
+            self.written(hash);
         }
         rest.come(bytes);
     }
@@ -235,33 +232,62 @@ impl Solutions {
         self.0.tasks.wait().await;
     }
 
-    /// Writes a block that is whole and could not be written before.
-    pub(crate) fn keep_again(&self, hash: BlockHash, block: &FoundBlock) {
-        let Some(bytes) = block.bytes_now() else { return };
-        let mut all = self.lock();
-        let unwritten =
-            |found: &&mut Found| found.hash == hash && !found.is_written && found.transactions.is_some();
-        if let Some(found) = all.iter_mut().find(unwritten) {
-            found.is_written = self.keep(hash, &bytes);
-        }
-    }
-
-    /// Writes the block; the fsync goes on beside. Whether it could.
+    /// Writes the block; the fsync goes on beside. Whether it could: else it is tried again until it can.
     fn keep(&self, hash: BlockHash, block: &[u8]) -> bool {
         match self.0.store.write(hash, block) {
             Ok(file) => {
-                let store = self.0.store.clone();
-                self.0.tasks.spawn_blocking(move || {
-                    if let Err(error) = store.sync(&file) {
-                        error!(%hash, "block is not safe from a power cut: {error}");
-                    }
-                });
+                self.sync(hash, file);
                 true
             }
             Err(error) => {
-                error!(%hash, "cannot write the block down, submitting it only: {error}");
+                error!(%hash, "cannot write the block down, submitting it only: {error}; trying again");
+                self.0.tasks.spawn(self.clone().keep_later(hash, block.to_vec()));
                 false
             }
+        }
+    }
+
+    /// Until it can be written, with a last try when the program ends.
+    async fn keep_later(self, hash: BlockHash, block: Vec<u8>) {
+        let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
+        let block = Arc::new(block);
+        loop {
+            let is_last = tokio::select! {
+                () = tokio::time::sleep(backoff.wait()) => false,
+                () = self.0.shutdown.cancelled() => true,
+            };
+            let (store, bytes) = (self.0.store.clone(), Arc::clone(&block));
+            let written = tokio::task::spawn_blocking(move || store.write(hash, &bytes)).await;
+            if let Ok(Ok(file)) = written {
+                info!(%hash, "block written down after all");
+                self.sync(hash, file);
+                return self.written(hash);
+            }
+            if is_last {
+                return error!(%hash, "block was never written down");
+            }
+        }
+    }
+
+    fn sync(&self, hash: BlockHash, file: File) {
+        let store = self.0.store.clone();
+        self.0.tasks.spawn_blocking(move || {
+            if let Err(error) = store.sync(&file) {
+                error!(%hash, "block is not safe from a power cut: {error}");
+            }
+        });
+    }
+
+    /// It is put away if it is settled.
+    fn written(&self, hash: BlockHash) {
+        let settled = {
+            let mut all = self.lock();
+            let Some(found) = all.iter_mut().find(|found| found.hash == hash) else { return };
+            found.is_written = true;
+            found.settled
+        };
+        if let Some(settled) = settled {
+            self.put_away(hash, settled);
         }
     }
 

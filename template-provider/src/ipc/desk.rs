@@ -15,6 +15,10 @@ use crate::found_block::{FoundBlock, LOST, Short};
 /// Most blocks that wait for the connection's thread.
 const MOST: usize = 64;
 
+/// Said by a node that takes no whole blocks by IPC, of one whose template it has no more.
+pub(crate) const NO_WHOLE_BLOCKS: &str =
+    "this version's IPC takes solutions of its own latest templates only, no whole blocks";
+
 /// Where blocks are handed in. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Desk(mpsc::Sender<Order>);
@@ -81,9 +85,7 @@ async fn submit(shared: &Shared, block: &FoundBlock) -> Result<Submission, Strin
             Err("refused, and this version's IPC does not say why".into())
         }
         (None, Ok(None)) if block.is_lost() => Err(LOST.into()),
-        (None, Ok(None)) => {
-            Err("this version's IPC takes solutions of its own latest templates only, no whole blocks".into())
-        }
+        (None, Ok(None)) => Err(NO_WHOLE_BLOCKS.into()),
     }
 }
 

@@ -122,3 +122,32 @@ async fn an_answer_between_the_transactions_and_the_word_of_them_leaves_no_file_
     eventually("the block is put away", || done.exists()).await;
     assert!(!blocks.file("", hash).exists());
 }
+
+/// Whether the node has it before or after it can be written.
+#[tokio::test]
+async fn a_block_that_could_not_be_written_is_written_as_soon_as_it_can_be() {
+    for is_settled_first in [false, true] {
+        let (desk, _orders) = Desk::open();
+        let blocks = Blocks::by(Outlet::Ipc { name: "test".into(), desk, beside_rpc: false });
+        let (solution, transactions) = early();
+        transactions.settle(Some(Vec::new()));
+        let (hash, bytes) = (solution.hash, solution.block().unwrap());
+        let pending = blocks.file("", hash);
+        std::fs::create_dir_all(pending.join("in its way")).unwrap();
+        blocks.solutions.submit(solution, watch::channel(0).1);
+        let answer = || blocks.solutions.answered(hash, 0, Answer::Has);
+        if is_settled_first {
+            answer();
+        }
+        std::fs::remove_dir_all(&pending).unwrap();
+        if !is_settled_first {
+            eventually("the block is written", || pending.is_file()).await;
+            // The file is there a moment before that is noted.
+            eventually("that is noted", || blocks.solutions.found()[0].is_written).await;
+            answer();
+        }
+        let done = blocks.file("done", hash);
+        eventually("the block is put away", || done.is_file()).await;
+        assert_eq!(std::fs::read(done).unwrap(), bytes);
+    }
+}
