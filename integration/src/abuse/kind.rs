@@ -129,7 +129,7 @@ impl Kind {
             Oversized => &["line-too-long"],
             HalfHandshake => &["slow-line", "authorize-timeout", "crowded"],
             Idle => &["authorize-timeout", "crowded"],
-            NeverReads | SlowReader => &["not-reading", "throttled"],
+            NeverReads | SlowReader => &["not-reading", "throttled", "refused-requests"],
             Drip => &["slow-line", "authorize-timeout"],
             WrongTime => &["25 not subscribed", "bad-parameters"],
             UnknownChannels => &["21 job not found"],

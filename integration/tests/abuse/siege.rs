@@ -142,12 +142,13 @@ impl Assault {
 
     fn is_named_like(&self, other: &Self) -> bool {
         self.reasons().iter().any(|reason| other.reasons().contains(reason))
-            || (self.is_throttled() && other.is_throttled())
+            || (self.is_slowed_down() && other.is_slowed_down())
     }
 
-    /// Lines without end, be that wrong for themselves or not.
-    fn is_throttled(&self) -> bool {
-        let is_flood = matches!(self.kind, Kind::NeverReads | Kind::SlowReader | Kind::UnknownChannels);
+    /// Lines without end, or that are refused without end.
+    fn is_slowed_down(&self) -> bool {
+        use Kind::{NeverReads, SlowReader, UnknownChannels, WrongTime};
+        let is_flood = matches!(self.kind, NeverReads | SlowReader | UnknownChannels | WrongTime);
         is_flood && matches!(self.target.speaks, Speaks::Sv1 | Speaks::Tls)
     }
 
