@@ -154,6 +154,20 @@ fn totals_are_saved_at_a_clean_end_and_a_signal_ends_with_status_0() {
     }
 }
 
+/// And not gone over again and again until it is 400 kB.
+#[test]
+fn a_header_without_end_is_refused_when_it_is_long() {
+    const HEADER_BYTES: usize = 16 * 1024;
+    let running = World::new().start(&[]);
+    let mut stream = TcpStream::connect(&running.page).unwrap();
+    let mut header = b"GET / HTTP/1.1\r\nx: ".to_vec();
+    header.resize(HEADER_BYTES, b'a');
+    stream.write_all(&header).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 431 "), "{answer}");
+}
+
 #[test]
 fn a_program_that_does_not_drain_in_time_is_cut_off_and_says_so() {
     let mut running = World::new().start(&["--goodbye_seconds", "600", "--drain_seconds", "1"]);

@@ -30,6 +30,9 @@ use crate::sockets::Sockets;
 
 /// Connections at a time; further ones wait in the kernel's queue.
 const CONNECTIONS: usize = 64;
+/// Longest header of a request, in bytes: browsers send a few hundred. With hyper's 400 kB it would go over what has come of a
+/// header without end again and again.
+const HEADER_BYTES: usize = 16 * 1024;
 /// A request's header must be whole after this; also how long an idle connection is kept.
 const HEADER: Duration = Duration::from_secs(5);
 /// A peer that reads nothing of its answer for so long is let go.
@@ -184,6 +187,7 @@ async fn connection(stream: TcpStream, shared: Weak<Shared>, seen: &Seen) -> hyp
     hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER)
+        .max_buf_size(HEADER_BYTES)
         .serve_connection(TokioIo::new(Impatient::new(stream, UNREAD, &seen.unread)), service)
         .await
 }
