@@ -26,14 +26,14 @@ use crate::supply::task::Supply;
 const WRITE_LIMIT: Duration = Duration::from_millis(500);
 /// How long a block waits for its template's transactions.
 const FETCH_LIMIT: Duration = Duration::from_secs(20);
+/// How long a successor, which has only what is on disk, waits for them at most.
+const SUCCESSOR_WAITS: Duration = Duration::from_secs(5);
 /// How often the node is asked about blocks whose fate is open.
 const FOLLOW: Duration = Duration::from_secs(10);
 /// Depth in the best chain at which a block counts as confirmed.
 const CONFIRMED: i64 = 6;
 /// bitcoind's error code for a block that it does not know.
 const UNKNOWN_BLOCK: i32 = -5;
-/// How long a successor is kept waiting for that: it has only what is on disk.
-const SUCCESSOR_WAITS: Duration = Duration::from_secs(5);
 /// How long the node may still take for a block when the hub closes.
 const LAST_TRY: Duration = Duration::from_secs(2);
 /// Reasons of rejection that pass by themselves.

@@ -154,7 +154,6 @@ fn totals_are_saved_at_a_clean_end_and_a_signal_ends_with_status_0() {
     }
 }
 
-/// And not gone over again and again until it is 400 kB.
 #[test]
 fn a_header_without_end_is_refused_when_it_is_long() {
     const HEADER_BYTES: usize = 16 * 1024;

@@ -30,8 +30,8 @@ use crate::sockets::Sockets;
 
 /// Connections at a time; further ones wait in the kernel's queue.
 const CONNECTIONS: usize = 64;
-/// Longest header of a request, in bytes: browsers send a few hundred. With hyper's 400 kB it would go over what has come of a
-/// header without end again and again.
+/// Longest header of a request, in bytes. hyper's own bound is 400 kB, which twenty peers that send headers without end made the
+/// miners beside the page wait for (`integration/docs/abuse.md`).
 const HEADER_BYTES: usize = 16 * 1024;
 /// A request's header must be whole after this; also how long an idle connection is kept.
 const HEADER: Duration = Duration::from_secs(5);
