@@ -30,8 +30,8 @@ use crate::sockets::Sockets;
 
 /// Connections at a time; further ones wait in the kernel's queue.
 const CONNECTIONS: usize = 64;
-/// Longest header of a request, in bytes. hyper's own bound is 400 kB, which twenty peers that send headers without end made the
-/// miners beside the page wait for (`integration/docs/abuse.md`).
+/// Longest header of a request, in bytes. hyper's own bound of 400 kB costs the miners beside more where headers come without end
+/// (`integration/docs/abuse.md`).
 const HEADER_BYTES: usize = 16 * 1024;
 /// A request's header must be whole after this; also how long an idle connection is kept.
 const HEADER: Duration = Duration::from_secs(5);
