@@ -36,8 +36,6 @@ const CONFIRMED: i64 = 6;
 const UNKNOWN_BLOCK: i32 = -5;
 /// How long the node may still take for a block when the hub closes.
 const LAST_TRY: Duration = Duration::from_secs(2);
-/// Reasons of rejection that pass by themselves.
-const LATER: [&str; 2] = ["prev-blk-not-found", "time-too-new"];
 /// States remembered so that none is told twice.
 const MAX_TOLD: usize = 1024;
 
@@ -231,7 +229,7 @@ impl Finds {
     fn judge(&self, block: &StoredBlock, submission: &Submission) {
         match submission {
             // Not the block's fault: the node is behind the template provider's, or its clock is.
-            Submission::Rejected(reason) if LATER.contains(&reason.as_str()) => {}
+            Submission::Rejected(reason) if Submission::is_passing(reason) => {}
             Submission::Rejected(reason) => self.become_state(block, BlockState::Rejected(reason.clone())),
             Submission::Accepted | Submission::Duplicate => self.become_state(block, BlockState::Accepted),
             // Valid as far as the node looked: it is not on its best chain. Time will tell.

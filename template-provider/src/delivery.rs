@@ -18,13 +18,6 @@ const LONGEST_WAIT: Duration = Duration::from_secs(15);
 const ATTEMPTS_WHEN_DONE: u32 = 10;
 /// A node that knows a block, and that has it nowhere in its best chain after so many, has checked it.
 const ATTEMPTS_WHEN_BESIDE: u32 = 10;
-/// Reasons of a node that may pass: it lacks the block before, or its clock is behind.
-const PASSING: [&str; 2] = ["prev-blk-not-found", "time-too-new"];
-
-/// Whether a node that rejects a block for this may take it later.
-pub(crate) fn is_passing(reason: &str) -> bool {
-    PASSING.contains(&reason)
-}
 
 /// One block on one way.
 #[derive(Debug)]
@@ -87,7 +80,7 @@ impl Delivery {
     fn judge(&self, node: &str, outcome: Result<Submission, String>) -> Result<Answer, String> {
         let hash = self.hash;
         match outcome? {
-            Submission::Rejected(reason) if is_passing(&reason) => Err(reason),
+            Submission::Rejected(reason) if Submission::is_passing(&reason) => Err(reason),
             Submission::Rejected(reason) => {
                 error!(%hash, node, reason, "block rejected");
                 Ok(Answer::Rejected(reason))

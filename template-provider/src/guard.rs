@@ -10,7 +10,6 @@ use service::Backoff;
 use tokio::sync::watch;
 use tracing::{debug, warn};
 
-use crate::delivery;
 use crate::found_block::FoundBlock;
 use crate::ipc::desk::NO_WHOLE_BLOCKS;
 use crate::outlet::Place;
@@ -86,7 +85,7 @@ async fn give(solutions: &Solutions, hash: BlockHash, path: &Path) -> Result<(),
             warn!(%hash, "the node had lost a block; submitted again");
         }
         // It has forgotten the block before as well, and has it from its peers in a moment.
-        Ok(Submission::Rejected(reason)) if delivery::is_passing(&reason) => return Err(reason),
+        Ok(Submission::Rejected(reason)) if Submission::is_passing(&reason) => return Err(reason),
         Ok(Submission::Rejected(reason)) => {
             warn!(%hash, reason, "the node does not take back a block that it or another node had");
         }

@@ -79,7 +79,15 @@ pub enum Submission {
     Rejected(String),
 }
 
+/// Reasons of a node that may pass: it lacks the block before, or its clock is behind.
+const PASSING: [&str; 2] = ["prev-blk-not-found", "time-too-new"];
+
 impl Submission {
+    /// Whether a node that rejects a block for this reason may take it later.
+    pub fn is_passing(reason: &str) -> bool {
+        PASSING.contains(&reason)
+    }
+
     /// Reads BIP22's answer: nothing, or a word.
     pub fn from_answer(answer: Option<&str>) -> Self {
         match answer {
