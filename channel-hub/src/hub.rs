@@ -217,21 +217,9 @@ fn server(config: &Config) -> Server {
         flags: 0,
         extensions: vec![EXTENSION_TYPE_WORKER_HASHRATE_TRACKING],
         limits: link::Limits {
-            max_payload: MAX_REQUEST,
-            max_queued: MAX_QUEUED + MAX_QUEUED_PER_CHANNEL * config.mining.max_channels,
-            max_unread: MAX_UNREAD,
             rate: Some(config.rate),
             dead: config.dead,
-            ..link::Limits::default()
+            ..mining::server::limits(config.mining.max_channels)
         },
     }
 }
-
-/// Longest payload a miner may send, in bytes: its longest message opens a channel.
-const MAX_REQUEST: usize = 16 * 1024;
-/// Most bytes that wait for a miner to read them.
-const MAX_QUEUED: usize = 1 << 20;
-/// And so many more for each mining channel that it may open: a new block makes several messages for each at once.
-const MAX_QUEUED_PER_CHANNEL: usize = 1 << 10;
-/// While more bytes than that wait for a miner to read them, it is read no further.
-const MAX_UNREAD: usize = 64 * 1024;

@@ -3,7 +3,7 @@
 use super::connection::serve;
 use super::session::Session;
 use super::space::Spaces;
-use crate::config::{Bounds, Sv2};
+use crate::config::Sv2;
 use crate::farm::Seat;
 use crate::miner::{Surroundings, now};
 use link::settings::Rate;
@@ -16,15 +16,6 @@ use stratum_core::common_messages_sv2::Protocol;
 use stratum_core::extensions_sv2::EXTENSION_TYPE_WORKER_HASHRATE_TRACKING;
 use tokio::net::TcpStream;
 use tracing::Instrument as _;
-
-/// Longest payload that a miner may send, in bytes.
-const MAX_REQUEST: usize = 16 * 1024;
-/// Most bytes that wait for a miner to read them.
-const MAX_QUEUED: usize = 1 << 20;
-/// And so many more for each mining channel that it may open: a new block makes several messages for each at once.
-const MAX_QUEUED_PER_CHANNEL: usize = 1 << 10;
-/// While more bytes than that wait for a miner to read them, it is read no further.
-const MAX_UNREAD: usize = 64 * 1024;
 
 /// Messages a second from one miner, or from a proxy with thousands of them; beyond that it is not read for a while.
 const MAX_MESSAGES: u32 = 50_000;
@@ -67,7 +58,11 @@ pub async fn run(listener: Listener, sv2: Sv2, surroundings: Surroundings) {
 
 impl Door {
     fn new(sv2: Sv2, surroundings: Surroundings) -> Self {
-        let limits = limits(&surroundings.bounds, sv2.mining.max_channels);
+        let limits = Limits {
+            dead: surroundings.bounds.dead,
+            rate: Some(rate(surroundings.bounds.bytes_per_second)),
+            ..mining::server::limits(sv2.mining.max_channels)
+        };
         let server = Server {
             authority: sv2.authority,
             certificate_validity: sv2.certificate_validity,
@@ -117,18 +112,6 @@ impl Door {
             true => Arc::new(Server { flags: REQUIRES_FIXED_VERSION, ..Server::clone(&self.server) }),
             false => Arc::clone(&self.server),
         }
-    }
-}
-
-/// Of a connection that may open so many channels.
-pub(super) fn limits(bounds: &Bounds, channels: usize) -> Limits {
-    Limits {
-        max_payload: MAX_REQUEST,
-        max_queued: MAX_QUEUED + MAX_QUEUED_PER_CHANNEL * channels,
-        max_unread: MAX_UNREAD,
-        dead: bounds.dead,
-        rate: Some(rate(bounds.bytes_per_second)),
-        ..Limits::default()
     }
 }
 

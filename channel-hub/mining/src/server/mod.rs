@@ -16,6 +16,7 @@ mod channel;
 mod config;
 mod current;
 mod event;
+mod limits;
 mod opening;
 mod patience;
 mod retarget;
@@ -27,6 +28,7 @@ pub use assigned::{Assigned, Hashed};
 pub use config::{Config, ConfigError, IdentityCheck, IdentityRefusal};
 pub use current::CurrentWork;
 pub use event::{AcceptedShare, ChannelKind, Event, FoundBlock, OpenedChannel, Ticket};
+pub use limits::limits;
 
 use crate::extranonce::Extranonces;
 use crate::job::{FIRST_CHANNEL_ID, FIRST_SESSION_JOB_ID, GROUP_CHANNEL_ID, frame};

@@ -2,10 +2,8 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
-use crate::config::Bounds;
 use crate::session::UpstreamShare;
 use crate::slices::Slices;
-use crate::sv2::listen::limits;
 use crate::testing::{HARDEST, Server, easiest, settings, start};
 use mining::client::{self, OpenRequest};
 use mining::room::Room;
@@ -412,10 +410,7 @@ fn a_new_block_for_all_channels_that_a_connection_may_have_finds_room_in_its_que
     // Header and payload have 16 bytes more each when they are encrypted.
     let bytes = |frame: Frame| frame.as_bytes().len() + 32;
     let queued: usize = std::iter::from_fn(|| farm.session.poll_send()).map(bytes).sum();
-    let (second, minute) = (Duration::from_secs(1), Duration::from_secs(60));
-    let bounds =
-        Bounds { lines_per_second: 200.0, bytes_per_second: 4e6, line_timeout: second, dead: minute };
-    let max_queued = |channels| limits(&bounds, channels).max_queued;
+    let max_queued = |channels| server::limits(channels).max_queued;
     assert!((max_queued(0)..max_queued(8192)).contains(&queued), "{queued} bytes");
 }
 
