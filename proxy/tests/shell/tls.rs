@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use tempfile::{TempDir, tempdir};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
 
 const LISTEN: &str = "tls.listen = \"127.0.0.1:0\"\n";
 
@@ -27,9 +28,13 @@ pub async fn fingerprint(farm: &Farm) -> String {
 }
 
 pub async fn connect(farm: &Farm, fingerprint: &str) -> std::io::Result<Miner> {
+    Ok(Miner::over(stream(farm, fingerprint).await?))
+}
+
+pub async fn stream(farm: &Farm, fingerprint: &str) -> std::io::Result<TlsStream<TcpStream>> {
     let socket = TcpStream::connect(farm.tls.unwrap()).await.unwrap();
     let trust = Trust::Fingerprint(FromHex::from_hex(fingerprint).unwrap());
-    Ok(Miner::over(client::connect(socket, "127.0.0.1", trust).await?))
+    client::connect(socket, "127.0.0.1", trust).await
 }
 
 /// How many were let go for this reason, as the metrics have it.
@@ -152,9 +157,7 @@ async fn records_count_as_they_are_on_the_line_whatever_is_in_them() {
 async fn who_does_nothing_but_change_keys_is_let_go_with_a_reason() {
     let hub = Hub::start().await;
     let (farm, _data) = farm(&hub, "").await;
-    let socket = TcpStream::connect(farm.tls.unwrap()).await.unwrap();
-    let trust = Trust::Fingerprint(FromHex::from_hex(&fingerprint(&farm).await).unwrap());
-    let mut stream = client::connect(socket, "127.0.0.1", trust).await.unwrap();
+    let mut stream = stream(&farm, &fingerprint(&farm).await).await.unwrap();
     for _ in 0..40 {
         stream.get_mut().1.refresh_traffic_keys().unwrap();
     }

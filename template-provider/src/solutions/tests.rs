@@ -9,11 +9,11 @@ use bitcoin::hashes::Hash;
 use bitcoin::{Amount, BlockHash, CompactTarget, Transaction, TxMerkleNode, transaction};
 use distribution::{BlockTemplate, Coinbase, Constraints, Parts, Solution, Transactions};
 use service::Counters;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::{Answer, Solutions};
-use crate::ipc::Desk;
+use crate::ipc::{Desk, Order};
 use crate::outlet::Outlet;
 
 const ROOM: Constraints = Constraints { max_additional_size: 100, max_additional_sigops: 4 };
@@ -65,6 +65,12 @@ impl Blocks {
         Self { solutions, directory }
     }
 
+    /// The way takes orders and answers nothing.
+    fn unanswered() -> (Self, mpsc::Receiver<Order>) {
+        let (desk, orders) = Desk::open();
+        (Self::by(Outlet::Ipc { name: "test".into(), desk, beside_rpc: false }), orders)
+    }
+
     fn file(&self, folder: &str, hash: BlockHash) -> PathBuf {
         self.directory.path().join("solutions").join(folder).join(format!("{hash}.block"))
     }
@@ -81,9 +87,7 @@ pub(crate) async fn eventually(what: &str, mut condition: impl FnMut() -> bool) 
 #[tokio::test]
 async fn a_file_is_put_away_whether_the_answer_comes_before_the_transactions_or_after() {
     for answer_is_first in [true, false] {
-        // Takes the order and answers nothing.
-        let (desk, _orders) = Desk::open();
-        let blocks = Blocks::by(Outlet::Ipc { name: "test".into(), desk, beside_rpc: false });
+        let (blocks, _orders) = Blocks::unanswered();
         let (solution, transactions) = early();
         let (hash, (arrived, arrivals)) = (solution.hash, watch::channel(0));
         blocks.solutions.submit(solution, arrivals);
@@ -110,8 +114,7 @@ async fn a_file_is_put_away_whether_the_answer_comes_before_the_transactions_or_
 /// The answer comes at the very moment that the transactions are there and nothing was told of them yet.
 #[tokio::test]
 async fn an_answer_between_the_transactions_and_the_word_of_them_leaves_no_file_behind() {
-    let (desk, _orders) = Desk::open();
-    let blocks = Blocks::by(Outlet::Ipc { name: "test".into(), desk, beside_rpc: false });
+    let (blocks, _orders) = Blocks::unanswered();
     let (solution, transactions) = early();
     let (hash, (arrived, arrivals)) = (solution.hash, watch::channel(0));
     blocks.solutions.submit(solution, arrivals);
@@ -127,8 +130,7 @@ async fn an_answer_between_the_transactions_and_the_word_of_them_leaves_no_file_
 #[tokio::test]
 async fn a_block_that_could_not_be_written_is_written_as_soon_as_it_can_be() {
     for is_settled_first in [false, true] {
-        let (desk, _orders) = Desk::open();
-        let blocks = Blocks::by(Outlet::Ipc { name: "test".into(), desk, beside_rpc: false });
+        let (blocks, _orders) = Blocks::unanswered();
         let (solution, transactions) = early();
         transactions.settle(Some(Vec::new()));
         let (hash, bytes) = (solution.hash, solution.block().unwrap());
