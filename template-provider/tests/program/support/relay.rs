@@ -98,8 +98,10 @@ impl Gate {
         loop {
             let most = (*left.wait_for(|left| *left > 0).await.unwrap()).min(buffer.len());
             let read = tokio::select! {
-                read = from.read(&mut buffer[..most]) => read.unwrap_or(0),
+                // What comes after a gate has been shut does not slip through it.
+                biased;
                 _ = left.changed() => continue,
+                read = from.read(&mut buffer[..most]) => read.unwrap_or(0),
             };
             if read == 0 || to.write_all(&buffer[..read]).await.is_err() {
                 return;
