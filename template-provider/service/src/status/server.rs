@@ -33,6 +33,8 @@ const CONNECTIONS: usize = 64;
 /// Longest header of a request, in bytes. hyper's own bound of 400 kB costs the miners beside more where headers come without end
 /// (`integration/docs/abuse.md`).
 const HEADER_BYTES: usize = 16 * 1024;
+/// A place is kept so long by a connection that came to nothing: 64 of those a second cost the miners beside nothing, thousands do.
+const REST: Duration = Duration::from_secs(1);
 /// A request's header must be whole after this; also how long an idle connection is kept.
 const HEADER: Duration = Duration::from_secs(5);
 /// A peer that reads nothing of its answer for so long is let go.
@@ -125,14 +127,16 @@ async fn accept(listener: Listener, shared: Weak<Shared>) {
         let Ok((stream, address)) = tokio::time::timeout(LOOK, listener.accept()).await else { continue };
         let shared = Weak::clone(&shared);
         tokio::spawn(async move {
-            let seen = Seen::default();
+            let (seen, since) = (Seen::default(), tokio::time::Instant::now());
             let served = connection(stream, Weak::clone(&shared), &seen);
             let served = tokio::time::timeout(CONNECTION, served).await;
             tracing::trace!(?served, "a connection to the status page ended");
-            drop(permit);
-            if let (Some(reason), Some(shared)) = (fault(&served, &seen), shared.upgrade()) {
+            let Some(reason) = fault(&served, &seen) else { return drop(permit) };
+            if let Some(shared) = shared.upgrade() {
                 shared.complaints.say(reason, address, "at the status page");
             }
+            tokio::time::sleep_until(since + REST).await;
+            drop(permit);
         });
     }
 }

@@ -206,3 +206,16 @@ async fn who_reads_no_answer_is_named() {
     let metrics = world.fetch("/metrics").await;
     assert!(metrics.contains(named), "{metrics}");
 }
+
+#[tokio::test]
+async fn connections_that_come_to_nothing_keep_their_places_for_a_second() {
+    let world = World::new().await;
+    let begun = Instant::now();
+    for _ in 0..CONNECTIONS {
+        let mut stream = TcpStream::connect(world.server.address()).await.unwrap();
+        stream.write_all(b"\x16\x03\x01\r\n\r\n").await.unwrap();
+        drop(stream.read_to_end(&mut Vec::new()).await);
+    }
+    assert!(world.fetch("/").await.starts_with("HTTP/1.1 200"));
+    assert!(begun.elapsed() >= REST, "{:?}", begun.elapsed());
+}
