@@ -18,7 +18,8 @@ use crate::config::Limits;
 
 /// How long a connection that has said nothing keeps its place when somebody else wants it.
 const SILENT: Duration = Duration::from_millis(500);
-/// How long one does whose handshake is not done, be it that it waits for its turn: as long as [`link::Limits::handshake`].
+/// How long one does whose handshake is not done, be it that it waits for its turn; where nobody wants its place,
+/// [`link::Limits::handshake`].
 const SHAKING: Duration = Duration::from_secs(5);
 /// How long one without a mining channel does.
 const UNUSED: Duration = Duration::from_secs(60);

@@ -3,7 +3,7 @@
 //!
 //! So handshakes take turns: few at a time, at most half of the time of half of the machine's cores, and one
 //! [neighbourhood] after the other, however many wait from each. A neighbourhood whose connections come to nothing
-//! soon has 20 of them a second: 256 may be on their way, and each that [proves itself](crate::Link::proved) gives its
+//! soon has 100 of them a second: 256 may be on their way, and each that [proves itself](crate::Link::proved) gives its
 //! place back at once, if it stays. The time that a peer waits for its turn is not counted as its own; but where nobody of its
 //! neighbourhood proves itself it waits for ten seconds at most, so that a flood does not keep its places for minutes.
 
@@ -19,6 +19,9 @@ use crate::spacing::Spacing;
 
 /// How far handshakes may get ahead of their share of the time; the runtime's timers are no finer.
 const AHEAD: Duration = Duration::from_millis(2);
+/// From one turn to the next where connections come to nothing. A thousand that wait for a turn, each for its [`PATIENCE`], have
+/// as many turns as they want: they keep no honest peer of their address out.
+const APART: Duration = Duration::from_millis(10);
 /// So long a peer waits while its neighbourhood has had too many turns and nobody there proves itself.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// A connection that lasts no longer came to nothing, whatever it did.
@@ -249,7 +252,7 @@ impl<T> Default for Queue<T> {
             rests: HashMap::new(),
             waiting: HashMap::new(),
             len: 0,
-            spacing: Spacing::default(),
+            spacing: Spacing::new(APART),
         }
     }
 }
@@ -331,8 +334,11 @@ impl<T> Queue<T> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use std::future::poll_fn;
+    use std::task::Poll;
+
     use super::*;
-    use crate::spacing::{APART, AT_ONCE};
+    use crate::spacing::AT_ONCE;
 
     fn address(last: u8) -> IpAddr {
         [10, 0, 0, last].into()
@@ -479,14 +485,15 @@ mod tests {
         for _ in 0..handshakes.at_once {
             held.push(handshakes.turn(address(1)).await.unwrap());
         }
-        let mut impatient: Vec<_> = (0..1000).map(|_| Box::pin(handshakes.turn(address(1)))).collect();
+        let mut impatient: Vec<_> = (0..5000).map(|_| Box::pin(handshakes.turn(address(1)))).collect();
         for waiting in &mut impatient {
-            assert!(tokio::time::timeout(Duration::ZERO, waiting).await.is_err());
+            let polled = poll_fn(|context| Poll::Ready(waiting.as_mut().poll(context))).await;
+            assert!(polled.is_pending());
         }
-        assert_eq!(handshakes.waiting(), 1000);
+        assert_eq!(handshakes.waiting(), 5000);
         drop(impatient);
         held.clear();
-        // Else 1,000 that came to nothing had to be spaced.
+        // Else 5,000 that came to nothing had to be spaced.
         let last = tokio::time::timeout(Duration::from_secs(10), handshakes.turn(address(1))).await;
         assert!(last.is_ok_and(|turn| turn.is_ok()));
     }

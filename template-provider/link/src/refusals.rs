@@ -9,14 +9,23 @@
 
 use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::address::neighbourhood;
 use crate::spacing::Spacing;
 
+/// From one refused share to the next.
+const APART: Duration = Duration::from_millis(50);
+
 /// Of all neighbourhoods; one for all listeners of a program.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Refusals(Mutex<Spacing>);
+
+impl Default for Refusals {
+    fn default() -> Self {
+        Self(Mutex::new(Spacing::new(APART)))
+    }
+}
 
 /// A peer's fault, in log and metrics, that rests for its refused shares.
 pub const FAULT: &str = "refused-shares";
@@ -70,7 +79,7 @@ impl Record {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::spacing::{APART, AT_ONCE, LONGEST};
+    use crate::spacing::{AT_ONCE, LONGEST};
 
     const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1));
     const THERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 2));

@@ -80,7 +80,8 @@ pub struct Peer {
 /// above [`rate`](Self::rate) it is merely made to wait.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// From connecting until SetupConnection is answered; waiting for [our turn](crate::Handshakes) does not count.
+    /// From connecting until SetupConnection is answered; waiting for [our turn](crate::Handshakes) does not count. Whoever floods
+    /// a server with beginnings has to keep each for so long: the longer, the fewer come.
     pub handshake: Duration,
     /// Longest silence of the peer; `None` leaves half-open connections to TCP, see [`dead`](Self::dead).
     pub idle: Option<Duration>,
@@ -123,7 +124,7 @@ impl Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            handshake: Duration::from_secs(5),
+            handshake: Duration::from_secs(15),
             idle: None,
             frame: Duration::from_secs(30),
             write: Duration::from_secs(30),

@@ -343,7 +343,7 @@ fn a_peer_that_does_not_read_fills_a_bounded_queue() {
 fn half_a_handshake_ends_after_its_time() {
     let mut pair = Pair::new(|_, _| {});
     let at = pair.server.poll_timeout().unwrap();
-    assert_eq!(at, pair.now + Duration::from_secs(5));
+    assert_eq!(at, pair.now + Limits::default().handshake);
     pair.server.handle_bytes(pair.now, &[0; 63]);
     assert!(pair.server.poll_frame(pair.now, &mut pair.random).unwrap().is_none());
     pair.server.handle_timeout(at - Duration::from_millis(1)).unwrap();
