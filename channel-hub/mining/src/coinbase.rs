@@ -19,6 +19,9 @@ pub const MAX_TAG: usize = MAX_SCRIPT_SIG - MAX_TEMPLATE_PREFIX - 1 - 1 - EXTRAN
 /// length.
 const SCRIPT_SIG: usize = 4 + 1 + 36 + 1;
 
+/// Bytes of a transaction's version, at its beginning, and of its locktime, at its end.
+const VERSION: usize = 4;
+const LOCKTIME: usize = 4;
 /// How an output starts that commits to the block's witnesses (BIP141): OP_RETURN, 36 bytes, header.
 const WITNESS_COMMITMENT: [u8; 6] = [0x6a, 0x24, 0xaa, 0x21, 0xa9, 0xed];
 /// Marker and flag of a transaction with witnesses (BIP144).
@@ -68,6 +71,14 @@ pub enum CoinbaseError {
         /// What the template leaves to pay, in satoshi.
         available: u64,
     },
+    /// An upstream's parts that are none: without version or locktime.
+    #[error("a coinbase's first part of {prefix} bytes and second of {suffix} are none")]
+    TooShort {
+        /// Bytes before the extranonce.
+        prefix: usize,
+        /// Bytes behind it.
+        suffix: usize,
+    },
     /// The parts do not fit the message that carries them.
     #[error("a coinbase of {0} bytes does not fit a job")]
     TooLarge(usize),
@@ -114,6 +125,9 @@ impl Coinbase {
         if size > usize::from(u16::MAX) {
             return Err(CoinbaseError::TooLarge(size));
         }
+        if prefix.len() < VERSION || suffix.len() < LOCKTIME {
+            return Err(CoinbaseError::TooShort { prefix: prefix.len(), suffix: suffix.len() });
+        }
         let height = prefix.get(SCRIPT_SIG..).and_then(height).unwrap_or(0);
         Ok(Self { prefix, suffix, has_witness: false, height })
     }
@@ -136,14 +150,14 @@ impl Coinbase {
     /// The transaction as a block holds it, witness included, with `extranonce` given in parts.
     pub fn whole(&self, extranonce: &[&[u8]]) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(self.prefix.len() + self.suffix.len() + 64);
-        let (version, inputs) = self.prefix.split_at(4);
+        let (version, inputs) = self.prefix.split_at(VERSION);
         bytes.extend_from_slice(version);
         if self.has_witness {
             bytes.extend_from_slice(&MARKER_AND_FLAG);
         }
         bytes.extend_from_slice(inputs);
         extranonce.iter().for_each(|part| bytes.extend_from_slice(part));
-        let (outputs, locktime) = self.suffix.split_at(self.suffix.len() - 4);
+        let (outputs, locktime) = self.suffix.split_at(self.suffix.len() - LOCKTIME);
         bytes.extend_from_slice(outputs);
         if self.has_witness {
             bytes.extend_from_slice(&WITNESS);
@@ -345,6 +359,15 @@ mod tests {
             (vec![], None),
         ] {
             assert_eq!(height(&script), expected);
+        }
+    }
+
+    #[test]
+    fn an_upstreams_parts_without_version_or_locktime_are_no_coinbase() {
+        let relayed = |prefix: usize, suffix: usize| Coinbase::relayed(vec![0; prefix], vec![0; suffix]);
+        assert!(relayed(4, 4).is_ok_and(|coinbase| coinbase.whole(&[&[1; 8]]).len() == 16));
+        for (prefix, suffix) in [(0, 4), (3, 60), (42, 0), (42, 3)] {
+            assert_eq!(relayed(prefix, suffix).unwrap_err(), CoinbaseError::TooShort { prefix, suffix });
         }
     }
 }
