@@ -50,8 +50,14 @@ pub(crate) struct Channel {
     future: VecDeque<(u32, Space)>,
     /// Where the newest job begins in time, and since when the channel has it.
     begins: Option<(u32, Instant)>,
+    /// Shares found on the present block.
     seen: Seen,
+    /// Whether these are all of it: not if jobs or the prefix changed hands since it is built on.
+    is_whole: bool,
     before: Before,
+    /// The same of the block that was built on before it, for when work comes back there.
+    left: Seen,
+    left_is_whole: bool,
     workers: HashSet<Arc<str>>,
 }
 
@@ -90,7 +96,10 @@ impl Channel {
             future: VecDeque::new(),
             begins: None,
             seen: Seen::new(config.max_seen),
+            is_whole: true,
             before: Before { jobs: VecDeque::new(), seen: Seen::new(config.max_seen) },
+            left: Seen::new(config.max_seen),
+            left_is_whole: false, // another channel may have had its prefix then
             workers: HashSet::new(),
         }
     }
@@ -126,19 +135,38 @@ impl Channel {
         })
     }
 
-    /// Ends all jobs: their block is found, or their shares may have been counted under another tip.
+    /// Ends all jobs, and forgets their shares: the prefix changes, or work is lost.
     pub(crate) fn retire_all(&mut self) {
+        self.retire_jobs();
+        self.seen.clear();
+        self.is_whole = false;
+    }
+
+    /// Ends all jobs: another block is built on, the one before the present one if `is_back`. Whether all shares found on
+    /// it are known, so that none can count again.
+    pub(crate) fn leave_block(&mut self, is_back: bool) -> bool {
+        self.retire_jobs();
+        let is_known = is_back && self.left_is_whole;
+        std::mem::swap(&mut self.seen, &mut self.left);
+        self.left_is_whole = std::mem::replace(&mut self.is_whole, true);
+        if !is_known {
+            self.seen.clear();
+        }
+        is_known
+    }
+
+    fn retire_jobs(&mut self) {
         self.retire_before();
         while let Some(job) = self.jobs.pop_front() {
             self.retire(job.id);
         }
         self.begins = None;
-        self.seen.clear();
     }
 
     /// The prefix changes because `seen` is nearly full: there is room for what is on its way, and it is found by its job.
     pub(crate) fn set_aside(&mut self) {
         self.retire_before();
+        self.is_whole = false;
         self.before = Before { jobs: std::mem::take(&mut self.jobs), seen: self.seen.set_aside() };
         self.begins = None;
     }

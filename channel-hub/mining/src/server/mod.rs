@@ -92,6 +92,8 @@ pub struct Session {
     current: CurrentWork,
     /// Tips that were built on lately, the present one included.
     recent: VecDeque<Arc<Tip>>,
+    /// The block that channels work on, and the one before it, as far as they know what was found on them.
+    built_on: [Option<Arc<Tip>>; 2],
     /// No channel's target is harder, see [`Session::limit`].
     hardest: Target,
     /// Boxed: a map has room for eleven at once, and most connections have one.
@@ -121,13 +123,15 @@ impl Session {
         extranonces: Arc<impl Extranonces + 'static>,
         current: CurrentWork,
     ) -> Self {
-        let recent = current.active().map(|(_, tip)| Arc::clone(tip)).into_iter().collect();
+        let tip = current.active().map(|(_, tip)| Arc::clone(tip));
+        let recent = tip.iter().cloned().collect();
         Self {
             config,
             flags,
             extranonces,
             current,
             recent,
+            built_on: [tip, None],
             hardest: Target::ZERO,
             channels: BTreeMap::new(),
             next_channel_id: FIRST_CHANNEL_ID,

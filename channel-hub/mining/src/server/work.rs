@@ -44,13 +44,18 @@ impl Session {
                 self.move_to(now, &job, &tip, new_block);
                 self.channels.values_mut().for_each(|channel| channel.forget_future());
             }
-            Change::Lost => self.channels.values_mut().for_each(|channel| channel.retire_all()),
+            Change::Lost => self.forget_all(),
         }
     }
 
     /// There is nothing to work on until [`Self::apply`] brings something: shares of what there was are stale.
     pub fn lose_work(&mut self) {
         self.current.lose();
+        self.forget_all();
+    }
+
+    fn forget_all(&mut self) {
+        self.built_on = [None, None];
         self.channels.values_mut().for_each(|channel| channel.retire_all());
     }
 
@@ -122,18 +127,24 @@ impl Session {
     }
 
     fn move_to(&mut self, now: Now, job: &Arc<Job>, tip: &Arc<Tip>, new_block: bool) {
-        if new_block {
-            self.channels.values_mut().for_each(|channel| channel.retire_all());
-        }
+        let unsure = if new_block { self.leave_block(tip) } else { Vec::new() };
         self.send_tip(tip, job.id());
         self.assign_all(now, job, tip);
         if new_block && self.is_back_on(tip) {
-            self.renew_all(now);
+            unsure.into_iter().for_each(|id| self.renew_or_close(now, id, Channel::retire_all));
         }
     }
 
-    /// Whether this block was built on before, and another since: shares of then are forgotten by now, and a
-    /// job of now may have the same ones.
+    /// Channels that do not know all shares found on this block, should it have been built on before.
+    fn leave_block(&mut self, tip: &Arc<Tip>) -> Vec<u32> {
+        let [present, before] = &mut self.built_on;
+        let is_back = before.as_ref().is_some_and(|before| before.is_same_block(tip));
+        *before = present.replace(Arc::clone(tip));
+        let channels = self.channels.iter_mut();
+        channels.filter_map(|(id, channel)| (!channel.leave_block(is_back)).then_some(*id)).collect()
+    }
+
+    /// Whether this block was built on before, and another since: a job of now may have the same shares as one of then.
     fn is_back_on(&mut self, tip: &Arc<Tip>) -> bool {
         let is_back = self.recent.iter().any(|recent| recent.is_same_block(tip));
         if !is_back {
@@ -143,11 +154,6 @@ impl Session {
             self.recent.push_back(Arc::clone(tip));
         }
         is_back
-    }
-
-    fn renew_all(&mut self, now: Now) {
-        let ids: Vec<u32> = self.channels.keys().copied().collect();
-        ids.into_iter().for_each(|channel_id| self.renew_or_close(now, channel_id, Channel::retire_all));
     }
 
     /// A new extranonce prefix, or none and the end of the channel: never a share that may count twice.

@@ -320,25 +320,74 @@ fn a_future_job_sent_before_a_new_prefix_is_worked_on_with_the_old_one() {
     assert_eq!(accepted(&pair.submit(2, &share)), 1);
 }
 
+/// Work on block `n` again, by a job that is the first one of that block but for its id.
+fn back_on(pair: &mut Pair, n: u8, id: u32) -> Arc<client::Job> {
+    let now = pair.now;
+    pair.apply(&WorkUpdate::Job(job_from(id, &template(1, 1), None, true)));
+    pair.apply(&WorkUpdate::Tip { tip: tip(n, HARD, now), job_id: id });
+    pair.job(2)
+}
+
 #[test]
 fn shares_of_a_block_that_work_comes_back_to_cannot_be_credited_again() {
     let mut pair = channel(0.0, any_target());
-    let (first, now) = (pair.job(2), pair.now);
+    let first = pair.job(2);
     let share = grind(&first, 1);
     assert_eq!(accepted(&pair.submit(2, &share)), 1);
-    pair.apply(&WorkUpdate::Job(job(2, None)));
-    pair.apply(&WorkUpdate::Tip { tip: tip(2, HARD, now), job_id: 2 });
-    // Back on the first block, with a job that is the first one but for its id.
-    let same = job_from(3, &template(1, 1), None, true);
-    pair.apply(&WorkUpdate::Job(same));
-    pair.apply(&WorkUpdate::Tip { tip: tip(1, HARD, now), job_id: 3 });
-    let back = pair.job(2);
+    back_on(&mut pair, 2, 2);
+    back_on(&mut pair, 3, 3);
+    let back = back_on(&mut pair, 1, 4);
     assert_eq!((back.tip().prev_hash(), back.body()), (first.tip().prev_hash(), first.body()));
-    for job_id in [1, 3, back.id()] {
+    assert_ne!(
+        back.extranonce_prefix(),
+        first.extranonce_prefix(),
+        "it is not known any more what was found"
+    );
+    for job_id in [1, 4, back.id()] {
         let again = Found { job_id, ..share.clone() };
         let verdict = pair.submit(2, &again);
         assert!(["stale-share", "difficulty-too-low"].contains(&rejection(&verdict)), "{verdict:?}");
     }
     let share = grind(&back, 1);
     assert_eq!(accepted(&pair.submit(2, &share)), 1);
+}
+
+/// Some firmware ignores SetExtranoncePrefix, and a node or pool that lags goes to and fro.
+#[test]
+fn who_comes_back_to_the_block_before_keeps_its_extranonce_prefix_and_no_share_counts_twice() {
+    let mut pair = channel(0.0, any_target());
+    let first = pair.job(2);
+    let mut found = Vec::new();
+    for round in 0..6_u8 {
+        let job = back_on(&mut pair, 1 + round % 2, 10 + u32::from(round));
+        assert_eq!(job.extranonce_prefix(), first.extranonce_prefix());
+        let share = grind(&job, 1 + u32::from(round));
+        assert_eq!(accepted(&pair.submit(2, &share)), 1, "round {round}");
+        found.push(share);
+        for share in found.iter().skip(usize::from(round) % 2).step_by(2) {
+            let again = Found { job_id: job.id(), ..share.clone() };
+            assert_eq!(rejection(&pair.submit(2, &again)), "duplicate-share", "round {round}");
+        }
+    }
+    assert_eq!(pair.credited().len(), 6);
+}
+
+/// A future job keeps the prefix that it was sent with.
+#[test]
+fn who_comes_back_after_a_new_prefix_cannot_count_what_it_found_with_the_old_one() {
+    let mut pair = channel(0.0, any_target());
+    let (first, now) = (pair.job(2), pair.now);
+    let share = grind(&first, 1);
+    assert_eq!(accepted(&pair.submit(2, &share)), 1);
+    pair.server.renew_extranonce_prefix(now, 2);
+    pair.settle();
+    let other = grind(&pair.job(2), 1);
+    assert_eq!(accepted(&pair.submit(2, &other)), 1);
+    back_on(&mut pair, 2, 2);
+    let back = back_on(&mut pair, 1, 3);
+    for share in [share, other] {
+        let again = Found { job_id: back.id(), ..share };
+        let verdict = pair.submit(2, &again);
+        assert!(["duplicate-share", "difficulty-too-low"].contains(&rejection(&verdict)), "{verdict:?}");
+    }
 }
