@@ -75,6 +75,10 @@ impl Finds {
         shutdown: CancellationToken,
     ) -> Self {
         counters.describe("blocks", "Found blocks by what became of them, each state counted once");
+        // From 0 on: a first block that shows as a rise from nothing is no rise.
+        BlockState::NAMES
+            .into_iter()
+            .for_each(|state| counters.counter("blocks", &[("state", state)]).add(0));
         Self { store, supply, node, counters, shutdown, told: Mutex::default() }
     }
 

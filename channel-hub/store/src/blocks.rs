@@ -49,6 +49,9 @@ pub enum BlockState {
 }
 
 impl BlockState {
+    /// Every [`Self::name`].
+    pub const NAMES: [&str; 5] = ["pending", "accepted", "rejected", "confirmed", "stale"];
+
     /// One word for tables and labels.
     pub fn name(&self) -> &'static str {
         match self {
@@ -149,4 +152,16 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<StoredBlock> {
         block: row.get(13)?,
         state: BlockState::from_columns(row.get_ref(11)?.as_str()?, row.get(12)?),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_state_has_one_name() {
+        for name in BlockState::NAMES {
+            assert_eq!(BlockState::from_columns(name, "why".into()).name(), name);
+        }
+    }
 }

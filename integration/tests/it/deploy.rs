@@ -121,3 +121,10 @@ fn units_and_image_start_the_programs_as_the_readme_does() {
         assert!(unit.contains(&data) && file("container/Containerfile").contains(&data), "{data}");
     }
 }
+
+/// Podman reads the one, docker the other.
+#[test]
+fn the_image_is_built_of_the_same_files_whatever_builds_it() {
+    let podmans = std::fs::read_to_string(repository().join(".containerignore")).unwrap();
+    assert_eq!(podmans, file("container/Containerfile.dockerignore"));
+}
