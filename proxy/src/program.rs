@@ -15,9 +15,14 @@ use service::{Complaints, Context, Finding, Key, Listener, Problem, Program};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+
+/// How long upstreams wait for miners to leave when the program ends.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// sluice-proxy.
 #[derive(Debug)]
@@ -136,11 +141,12 @@ impl Listeners {
 /// # Errors
 /// It should take over from a running proxy and could not.
 pub async fn run(config: Config, context: Context, listeners: Listeners) -> anyhow::Result<()> {
+    service::fits_open_files("miners.max_connections", config.admission.max_connections);
     let farm = Arc::new(Farm::new(config.admission, &context.counters));
     let health: Vec<_> =
         config.upstreams.iter().map(|upstream| Arc::new(Health::new(&upstream.address))).collect();
     let (active, route) = watch::channel(None);
-    let (reports, reported) = mpsc::channel(64);
+    let ((reports, reported), upstreams_end) = (mpsc::channel(64), CancellationToken::new());
     let shown = Shown::new(farm.clone(), health.clone(), route.clone(), config.mode);
     let certificate = listeners.tls.as_ref().map(tls::Port::acceptor);
     let authority = config.sv2.as_ref().map(|sv2| sv2.authority.public());
@@ -155,7 +161,7 @@ pub async fn run(config: Config, context: Context, listeners: Listeners) -> anyh
         connections: Arc::default(),
         job_ids: Arc::default(),
         reports,
-        shutdown: context.shutdown.clone(),
+        shutdown: upstreams_end.clone(),
     };
     let return_after = config.failover.return_after;
     let upstreams = selector::run(config.upstreams, health, common, reported, return_after, active);
@@ -182,7 +188,7 @@ pub async fn run(config: Config, context: Context, listeners: Listeners) -> anyh
         }
     };
     let shutdown = &context.shutdown;
-    let serving = async {
+    let serve = async {
         let taken = tokio::select! {
             taken = succession::take_over(&context, &surroundings) => taken,
             () = shutdown.cancelled() => return Ok(()),
@@ -194,12 +200,23 @@ pub async fn run(config: Config, context: Context, listeners: Listeners) -> anyh
         tokio::join!(sv2, tls, listen::run(listeners.miners, surroundings.clone(), listen::plain));
         Ok(())
     };
+    // Upstreams last: what miners have handed in is to reach them.
+    let serving = async {
+        let served = serve.await;
+        upstreams_end.cancel();
+        served
+    };
+    let patience = async {
+        shutdown.cancelled().await;
+        let _ = tokio::time::timeout(PATIENCE, upstreams_end.cancelled()).await;
+        upstreams_end.cancel();
+    };
     let replaced = async {
         tokio::select! {
             () = succession::hand_over(&surroundings) => shutdown.cancel(),
             () = shutdown.cancelled() => {}
         }
     };
-    let ((), served, ()) = tokio::join!(upstreams, serving, replaced);
+    let ((), served, (), ()) = tokio::join!(upstreams, serving, patience, replaced);
     served
 }

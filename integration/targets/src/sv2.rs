@@ -61,7 +61,7 @@ impl World {
         let spaces = Spaces::new(Arc::default(), Room::new(2).connection());
         let mut world = Self {
             now,
-            session: Session::new(now, Arc::new(settings), config, flags, spaces),
+            session: Session::new(now, Arc::new(settings), config, flags, spaces, false),
             miner: client::Session::new(&[2]),
             to_session: VecDeque::new(),
             to_miner: VecDeque::new(),

@@ -8,7 +8,7 @@ use crate::farm::Seat;
 use crate::session::{Event, Outcome, UpstreamShare, Worker};
 use crate::sv1::Rejection;
 use crate::totals::WorkerTotals;
-use crate::upstream::{Command, ShareOut, feed};
+use crate::upstream::{Command, Offer, ShareOut, feed};
 use crate::work::Work;
 use bitcoin::BlockHash;
 use link::{Record, refusals};
@@ -89,8 +89,8 @@ impl Answers {
 pub(crate) enum Found {
     /// This, or nothing.
     Work(Option<Arc<Work>>),
-    /// What it has.
-    NothingNew,
+    /// An upstream that gives each miner its own work, once it has said who it is.
+    Offer(Option<Offer>),
 }
 
 impl Account {
@@ -128,7 +128,7 @@ impl Account {
                 feed
             }
             // Asked for when the miner has authorised.
-            (None, None) => return Found::NothingNew,
+            (None, None) => return Found::Offer(route.offers()),
         };
         feed.hear(&self.ear);
         let work = feed.newest.borrow_and_update().clone();

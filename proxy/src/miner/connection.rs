@@ -276,13 +276,13 @@ impl<W: Wire> Connection<W> {
 
     /// After each thing that came: ends the session if that is due, or goes on with what the miner has sent.
     fn stepped(&mut self) -> Result<(), End> {
-        if self.session.is_quiet()
-            && let Some(departure) = self.departing.take()
-        {
+        // What its miner was told on our own word must reach the upstream all the same.
+        let is_quiet = self.session.is_quiet() && self.account.held.is_empty();
+        if is_quiet && let Some(departure) = self.departing.take() {
             return Err(End::Departs(departure));
         }
         match self.closing {
-            true if self.session.is_quiet() => {
+            true if is_quiet => {
                 self.session.say_goodbye("The proxy restarts");
                 Err(End::Shutdown)
             }
@@ -358,7 +358,7 @@ impl<W: Wire> Connection<W> {
     fn apply(&mut self, found: Found) -> Result<(), End> {
         match found {
             Found::Work(work) => Ok(self.session.apply(now(), work)?),
-            Found::NothingNew => Ok(()),
+            Found::Offer(offer) => Ok(self.session.expect(offer)?),
         }
     }
 

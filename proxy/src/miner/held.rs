@@ -49,7 +49,12 @@ impl Held {
                 room.send(waiting.command);
                 None
             }
-            Err(_) => Some(waiting.tag),
+            Err(_) => {
+                if let Command::Share(share) = waiting.command {
+                    share.totals.unanswered.add(1);
+                }
+                Some(waiting.tag)
+            }
         }
     }
 }

@@ -28,6 +28,7 @@ mod worker;
 use crate::sv1::output::Output;
 use crate::sv1::rejection::Rejection;
 use crate::sv1::{Incoming, VERSION_ROLLING_MASK};
+use crate::upstream::Offer;
 use crate::work::{Layout, Work};
 pub use event::{AcceptedBy, Event, UpstreamShare};
 use jobs::Jobs;
@@ -145,11 +146,27 @@ impl Session {
         self.pace.resume(now.instant);
         self.follow_layout(work.layout)?;
         self.pace.upstream_target(work.job.target());
+        self.expect_mask(work.version_mask);
         self.current = Some(work);
         if self.ready() {
             self.send_job(now);
         }
         Ok(())
+    }
+
+    /// There is an upstream whose work comes when the miner has authorised; what is known of it already. After an error, send
+    /// the output and close.
+    pub fn expect(&mut self, offer: Option<Offer>) -> Result<(), Disconnect> {
+        let Some(offer) = offer else { return Ok(()) };
+        self.expect_mask(offer.version_mask);
+        self.follow_layout(offer.layout)
+    }
+
+    /// Before the miner was told of any mask, it is told this one.
+    fn expect_mask(&mut self, mask: u32) {
+        if self.wanted_mask.is_none() {
+            self.upstream_mask = mask;
+        }
     }
 
     /// The job that the miner has, if the next can be sent to it by whoever has the line ([`Work::followed_by`]); then say [`Self::told`].

@@ -41,6 +41,9 @@ pub enum Disconnect {
     /// Extranonce sizes changed and the miner cannot be told otherwise; it has been sent `client.reconnect`.
     #[error("the upstream's extranonce size changed")]
     ExtranonceChanged,
+    /// Whether versions may be rolled has changed, of which an SV2 miner hears when it connects.
+    #[error("the upstream's rule for rolling versions changed")]
+    RollingChanged,
     /// The miner does not read what it is sent.
     #[error("does not read")]
     NotReading,
@@ -62,6 +65,7 @@ impl Disconnect {
             Self::Idle => "idle",
             Self::NoUpstream => "no-upstream",
             Self::ExtranonceChanged => "extranonce-changed",
+            Self::RollingChanged => "rolling-changed",
             Self::NotReading => "not-reading",
             Self::SlowLine => "slow-line",
             Self::Crowded => "crowded",

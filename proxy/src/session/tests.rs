@@ -277,6 +277,26 @@ fn a_job_without_version_rolling_takes_the_mask_away_and_the_next_gives_it_back(
     assert_eq!(lines[0]["params"], json!(["1fffe000"]));
 }
 
+/// Most firmware asks once, before it subscribes, and never again.
+#[test]
+fn who_asks_to_roll_before_it_has_a_job_is_told_what_the_upstream_takes() {
+    let now = start();
+    let ask = r#"{"id":1,"method":"mining.configure","params":[["version-rolling"],{"version-rolling.mask":"ffffffff"}]}"#;
+    for (mask, granted) in [(0, None), (0x0000_6000, Some("00006000")), (u32::MAX, Some("1fffe000"))] {
+        let work = work(now, easiest());
+        let work = Arc::new(work.with_job(work.job.clone()).masked(mask));
+        let answer = |talk: &mut Talk| talk.say(ask)[0]["result"].clone();
+        let mut with_work = Talk::new(now);
+        with_work.apply(Some(&work)).unwrap();
+        let mut with_offer = Talk::new(now);
+        with_offer.session.expect(Some(crate::upstream::Offer::of(&work))).unwrap();
+        for result in [answer(&mut with_work), answer(&mut with_offer)] {
+            assert_eq!(result["version-rolling"], granted.is_some(), "{result}");
+            assert_eq!(result["version-rolling.mask"].as_str().filter(|_| granted.is_some()), granted);
+        }
+    }
+}
+
 #[test]
 fn a_new_tip_is_clean_and_makes_older_jobs_stale_while_a_new_job_does_neither() {
     let now = start();

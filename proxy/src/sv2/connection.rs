@@ -107,6 +107,10 @@ impl Connection {
     }
 
     async fn run(&mut self) -> Result<std::convert::Infallible, End> {
+        // Before the first channel is opened, for its size.
+        if let Some(found) = self.account.news(|| None) {
+            self.apply(found)?;
+        }
         loop {
             let opened = self.session.opened();
             let stepped = self.step().await;
@@ -175,7 +179,7 @@ impl Connection {
             () = self.account.surroundings.shutdown.cancelled(), if !self.closing => self.closing = true,
             call = self.succession.call(), if !self.closing => self.closing = matches!(call, Call::Leave),
         }
-        if self.closing && self.session.is_quiet() {
+        if self.closing && self.session.is_quiet() && self.account.held.is_empty() {
             self.session.say_goodbye();
             return Err(End::Shutdown);
         }
@@ -213,7 +217,7 @@ impl Connection {
     fn apply(&mut self, found: Found) -> Result<(), End> {
         match found {
             Found::Work(work) => Ok(self.session.apply(now(), work)?),
-            Found::NothingNew => Ok(()),
+            Found::Offer(offer) => Ok(self.session.expect(offer)?),
         }
     }
 

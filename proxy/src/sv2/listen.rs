@@ -6,6 +6,7 @@ use super::space::Spaces;
 use crate::config::Sv2;
 use crate::farm::Seat;
 use crate::miner::{Surroundings, now};
+use crate::upstream::Route;
 use link::settings::Rate;
 use link::{Limits, Link, Openings, Server};
 use mining::room::Room;
@@ -27,6 +28,8 @@ const REQUIRES_FIXED_VERSION: u32 = 1;
 #[derive(Clone)]
 struct Door {
     server: Arc<Server>,
+    /// The same while the upstream lets nobody roll versions: miners that must are better off elsewhere.
+    fixed: Arc<Server>,
     config: Arc<Config>,
     openings: Arc<Openings>,
     room: Room,
@@ -74,11 +77,15 @@ impl Door {
         };
         let openings = Arc::default();
         let room = Room::new(sv2.max_channels);
-        Self { server: Arc::new(server), config: sv2.mining, openings, room, surroundings }
+        let supported_flags = mining::REQUIRES_STANDARD_JOBS;
+        let fixed = Server { flags: REQUIRES_FIXED_VERSION, supported_flags, ..server.clone() };
+        let (server, fixed) = (Arc::new(server), Arc::new(fixed));
+        Self { server, fixed, config: sv2.mining, openings, room, surroundings }
     }
 
     async fn admitted(self, socket: TcpStream, seat: Seat) {
-        let (server, surroundings) = (self.server(), self.surroundings);
+        let (is_fixed, surroundings) = (self.is_fixed(), self.surroundings.clone());
+        let server = if is_fixed { self.fixed } else { self.server };
         let address = seat.miner.address;
         let accepted = tokio::select! {
             accepted = Link::accept_in_turn(socket, &server, &surroundings.handshakes) => accepted,
@@ -94,6 +101,7 @@ impl Door {
                     self.config,
                     link.peer().flags,
                     spaces,
+                    is_fixed,
                 );
                 let end = serve(link, session, self.openings, seat, surroundings).await; // not in the macro: it may not be evaluated
                 tracing::debug!("{end}");
@@ -102,16 +110,10 @@ impl Door {
         }
     }
 
-    /// Tells a miner from the start if the present upstream lets nobody roll versions: then some had better mine elsewhere.
-    fn server(&self) -> Arc<Server> {
+    /// Whether the present upstream lets nobody roll versions.
+    fn is_fixed(&self) -> bool {
         let active = self.surroundings.active.borrow();
-        let shared = active.as_ref().and_then(|route| route.shared.as_ref());
-        let is_fixed = shared
-            .is_some_and(|feed| feed.newest.borrow().as_ref().is_some_and(|work| work.version_mask == 0));
-        match is_fixed {
-            true => Arc::new(Server { flags: REQUIRES_FIXED_VERSION, ..Server::clone(&self.server) }),
-            false => Arc::clone(&self.server),
-        }
+        active.as_ref().and_then(Route::offers).is_some_and(|offer| !offer.rolls_versions())
     }
 }
 

@@ -11,11 +11,12 @@ use super::space::{Shape, Spaces};
 use super::waiting::{Share, Waiting};
 use crate::session::{AcceptedBy, Disconnect, Event, Outcome, Settings, Worker};
 use crate::sv1::Rejection;
+use crate::upstream::Offer;
 use crate::work::{Rolled, Work};
 use bitcoin::{BlockHash, Target};
 use link::{Frame, Received};
 use mining::header::as_number;
-use mining::server::{self, AcceptedShare, CurrentWork, Fatal, FoundBlock, OpenedChannel};
+use mining::server::{self, AcceptedShare, ChannelKind, CurrentWork, Fatal, FoundBlock, OpenedChannel};
 use mining::share::Solution;
 use mining::{Now, WorkUpdate, target};
 use std::collections::{BTreeMap, VecDeque};
@@ -52,6 +53,10 @@ pub struct Session {
     settings: Arc<Settings>,
     inner: server::Session,
     spaces: Arc<Spaces>,
+    /// The miner was told that it must not roll versions.
+    is_fixed: bool,
+    /// It said that it must.
+    must_roll: bool,
     /// Of the present tip and upstream, oldest first; the last is current.
     work: VecDeque<Arc<Work>>,
     channels: BTreeMap<u32, Channel>,
@@ -64,19 +69,22 @@ pub struct Session {
 #[derive(Debug)]
 struct Channel {
     worker: Worker,
+    kind: ChannelKind,
     target: Target,
     /// Since it said how fast it is.
     shares: u32,
 }
 
 impl Session {
-    /// A miner has connected whose SetupConnection had these flags; its channels get these parts. There is no work until [`Self::apply`] brings some.
+    /// A miner has connected whose SetupConnection had these flags; its channels get these parts. It was told that it must not
+    /// roll versions if `is_fixed`. There is no work until [`Self::apply`] brings some.
     pub fn new(
         now: Now,
         settings: Arc<Settings>,
         config: Arc<server::Config>,
         flags: u32,
         spaces: Spaces,
+        is_fixed: bool,
     ) -> Self {
         let spaces = Arc::new(spaces);
         let fastest = target::from_hash_rate(FASTEST, config.share_interval);
@@ -86,6 +94,8 @@ impl Session {
             settings,
             inner,
             spaces,
+            is_fixed,
+            must_roll: flags & mining::REQUIRES_VERSION_ROLLING != 0,
             work: VecDeque::new(),
             channels: BTreeMap::new(),
             waiting: Waiting::default(),
@@ -119,6 +129,23 @@ impl Session {
         };
         self.take_events(now);
         applied
+    }
+
+    /// There is an upstream whose work comes when a channel is opened; what is known of it already. After an error, send what is
+    /// to be sent and close.
+    pub fn expect(&mut self, offer: Option<Offer>) -> Result<(), End> {
+        self.without_work_since = None;
+        match offer {
+            Some(offer) if self.channels.is_empty() => self.prepare(offer),
+            _ => Ok(()),
+        }
+    }
+
+    /// For channels that are opened from now on.
+    fn prepare(&mut self, offer: Offer) -> Result<(), End> {
+        self.keep_promise(offer)?;
+        self.spaces.reshape(Shape::of(offer.layout));
+        Ok(())
     }
 
     /// The upstream has answered the share with this tag. Too late an answer changes nothing for the miner.
@@ -219,11 +246,13 @@ impl Session {
 
     fn work_on(&mut self, now: Now, work: Arc<Work>) -> Result<(), End> {
         if self.channels.is_empty() {
-            self.spaces.reshape(Shape::of(work.layout));
+            self.prepare(Offer::of(&work))?;
         } else if !self.spaces.shape().fits(work.layout) {
             // A channel's size is fixed. Not every device knows CloseChannel; all know the end of a connection.
             self.say_goodbye();
             return Err(Disconnect::ExtranonceChanged.into());
+        } else {
+            self.keep_promise(Offer::of(&work))?;
         }
         let Some(job) = work.relayed(self.spaces.shape()).cloned() else {
             self.lose_work(now);
@@ -249,6 +278,25 @@ impl Session {
             }
         }
         Ok(())
+    }
+
+    /// Whether versions may be rolled is said once, when a miner connects (SV2 spec §5.3.1). Its extended jobs say so too; a
+    /// standard one cannot, and who rolls all the same mines for nothing. So where that has changed the miner is to connect anew.
+    fn keep_promise(&mut self, offer: Offer) -> Result<(), End> {
+        let is_standard = |channel: &Channel| channel.kind == ChannelKind::Standard;
+        let holds = match (self.is_fixed, offer.rolls_versions()) {
+            (true, rolls) => !rolls,
+            (false, true) => true,
+            // Which channels it will open is not known before it has.
+            (false, false) => {
+                !self.must_roll && !self.channels.is_empty() && !self.channels.values().any(is_standard)
+            }
+        };
+        if holds {
+            return Ok(());
+        }
+        self.say_goodbye();
+        Err(Disconnect::RollingChanged.into())
     }
 
     fn lose_work(&mut self, now: Now) {
@@ -288,9 +336,9 @@ impl Session {
     }
 
     fn has_opened(&mut self, opened: &OpenedChannel) {
+        let OpenedChannel { channel_id, kind, target, .. } = *opened;
         let worker = Worker::new(&opened.user_identity);
-        self.channels
-            .insert(opened.channel_id, Channel { worker: worker.clone(), target: opened.target, shares: 0 });
+        self.channels.insert(channel_id, Channel { worker: worker.clone(), kind, target, shares: 0 });
         self.events.push_back(Event::Authorized(worker));
     }
 

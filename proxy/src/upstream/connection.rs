@@ -3,7 +3,7 @@
 use super::feed::{Feed, feed};
 use super::health::{Health, State};
 use super::keeper::Common;
-use super::route::{Command, MAX_COMMANDS, Route, ShareOut};
+use super::route::{Command, MAX_COMMANDS, Offer, Route, ShareOut};
 use super::selector::Report;
 use super::trunk::Event;
 use super::wire::Wire;
@@ -53,6 +53,8 @@ pub(super) struct Connection<'a> {
     /// Whether all miners share one channel.
     is_shared: bool,
     route: Route,
+    /// To the route.
+    offer: watch::Sender<Option<Offer>>,
     commands: mpsc::Receiver<Command>,
     feeds: HashMap<u64, Feed>,
     next_slot: u64,
@@ -78,7 +80,7 @@ impl<'a> Connection<'a> {
         number: u64,
         wire: Wire,
     ) -> Self {
-        let (sender, commands) = mpsc::channel(MAX_COMMANDS);
+        let ((sender, commands), (offer, offered)) = (mpsc::channel(MAX_COMMANDS), watch::channel(None));
         let address = upstream.address.as_str().into();
         Self {
             index,
@@ -88,7 +90,8 @@ impl<'a> Connection<'a> {
             number,
             is_shared: wire.is_shared(common.mode),
             wire,
-            route: Route { connection: number, address, commands: sender, shared: None },
+            route: Route { connection: number, address, commands: sender, shared: None, offer: offered },
+            offer,
             commands,
             feeds: HashMap::new(),
             next_slot: SHARED + 1,
@@ -177,6 +180,8 @@ impl<'a> Connection<'a> {
                 let slot = self.next_slot;
                 self.next_slot += 1;
                 self.feeds.insert(slot, work);
+                // An identity has none, where hubs and pools look at it at all.
+                let worker = worker.replace(|c: char| c.is_whitespace() || c.is_control(), "_");
                 let identity = format!("{}.{worker}", self.upstream.user_identity);
                 self.wire.open(slot, &identity, hash_rate);
             }
@@ -201,6 +206,8 @@ impl<'a> Connection<'a> {
     async fn work(&mut self, slot: u64, work: Option<Arc<Work>>, is_new: bool) -> anyhow::Result<()> {
         if let Some(work) = &work {
             self.health.work(work);
+            let new = Some(Offer::of(work));
+            self.offer.send_if_modified(|offer| std::mem::replace(offer, new) != new);
         }
         match self.feeds.get(&slot) {
             Some(feed) => feed.send(work, is_new).await,
@@ -273,6 +280,7 @@ impl<'a> Connection<'a> {
         self.commands.close();
         while let Ok(command) = self.commands.try_recv() {
             if let Command::Share(share) = command {
+                share.totals.unanswered.add(1);
                 let _ = share.answers.try_send((share.share.tag, Outcome::Lost));
             }
         }

@@ -27,4 +27,4 @@ mod wire;
 pub use feed::{Feed, WorkFeed, feed};
 pub use health::Health;
 pub use keeper::Common;
-pub use route::{Command, Route, ShareOut};
+pub use route::{Command, Offer, Route, ShareOut};

@@ -3,9 +3,11 @@
 use super::feed::{Feed, WorkFeed};
 use crate::farm::Miner;
 use crate::session::{Outcome, UpstreamShare};
+use crate::sv1::VERSION_ROLLING_MASK;
 use crate::totals::WorkerTotals;
+use crate::work::{Layout, Work};
 use std::sync::Arc;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 /// Commands that wait for an upstream connection's task; beyond that, miners are not read.
 pub const MAX_COMMANDS: usize = 4096;
@@ -21,6 +23,36 @@ pub struct Route {
     pub commands: mpsc::Sender<Command>,
     /// The one channel that all miners share; `None` in non-aggregated mode.
     pub shared: Option<WorkFeed>,
+    /// What miners can know of it before they have its work, as its newest job says.
+    pub offer: watch::Receiver<Option<Offer>>,
+}
+
+/// How an upstream lets miners roll.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Offer {
+    /// How its bytes of the extranonce are shared out.
+    pub layout: Layout,
+    /// Bits of the version that it takes.
+    pub version_mask: u32,
+}
+
+impl Offer {
+    /// As with this job.
+    pub fn of(work: &Work) -> Self {
+        Self { layout: work.layout, version_mask: work.version_mask }
+    }
+
+    /// Whether all versions may be rolled that SV2 miners roll. There is nothing in between for them.
+    pub fn rolls_versions(self) -> bool {
+        self.version_mask == VERSION_ROLLING_MASK
+    }
+}
+
+impl Route {
+    /// What it offers at the moment.
+    pub fn offers(&self) -> Option<Offer> {
+        *self.offer.borrow()
+    }
 }
 
 /// What miners' tasks ask of an upstream connection's task.

@@ -276,7 +276,8 @@ fn client(upstream: &Upstream, extensions: &[u16]) -> Client {
     Client {
         authority,
         protocol: Sv2Protocol::MiningProtocol,
-        flags: mining::REQUIRES_VERSION_ROLLING,
+        // Where versions may not be rolled, our miners are told.
+        flags: 0,
         device: Device {
             vendor: "Sluice".into(),
             hardware_version: String::new(),

@@ -73,6 +73,14 @@ impl Farm {
         Self { miners, tls, sv2, key, page, toml: toml.to_owned(), context, task }
     }
 
+    /// An `[[upstream]]` table for it: a proxy may be below a proxy.
+    pub fn upstream(&self, user_identity: &str) -> String {
+        let (address, key) = (self.sv2, self.key);
+        format!(
+            "[[upstream]]\naddress = \"{address}\"\nauthority_public_key = \"{key}\"\nuser_identity = \"{user_identity}\"\n"
+        )
+    }
+
     /// Waits until it has ended by itself.
     pub async fn ended(self) -> anyhow::Result<()> {
         tokio::time::timeout(Duration::from_secs(60), self.task).await.expect("an end in time").unwrap()

@@ -266,11 +266,7 @@ async fn sv2_miners_are_asked_to_come_back_when_the_proxy_stops() {
 async fn a_proxy_below_a_proxy_mines_with_its_workers_names() {
     let (hub, near_data, far_data) = (Hub::start().await, tempdir().unwrap(), tempdir().unwrap());
     let near = Farm::start(&toml("aggregated", near_data.path(), &hub.toml())).await;
-    let upstream = format!(
-        "[[upstream]]\naddress = \"{}\"\nauthority_public_key = \"{}\"\nuser_identity = \"far\"\n",
-        near.sv2, near.key
-    );
-    let far = Farm::start(&toml("aggregated", far_data.path(), &upstream)).await;
+    let far = Farm::start(&toml("aggregated", far_data.path(), &near.upstream("far"))).await;
     let mut ann = Miner::login(far.miners, "farm.ann").await;
     let mut bob = Device::extended(&far, "farm.bob").await;
     for _ in 0..10 {
@@ -282,4 +278,83 @@ async fn a_proxy_below_a_proxy_mines_with_its_workers_names() {
     all_is_accounted_for(&near, &[&hub]).await;
     let workers: Vec<_> = hub.credits().into_keys().map(|(_, worker)| worker).collect();
     assert_eq!(workers, ["ann", "bob"]);
+}
+
+/// A proxy leaves 12 bytes to those below it. In non-aggregated mode a miner's own channel upstream is opened after the
+/// miner's size is said.
+#[tokio::test]
+async fn miners_with_channels_of_their_own_are_told_the_size_that_a_proxy_above_leaves_at_first() {
+    let (hub, near_data, far_data) = (Hub::start().await, tempdir().unwrap(), tempdir().unwrap());
+    let near = Farm::start(&toml("aggregated", near_data.path(), &hub.toml())).await;
+    let far = Farm::start(&toml("non-aggregated", far_data.path(), &near.upstream("far"))).await;
+    far.until("upstreams", |upstreams| upstreams[0]["state"] == "active").await;
+    let mut bob = Device::extended(&far, "farm.bob").await;
+    bob.mine_credited(2, &hub).await;
+    let mut ann = Miner::login(far.miners, "farm.ann").await;
+    ann.mine_credited(&hub).await;
+    assert!(!bob.heard.contains(&MESSAGE_TYPE_RECONNECT));
+
+    // And below that one there are fewer than an SV1 miner has at first.
+    let small_data = tempdir().unwrap();
+    let small = toml("non-aggregated", small_data.path(), &far.upstream("small"));
+    let small = Farm::start(&small).await;
+    small.until("upstreams", |upstreams| upstreams[0]["state"] == "active").await;
+    let mut eve = Miner::connect(small.miners).await;
+    eve.begin("farm.eve").await;
+    assert!(eve.extranonce2_size < 8, "{}", eve.extranonce2_size);
+    eve.mine_credited(&hub).await;
+    assert_eq!(eve.messages, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_proxy_without_miners_may_stay_as_long_as_there_is_an_upstream() {
+    let (hub, data) = (Hub::start().await, tempdir().unwrap());
+    let toml = toml("non-aggregated", data.path(), &format!("miners.hold_seconds = 1\n{}", hub.toml()));
+    let farm = Farm::start(&toml).await;
+    farm.until("upstreams", |upstreams| upstreams[0]["state"] == "active").await;
+    let mut device = Device::connect(&farm, 0).await.unwrap();
+    tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+    device.session.open_extended(&request("farm.ann")).unwrap();
+    device.until(|device| !device.jobs.is_empty()).await;
+    device.mine_credited(2, &hub).await;
+}
+
+#[tokio::test]
+async fn a_workers_name_with_a_space_has_a_channel_of_its_own() {
+    let (hub, data) = (Hub::start().await, tempdir().unwrap());
+    let farm = Farm::start(&toml("non-aggregated", data.path(), &hub.toml())).await;
+    let mut miner = Miner::login(farm.miners, "farm.rig 7").await;
+    miner.mine_credited(&hub).await;
+    assert!(hub.credits().keys().all(|(identity, _)| identity == "account.rig_7"), "{:?}", hub.credits());
+}
+
+/// What was read before the end reaches the hub, and is answered by it.
+#[tokio::test]
+async fn no_share_is_refused_because_the_proxy_stops() {
+    let (hub, data) = (Hub::start().await, tempdir().unwrap());
+    let farm = Farm::start(&toml("aggregated", data.path(), &hub.toml())).await;
+    let mut miners = Vec::new();
+    for number in 0..20 {
+        let mut miner = Miner::login(farm.miners, &format!("farm.{number}")).await;
+        miner.mine_one().await;
+        miners.push(tokio::spawn(async move {
+            let mut answers = Vec::new();
+            loop {
+                let share = miner.find().await;
+                miner
+                    .say(&format!("{}\n", json!({"id": 1, "method": "mining.submit", "params": share})))
+                    .await;
+                let Some(line) = miner.hear().await else { return answers };
+                answers.push(line["error"][1].as_str().map(str::to_owned));
+            }
+        }));
+    }
+    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    farm.stop().await;
+    for miner in miners {
+        miner.abort();
+        // It may have said its last share to a socket that was closed already.
+        let Ok(answers) = miner.await else { continue };
+        assert!(answers.iter().all(Option::is_none), "{answers:?}");
+    }
 }

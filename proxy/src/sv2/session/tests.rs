@@ -48,7 +48,7 @@ impl Miner {
     fn configured(now: Now, flags: u32, config: server::Config) -> Self {
         let slices = Arc::default();
         let spaces = Spaces::new(Arc::clone(&slices), Room::new(config.max_channels).connection());
-        let session = Session::new(now, settings().into(), config.into(), flags, spaces);
+        let session = Session::new(now, settings().into(), config.into(), flags, spaces, false);
         let client = client::Session::new(&[2]);
         Self { now, session, client, jobs: BTreeMap::new(), heard: Vec::new(), sent: Vec::new(), slices }
     }
@@ -485,4 +485,63 @@ fn a_connection_without_a_channel_may_stay_as_long_as_there_is_an_upstream() {
     proxy.open("farm.ann");
     proxy.submit(2, 1, easiest(), HARDEST);
     assert_eq!(proxy.handed_on().len(), 1);
+}
+
+fn offer(server: &mut Server, now: Now, rolls: bool) -> Arc<Work> {
+    server.job(now, None, rolls);
+    server.work(0).unwrap()
+}
+
+/// SV2 spec §5.3.1: whether versions may be rolled is said when a miner connects.
+#[test]
+fn who_may_roll_versions_and_soon_may_not_is_asked_to_connect_again_if_it_would_not_hear_of_it() {
+    let now = start();
+    let (mut server, rolls) = upstream(now, 1, easiest(), 16);
+    let fixed = offer(&mut server, now, false);
+    let changed = Err(End::Disconnect(Disconnect::RollingChanged));
+    let goodbye = |miner: &mut Miner| {
+        miner.heard.clear();
+        assert_eq!(miner.session.apply(now, Some(fixed.clone())), changed);
+        miner.settle();
+        assert!(matches!(&miner.heard[..], [client::Event::Reconnect { .. }]), "{:?}", miner.heard);
+    };
+    // A standard job does not say it.
+    let mut miner = Miner::connected(now, 0);
+    miner.apply(Some(&rolls));
+    miner.client.open_standard(&request("header-only")).unwrap();
+    miner.settle();
+    goodbye(&mut miner);
+    // It said that it must.
+    let mut miner = Miner::connected(now, mining::REQUIRES_VERSION_ROLLING);
+    miner.apply(Some(&rolls));
+    miner.open("must");
+    goodbye(&mut miner);
+    // Nobody knows what it will open.
+    let mut miner = Miner::connected(now, 0);
+    miner.apply(Some(&rolls));
+    goodbye(&mut miner);
+    // An extended job says it.
+    let mut miner = Miner::mining(now, &rolls);
+    miner.apply(Some(&fixed));
+    assert!(!miner.jobs[&2].version_rolling());
+    // Bits in between are none to an SV2 miner.
+    let some = Arc::new(Work::with_job(&rolls, rolls.job.clone()).masked(0x0000_6000));
+    let mut miner = Miner::connected(now, 0);
+    assert_eq!(miner.session.apply(now, Some(some)), changed);
+}
+
+#[test]
+fn who_was_told_that_versions_are_fixed_connects_again_when_they_are_not() {
+    let now = start();
+    let (mut server, rolls) = upstream(now, 1, easiest(), 16);
+    let fixed = offer(&mut server, now, false);
+    let mut miner = Miner::connected(now, 0);
+    miner.session.is_fixed = true;
+    miner.apply(Some(&fixed));
+    miner.client.open_standard(&request("header-only")).unwrap();
+    miner.settle();
+    miner.submit(2, 1, easiest(), HARDEST);
+    assert_eq!(miner.handed_on().len(), 1);
+    let end = miner.session.apply(now, Some(rolls));
+    assert_eq!(end, Err(End::Disconnect(Disconnect::RollingChanged)));
 }
