@@ -72,8 +72,13 @@ impl Miner {
     }
 
     pub async fn say(&mut self, line: &str) {
-        self.write.write_all(line.as_bytes()).await.unwrap();
-        self.write.flush().await.unwrap();
+        self.try_say(line).await.unwrap();
+    }
+
+    /// To a proxy that may be gone.
+    pub async fn try_say(&mut self, line: &str) -> std::io::Result<()> {
+        self.write.write_all(line.as_bytes()).await?;
+        self.write.flush().await
     }
 
     /// The next line; `None` when the proxy has closed.

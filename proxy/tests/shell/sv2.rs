@@ -8,7 +8,8 @@ use crate::outages::{TOO_LONG, WAIT};
 use link::{Link, LinkError};
 use mining::client::Event;
 use serde_json::{Value, json};
-use std::time::Instant;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 use stratum_core::common_messages_sv2::MESSAGE_TYPE_RECONNECT;
 use stratum_core::mining_sv2 as sv2;
 use tempfile::tempdir;
@@ -313,7 +314,7 @@ async fn a_proxy_without_miners_may_stay_as_long_as_there_is_an_upstream() {
     let farm = Farm::start(&toml).await;
     farm.until("upstreams", |upstreams| upstreams[0]["state"] == "active").await;
     let mut device = Device::connect(&farm, 0).await.unwrap();
-    tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
     device.session.open_extended(&request("farm.ann")).unwrap();
     device.until(|device| !device.jobs.is_empty()).await;
     device.mine_credited(2, &hub).await;
@@ -329,32 +330,40 @@ async fn a_workers_name_with_a_space_has_a_channel_of_its_own() {
 }
 
 /// What was read before the end reaches the hub, and is answered by it.
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn no_share_is_refused_because_the_proxy_stops() {
-    let (hub, data) = (Hub::start().await, tempdir().unwrap());
-    let farm = Farm::start(&toml("aggregated", data.path(), &hub.toml())).await;
-    let mut miners = Vec::new();
-    for number in 0..20 {
-        let mut miner = Miner::login(farm.miners, &format!("farm.{number}")).await;
-        miner.mine_one().await;
-        miners.push(tokio::spawn(async move {
-            let mut answers = Vec::new();
-            loop {
-                let share = miner.find().await;
-                miner
-                    .say(&format!("{}\n", json!({"id": 1, "method": "mining.submit", "params": share})))
-                    .await;
-                let Some(line) = miner.hear().await else { return answers };
-                answers.push(line["error"][1].as_str().map(str::to_owned));
-            }
-        }));
-    }
-    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
-    farm.stop().await;
-    for miner in miners {
-        miner.abort();
-        // It may have said its last share to a socket that was closed already.
-        let Ok(answers) = miner.await else { continue };
-        assert!(answers.iter().all(Option::is_none), "{answers:?}");
+    const AT_ONCE: usize = 4;
+    for _ in 0..5 {
+        let (hub, data) = (Hub::start().await, tempdir().unwrap());
+        let farm = Farm::start(&toml("aggregated", data.path(), &hub.toml())).await;
+        let answers = Arc::new(Mutex::new(Vec::new()));
+        for number in 0..20 {
+            let mut miner = Miner::login(farm.miners, &format!("farm.{number}")).await;
+            miner.mine_one().await;
+            let answers = Arc::clone(&answers);
+            tokio::spawn(async move {
+                loop {
+                    let mut lines = String::new();
+                    for _ in 0..AT_ONCE {
+                        let share = miner.find().await;
+                        lines +=
+                            &format!("{}\n", json!({"id": 1, "method": "mining.submit", "params": share}));
+                    }
+                    if miner.try_say(&lines).await.is_err() {
+                        return;
+                    }
+                    for _ in 0..AT_ONCE {
+                        let Some(line) = miner.hear().await else { return };
+                        answers.lock().unwrap().push(line["error"][1].as_str().map(str::to_owned));
+                    }
+                }
+            });
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        farm.stop().await;
+        tokio::time::sleep(Duration::from_millis(100)).await; // what was said last is heard
+        let answers = answers.lock().unwrap();
+        let refused: Vec<_> = answers.iter().flatten().collect();
+        assert!(answers.len() > 20 && refused.is_empty(), "{} answers, {refused:?}", answers.len());
     }
 }
