@@ -10,6 +10,7 @@
 //! | [`distribution`] | the same for Template Distribution |
 //! | [`sv1`] | lines of an SV1 miner, with moments between them in which other things happen |
 //! | [`pool`] | lines of an SV1 pool, likewise |
+//! | [`hub`] | messages of an SV2 hub or pool to the proxy, and a miner behind it |
 //! | [`sv2`] | actions of a native SV2 miner on the proxy |
 //! | [`sharechain`] | actions on several sharechain nodes: mining, forks, late and broken shares, restarts |
 //! | [`sync`] | what the peers of a sharechain node do, one of them honest |
@@ -28,6 +29,7 @@ pub mod blocks;
 pub mod configuration;
 pub mod connection;
 pub mod distribution;
+pub mod hub;
 pub mod input;
 pub mod mining;
 pub mod mutation;
@@ -43,12 +45,13 @@ pub mod upstream;
 pub type Body = fn(&[u8]);
 
 /// Every target by its name.
-pub const ALL: [(&str, Body); 13] = [
+pub const ALL: [(&str, Body); 14] = [
     ("link", connection::run),
     ("mining", mining::run),
     ("distribution", distribution::run),
     ("sv1", sv1::run),
     ("pool", pool::run),
+    ("hub", hub::run),
     ("sv2", sv2::run),
     ("sharechain", sharechain::run),
     ("sync", sync::run),

@@ -67,6 +67,11 @@ fn the_proxy_survives_every_line_of_an_sv1_pool() {
 }
 
 #[test]
+fn the_proxy_survives_every_sv2_upstream() {
+    survives("hub", 20_000);
+}
+
+#[test]
 fn the_proxy_survives_every_sv2_miner() {
     survives("sv2", 20_000);
 }
