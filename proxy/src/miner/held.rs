@@ -63,6 +63,15 @@ impl Held {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::config::Admission;
+    use crate::farm::Farm;
+    use crate::session::UpstreamShare;
+    use crate::upstream::ShareOut;
+    use crate::work::{Extranonce, Rolled};
+    use bitcoin::hashes::Hash;
+    use bitcoin::{BlockHash, Target};
+    use service::Counters;
+    use std::sync::Arc;
     use std::time::Duration;
     use tokio::time::timeout;
 
@@ -96,5 +105,26 @@ mod tests {
         assert_eq!(held.next().await, Some(5));
         assert_eq!(held.hand_on(&to, 6, command(6)), Some(6));
         assert!(timeout(Duration::from_millis(20), held.next()).await.is_err(), "none waits");
+    }
+
+    #[tokio::test]
+    async fn a_share_that_is_lost_on_its_way_counts_as_unanswered() {
+        let dir = tempfile::tempdir().unwrap();
+        let admission = Admission { max_connections: 1, max_per_address: 1 };
+        let farm = Arc::new(Farm::new(admission, &Counters::open("test", dir.path()).unwrap()));
+        let seat = farm.admit("127.0.0.1:1".parse().unwrap()).unwrap();
+        let (worker, work) = (Arc::from("ann"), crate::testing::work(crate::testing::start(), Target::MAX));
+        let rolled = Rolled { extranonce: Extranonce::default(), version: 0, ntime: 0, nonce: 0 };
+        let hash = BlockHash::all_zeros();
+        let totals = farm.totals.worker(&worker);
+        let share = UpstreamShare { tag: 1, worker, work, rolled, hash, is_block: false };
+        let (miner, answers) = (seat.miner.clone(), mpsc::channel(1).0);
+        let share = ShareOut { share: Box::new(share), totals: totals.clone(), miner, answers };
+        let (to, commands) = mpsc::channel(1);
+        let mut held = Held::default();
+        assert_eq!(held.hand_on(&to, 0, command(0)), None);
+        assert_eq!(held.hand_on(&to, 1, Command::Share(share)), None);
+        drop(commands);
+        assert_eq!((held.next().await, totals.unanswered.value()), (Some(1), 1));
     }
 }
