@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 ///
 /// The server must hand out targets of at most some thousand hashes (hub: minimum_difficulty and shares_per_minute);
 /// at real ones this program refuses to work. It sends no share that would be a block. Ends by itself, or on Ctrl-C
-/// with what it has measured so far.
+/// with what it has measured so far. Exit status 1 if that is nothing.
 #[derive(Parser)]
 #[command(version)]
 enum Arguments {
@@ -106,13 +106,17 @@ const LONGEST: f64 = 2_592_000.0;
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     match put(Arguments::parse()).await {
-        Ok(report) => {
+        Ok((report, is_silent)) => {
             eprintln!("{report}");
             match serde_json::to_string(&report) {
                 Ok(line) => println!("{line}"),
                 Err(error) => eprintln!("load: {error}"),
             }
-            if report.connected > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+            let nothing = nothing(&report, is_silent);
+            nothing.map_or(ExitCode::SUCCESS, |nothing| {
+                eprintln!("load: {nothing}");
+                ExitCode::FAILURE
+            })
         }
         Err(error) => {
             eprintln!("load: {error:#}");
@@ -121,7 +125,19 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn put(arguments: Arguments) -> anyhow::Result<Report> {
+/// Why the report says nothing, if so.
+fn nothing(report: &Report, is_silent: bool) -> Option<&'static str> {
+    match report {
+        Report { connected: 0, .. } => Some("no connection had work; see above what they waited for"),
+        Report { accepted: 0, .. } if !is_silent => {
+            Some("no share was accepted in the measured time; see above why")
+        }
+        _ => None,
+    }
+}
+
+/// What came of it, and whether no load was asked for.
+async fn put(arguments: Arguments) -> anyhow::Result<(Report, bool)> {
     let plan = plan(arguments)?;
     let seconds = (plan.warm_up + plan.duration).as_secs_f64();
     let how = match plan.pressure {
@@ -141,7 +157,8 @@ async fn put(arguments: Arguments) -> anyhow::Result<Report> {
             ends.cancel();
         }
     });
-    load::run_until(plan, stop).await
+    let is_silent = plan.pressure == Pressure::Idle;
+    Ok((load::run_until(plan, stop).await?, is_silent))
 }
 
 fn plan(arguments: Arguments) -> anyhow::Result<Plan> {

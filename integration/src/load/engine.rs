@@ -226,9 +226,38 @@ impl Engine {
         self.places[index].again = self.plan.reconnect.then(|| now + RETRY);
     }
 
-    /// Connections that are to be made again, or have lived long enough.
+    /// It has had its time to get work.
+    fn give_up_on(&mut self, index: usize, now: Instant) {
+        if let Some(peer) = self.places[index].peer.take() {
+            self.failed(index, now, &self.too_late(peer.stage()));
+        }
+    }
+
+    fn too_late(&self, stage: &str) -> anyhow::Error {
+        anyhow::anyhow!("{stage} within {} s", self.plan.set_up.as_secs_f64())
+    }
+
+    /// The time for all to be set up is over.
+    fn give_up_on_the_rest(&mut self, now: Instant) {
+        for index in 0..self.next {
+            if self.places[index].peer.as_ref().is_some_and(|peer| !peer.is_set_up) {
+                self.give_up_on(index, now);
+            }
+        }
+        let not_begun = (self.places.len() - self.next) as u64;
+        if not_begun > 0 {
+            *self.shared.counts.failed.entry(self.too_late("not begun").to_string()).or_default() +=
+                not_begun;
+        }
+    }
+
+    /// Connections that are to be made again, have lived long enough, or have waited long enough for work.
     fn sweep(&mut self, now: Instant) {
         for index in 0..self.places.len() {
+            let is_late = |peer: &Peer| !peer.is_set_up && now >= peer.started + self.plan.set_up;
+            if !self.is_setting_up() && self.places[index].peer.as_ref().is_some_and(is_late) {
+                self.give_up_on(index, now);
+            }
             let place = &mut self.places[index];
             if place.until.take_if(|until| *until <= now).is_some()
                 && let Some(peer) = place.peer.take()
@@ -267,6 +296,7 @@ impl Engine {
                 let settled =
                     self.next == self.places.len() && self.places.iter().all(|place| place.is_settled);
                 if settled || now >= give_up {
+                    self.give_up_on_the_rest(now);
                     self.begin_load(now);
                 }
             }

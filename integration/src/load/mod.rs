@@ -28,6 +28,9 @@ pub mod report;
 pub mod servers;
 mod sv1;
 mod sv2;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;
 mod work;
 
 pub use buckets::Buckets;

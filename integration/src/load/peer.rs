@@ -82,6 +82,15 @@ impl Peer {
         }
     }
 
+    /// What it waits for that has no work.
+    pub(super) fn stage(&self) -> &'static str {
+        match &self.miner {
+            _ if self.socket.peer_addr().is_err() => "not connected",
+            Miner::Sv1(miner) => miner.stage(),
+            Miner::Sv2(miner) => miner.stage(),
+        }
+    }
+
     /// Queues a share; [`Self::flush`] sends it.
     pub(super) fn submit(&mut self, now: Instant, shared: &mut Shared) -> anyhow::Result<()> {
         match &mut self.miner {

@@ -115,6 +115,15 @@ impl Miner {
         self.flight.len()
     }
 
+    /// What it waits for that has no work.
+    pub(super) fn stage(&self) -> &'static str {
+        match (&self.extranonce, self.authorized) {
+            (None, _) => "no answer to mining.subscribe",
+            (_, false) => "no answer to mining.authorize",
+            _ => "no job",
+        }
+    }
+
     pub(super) fn unsent(&self) -> &[u8] {
         &self.outgoing[self.written..]
     }

@@ -113,6 +113,15 @@ impl Miner {
         self.channels.iter().map(|channel| channel.flight.len()).sum()
     }
 
+    /// What it waits for that has no work.
+    pub(super) fn stage(&self) -> &'static str {
+        match self.channels.len() == self.options.channels {
+            _ if !self.connection.is_ready() => "no answer to the handshake or to SetupConnection",
+            false => "no answer to the opening of a mining channel",
+            true => "no job",
+        }
+    }
+
     pub(super) fn unsent(&self) -> &[u8] {
         self.connection.unsent()
     }

@@ -7,6 +7,8 @@ use bitcoin::BlockHash;
 use integration::world::chain::{ADDRESS, CHECKED_IN};
 use integration::world::{Plan, World, bounded};
 use serde_json::Value;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpListener;
 use tokio::process::Command;
 
 const BOUND: Duration = Duration::from_secs(300);
@@ -129,6 +131,42 @@ async fn the_load_generator_refuses_what_makes_no_sense_by_flag_value_and_mend()
     }
     let far = ["sv1", "192.0.2.1:1", "x", "--sources", "5"];
     is_refused(&far, &["--sources", "5", "leave it away"]).await;
+}
+
+#[tokio::test]
+async fn the_load_generator_fails_where_it_measured_nothing_and_says_why() {
+    // A job of difficulty 1, before it is asked for: more hashes than this generator makes.
+    let hard = format!(
+        "{{\"id\":2,\"result\":[[],\"01020304\",8]}}\n{{\"id\":3,\"result\":true}}\n\
+         {{\"method\":\"mining.notify\",\"params\":[\"1\",\"{}\",\"00\",\"00\",[],\"20000000\",\"1d00ffff\",\"65000000\",true]}}\n",
+        "04".repeat(32)
+    );
+    for (says, words) in [
+        ("", ["1 × no answer to mining.subscribe within 1 s", "no connection had work"]),
+        (&hard, ["set the server to an easier difficulty", "no share was accepted"]),
+    ] {
+        let server = says_only(says.to_owned()).await.unwrap();
+        let arguments = ["sv1", &server, "x", "-w", "1", "-d", "1", "--warm-up", "0", "--set-up", "1"];
+        let output = run(env!("CARGO_BIN_EXE_load"), &arguments).await.unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(words.iter().all(|word| said.contains(word)), "{said}");
+    }
+}
+
+/// A server that says the same to everybody and reads nothing; its address.
+async fn says_only(text: String) -> anyhow::Result<String> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let address = listener.local_addr()?.to_string();
+    tokio::spawn(async move {
+        let mut connected = Vec::new();
+        while let Ok((mut stream, _)) = listener.accept().await {
+            if stream.write_all(text.as_bytes()).await.is_ok() {
+                connected.push(stream);
+            }
+        }
+    });
+    Ok(address)
 }
 
 async fn is_refused(arguments: &[&str], words: &[&str]) {

@@ -1,0 +1,112 @@
+//! Whole runs against servers that misbehave, without any of our programs.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::time::Duration;
+
+use super::*;
+
+/// Bounds what must end soon.
+const SOON: Duration = Duration::from_secs(20);
+const SHORT: Duration = Duration::from_millis(300);
+
+/// What an SV1 server does with each connection.
+#[derive(Clone, Copy)]
+enum Server {
+    /// Takes it and says nothing.
+    Silent,
+    /// Gives no job.
+    Jobless,
+    /// Gives a job of this difficulty, and answers so many shares.
+    Answers { difficulty: f64, shares: usize },
+}
+
+impl Server {
+    /// Serves until the test program ends.
+    fn start(self) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                std::thread::spawn(move || self.serve(stream));
+            }
+        });
+        address
+    }
+
+    /// Ends with the connection.
+    fn serve(self, stream: TcpStream) -> std::io::Result<()> {
+        let (mut answers, lines) = (stream.try_clone()?, BufReader::new(stream).lines());
+        let mut left = if let Self::Answers { shares, .. } = self { shares } else { 0 };
+        for line in lines {
+            let message: serde_json::Value = serde_json::from_str(&line?)?;
+            let result = match message["method"].as_str() {
+                _ if matches!(self, Self::Silent) => continue,
+                Some("mining.subscribe") => r#"[[],"01020304",8]"#,
+                Some("mining.configure") => "{}",
+                Some("mining.submit") if left == 0 => continue,
+                _ => "true",
+            };
+            left -= usize::from(message["method"] == "mining.submit");
+            let mut answer = format!("{{\"id\":{},\"result\":{result},\"error\":null}}\n", message["id"]);
+            if let (Self::Answers { difficulty, .. }, true) = (self, message["method"] == "mining.authorize")
+            {
+                answer += &job(difficulty);
+            }
+            answers.write_all(answer.as_bytes())?;
+        }
+        Ok(())
+    }
+}
+
+fn job(difficulty: f64) -> String {
+    let (prev_hash, coinbase) = ("04".repeat(32), "01".repeat(60));
+    format!(
+        "{{\"method\":\"mining.set_difficulty\",\"params\":[{difficulty}]}}\n\
+         {{\"method\":\"mining.notify\",\"params\":[\"1\",\"{prev_hash}\",\"{coinbase}\",\"{coinbase}\",[],\"20000000\",\"1d00ffff\",\"65000000\",true]}}\n"
+    )
+}
+
+fn plan(server: Server, pressure: Pressure) -> Plan {
+    Plan {
+        pressure,
+        warm_up: Duration::ZERO,
+        duration: SHORT,
+        drain: SHORT,
+        ..Plan::new(server.start(), Protocol::sv1(), "load")
+    }
+}
+
+async fn soon(plan: Plan) -> Report {
+    tokio::time::timeout(SOON, run(plan)).await.expect("it does not end").unwrap()
+}
+
+#[tokio::test]
+async fn who_gets_no_work_in_time_is_named_by_what_it_waits_for() {
+    for (server, at_once, failed) in [
+        (Server::Silent, 64, vec![("no answer to mining.subscribe within 0.3 s", 2)]),
+        (Server::Jobless, 64, vec![("no job within 0.3 s", 2)]),
+        (Server::Jobless, 1, vec![("no job within 0.3 s", 1), ("not begun within 0.3 s", 1)]),
+    ] {
+        let plan = plan(server, Pressure::Saturate { outstanding: 1 });
+        let report = soon(Plan { connections: 2, at_once, set_up: SHORT, ..plan }).await;
+        let said: Vec<_> = report.failed.iter().map(|(why, count)| (why.as_str(), *count)).collect();
+        assert_eq!((said, report.connected, report.accepted), (failed, 0, 0), "{report}");
+    }
+}
+
+#[tokio::test]
+async fn a_job_that_takes_real_mining_ends_its_connection_and_says_what_to_do() {
+    let server = Server::Answers { difficulty: 1.0, shares: usize::MAX };
+    let report = soon(plan(server, Pressure::Saturate { outstanding: 1 })).await;
+    assert!(report.ended.keys().any(|why| why.contains("easier difficulty")), "{report}");
+    assert_eq!((report.connected, report.accepted), (1, 0), "{report}");
+}
+
+#[tokio::test]
+async fn a_connection_that_is_made_again_and_gets_no_work_is_given_up_too() {
+    let plan = plan(Server::Silent, Pressure::Idle);
+    let report = soon(Plan { reconnect: true, set_up: SHORT, duration: SHORT * 6, ..plan }).await;
+    let failed: Vec<u64> = report.failed.values().copied().collect();
+    assert!(failed.len() == 1 && failed[0] >= 2, "{report}");
+}
