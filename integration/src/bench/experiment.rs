@@ -147,15 +147,16 @@ impl Experiment {
             }
             Self::ProxySaturated { .. } | Self::ProxyPaced => {
                 let (report, per_second) = arriving(plan, stand).await?;
-                let cpu: f64 = report.servers.iter().map(|server| server.cpu_seconds).sum();
-                let cpu = cpu * 1e6 / (per_second * report.seconds).max(1.0);
+                let cpu: Option<f64> = report.servers.iter().map(|server| server.cpu_seconds).sum();
+                let cpu = cpu.context("no CPU time")? * 1e6 / (per_second * report.seconds).max(1.0);
                 Ok(self.named(&[per_second, cpu, report.latency.p99], &report))
             }
             Self::HubTips | Self::ProxyTips | Self::LoneTip(_) => {
                 let blocks = if seconds < 5.0 { 4 } else { 10 };
                 let report = checked(growing(plan, bed, blocks).await?)?;
                 let mut delays = delays(bed, &report.tips, report.connections)?;
-                let memory = report.servers.iter().map(|server| server.kib_per_connection).sum();
+                let memory: Option<f64> = report.servers.iter().map(|server| server.kib_per_connection).sum();
+                let memory = memory.context("a server ended")?;
                 Ok(self.named(&[median(&mut delays).context("no tip was heard of")?, memory], &report))
             }
             Self::LoneSetUp => {
@@ -227,9 +228,10 @@ impl Experiment {
 
 /// A run that went as it should.
 fn checked(report: Report) -> anyhow::Result<Report> {
-    let Report { connections, connected, failed, ended, rejected, .. } = &report;
+    let Report { connections, connected, failed, ended, rejected, servers, .. } = &report;
     ensure!(connected == connections, "{connected} of {connections} connections: {failed:?}");
     ensure!(ended.is_empty() && rejected.is_empty(), "ended {ended:?}, rejected {rejected:?}");
+    ensure!(servers.iter().all(|server| !server.ended), "a server ended: {servers:?}");
     Ok(report)
 }
 

@@ -27,7 +27,10 @@ pub struct Report {
     pub set_up: Times,
     /// From the first connection's start until all had work, seconds.
     pub set_up_seconds: f64,
-    /// Length of the measured time, seconds.
+    /// When the measured time began; none if the run ended before.
+    #[serde(skip)]
+    pub begun: Option<Instant>,
+    /// Length of the measured time, seconds; 0 if it never began.
     pub seconds: f64,
     /// Shares sent in the measured time.
     pub submitted: u64,
@@ -55,7 +58,7 @@ pub struct Report {
     pub tips: Vec<Tip>,
     /// Server processes.
     pub servers: Vec<Server>,
-    /// CPU time of the servers per accepted share in the measured time, all of them together, microseconds.
+    /// CPU time of the servers per accepted share in the measured time, all of them together, microseconds; none if one of them ended.
     pub cpu_us_per_share: Option<f64>,
     /// CPU time of this generator in the measured time, seconds.
     pub generator_cpu_seconds: f64,
@@ -107,6 +110,19 @@ pub struct Tip {
     pub p99: f64,
     /// To the last.
     pub last: f64,
+}
+
+impl Report {
+    /// What makes it say less than it seems to, each in a sentence.
+    pub fn doubts(&self) -> Vec<String> {
+        let mut doubts = Vec::new();
+        if self.begun.is_none() {
+            doubts.push("the measured time never began".to_owned());
+        }
+        let ended = self.servers.iter().filter(|server| server.ended);
+        doubts.extend(ended.map(|server| format!("process {} ended during the run", server.pid)));
+        doubts
+    }
 }
 
 impl Times {
@@ -164,7 +180,8 @@ impl fmt::Display for Report {
         if let Some(cpu) = self.cpu_us_per_share {
             writeln!(f, "servers: {cpu:.2} µs CPU a share")?;
         }
-        write!(f, "generator: {:.2} s CPU", self.generator_cpu_seconds)
+        write!(f, "generator: {:.2} s CPU", self.generator_cpu_seconds)?;
+        self.doubts().iter().try_for_each(|doubt| write!(f, "\nmind: {doubt}"))
     }
 }
 

@@ -4,8 +4,12 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
+use tokio_util::sync::CancellationToken;
+
 use super::*;
 
+/// Shares of about five hashes.
+const DIFFICULTY: f64 = 1.2e-9;
 /// Bounds what must end soon.
 const SOON: Duration = Duration::from_secs(20);
 const SHORT: Duration = Duration::from_millis(300);
@@ -20,6 +24,8 @@ enum Server {
     /// Gives a job of this difficulty, and answers so many shares.
     Answers { difficulty: f64, shares: usize },
 }
+
+const WILLING: Server = Server::Answers { difficulty: DIFFICULTY, shares: usize::MAX };
 
 impl Server {
     /// Serves until the test program ends.
@@ -109,4 +115,36 @@ async fn a_connection_that_is_made_again_and_gets_no_work_is_given_up_too() {
     let report = soon(Plan { reconnect: true, set_up: SHORT, duration: SHORT * 6, ..plan }).await;
     let failed: Vec<u64> = report.failed.values().copied().collect();
     assert!(failed.len() == 1 && failed[0] >= 2, "{report}");
+}
+
+#[tokio::test]
+async fn of_a_server_process_that_ends_meanwhile_nothing_is_made_up() {
+    let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+    let plan = plan(WILLING, Pressure::Saturate { outstanding: 1 });
+    let plan = Plan { pids: vec![child.id(), std::process::id()], ..plan };
+    let measuring = plan.measuring.clone();
+    let running = tokio::spawn(run(plan));
+    measuring.cancelled().await;
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let report = running.await.unwrap().unwrap();
+    let [gone, ours] = &report.servers[..] else { panic!("{report}") };
+    assert!(gone.ended && gone.cpu_seconds.is_none() && gone.rss_end_kib.is_none(), "{report}");
+    assert!(gone.name == "sleep" && gone.rss_before_kib.is_some(), "{report}");
+    assert!(!ours.ended && ours.cpu_seconds.is_some_and(|cpu| cpu >= 0.0), "{report}");
+    assert_eq!(report.cpu_us_per_share, None);
+    let said = format!("process {} ended during the run", child.id());
+    assert!(report.doubts().contains(&said), "{report}");
+}
+
+#[tokio::test]
+async fn a_run_that_is_ended_before_its_measured_time_has_none_and_says_so() {
+    let plan = Plan { warm_up: SOON, ..plan(WILLING, Pressure::Saturate { outstanding: 1 }) };
+    let stop = CancellationToken::new();
+    let running = tokio::spawn(run_until(plan, stop.clone()));
+    tokio::time::sleep(SHORT).await;
+    stop.cancel();
+    let report = running.await.unwrap().unwrap();
+    assert!(report.seconds.abs() < 1e-9 && report.begun.is_none(), "{report}");
+    assert!(report.to_string().contains("the measured time never began"), "{report}");
 }
