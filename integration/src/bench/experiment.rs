@@ -206,6 +206,7 @@ impl Experiment {
             warm_up: Duration::from_secs_f64(warm_up),
             duration: Duration::from_secs_f64(duration),
             set_up: Duration::from_secs(90),
+            drain: Duration::from_secs(60), // the slowest answers are waited for
             ..Plan::new(address, protocol, "bench")
         })
     }
@@ -228,9 +229,10 @@ impl Experiment {
 
 /// A run that went as it should.
 fn checked(report: Report) -> anyhow::Result<Report> {
-    let Report { connections, connected, failed, ended, rejected, servers, .. } = &report;
+    let Report { connections, connected, failed, ended, rejected, lost, servers, .. } = &report;
     ensure!(connected == connections, "{connected} of {connections} connections: {failed:?}");
     ensure!(ended.is_empty() && rejected.is_empty(), "ended {ended:?}, rejected {rejected:?}");
+    ensure!(*lost == 0, "{lost} shares never had an answer");
     ensure!(servers.iter().all(|server| !server.ended), "a server ended: {servers:?}");
     Ok(report)
 }

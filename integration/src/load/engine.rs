@@ -186,7 +186,7 @@ impl Engine {
             && matches!(self.phase, Phase::WarmingUp { .. } | Phase::Measuring { .. })
         {
             while peer.in_flight() < outstanding.max(1) {
-                peer.submit(Instant::now(), &mut self.shared)?;
+                peer.submit(&mut self.shared)?;
             }
         }
         peer.flush(&self.shared.epoll)
@@ -279,7 +279,7 @@ impl Engine {
             let Some((index, due)) = self.pacer.as_mut().and_then(|pacer| pacer.take(now)) else { return };
             let Some(peer) = self.places[index].peer.as_mut().filter(|peer| peer.is_set_up) else { continue };
             self.shared.counts.late(now - due);
-            let sent = peer.submit(now, &mut self.shared).and_then(|()| peer.flush(&self.shared.epoll));
+            let sent = peer.submit(&mut self.shared).and_then(|()| peer.flush(&self.shared.epoll));
             if let Err(error) = sent {
                 self.ended(index, &error);
             }
@@ -302,7 +302,7 @@ impl Engine {
             }
             Phase::WarmingUp { end } if now >= end => {
                 self.measure.begin(now);
-                self.shared.counts.measure(Some(now));
+                self.shared.counts.begin(now);
                 self.plan.measuring.cancel();
                 self.phase = Phase::Measuring { end: now + self.plan.duration };
             }
@@ -333,14 +333,17 @@ impl Engine {
 
     fn begin_draining(&mut self, now: Instant) {
         self.measure.end(now);
-        self.shared.counts.measure(None);
+        self.shared.counts.end(now);
         self.pacer = None;
         self.phase = Phase::Draining { end: now + self.plan.drain };
     }
 
     fn report(mut self) -> Report {
-        let open = self.places.iter().filter_map(|place| place.peer.as_ref());
-        self.shared.counts.lost += open.map(|peer| peer.in_flight() as u64).sum::<u64>();
+        let (now, counts) = (Instant::now(), &mut self.shared.counts);
+        for peer in self.places.iter().filter_map(|place| place.peer.as_ref()) {
+            counts.lost += peer.in_flight() as u64;
+            peer.give_up_waiting(now, counts);
+        }
         let connected = self.places.iter().filter(|place| place.was_connected).count();
         self.measure.report(self.plan.connections, connected, &self.shared.counts)
     }

@@ -86,6 +86,8 @@ impl Measure {
             accepted_in_all: counts.accepted_in_all,
             rejected_in_all: counts.rejected_in_all,
             each_second: counts.each_second.clone(),
+            rejected_each_second: counts.rejected_each_second.clone(),
+            unanswered: counts.unanswered,
             latency: Times::of(&counts.latency),
             latency_histogram: Buckets::of(&counts.latency),
             lateness: Times::of(&counts.lateness),

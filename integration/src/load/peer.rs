@@ -25,6 +25,8 @@ pub(super) struct Peer {
     pub(super) is_set_up: bool,
     /// Whether `epoll` tells when the socket takes more.
     waits_to_write: bool,
+    /// Whether shares are queued that no write has begun with.
+    has_queued: bool,
 }
 
 /// What speaks on it.
@@ -65,7 +67,15 @@ impl Peer {
         }
         epoll::add(epoll, &socket, EventData::new_u64(key), EventFlags::IN | EventFlags::OUT)?;
         let socket = socket.into();
-        Ok(Self { socket, miner, key, started: now, is_set_up: false, waits_to_write: true })
+        Ok(Self {
+            socket,
+            miner,
+            key,
+            started: now,
+            is_set_up: false,
+            waits_to_write: true,
+            has_queued: false,
+        })
     }
 
     pub(super) fn in_flight(&self) -> usize {
@@ -91,12 +101,22 @@ impl Peer {
         }
     }
 
-    /// Queues a share; [`Self::flush`] sends it.
-    pub(super) fn submit(&mut self, now: Instant, shared: &mut Shared) -> anyhow::Result<()> {
-        match &mut self.miner {
-            Miner::Sv1(miner) => miner.submit(now)?,
-            Miner::Sv2(miner) => miner.submit(now)?,
+    /// The run is over: its shares that have no answer count as long as they have waited.
+    pub(super) fn give_up_waiting(&self, now: Instant, counts: &mut Counts) {
+        let mut unanswered = |sent| counts.unanswered(now, sent);
+        match &self.miner {
+            Miner::Sv1(miner) => miner.unanswered().for_each(&mut unanswered),
+            Miner::Sv2(miner) => miner.unanswered().for_each(&mut unanswered),
         }
+    }
+
+    /// Finds a share and queues it; [`Self::flush`] sends it, and its time begins there.
+    pub(super) fn submit(&mut self, shared: &mut Shared) -> anyhow::Result<()> {
+        match &mut self.miner {
+            Miner::Sv1(miner) => miner.submit()?,
+            Miner::Sv2(miner) => miner.submit()?,
+        }
+        self.has_queued = true;
         shared.counts.sent();
         Ok(())
     }
@@ -121,6 +141,13 @@ impl Peer {
 
     /// Writes what the socket takes; asks to be told when it takes the rest.
     pub(super) fn flush(&mut self, epoll: &OwnedFd) -> anyhow::Result<()> {
+        if std::mem::take(&mut self.has_queued) {
+            let now = Instant::now();
+            match &mut self.miner {
+                Miner::Sv1(miner) => miner.written(now),
+                Miner::Sv2(miner) => miner.written(now),
+            }
+        }
         let mut full = false;
         while !full && !self.unsent().is_empty() {
             match (&self.socket).write(self.unsent()) {

@@ -48,8 +48,12 @@ pub struct Report {
     pub rejected_in_all: u64,
     /// Accepted in each second of the measured time.
     pub each_second: Vec<u64>,
-    /// From the write of a share to the read of its answer.
+    /// Refused in each second of the measured time.
+    pub rejected_each_second: Vec<u64>,
+    /// Of the shares sent in the measured time: from the write of each to the read of its acceptance, whenever that came.
     pub latency: Times,
+    /// Shares among those that had no answer when the run ended: each counts with the time that it had waited by then.
+    pub unanswered: u64,
     /// The same, bucket by bucket.
     pub latency_histogram: Buckets,
     /// Paced load only: how late the generator itself was; if this is large, the rest says nothing.
@@ -62,7 +66,7 @@ pub struct Report {
     pub cpu_us_per_share: Option<f64>,
     /// CPU time of this generator in the measured time, seconds.
     pub generator_cpu_seconds: f64,
-    /// Accepted in the measured time, one by one; empty unless the plan asks for it.
+    /// Sent in the measured time and accepted, one by one; empty unless the plan asks for it.
     #[serde(skip)]
     pub shares: Vec<Share>,
 }
@@ -163,6 +167,9 @@ impl fmt::Display for Report {
         reasons(f, "rejected", &self.rejected)?;
         if self.latency.count > 0 {
             writeln!(f, "answers: {}", self.latency)?;
+        }
+        if self.unanswered > 0 {
+            writeln!(f, "of them, still to come at the end: {}", self.unanswered)?;
         }
         if self.lateness.count > 0 {
             writeln!(f, "generator late: {}", self.lateness)?;

@@ -115,6 +115,11 @@ impl Miner {
         self.flight.len()
     }
 
+    /// When each share was written that has no answer.
+    pub(super) fn unanswered(&self) -> impl Iterator<Item = Instant> {
+        self.flight.times()
+    }
+
     /// What it waits for that has no work.
     pub(super) fn stage(&self) -> &'static str {
         match (&self.extranonce, self.authorized) {
@@ -195,7 +200,7 @@ impl Miner {
         if line.result.is_some_and(|result| result.get() == "true") {
             counts.accept(now, sent);
         } else {
-            counts.reject(reason(line.error));
+            counts.reject(now, reason(line.error));
         }
         Ok(())
     }
@@ -253,8 +258,8 @@ impl Miner {
         Ok(())
     }
 
-    /// Queues one share.
-    pub(super) fn submit(&mut self, now: Instant) -> anyhow::Result<()> {
+    /// Queues one share; [`Self::written`] says when it goes out.
+    pub(super) fn submit(&mut self) -> anyhow::Result<()> {
         let (job, target) = self.job.as_ref().context("no job")?;
         let work = match &mut self.work {
             Some(work) => work,
@@ -288,8 +293,13 @@ impl Miner {
             write!(self.outgoing, r#","{:08x}""#, share.version & mask)?;
         }
         self.outgoing.extend_from_slice(b"]}\n");
-        self.flight.sent(id, now);
+        self.flight.queued(id);
         Ok(())
+    }
+
+    /// What is queued goes out now.
+    pub(super) fn written(&mut self, now: Instant) {
+        self.flight.written(now);
     }
 }
 

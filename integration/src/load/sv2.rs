@@ -113,6 +113,11 @@ impl Miner {
         self.channels.iter().map(|channel| channel.flight.len()).sum()
     }
 
+    /// When each share was written that has no answer.
+    pub(super) fn unanswered(&self) -> impl Iterator<Item = Instant> {
+        self.channels.iter().flat_map(|channel| channel.flight.times())
+    }
+
     /// What it waits for that has no work.
     pub(super) fn stage(&self) -> &'static str {
         match self.channels.len() == self.options.channels {
@@ -168,7 +173,7 @@ impl Miner {
     fn take(&mut self, now: Instant, mut received: Received, counts: &mut Counts) -> anyhow::Result<()> {
         match received.message_type() {
             sv2::MESSAGE_TYPE_SUBMIT_SHARES_SUCCESS => self.accepted(now, received.payload(), counts),
-            sv2::MESSAGE_TYPE_SUBMIT_SHARES_ERROR => self.rejected(received.payload(), counts),
+            sv2::MESSAGE_TYPE_SUBMIT_SHARES_ERROR => self.rejected(now, received.payload(), counts),
             _ => {
                 self.session.handle(Now { instant: now, unix: unix() }, &mut received)?;
                 while let Some(event) = self.session.poll_event() {
@@ -192,10 +197,10 @@ impl Miner {
     }
 
     /// SubmitShares.Error (SV2 spec §5.3.14): channel, number, STR0_255.
-    fn rejected(&mut self, payload: &[u8], counts: &mut Counts) -> anyhow::Result<()> {
+    fn rejected(&mut self, now: Instant, payload: &[u8], counts: &mut Counts) -> anyhow::Result<()> {
         let (channel_id, number) = (word(payload, 0)?, word(payload, 1)?);
         self.channel(channel_id)?.flight.answered(number).context("a share refused that was not sent")?;
-        counts.reject(String::from_utf8_lossy(payload.get(9..).unwrap_or_default()).into_owned());
+        counts.reject(now, String::from_utf8_lossy(payload.get(9..).unwrap_or_default()).into_owned());
         Ok(())
     }
 
@@ -235,8 +240,8 @@ impl Miner {
         Ok(())
     }
 
-    /// Queues one share.
-    pub(super) fn submit(&mut self, now: Instant) -> anyhow::Result<()> {
+    /// Queues one share; [`Self::written`] says when it goes out.
+    pub(super) fn submit(&mut self) -> anyhow::Result<()> {
         self.turn = (self.turn + 1) % self.channels.len().max(1);
         let channel = self.channels.get_mut(self.turn).context("no mining channel")?;
         let job = channel.job.as_ref().context("no job")?;
@@ -255,8 +260,13 @@ impl Miner {
         channel.next_number = number.wrapping_add(1);
         let fields = [channel.id, number, job.id(), share.nonce, share.ntime, share.version];
         let frame = frame(fields, share.extranonce, self.options.kind == Kind::Extended);
-        channel.flight.sent(number, now);
+        channel.flight.queued(number);
         Ok(self.connection.queue(&frame)?)
+    }
+
+    /// What is queued goes out now.
+    pub(super) fn written(&mut self, now: Instant) {
+        self.channels.iter_mut().for_each(|channel| channel.flight.written(now));
     }
 }
 

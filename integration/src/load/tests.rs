@@ -88,6 +88,15 @@ async fn soon(plan: Plan) -> Report {
 }
 
 #[tokio::test]
+async fn a_share_that_a_stalled_server_never_answers_counts_with_the_time_that_it_waited() {
+    let server = Server::Answers { difficulty: DIFFICULTY, shares: 20 };
+    let report = soon(plan(server, Pressure::Saturate { outstanding: 1 })).await;
+    assert_eq!((report.accepted_in_all, report.unanswered, report.lost), (20, 1, 1), "{report}");
+    let (most, drained) = (report.latency.max, SHORT.as_secs_f64() * 1000.0);
+    assert!(report.latency.count == report.submitted && most >= drained, "{report}");
+}
+
+#[tokio::test]
 async fn who_gets_no_work_in_time_is_named_by_what_it_waits_for() {
     for (server, at_once, failed) in [
         (Server::Silent, 64, vec![("no answer to mining.subscribe within 0.3 s", 2)]),

@@ -22,8 +22,8 @@ fn short(load: Load) -> Load {
 
 /// Everything sent was accepted, and says so.
 fn whole(report: &Report) -> u64 {
-    assert!(report.accepted > 0 && report.latency.count == report.accepted, "{report}");
-    assert_eq!(report.latency_histogram.counts.iter().sum::<u64>(), report.accepted, "{report}");
+    assert!(report.accepted > 0 && report.latency.count == report.submitted, "{report}");
+    assert_eq!(report.latency_histogram.counts.iter().sum::<u64>(), report.submitted, "{report}");
     assert_eq!(
         (report.connected, report.lost, report.rejected_in_all),
         (report.connections, 0, 0),

@@ -92,7 +92,7 @@ async fn the_load_generator_prints_one_json_line_with_a_histogram() {
         let of = |name: &str| histogram[name].as_array().unwrap().clone();
         let (bounds, counts) = (of("upto_ms"), of("counts"));
         let sum: u64 = counts.iter().filter_map(Value::as_u64).sum();
-        assert!(sum > 0 && sum == report["accepted"].as_u64().unwrap(), "{report}");
+        assert!(sum > 0 && sum == report["submitted"].as_u64().unwrap(), "{report}");
         assert!(
             bounds.len() == counts.len() && bounds.is_sorted_by(|a, b| a.as_f64() < b.as_f64()),
             "{report}"
