@@ -1,5 +1,6 @@
 //! The thread that drives all connections through a run.
 
+use std::collections::VecDeque;
 use std::net::Ipv4Addr;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
@@ -28,6 +29,8 @@ const BUFFER: usize = 256 * 1024;
 const SWEEP: Duration = Duration::from_millis(20);
 /// Before a connection that ended is made again.
 const RETRY: Duration = Duration::from_millis(200);
+/// Longest time that shares are searched for until answers, the clock and Ctrl-C have their turn.
+const TURN: Duration = Duration::from_millis(5);
 
 /// Everything of a run.
 pub(super) struct Engine {
@@ -35,6 +38,9 @@ pub(super) struct Engine {
     shared: Shared,
     places: Vec<Place>,
     pacer: Option<Pacer>,
+    /// Connections that owe shares, since their turn was over.
+    owing: VecDeque<usize>,
+    turn_ends: Instant,
     phase: Phase,
     measure: Measure,
     random: SmallRng,
@@ -56,6 +62,8 @@ struct Place {
     /// Whether its first connection had work, or was given up.
     is_settled: bool,
     was_connected: bool,
+    /// Whether it stands among those that owe shares.
+    is_owing: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -76,7 +84,20 @@ impl Engine {
         let (phase, measure) =
             (Phase::SettingUp { give_up: now + plan.set_up }, Measure::new(&plan.pids, now));
         let random = SmallRng::from_entropy();
-        Ok(Self { plan, shared, places, pacer: None, phase, measure, random, setting_up: 0, next: 0, stop })
+        Ok(Self {
+            plan,
+            shared,
+            places,
+            pacer: None,
+            owing: VecDeque::new(),
+            turn_ends: now,
+            phase,
+            measure,
+            random,
+            setting_up: 0,
+            next: 0,
+            stop,
+        })
     }
 
     /// Runs until the last answer, or the end of patience.
@@ -100,6 +121,10 @@ impl Engine {
                 Ok(_) | Err(rustix::io::Errno::INTR) => {}
                 Err(error) => return Err(error.into()),
             }
+            self.turn_ends = Instant::now() + TURN;
+            for _ in 0..self.owing.len() {
+                self.send_owed();
+            }
             for event in &events {
                 let (data, flags) = (event.data, event.flags);
                 if let Ok(index) = usize::try_from(data.u64()) {
@@ -112,7 +137,7 @@ impl Engine {
     /// How long to sleep. Not while a tip spreads: waking this thread for each of a thousand lines would take the server's core as long as a
     /// fifth of writing them, which no miner on a machine of its own costs it.
     fn wait(&self, now: Instant, sweep: Instant) -> Timespec {
-        if self.shared.counts.tip_spreads(now) {
+        if self.shared.counts.tip_spreads(now) || !self.owing.is_empty() {
             return Timespec::default();
         }
         let due = self.pacer.as_ref().and_then(Pacer::next).map_or(sweep, |due| due.min(sweep));
@@ -180,16 +205,32 @@ impl Engine {
             peer.is_set_up = true;
             self.set_up(index, Instant::now());
         }
-        let Some(peer) = self.places[index].peer.as_mut() else { return Ok(()) };
+        let place = &mut self.places[index];
+        let Some(peer) = place.peer.as_mut() else { return Ok(()) };
         if let Pressure::Saturate { outstanding } = self.plan.pressure
             && peer.is_set_up
             && matches!(self.phase, Phase::WarmingUp { .. } | Phase::Measuring { .. })
         {
             while peer.in_flight() < outstanding.max(1) {
+                if Instant::now() >= self.turn_ends {
+                    if !std::mem::replace(&mut place.is_owing, true) {
+                        self.owing.push_back(index);
+                    }
+                    break;
+                }
                 peer.submit(&mut self.shared)?;
             }
         }
         peer.flush(&self.shared.epoll)
+    }
+
+    /// The connection that has waited longest goes on.
+    fn send_owed(&mut self) {
+        let Some(index) = self.owing.pop_front() else { return };
+        self.places[index].is_owing = false;
+        if let Err(error) = self.go_on(index) {
+            self.ended(index, &error);
+        }
     }
 
     fn set_up(&mut self, index: usize, now: Instant) {
@@ -273,13 +314,15 @@ impl Engine {
         }
     }
 
+    /// What is due now, as far as it is found in a turn: of a pace that is too fast there is always more.
     fn send_due(&mut self) {
-        loop {
-            let now = Instant::now();
-            let Some((index, due)) = self.pacer.as_mut().and_then(|pacer| pacer.take(now)) else { return };
+        let begun = Instant::now();
+        while Instant::now() < begun + TURN {
+            let Some((index, due)) = self.pacer.as_mut().and_then(|pacer| pacer.take(begun)) else { return };
             let Some(peer) = self.places[index].peer.as_mut().filter(|peer| peer.is_set_up) else { continue };
-            self.shared.counts.late(now - due);
-            let sent = peer.submit(&mut self.shared).and_then(|()| peer.flush(&self.shared.epoll));
+            let found = peer.submit(&mut self.shared);
+            self.shared.counts.late(Instant::now() - due);
+            let sent = found.and_then(|()| peer.flush(&self.shared.epoll));
             if let Err(error) = sent {
                 self.ended(index, &error);
             }
@@ -324,6 +367,7 @@ impl Engine {
             let random = SmallRng::from_entropy();
             self.pacer = Some(Pacer::new(self.places.len(), per_second, now, random));
         }
+        self.turn_ends = now + TURN;
         for index in 0..self.places.len() {
             if let Err(error) = self.go_on(index) {
                 self.ended(index, &error);

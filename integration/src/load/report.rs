@@ -56,7 +56,7 @@ pub struct Report {
     pub unanswered: u64,
     /// The same, bucket by bucket.
     pub latency_histogram: Buckets,
-    /// Paced load only: how late the generator itself was; if this is large, the rest says nothing.
+    /// Paced load only: how long after it was due a share was found; if this is large, the rest says nothing.
     pub lateness: Times,
     /// New tips, in the order they came.
     pub tips: Vec<Tip>,
@@ -116,12 +116,30 @@ pub struct Tip {
     pub last: f64,
 }
 
+/// Milliseconds that the generator may be late with a hundredth of its shares.
+const LATE: f64 = 10.0;
+/// Part of a core that the generator may need.
+const BUSY: f64 = 0.9;
+
 impl Report {
     /// What makes it say less than it seems to, each in a sentence.
     pub fn doubts(&self) -> Vec<String> {
         let mut doubts = Vec::new();
-        if self.begun.is_none() {
+        let Self { begun, seconds, lateness, generator_cpu_seconds: cpu, .. } = self;
+        if begun.is_none() {
             doubts.push("the measured time never began".to_owned());
+        }
+        if lateness.p99 > LATE {
+            doubts.push(format!(
+                "the generator did not keep up with its pace (late by {:.0} ms, p99): what it says is of a slower one",
+                lateness.p99
+            ));
+        }
+        if *cpu > BUSY * seconds && *seconds > 0.0 {
+            doubts.push(format!(
+                "the generator was busy for {:.0} % of the time: answers waited for it, too",
+                100.0 * cpu / seconds
+            ));
         }
         let ended = self.servers.iter().filter(|server| server.ended);
         doubts.extend(ended.map(|server| format!("process {} ended during the run", server.pid)));

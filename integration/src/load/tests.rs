@@ -88,6 +88,33 @@ async fn soon(plan: Plan) -> Report {
 }
 
 #[tokio::test]
+async fn a_pace_beyond_what_can_be_hashed_ends_in_time_and_the_generator_says_that_it_is_late() {
+    let plan = plan(WILLING, Pressure::Paced { per_second: 1e7 });
+    let report = soon(Plan { connections: 4, duration: Duration::from_secs(1), ..plan }).await;
+    assert!(report.accepted > 0 && report.lateness.p99 > 100.0, "{report}");
+    assert!(report.doubts().iter().any(|doubt| doubt.contains("did not keep up")), "{report}");
+}
+
+/// Each share takes thousands of hashes, and a connection wants more of them than anybody waits for.
+#[tokio::test]
+async fn the_search_for_many_shares_of_a_connection_ends_when_it_is_asked_to() {
+    let server = Server::Answers { difficulty: 3e-6, shares: usize::MAX };
+    let plan = plan(server, Pressure::Saturate { outstanding: 1_000_000 });
+    let stop = CancellationToken::new();
+    let plan = Plan { connections: 2, duration: SOON, ..plan };
+    let measuring = plan.measuring.clone();
+    let running = tokio::spawn(run_until(plan, stop.clone()));
+    let stopped = async {
+        measuring.cancelled().await;
+        tokio::time::sleep(SHORT).await;
+        stop.cancel();
+        running.await.unwrap().unwrap()
+    };
+    let report = tokio::time::timeout(SOON / 2, stopped).await.expect("it does not end");
+    assert!(report.accepted_in_all > 0, "{report}");
+}
+
+#[tokio::test]
 async fn a_share_that_a_stalled_server_never_answers_counts_with_the_time_that_it_waited() {
     let server = Server::Answers { difficulty: DIFFICULTY, shares: 20 };
     let report = soon(plan(server, Pressure::Saturate { outstanding: 1 })).await;
