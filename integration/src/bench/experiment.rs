@@ -154,6 +154,7 @@ impl Experiment {
             Self::HubTips | Self::ProxyTips | Self::LoneTip(_) => {
                 let blocks = if seconds < 5.0 { 4 } else { 10 };
                 let report = checked(growing(plan, bed, blocks).await?)?;
+                all_heard(report.tips.len(), blocks)?;
                 let mut delays = delays(bed, &report.tips, report.connections)?;
                 let memory: Option<f64> = report.servers.iter().map(|server| server.kib_per_connection).sum();
                 let memory = memory.context("a server ended")?;
@@ -237,6 +238,12 @@ fn checked(report: Report) -> anyhow::Result<Report> {
     Ok(report)
 }
 
+/// A tip that nobody heard of would be missing from the median, and a slow server look like a quick one.
+fn all_heard(tips: usize, blocks: u32) -> anyhow::Result<()> {
+    ensure!(u32::try_from(tips) == Ok(blocks), "{blocks} blocks were mined, and {tips} tips were heard of");
+    Ok(())
+}
+
 /// Puts the load on, and measures what arrives at the other end while it lasts.
 async fn arriving(plan: Plan, stand: &Stand) -> anyhow::Result<(Report, f64)> {
     let http = reqwest::Client::new();
@@ -293,4 +300,17 @@ pub fn median(values: &mut [f64]) -> Option<f64> {
     let middle = values.len() / 2;
     let upper = *values.get(middle)?;
     Some(if values.len().is_multiple_of(2) { f64::midpoint(values[middle - 1], upper) } else { upper })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tip_that_nobody_heard_of_makes_a_run_no_result() {
+        all_heard(10, 10).unwrap();
+        let error = all_heard(9, 10).unwrap_err().to_string();
+        assert!(error.contains("10 blocks") && error.contains("9 tips"), "{error}");
+    }
 }

@@ -188,7 +188,7 @@ pub fn table(rows: &[Row]) -> String {
 }
 
 /// The lines of a results file in which `rows` stand for the lines of the same names that were in `old`; all in the
-/// table's order, and without names that there are no more.
+/// table's order, and without names that there are no more. A row that lacks the peer's value stands for none.
 ///
 /// # Errors
 /// `old` is not such a file.
@@ -198,7 +198,7 @@ pub fn merged(old: &str, rows: &[Row]) -> serde_json::Result<String> {
         let value: serde_json::Value = serde_json::from_str(line)?;
         lines.insert(value["name"].as_str().unwrap_or_default().to_owned(), line.to_owned());
     }
-    for row in rows {
+    for row in rows.iter().filter(|row| row.peer.is_none() || row.peer_value.is_some()) {
         lines.insert(row.name.to_owned(), serde_json::to_string(row)?);
     }
     Ok(names()
@@ -268,6 +268,8 @@ mod tests {
         let old = merged("", &runs(1.0).rows("there")).unwrap();
         let mut some = Runs::default();
         some.add(true, &values(&[("lone_setup_ms", 0.5)]));
+        assert_eq!(merged(&old, &some.rows("here")).unwrap(), old, "only one side gave a value");
+        some.add(false, &values(&[("lone_setup_ms", 40.0)]));
         let new = merged(&old, &some.rows("here")).unwrap();
         let lines: Vec<(&str, &str)> = old.lines().zip(new.lines()).collect();
         assert_eq!(lines.len(), 2);

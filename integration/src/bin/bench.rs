@@ -1,7 +1,7 @@
 //! `make bench`: ratios against SRI's pool and translator, in the same run on the same machine.
 #![allow(clippy::print_stdout, clippy::print_stderr)] // a program for a terminal
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, ensure};
@@ -20,19 +20,19 @@ use rustix::process::{Resource, getrlimit, setrlimit};
 #[derive(Parser)]
 struct Arguments {
     /// Only the runs that give a value whose name contains this; nothing is written.
-    #[arg(long)]
+    #[arg(long, value_parser = part_of_a_name)]
     only: Option<String>,
     /// With --only: these lines of the results are written anew, the others stay.
     #[arg(long, requires = "only", conflicts_with_all = ["quick", "side"])]
     write: bool,
     /// Only this side: ours or theirs; nothing is written.
-    #[arg(long)]
-    side: Option<String>,
+    #[arg(long, value_parser = side)]
+    side: Option<Side>,
     /// Runs of each kind and side; the median counts.
-    #[arg(long, default_value_t = 3)]
+    #[arg(long, default_value_t = 3, value_parser = count)]
     runs: usize,
     /// Measured seconds of each run.
-    #[arg(long, default_value_t = 8.0)]
+    #[arg(long, default_value_t = 8.0, value_parser = above_zero)]
     seconds: f64,
     /// One run of three seconds each; nothing is written.
     #[arg(long)]
@@ -70,10 +70,7 @@ async fn bench(arguments: Arguments) -> anyhow::Result<()> {
     let is_wanted = |name: &str| only.as_deref().is_none_or(|only| name.contains(only));
     let experiments = experiment::ALL.iter().filter(|e| e.names().iter().any(|name| is_wanted(name)));
     let experiments: Vec<Experiment> = experiments.copied().collect();
-    let sides: Vec<Side> = [Side::Ours, Side::Theirs]
-        .into_iter()
-        .filter(|s| side.as_deref().is_none_or(|side| format!("{s:?}").eq_ignore_ascii_case(side)))
-        .collect();
+    let sides = side.map_or(vec![Side::Ours, Side::Theirs], |side| vec![side]);
     if hold {
         let (experiment, side) = experiments.first().zip(sides.first()).context("no such run")?;
         return hold_still(*experiment, *side).await;
@@ -83,18 +80,60 @@ async fn bench(arguments: Arguments) -> anyhow::Result<()> {
         let measures = alone::ALL.iter().filter(|alone| alone.names.iter().any(|name| is_wanted(name.name)));
         measure_alone(&mut all, measures, runs, seconds)?;
     }
-    let rows = all.rows(&machine());
+    let mut rows = all.rows(&machine());
     print!("{}", table(&rows));
+    let missing = all.missing(names().filter(|name| is_wanted(name.name)));
+    ensure!(
+        side.is_some() || missing.is_empty(),
+        "nothing is written; without a value on both sides: {}",
+        missing.join(", ")
+    );
     let is_whole = only.is_none() && side.is_none() && !quick;
     if is_whole || write {
+        rows.retain(|row| is_wanted(row.name));
         let file = programs::repository().join("integration/benches/results.jsonl");
         let old = if write { std::fs::read_to_string(&file).unwrap_or_default() } else { String::new() };
-        std::fs::write(&file, merged(&old, &rows)?).with_context(|| file.display().to_string())?;
+        replace(&file, &merged(&old, &rows)?).with_context(|| file.display().to_string())?;
         eprintln!("written: {}", file.display());
     }
-    let missing = all.missing(names().filter(|name| is_wanted(name.name)));
-    ensure!(side.is_some() || missing.is_empty(), "without a value on both sides: {}", missing.join(", "));
     Ok(())
+}
+
+/// The file is the old or the new one, whole, whatever happens meanwhile.
+fn replace(file: &Path, text: &str) -> anyhow::Result<()> {
+    let beside = file.with_extension("new");
+    std::fs::write(&beside, text)?;
+    Ok(std::fs::rename(&beside, file)?)
+}
+
+fn side(text: &str) -> Result<Side, String> {
+    match text {
+        "ours" => Ok(Side::Ours),
+        "theirs" => Ok(Side::Theirs),
+        _ => Err("give ours or theirs".to_owned()),
+    }
+}
+
+fn part_of_a_name(text: &str) -> Result<String, String> {
+    let all: Vec<&str> = names().map(|name| name.name).collect();
+    match all.iter().any(|name| name.contains(text)) {
+        true => Ok(text.to_owned()),
+        false => Err(format!("no name contains it; there are {}", all.join(", "))),
+    }
+}
+
+fn count(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) | Err(_) => Err("give a whole number from 1 on".to_owned()),
+        Ok(count) => Ok(count),
+    }
+}
+
+fn above_zero(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(seconds) if seconds > 0.0 && seconds <= 3600.0 => Ok(seconds),
+        _ => Err("give seconds, above 0 and at most 3600".to_owned()),
+    }
 }
 
 /// A measure that fails once has its other runs.

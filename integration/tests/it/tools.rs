@@ -169,8 +169,25 @@ async fn says_only(text: String) -> anyhow::Result<String> {
     Ok(address)
 }
 
+#[tokio::test]
+async fn the_bench_refuses_what_makes_no_sense_before_it_starts_anything() {
+    for (argument, value, mend) in [
+        ("--side", "wide", "ours or theirs"),
+        ("--only", "no_such_name", "hub_shares_per_s_50, "),
+        ("--runs", "0", "whole number from 1 on"),
+        ("--seconds", "0", "seconds, above 0"),
+        ("--seconds", "NaN", "seconds, above 0"),
+    ] {
+        refuses(env!("CARGO_BIN_EXE_bench"), &[argument, value], &[argument, value, mend]).await;
+    }
+}
+
 async fn is_refused(arguments: &[&str], words: &[&str]) {
-    let output = run(env!("CARGO_BIN_EXE_load"), arguments).await.unwrap();
+    refuses(env!("CARGO_BIN_EXE_load"), arguments, words).await;
+}
+
+async fn refuses(program: &str, arguments: &[&str], words: &[&str]) {
+    let output = run(program, arguments).await.unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success() && output.stdout.is_empty(), "{arguments:?} is taken: {said}");
     assert!(words.iter().all(|word| said.contains(word)), "{arguments:?}: {said}");
