@@ -27,13 +27,14 @@ pub enum Event {
     Replace(Part),
 }
 
-const FIRST_HALF: [Event; 8] = [
+const FIRST_HALF: [Event; 9] = [
     Event::Kill(Part::Hub),
     Event::Terminate(Part::Proxy),
     Event::Kill(Part::TemplateProvider),
     Event::Replace(Part::Hub),
     Event::Kill(Part::Proxy),
     Event::Terminate(Part::Hub),
+    Event::Replace(Part::Proxy),
     Event::Kill(Part::Node),
     Event::Terminate(Part::TemplateProvider),
 ];
