@@ -5,14 +5,14 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
-use integration::soak::run;
+use integration::soak::{LEAST, run};
 use rustix::process::{Resource, getrlimit, setrlimit};
 
 /// Soaks all programs for a time; one JSON line on stdout, and exit status 0 if all was as it must be.
 #[derive(Parser)]
 struct Arguments {
-    /// Minutes, at least 3.
-    #[arg(default_value_t = 30, value_parser = clap::value_parser!(u64).range(3..=60 * 24 * 7))]
+    /// Minutes; fewer than 5 give no program a life that is long enough to judge it.
+    #[arg(default_value_t = 30, value_parser = clap::value_parser!(u64).range(LEAST..=60 * 24 * 7))]
     minutes: u64,
 }
 

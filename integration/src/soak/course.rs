@@ -1,5 +1,6 @@
 //! What happens when: restarts of everything in the first half, of the node and the template provider after that, and
-//! nothing in the last quarter. So hub and proxy each have a life of half the time, and every program one of a quarter.
+//! nothing in the last quarter. So hub and proxy each have a life of half the time, and every program one of a quarter: of
+//! [`LEAST`] that is long enough to judge it.
 
 use std::time::Duration;
 
@@ -45,6 +46,9 @@ const THIRD_QUARTER: [Event; 3] =
 /// Longest pause between two restarts while there are any.
 const PAUSE: Duration = Duration::from_secs(60);
 
+/// Shortest course in which every program has a life that says something, minutes.
+pub const LEAST: u64 = 5;
+
 /// When each event is due, counted from the beginning, in order.
 pub fn course(whole: Duration) -> Vec<(Duration, Event)> {
     let half = spread(Duration::ZERO, whole / 2, &FIRST_HALF);
@@ -63,11 +67,30 @@ fn spread(from: Duration, length: Duration, events: &[Event]) -> Vec<(Duration, 
 
 #[cfg(test)]
 mod tests {
+    use super::super::lives::LONG;
     use super::*;
+
+    fn part(event: Event) -> Part {
+        let (Event::Kill(part) | Event::Terminate(part) | Event::Replace(part)) = event;
+        part
+    }
+
+    #[test]
+    fn every_program_is_left_alone_for_long_enough_to_judge_it() {
+        for minutes in [LEAST, 10, 600] {
+            let whole = Duration::from_secs(60 * minutes);
+            for program in [Part::Node, Part::TemplateProvider, Part::Hub, Part::Proxy] {
+                let last = course(whole).into_iter().rfind(|(_, event)| part(*event) == program);
+                let life = whole - last.map_or(whole, |(due, _)| due);
+                // Beyond that, what a restart takes.
+                assert!(life >= LONG + Duration::from_secs(20), "{program:?} {life:?} of {minutes} minutes");
+            }
+        }
+    }
 
     #[test]
     fn every_program_is_restarted_in_each_way_that_it_has_and_left_alone_at_the_end() {
-        for minutes in [3, 10, 600] {
+        for minutes in [LEAST, 10, 600] {
             let whole = Duration::from_secs(60 * minutes);
             let course = course(whole);
             assert!(course.is_sorted_by_key(|(due, _)| *due));
@@ -75,13 +98,10 @@ mod tests {
                 assert!(course.iter().any(|(_, of_course)| *of_course == event), "{event:?}");
             }
             assert!(course.iter().all(|(due, _)| *due < whole * 3 / 4));
-            let of_hub = |event: &Event| {
-                matches!(
-                    event,
-                    Event::Kill(Part::Hub) | Event::Terminate(Part::Hub) | Event::Replace(Part::Hub)
-                )
+            let first_half = |(due, event): &(_, Event)| {
+                *due < whole / 2 || !matches!(part(*event), Part::Hub | Part::Proxy)
             };
-            assert!(course.iter().all(|(due, event)| *due < whole / 2 || !of_hub(event)));
+            assert!(course.iter().all(first_half));
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Memory and open files of each process over its life.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
@@ -8,7 +8,7 @@ use serde::Serialize;
 /// A process has found its size when it is so old; looked at for as long again.
 const YOUNG: Duration = Duration::from_secs(20);
 /// Lives that are shorter say nothing.
-const LONG: Duration = Duration::from_secs(60);
+pub const LONG: Duration = Duration::from_secs(60);
 /// What memory may have grown by at the end, in KiB: pages that allocators keep, caches that are bounded.
 const MEMORY: u64 = 24 * 1024;
 /// What open files may have grown by: connections that are just coming and going.
@@ -63,6 +63,12 @@ impl Lives {
     pub fn verdicts(&self) -> Vec<Verdict> {
         self.0.values().filter_map(Life::verdict).collect()
     }
+
+    /// Of these programs, those that had no life that was long enough.
+    pub fn unjudged(&self, programs: &[String]) -> Vec<String> {
+        let judged: BTreeSet<String> = self.verdicts().into_iter().map(|verdict| verdict.name).collect();
+        programs.iter().filter(|program| !judged.contains(*program)).cloned().collect()
+    }
 }
 
 impl Life {
@@ -116,6 +122,17 @@ mod tests {
         let leaks_files = life(600, |second| Size { kib: 100_000, files: 300 + second / 4 });
         assert!(!leaks_files.verdict().unwrap().flat);
         assert!(life(30, |_| Size { kib: 1, files: 1 }).verdict().is_none(), "too short to say");
+    }
+
+    #[test]
+    fn a_program_whose_lives_were_all_short_is_not_judged() {
+        let of = |name: &str, seconds| Life {
+            name: name.to_owned(),
+            ..life(seconds, |_| Size { kib: 100_000, files: 300 })
+        };
+        let lives = Lives(BTreeMap::from([(1, of("hub", 90)), (2, of("tp", 50)), (3, of("tp", 59))]));
+        let programs = ["hub", "tp", "proxy"].map(str::to_owned);
+        assert_eq!(lives.unjudged(&programs), ["tp", "proxy"]);
     }
 
     #[test]

@@ -4,13 +4,15 @@
 //! | module | what for |
 //! |---|---|
 //! | [`course`] | what happens when |
+//! | [`refused`] | shares that were refused though nothing was restarted |
 //! | [`lives`] | memory and open files of each process, from its first seconds to its last |
 //! | [`run`](mod@run) | the whole, and what came out |
 
 pub mod course;
 pub mod lives;
+pub mod refused;
 pub mod run;
 
-pub use course::{Event, Part};
+pub use course::{Event, LEAST, Part};
 pub use lives::Lives;
 pub use run::{Outcome, run};

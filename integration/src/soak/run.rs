@@ -1,5 +1,6 @@
 //! The whole: programs, load, course, lives; and what came out.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use anyhow::ensure;
@@ -9,6 +10,7 @@ use tokio::time::{Instant, interval, sleep_until, timeout};
 
 use super::course::{Event, Part, course};
 use super::lives::{Lives, Verdict};
+use super::refused::Quiet;
 use crate::abuse::Target;
 use crate::load::{Plan as Load, Pressure, Protocol, Report, run as load};
 use crate::world::chain::ADDRESS;
@@ -19,7 +21,7 @@ use crate::world::{self, Plan, World, holds, until};
 pub struct Outcome {
     /// Measured, minutes.
     pub minutes: u64,
-    /// Restarts that were done.
+    /// Restarts and hand-overs, those that failed included.
     pub restarts: usize,
     /// Shares a second that were sent to hub and proxy: half of what each took alone, shared between the two.
     pub pace: [f64; 2],
@@ -31,9 +33,15 @@ pub struct Outcome {
     pub sent: u64,
     /// Of them, those that never were answered, since a connection or a program ended.
     pub unanswered: u64,
+    /// Shares that were refused.
+    pub rejected: u64,
+    /// Of them, those that were refused while nothing was restarted.
+    pub rejected_in_quiet: u64,
     /// Connections that were made again.
     pub reconnected: u64,
-    /// Height of the chain at the end; it began at 250.
+    /// Blocks of others that were mined meanwhile.
+    pub blocks: u32,
+    /// Height of the chain at the end; it began at 250. A node that is killed may lose its last blocks.
     pub height: u32,
     /// Memory and open files of every long life.
     pub lives: Vec<Verdict>,
@@ -73,8 +81,9 @@ pub async fn run(minutes: u64, mut say: impl FnMut(&str)) -> anyhow::Result<Outc
     });
     let [of_hub, of_proxy] =
         <[_; 2]>::try_from(crowds.collect::<Vec<_>>()).unwrap_or_else(|_| unreachable!());
-    let (mut lives, mut faults) = (Lives::default(), Vec::new());
-    let restarts = follow(&mut world, whole, &mut lives, &mut faults, &mut say).await;
+    let mut seen = Seen { height: world.pool.chain.height().await?, ..Seen::default() };
+    follow(&mut world, whole, &mut seen, &mut say).await;
+    let Seen { lives, mut faults, restarts, blocks, height: least } = seen;
     say("the miners stop");
     let (of_hub, of_proxy) = (of_hub.await??, of_proxy.await??);
 
@@ -97,25 +106,36 @@ pub async fn run(minutes: u64, mut say: impl FnMut(&str)) -> anyhow::Result<Outc
         faults.push(format!("{error:#}"));
         Default::default()
     });
+    let unjudged = lives.unjudged(&world.processes().map(|process| process.name().to_owned()));
+    faults.extend(
+        unjudged.iter().map(|name| format!("{name}: no life was long enough to judge its memory and files")),
+    );
     let lives = lives.verdicts();
     faults.extend(lives.iter().filter(|life| !life.flat).map(|life| format!("not flat: {life:?}")));
-    if lives.is_empty() {
-        faults.push("too short to say anything of memory and files".to_owned());
-    }
     faults.extend([(&of_hub, pace[0]), (&of_proxy, pace[1])].into_iter().filter_map(|(r, p)| too_slow(r, p)));
-    let height = world.pool.chain.height().await?;
+    let quiet = [&of_hub, &of_proxy].map(|report| Quiet::of(report, &restarts));
+    for (quiet, report) in quiet.iter().zip([&of_hub, &of_proxy]) {
+        faults.extend(quiet.fault().map(|fault| format!("{fault}: {report}")));
+    }
+    let height = world.pool.chain.height().await.unwrap_or_default();
+    if blocks == 0 || height < least {
+        faults.push(format!("{blocks} blocks were mined, and the chain is at {height}, not at {least}"));
+    }
     if let Err(error) = world.shut_down().await {
         faults.push(format!("{error:#}"));
     }
     Ok(Outcome {
         minutes,
-        restarts,
+        restarts: restarts.len(),
         pace,
         acknowledged,
         ledger,
         sent,
         unanswered,
+        rejected: of(|r| r.rejected_in_all),
+        rejected_in_quiet: quiet.iter().map(|quiet| quiet.rejected).sum(),
         reconnected,
+        blocks,
         height,
         lives,
         faults,
@@ -129,15 +149,22 @@ impl Outcome {
     }
 }
 
+/// What was seen on the course.
+#[derive(Default)]
+struct Seen {
+    lives: Lives,
+    faults: Vec<String>,
+    /// From when to when.
+    restarts: Vec<Range<std::time::Instant>>,
+    /// Mined beside the load, which finds none.
+    blocks: u32,
+    /// Where the chain is at least.
+    height: u32,
+}
+
 /// Lets pass what the course says, and looks at every process each second.
-async fn follow(
-    world: &mut World,
-    whole: Duration,
-    lives: &mut Lives,
-    faults: &mut Vec<String>,
-    say: &mut impl FnMut(&str),
-) -> usize {
-    let (begin, mut done) = (Instant::now(), 0);
+async fn follow(world: &mut World, whole: Duration, seen: &mut Seen, say: &mut impl FnMut(&str)) {
+    let begin = Instant::now();
     let mut next_tip = TIP;
     let mut second = interval(Duration::from_secs(1));
     let mut events = course(whole).into_iter().peekable();
@@ -145,29 +172,43 @@ async fn follow(
         let due = events.peek().map_or(begin + whole, |(due, _)| begin + *due);
         tokio::select! {
             _ = second.tick() => {
-                look(world, lives);
-                // The load itself finds no block.
-                if begin.elapsed() >= next_tip && world.pool.chain.generate().await.is_ok() {
+                look(world, &mut seen.lives);
+                if begin.elapsed() >= next_tip {
                     next_tip = begin.elapsed() + TIP;
+                    grow(world, seen).await;
                 }
             }
             () = sleep_until(due) => {
                 let Some((_, event)) = events.next() else { break };
                 say(&format!("{:4} s: {event:?}", begin.elapsed().as_secs()));
-                let fault = match timeout(SOON * 2, happen(world, event)).await {
-                    Ok(Ok(())) => {
-                        done += 1;
-                        continue;
-                    }
-                    Ok(Err(error)) => format!("{event:?}: {error:#}"),
-                    Err(_) => format!("{event:?} did not end"),
+                let from = Instant::now();
+                let outcome = timeout(SOON * 2, happen(world, event)).await;
+                seen.restarts.push(from.into_std()..std::time::Instant::now());
+                let fault = match outcome {
+                    Ok(Ok(())) => None,
+                    Ok(Err(error)) => Some(format!("{event:?}: {error:#}")),
+                    Err(_) => Some(format!("{event:?} did not end")),
                 };
-                say(&fault);
-                faults.push(fault);
+                fault.iter().for_each(|fault| say(fault));
+                seen.faults.extend(fault);
+                if event == Event::Kill(Part::Node) {
+                    // It may have lost what it had not written down.
+                    match world.pool.chain.height().await {
+                        Ok(height) => seen.height = height,
+                        Err(error) => seen.faults.push(format!("the node does not say its height: {error:#}")),
+                    }
+                }
             }
         }
     }
-    done
+}
+
+/// A block of others: no program of ours is asked, and the node runs whenever this is called.
+async fn grow(world: &World, seen: &mut Seen) {
+    match world.pool.chain.generate().await {
+        Ok(_) => (seen.blocks, seen.height) = (seen.blocks + 1, seen.height + 1),
+        Err(error) => seen.faults.push(format!("no block was mined: {error:#}")),
+    }
 }
 
 fn look(world: &mut World, lives: &mut Lives) {
