@@ -9,7 +9,7 @@ use integration::world::{Plan, World, bounded, holds, until};
 const BOUND: Duration = Duration::from_secs(180);
 const SOON: Duration = Duration::from_secs(30);
 /// "At most a few seconds", on two slow cores with other tests beside.
-const FEW_SECONDS: Duration = Duration::from_secs(10);
+const FEW_SECONDS: Duration = Duration::from_secs(30);
 
 #[derive(Clone, Copy)]
 enum Victim {
