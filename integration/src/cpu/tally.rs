@@ -78,6 +78,11 @@ impl Tally {
         self.rejected.values().sum()
     }
 
+    /// Whether no more were refused than blocks may have made stale: a tenth, and two where there are hardly any.
+    pub fn few_are_refused(&self) -> bool {
+        self.rejections() <= 2 + self.accepted / 10
+    }
+
     /// Shares that were answered in one way or the other.
     pub fn answered(&self) -> u64 {
         self.accepted + self.rejections()

@@ -61,7 +61,7 @@ async fn miners_of_all_kinds_find_a_block(proxy: Settings) -> anyhow::Result<()>
     }
     for (name, miner) in &miners {
         let tally = miner.tally();
-        assert!(tally.rejections() * 10 <= tally.accepted, "{name}: too many refused: {tally:?}");
+        assert!(tally.few_are_refused(), "{name}: too many refused: {tally:?}");
         assert_eq!(tally.unanswered, 0, "{name}: {tally:?}");
     }
     Ok(())
@@ -90,7 +90,7 @@ async fn moves_and_returns() -> anyhow::Result<()> {
     world.pool.hub.start().await?;
     more_shares_at(&world.pool.hub).await?;
     let tally = miner.tally();
-    assert!(tally.rejections() * 5 <= tally.accepted, "too many refused: {tally:?}");
+    assert!(tally.rejections() <= 2 + tally.accepted / 5, "too many refused: {tally:?}");
     assert_eq!((tally.prefixes.len(), &tally.last_error), (1, &None), "the channel did not stay: {tally:?}");
     Ok(())
 }
