@@ -35,6 +35,8 @@ struct Shared<T> {
     rate: AtomicU64,
     hashed: AtomicU64,
     threads: u64,
+    /// Threads between the look at the assignment and their last find of it; rises only under the assignment's lock.
+    searching: AtomicU64,
 }
 
 impl<T: Clone + Send + Sync + 'static> Rig<T> {
@@ -54,6 +56,7 @@ impl<T: Clone + Send + Sync + 'static> Rig<T> {
             rate: AtomicU64::new(rate.unwrap_or(u64::MAX)),
             hashed: AtomicU64::new(0),
             threads: threads as u64,
+            searching: AtomicU64::new(0),
         });
         let thread = |_| {
             let (shared, found) = (Arc::clone(&shared), found.clone());
@@ -73,6 +76,12 @@ impl<T: Clone + Send + Sync + 'static> Rig<T> {
     pub fn limit(&self, rate: Rate) {
         self.shared.rate.store(rate.unwrap_or(u64::MAX), Ordering::Relaxed);
         self.shared.changed.notify_all();
+    }
+
+    /// Whether the rate is zero and every find is in the queue by now.
+    pub fn is_idle(&self) -> bool {
+        let _nobody_begins = self.shared.assignment();
+        self.shared.rate.load(Ordering::Relaxed) == 0 && self.shared.searching.load(Ordering::Acquire) == 0
     }
 
     /// Hashes tried since the start.
@@ -102,10 +111,11 @@ impl<T: Clone> Shared<T> {
         let mut due = Instant::now();
         while let Some((job, target)) = self.next_assignment() {
             let (count, time) = self.slice();
-            for find in job.search(target, count) {
-                if found.blocking_send(find).is_err() {
-                    return;
-                }
+            let is_heard =
+                job.search(target, count).into_iter().all(|find| found.blocking_send(find).is_ok());
+            self.searching.fetch_sub(1, Ordering::Release);
+            if !is_heard {
+                return;
             }
             self.hashed.fetch_add(u64::from(count), Ordering::Relaxed);
             due = (due + time).max(Instant::now().checked_sub(Duration::from_secs(1)).unwrap_or(due));
@@ -113,7 +123,7 @@ impl<T: Clone> Shared<T> {
         }
     }
 
-    /// Waits for a job; `None` when the rig stops.
+    /// Waits for a job, which the thread is searching then; `None` when the rig stops.
     fn next_assignment(&self) -> Option<(Arc<Job<T>>, Target)> {
         let mut assignment = self.assignment();
         loop {
@@ -122,6 +132,7 @@ impl<T: Clone> Shared<T> {
             }
             match &*assignment {
                 Some((job, target)) if self.rate.load(Ordering::Relaxed) > 0 => {
+                    self.searching.fetch_add(1, Ordering::Relaxed);
                     return Some((Arc::clone(job), *target));
                 }
                 _ => assignment = self.changed.wait(assignment).unwrap_or_else(PoisonError::into_inner),
@@ -168,6 +179,25 @@ mod tests {
         assert!(find.target.is_met_by(find.hash));
         drop(rig);
         while finds.recv().await.is_some() {}
+    }
+
+    #[tokio::test]
+    async fn an_idle_rig_has_nothing_more_to_say() {
+        let (rig, mut finds) = Rig::start(2, None);
+        rig.assign(Some(easy()));
+        for _ in 0..20 {
+            rig.limit(None);
+            assert!(!rig.is_idle());
+            finds.recv().await.unwrap();
+            rig.limit(Some(0));
+            while !rig.is_idle() {
+                while finds.try_recv().is_ok() {}
+                tokio::task::yield_now().await;
+            }
+            while finds.try_recv().is_ok() {}
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            assert!(finds.try_recv().is_err(), "a find of an idle rig");
+        }
     }
 
     #[tokio::test]

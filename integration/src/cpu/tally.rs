@@ -10,6 +10,8 @@ use bitcoin::BlockHash;
 pub struct Tally {
     /// Whether it is connected and has a job.
     pub mining: bool,
+    /// Whether the search is stopped and all it found is counted.
+    pub idle: bool,
     /// Connections that got as far as a first job.
     pub connections: u64,
     /// Jobs received.
@@ -60,6 +62,11 @@ impl Tally {
         self.difficulty = difficulty;
     }
 
+    /// The search is idle. Whether that is new.
+    pub fn rest(&mut self) -> bool {
+        !std::mem::replace(&mut self.idle, true)
+    }
+
     /// Counts one refused share.
     pub fn reject(&mut self, reason: String) {
         *self.rejected.entry(reason).or_default() += 1;
@@ -71,6 +78,11 @@ impl Tally {
             self.messages.remove(0);
         }
         self.messages.push(text);
+    }
+
+    /// Whether the search is idle and no share waits for its answer.
+    pub fn is_settled(&self) -> bool {
+        self.idle && self.submitted == self.answered() + self.unanswered
     }
 
     /// Shares refused, whatever the reason.

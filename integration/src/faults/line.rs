@@ -77,7 +77,7 @@ impl Line {
             let (tally, forwarded) = (miner.tally(), self.world.proxy.forwarded().await?);
             let ledger = self.world.pool.hub.credits().await?.shares;
             let now = format!("ledger {ledger}, {forwarded:?}, {tally:?}");
-            ensure!(tally.submitted == tally.answered() + tally.unanswered, "unanswered at the miner: {now}");
+            ensure!(tally.is_settled(), "still searching or unanswered at the miner: {now}");
             ensure!(forwarded.waiting() == 0, "unanswered at the proxy: {now}");
             ensure!(forwarded.credited <= ledger, "acknowledged shares are missing: {now}");
             ensure!(ledger <= forwarded.credited + forwarded.unanswered, "shares came from nowhere: {now}");

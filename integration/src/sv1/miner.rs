@@ -58,7 +58,7 @@ impl Options {
 /// A running SV1 miner; stops when dropped.
 #[derive(Debug)]
 pub struct Miner {
-    tally: watch::Receiver<Tally>,
+    tally: watch::Sender<Tally>,
     rate: watch::Sender<Rate>,
     hashed: watch::Receiver<u64>,
     _stop: DropGuard,
@@ -66,6 +66,8 @@ pub struct Miner {
 
 /// Between two attempts to connect.
 const RETRY: Duration = Duration::from_millis(200);
+/// Between two looks at what the threads do.
+const LOOK: Duration = Duration::from_millis(100);
 /// For the connection attempt, and for a server that stops reading.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Longest line taken from a server, in bytes.
@@ -76,13 +78,13 @@ impl Miner {
     pub fn start(options: Options) -> Self {
         let stop = CancellationToken::new();
         let (rate, rates) = watch::channel(options.rate);
-        let (tally, tallies) = watch::channel(Tally::default());
+        let tally = watch::Sender::new(Tally::default());
         let (hashed, hashes) = watch::channel(0);
         let (rig, finds) = Rig::start(options.threads, options.rate);
-        let worker = Worker { options, rig, finds, tally, hashed, rates, connection: 0 };
+        let worker = Worker { options, rig, finds, tally: tally.clone(), hashed, rates, connection: 0 };
         let stopped = stop.clone();
         tokio::spawn(async move { stopped.run_until_cancelled(worker.run()).await });
-        Self { tally: tallies, rate, hashed: hashes, _stop: stop.drop_guard() }
+        Self { tally, rate, hashed: hashes, _stop: stop.drop_guard() }
     }
 
     /// The counts now.
@@ -100,20 +102,21 @@ impl Miner {
         deadline: Duration,
         mut condition: impl FnMut(&Tally) -> bool,
     ) -> anyhow::Result<Tally> {
-        let mut tallies = self.tally.clone();
+        let mut tallies = self.tally.subscribe();
         match timeout(deadline, tallies.wait_for(|tally| condition(tally))).await {
             Ok(Ok(tally)) => Ok(tally.clone()),
             _ => anyhow::bail!("waited {} s in vain: {what}; now {:?}", deadline.as_secs(), self.tally()),
         }
     }
 
-    /// Hashes tried since the start; renewed every second.
+    /// Hashes tried since the start; renewed ten times a second.
     pub fn hashed(&self) -> u64 {
         *self.hashed.borrow()
     }
 
-    /// Changes the bound on the hash rate; `Some(0)` pauses.
+    /// Changes the bound on the hash rate; `Some(0)` pauses, and [`Tally::idle`] says when.
     pub fn limit(&self, rate: Rate) {
+        self.tally.send_modify(|tally| tally.idle = false);
         self.rate.send_replace(rate);
     }
 }
@@ -193,7 +196,7 @@ impl Worker {
         lines: &mut Lines,
         writer: &mut OwnedWriteHalf,
     ) -> anyhow::Result<Next> {
-        let mut second = tokio::time::interval(Duration::from_secs(1));
+        let mut look = tokio::time::interval(LOOK);
         loop {
             while let Some(event) = session.poll_event() {
                 if let Some(next) = self.apply(event) {
@@ -206,8 +209,15 @@ impl Worker {
                 line = lines.next() => session.handle(line?)?,
                 Some(find) = self.finds.recv() => self.submit(session, &find),
                 Ok(()) = self.rates.changed() => self.rig.limit(*self.rates.borrow_and_update()),
-                _ = second.tick() => { self.hashed.send_replace(self.rig.hashed()); }
+                _ = look.tick() => self.look(),
             }
+        }
+    }
+
+    fn look(&self) {
+        self.hashed.send_replace(self.rig.hashed());
+        if self.rig.is_idle() && self.finds.is_empty() {
+            self.tally.send_if_modified(Tally::rest);
         }
     }
 

@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 
 use super::miner::Shared;
 use super::options::{Kind, Options};
-use crate::cpu::{Coinbase, Find, Job, Rig, difficulty_of, work_of};
+use crate::cpu::{Coinbase, Find, Job, Rig, Tally, difficulty_of, work_of};
 
 /// Names a job: mining channel and job id.
 type Tag = (u32, u32);
@@ -34,6 +34,8 @@ pub(super) struct Connection {
 }
 
 const QUEUE: usize = 256;
+/// Between two looks at what the rigs do.
+const LOOK: Duration = Duration::from_millis(100);
 
 impl Connection {
     pub(super) async fn open(options: &Options, shared: Shared) -> anyhow::Result<Self> {
@@ -70,7 +72,7 @@ impl Connection {
     }
 
     async fn drive(&mut self) -> anyhow::Result<()> {
-        let mut second = tokio::time::interval(Duration::from_secs(1));
+        let mut look = tokio::time::interval(LOOK);
         loop {
             while let Some(event) = self.session.poll_event() {
                 if matches!(event, Event::Reconnect { .. }) {
@@ -89,11 +91,17 @@ impl Connection {
                     let rate = *self.shared.rates.borrow_and_update();
                     self.rigs.values().for_each(|rig| rig.limit(rate));
                 }
-                _ = second.tick() => {
-                    let hashed: u64 = self.rigs.values().map(Rig::hashed).sum();
-                    self.shared.hashed.send_replace(self.hashed_before + hashed);
-                }
+                _ = look.tick() => self.look(),
             }
+        }
+    }
+
+    fn look(&self) {
+        let hashed: u64 = self.rigs.values().map(Rig::hashed).sum();
+        self.shared.hashed.send_replace(self.hashed_before + hashed);
+        let is_idle = !self.rigs.is_empty() && self.rigs.values().all(Rig::is_idle);
+        if is_idle && self.finds.is_empty() {
+            self.shared.tally.send_if_modified(Tally::rest);
         }
     }
 

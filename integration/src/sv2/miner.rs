@@ -13,7 +13,7 @@ use crate::cpu::{Rate, Tally};
 /// A running SV2 miner; stops when dropped.
 #[derive(Debug)]
 pub struct Miner {
-    tally: watch::Receiver<Tally>,
+    tally: watch::Sender<Tally>,
     rate: watch::Sender<Rate>,
     hashed: watch::Receiver<u64>,
     _stop: DropGuard,
@@ -35,12 +35,12 @@ impl Miner {
     pub fn start(options: Options) -> Self {
         let stop = CancellationToken::new();
         let (rate, rates) = watch::channel(options.rate);
-        let (tally, tallies) = watch::channel(Tally::default());
+        let tally = watch::Sender::new(Tally::default());
         let (hashed, hashes) = watch::channel(0);
-        let shared = Shared { tally, hashed, rates };
+        let shared = Shared { tally: tally.clone(), hashed, rates };
         let stopped = stop.clone();
         tokio::spawn(async move { stopped.run_until_cancelled(run(options, shared)).await });
-        Self { tally: tallies, rate, hashed: hashes, _stop: stop.drop_guard() }
+        Self { tally, rate, hashed: hashes, _stop: stop.drop_guard() }
     }
 
     /// The counts now.
@@ -58,20 +58,22 @@ impl Miner {
         deadline: Duration,
         mut condition: impl FnMut(&Tally) -> bool,
     ) -> anyhow::Result<Tally> {
-        let mut tallies = self.tally.clone();
+        let mut tallies = self.tally.subscribe();
         match timeout(deadline, tallies.wait_for(|tally| condition(tally))).await {
             Ok(Ok(tally)) => Ok(tally.clone()),
             _ => anyhow::bail!("waited {} s in vain: {what}; now {:?}", deadline.as_secs(), self.tally()),
         }
     }
 
-    /// Hashes tried since the start; renewed every second.
+    /// Hashes tried since the start; renewed ten times a second.
     pub fn hashed(&self) -> u64 {
         *self.hashed.borrow()
     }
 
-    /// Changes the bound on each mining channel's hash rate; `Some(0)` pauses.
+    /// Changes the bound on each mining channel's hash rate; `Some(0)` pauses, and [`Tally::idle`] says
+    /// when.
     pub fn limit(&self, rate: Rate) {
+        self.tally.send_modify(|tally| tally.idle = false);
         self.rate.send_replace(rate);
     }
 }

@@ -67,8 +67,7 @@ impl World {
 
     async fn agreed(&self, miners: &[&Miner]) -> anyhow::Result<Credits> {
         for tally in miners.iter().map(|miner| miner.tally()) {
-            let answered = tally.answered() + tally.unanswered;
-            ensure!(tally.submitted == answered, "{} shares sent, {answered} answered", tally.submitted);
+            ensure!(tally.is_settled(), "shares may still come, or have no answer: {tally:?}");
         }
         let (credits, forwarded) = (self.pool.hub.credits().await?, self.proxy.forwarded().await?);
         ensure!(forwarded.waiting() == 0, "shares are on their way: {forwarded:?}");

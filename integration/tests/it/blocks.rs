@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bitcoin::BlockHash;
+use integration::cpu::Tally;
 use integration::sv2::{Miner, Options};
 use integration::world::chain::{ADDRESS, CHECKED_IN};
 use integration::world::{Chain, Plan, Pool, Settings, bounded, holds, parts, until};
@@ -24,7 +25,7 @@ async fn block_without_a_node(pool: &mut Pool) -> anyhow::Result<BlockHash> {
     let tally = miner.until("a block", SOON, |tally| tally.blocks.len() > before).await?;
     let block = tally.blocks[before];
     miner.limit(Some(0));
-    miner.until("its answer", SOON, |tally| tally.submitted == tally.answered() + tally.unanswered).await?;
+    miner.until("its answer", SOON, Tally::is_settled).await?;
     Ok(block)
 }
 

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
+use integration::cpu::Tally;
 use integration::sv2::{Kind, Miner, Options};
 use integration::world::chain::ADDRESS;
 use integration::world::{Plan, Pool, bounded, holds, until};
@@ -17,18 +18,12 @@ fn options(pool: &Pool, worker: &str) -> anyhow::Result<Options> {
     Ok(Options::new(&pool.hub.upstream()?, format!("{ADDRESS}.{worker}"))?.rate(300_000))
 }
 
-/// A share that was found just before its search stopped is sent within this.
-const LAST_FIND: Duration = Duration::from_secs(1);
-
 /// Stops the search, waits until every share is answered, and returns how many were accepted.
 async fn settled(miners: &[&Miner]) -> anyhow::Result<u64> {
     miners.iter().for_each(|miner| miner.limit(Some(0)));
-    tokio::time::sleep(LAST_FIND).await;
     let mut accepted = 0;
     for miner in miners {
-        let tally =
-            miner.until("all answers", SOON, |tally| tally.submitted == tally.answered() + tally.unanswered);
-        accepted += tally.await?.accepted;
+        accepted += miner.until("all answers", SOON, Tally::is_settled).await?.accepted;
     }
     Ok(accepted)
 }
