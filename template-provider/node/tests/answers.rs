@@ -7,8 +7,17 @@ use node::{Auth, Node, NodeConfig, NodeError, Submission};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
+/// Longer than any answer takes.
+const AMPLE: Duration = Duration::from_secs(20);
+const SHORT: Duration = Duration::from_millis(300);
+
 /// Serves each of `answers` (status, body) once, in turn; then takes requests and stays silent.
 async fn node_saying(answers: &[(&'static str, &'static str)]) -> Node {
+    node_within(AMPLE, answers).await
+}
+
+/// The same, where a call may take so long.
+async fn node_within(timeout: Duration, answers: &[(&'static str, &'static str)]) -> Node {
     let answers = answers.to_vec();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
@@ -27,7 +36,7 @@ async fn node_saying(answers: &[(&'static str, &'static str)]) -> Node {
         }
     });
     let auth = Auth::UserPassword { user: "u".into(), password: "p".into() };
-    Node::new(NodeConfig { timeout: Duration::from_millis(300), ..NodeConfig::new(url, auth) }).unwrap()
+    Node::new(NodeConfig { timeout, ..NodeConfig::new(url, auth) }).unwrap()
 }
 
 #[tokio::test]
@@ -84,13 +93,13 @@ async fn an_address_that_is_not_allowed_is_forbidden() {
 
 #[tokio::test]
 async fn a_silent_node_times_out() {
-    let error = node_saying(&[]).await.best_block_hash().await.unwrap_err();
+    let error = node_within(SHORT, &[]).await.best_block_hash().await.unwrap_err();
     assert!(matches!(&error, NodeError::Timeout { method, .. } if method == "getbestblockhash"), "{error:?}");
 }
 
 #[tokio::test]
 async fn a_long_poll_outlasts_the_timeout_of_other_calls() {
-    let node = node_saying(&[]).await;
+    let node = node_within(SHORT, &[]).await;
     let poll = tokio::time::timeout(Duration::from_secs(1), node.block_template_after("id")).await;
     assert!(poll.is_err(), "it waits on");
 }
