@@ -4,6 +4,8 @@
 
 mod support;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use link::{Frame, Link};
@@ -11,10 +13,13 @@ use stratum_core::common_messages_sv2::SetupConnectionSuccess;
 use stratum_core::mining_sv2::{OpenExtendedMiningChannelOwned, SubmitSharesStandard, UpdateChannelOwned};
 use stratum_core::parsers_sv2::{CommonMessages, MiningOwned};
 use support::miner::{self, Miner};
-use support::{DEADLINE, NO_NODE, RunningHub, World, until};
+use support::{DEADLINE, NO_NODE, World, until};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+
+/// Whose bytes are not taken for so long is not read.
+const UNREAD: Duration = Duration::from_secs(10);
 
 /// A world whose miner is honest.
 trait Honest {
@@ -163,39 +168,38 @@ async fn whoever_asks_and_reads_no_answer_is_read_no_further() {
         Frame::message(MiningOwned::OpenExtendedMiningChannel(request)).unwrap()
     };
     // It would ask for ever if it were read.
+    let asked = Arc::new(AtomicU32::new(0));
+    let counts = Arc::clone(&asked);
     let asking = tokio::spawn(async move {
         for request_id in 0..u32::MAX {
             link.queue(&open(request_id)).unwrap();
             if link.flush().await.is_err() {
                 break;
             }
+            counts.store(request_id, Ordering::Relaxed);
         }
     });
-    let mut before = 0;
-    let settled = async {
-        loop {
-            let now = channels(&world.hub).await;
-            // The honest one has a channel of its own.
-            if now > 1 && now == before || now < before {
-                break now;
+    let is_stopped = async {
+        let mut before = 0;
+        while !asking.is_finished() {
+            tokio::time::sleep(UNREAD).await;
+            let now = asked.load(Ordering::Relaxed);
+            if now > 0 && now == before {
+                break;
             }
             before = now;
         }
     };
-    let left = timeout(Duration::from_secs(90), settled).await.expect("more and more are taken");
-    assert!(before < 65_536, "nobody stopped it at {before}");
-    if left == before {
-        assert!(!asking.is_finished(), "it was stopped at {before}, and let go");
-    } else {
+    timeout(Duration::from_secs(180), is_stopped).await.expect("more and more is read");
+    if asking.is_finished() {
         // Where channels open so slowly that 30 s go by before what waits for it fills its connection.
         assert_eq!(world.dropped("dead-peer").await + world.dropped("slow-reader").await, 1);
+    } else {
+        let channels = world.hub.api("status").await["channels"].as_u64().unwrap();
+        // The honest one has a channel of its own.
+        assert!((2..65_536).contains(&channels), "{channels} channels");
     }
     world.end().await;
-}
-
-async fn channels(hub: &RunningHub) -> u64 {
-    tokio::time::sleep(Duration::from_secs(1)).await; // the page's snapshot is at most so old
-    hub.api("status").await["channels"].as_u64().unwrap()
 }
 
 #[tokio::test]
