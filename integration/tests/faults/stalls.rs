@@ -54,11 +54,14 @@ async fn is_survived(stall: Stall) -> anyhow::Result<()> {
     let tp = &line.world.pool.template_provider;
     until("the template provider names the stall", SOON, async || {
         let health = unhealthy(tp).await?;
-        holds(health.contains("did not answer") || health.contains("timed out"), health)
+        holds(names_it(&health), health)
     })
     .await?;
-    let log = line.world.pool.template_provider.process.log();
-    assert!(log.contains("no templates") && log.contains("did not answer"), "{log}");
+    until("its log does so, too", SOON, async || {
+        let log = tp.process.log();
+        holds(log.lines().any(|line| line.contains("no templates") && names_it(line)), log)
+    })
+    .await?;
     until("the hub names it, too", SOON, async || {
         let log = line.world.pool.hub.process.log();
         holds(log.contains("the node is away; mining goes on"), log)
@@ -77,6 +80,10 @@ async fn is_survived(stall: Stall) -> anyhow::Result<()> {
     line.world.pool.hub.wait_healthy(SOON).await?;
     a_block_arrives(&mut line, &miner).await?;
     line.every_share_is_answered(&miner).await
+}
+
+fn names_it(said: &str) -> bool {
+    said.contains("did not answer") || said.contains("timed out")
 }
 
 /// What a program's health says while it is not well.
