@@ -1,9 +1,12 @@
 //! A bitcoind of the test's own: temporary directory, free port, killed on drop. The tests of sluice-tp use it too.
 #![allow(clippy::unwrap_used)]
 
+use std::fs::{File, OpenOptions};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use bitcoin::BlockHash;
@@ -148,8 +151,27 @@ pub(crate) async fn mine(node: &Node, blocks: u32) -> Result<Vec<BlockHash>, Nod
     node.call("generatetodescriptor", json!([blocks, descriptor["descriptor"]])).await
 }
 
+/// A port for this process alone, as `integration::world::ports` gives them to worlds, with the same locks: below the range
+/// that the kernel gives to outgoing connections, so that it is still free when a node comes back to it.
 pub(crate) fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    const FIRST: u32 = 12_000;
+    const COUNT: u32 = 18_000;
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    static LOCKS: Mutex<Vec<File>> = Mutex::new(Vec::new());
+    let directory = std::env::temp_dir().join("sluice-ports");
+    std::fs::create_dir_all(&directory).unwrap();
+    let start = std::process::id() % COUNT * 61;
+    for _ in 0..COUNT {
+        let number = FIRST + (start + NEXT.fetch_add(1, Ordering::Relaxed)) % COUNT;
+        let number = u16::try_from(number).unwrap();
+        let path = directory.join(number.to_string());
+        let lock = OpenOptions::new().create(true).truncate(false).write(true).open(path).unwrap();
+        if lock.try_lock().is_ok() && TcpListener::bind(("127.0.0.1", number)).is_ok() {
+            LOCKS.lock().unwrap().push(lock);
+            return number;
+        }
+    }
+    panic!("no free port between {FIRST} and {}", FIRST + COUNT)
 }
 
 fn program(with_ipc: bool) -> PathBuf {
