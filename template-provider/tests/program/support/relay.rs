@@ -103,6 +103,8 @@ impl Gate {
                 _ = left.changed() => continue,
                 read = from.read(&mut buffer[..most]) => read.unwrap_or(0),
             };
+            // What was read while the gate was shut waits for it.
+            let _ = left.wait_for(|left| *left > 0).await.unwrap();
             if read == 0 || to.write_all(&buffer[..read]).await.is_err() {
                 return;
             }
