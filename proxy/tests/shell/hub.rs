@@ -75,11 +75,13 @@ impl Hub {
 
     /// Listens on the same port again.
     pub async fn restart(&mut self) {
+        let deadline = Instant::now() + Duration::from_secs(20);
         let listener = loop {
             match TcpListener::bind(self.address).await {
                 Ok(listener) => break listener,
-                Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+                Err(error) => assert!(Instant::now() < deadline, "{}: {error}", self.address),
             }
+            tokio::time::sleep(Duration::from_millis(10)).await;
         };
         self.new_tip();
         self.serve(listener);
