@@ -2,7 +2,8 @@
 //!
 //! There, loopback is nobody else's, packets may be dropped and disks mounted, and everything is gone with the test.
 //! Root may do this, and on most systems everybody in a user namespace. Where neither works, or a tool is missing, the
-//! test says "not run" with the reason, past the capture of the test's output, and passes.
+//! test says "not run" with the reason, past the capture of the test's output, and passes; with `SLUICE_ALL_FAULTS=1` in
+//! the environment it fails.
 
 use std::future::Future;
 use std::io::Write;
@@ -10,6 +11,8 @@ use std::process::{Command, Output, Stdio};
 
 /// Set in the copy that runs inside.
 const INSIDE: &str = "SLUICE_TEST_APART";
+/// Set to 1 where every test has to run.
+const ALL: &str = "SLUICE_ALL_FAULTS";
 
 /// Runs `test`, called `name` as in `cargo test -- --exact NAME`, apart from everything else on this machine; with the
 /// programs that it `needs` there.
@@ -37,7 +40,11 @@ pub fn apart(name: &str, needs: &[&str], test: impl Future<Output = anyhow::Resu
 
 /// Says past libtest's capture, which takes only what `print!` and `eprint!` write, that a test was not run. It may also
 /// turn out inside.
+///
+/// # Panics
+/// Every test has to run here: `SLUICE_ALL_FAULTS` is 1.
 pub fn not_run(name: &str, why: &str) {
+    assert!(std::env::var_os(ALL).is_none_or(|value| value != "1"), "{}", not_run_line(name, why));
     let line = format!("\n{}\n", not_run_line(name, why));
     drop(std::io::stderr().write_all(line.as_bytes())); // without stderr there is nobody to tell
 }
