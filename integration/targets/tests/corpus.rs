@@ -3,8 +3,10 @@
 //! A finding prints the bytes: put them into `integration/fuzz/corpus/<target>/` with the mend, they are the regression test.
 #![allow(clippy::unwrap_used)]
 
-use std::panic::catch_unwind;
+use std::panic::{catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 use targets::mutation::{Random, mutated};
 use targets::{ALL, Body};
 
@@ -16,13 +18,32 @@ fn corpus(target: &str) -> Vec<(PathBuf, Vec<u8>)> {
     files.into_iter().map(|file| (file.clone(), std::fs::read(file).unwrap())).collect()
 }
 
-/// The corpus, and `mutations` more.
-fn survives(target: &str, mutations: u64) {
+/// No input takes so long, on two slow cores with other tests beside.
+const LONGEST: Duration = Duration::from_secs(20);
+
+/// The input that a target is at, and since when.
+type Current = Mutex<Option<(Instant, String, Vec<u8>)>>;
+
+/// The corpus, and `mutations` more, on a thread of their own; none of them without end.
+fn survives(target: &'static str, mutations: u64) {
+    let current: &'static Current = Box::leak(Box::default());
+    let thread = std::thread::Builder::new().name(target.to_owned());
+    let running = thread.spawn(move || all_survive(target, mutations, current)).unwrap();
+    while !running.is_finished() {
+        if let Some((since, name, bytes)) = &*lock(current) {
+            assert!(since.elapsed() < LONGEST, "{name} does not end: {}", hex(bytes));
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    running.join().unwrap_or_else(|finding| resume_unwind(finding));
+}
+
+fn all_survive(target: &str, mutations: u64, current: &Current) {
     let (_, body) = *ALL.iter().find(|(name, _)| *name == target).unwrap();
     let corpus = corpus(target);
     assert!(corpus.len() >= 3, "{target} has no corpus to speak of");
     for (file, bytes) in &corpus {
-        one(body, bytes, &file.display().to_string());
+        one(body, bytes, &file.display().to_string(), current);
     }
     let inputs: Vec<Vec<u8>> = corpus.into_iter().map(|(_, bytes)| bytes).collect();
     // FUZZ_SEED=n, FUZZ_TIMES=k: other mutations, and more of them.
@@ -30,15 +51,23 @@ fn survives(target: &str, mutations: u64) {
     let seed: u64 = from_environment("FUZZ_SEED").unwrap_or(1);
     let mut random = Random::new(seed);
     for n in 0..mutations * from_environment("FUZZ_TIMES").unwrap_or(1) {
-        one(body, &mutated(&mut random, &inputs), &format!("mutation {n}"));
+        one(body, &mutated(&mut random, &inputs), &format!("mutation {n}"), current);
     }
 }
 
-fn one(body: Body, bytes: &[u8], name: &str) {
-    if catch_unwind(|| body(bytes)).is_err() {
-        let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-        panic!("{name} is a finding: {hex}");
-    }
+fn one(body: Body, bytes: &[u8], name: &str, current: &Current) {
+    *lock(current) = Some((Instant::now(), name.to_owned(), bytes.to_vec()));
+    let survived = catch_unwind(|| body(bytes)).is_ok();
+    *lock(current) = None;
+    assert!(survived, "{name} is a finding: {}", hex(bytes));
+}
+
+fn lock(current: &Current) -> std::sync::MutexGuard<'_, Option<(Instant, String, Vec<u8>)>> {
+    current.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[test]
