@@ -1,23 +1,122 @@
 //! What a node answers when it is asked for a template. Whatever it says, what is taken for a template makes valid
 //! work: it can be fitted to any client, and every message of it fits a frame.
 
-use distribution::{BlockTemplate, Constraints, Parts, Retention, Server};
-use link::Frame;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Instant;
 
-/// The answer of `getblocktemplate`, as JSON.
+use bitcoin::consensus::encode::{deserialize, serialize};
+use distribution::{BlockTemplate, Constraints, Parts, Retention, Server};
+use link::Frame;
+use node::{Auth, BlockchainInfo, GetBlockTemplate, HeaderInfo, Node, NodeConfig, Submission};
+use serde::de::DeserializeOwned;
+use template_provider::ipc::answer::{self, Known, RawCoinbase, RawHead, RawTransactions};
+
+use crate::input::Input;
+
+/// An answer over JSON-RPC: the result of `getblocktemplate`, or the whole body of an answer to any call.
 pub fn gbt(data: &[u8]) {
     if let Ok(parts) = template_provider::gbt::decode(data) {
         serve(parts);
     }
+    let within = [&b"{\"result\":"[..], data, b",\"error\":null,\"id\":0}"].concat();
+    for body in [data, &within] {
+        read::<GetBlockTemplate>("getblocktemplate", body);
+        read::<BlockchainInfo>("getblockchaininfo", body);
+        read::<HeaderInfo>("getblockheader", body);
+        let said = read::<String>("submitblock", body);
+        if let Submission::Rejected(reason) = Submission::from_answer(said.as_deref()) {
+            Submission::is_passing(&reason);
+        }
+    }
 }
 
-/// Messages of the mining interface.
-pub fn ipc(data: &[u8]) {
-    if let Ok(parts) = template_provider::ipc::answer::decode(data) {
-        serve(parts);
+/// As a call would; what is wrong has words.
+fn read<T: DeserializeOwned>(method: &str, body: &[u8]) -> Option<T> {
+    static NODE: LazyLock<Node> = LazyLock::new(|| {
+        let auth = Auth::UserPassword { user: "u".into(), password: "p".into() };
+        Node::new(NodeConfig::new("http://127.0.0.1:1", auth)).unwrap()
+    });
+    match NODE.read(method, body) {
+        Ok(answer) => answer,
+        Err(error) => {
+            assert!(!error.to_string().is_empty());
+            error.is_transient();
+            None
+        }
     }
+}
+
+/// Messages of the mining interface. What is left over behind the block are changes to them.
+pub fn ipc(data: &[u8]) {
+    let Ok((mut head, mut rest, left)) = answer::from_bytes(data) else { return };
+    let (mut changes, mut room) = (Input::new(left), Constraints::default());
+    while !changes.is_empty() {
+        change(&mut changes, &mut head, &mut rest, &mut room);
+    }
+    let Ok(parts) = answer::parts(&head, room) else { return };
+    serve(parts.clone());
+    let transactions = answer::transactions(&rest, &parts, &mut Known::default());
+    if let Err(error) = &transactions {
+        assert!(!error.to_string().is_empty());
+    }
+    parts.transactions.settle(transactions.ok());
+    serve(parts);
+}
+
+fn change(by: &mut Input<'_>, head: &mut RawHead, rest: &mut RawTransactions, room: &mut Constraints) {
+    match by.below(9) {
+        0 => head.coinbase = RawCoinbase::Transaction(first_transaction(&rest.block)),
+        1 => set(by, &mut rest.fees),
+        2 => set(by, &mut rest.sigops),
+        3 => lengthen(by, &mut rest.fees),
+        4 => lengthen(by, &mut rest.sigops),
+        5 => {
+            head.merkle_path.pop();
+        }
+        6 => head.merkle_path.push(by.bytes().to_vec()),
+        7 => match &mut head.coinbase {
+            RawCoinbase::Fields { reward, .. } => *reward = number(by),
+            RawCoinbase::Transaction(bytes) => {
+                let place = by.below(bytes.len());
+                bytes.iter_mut().skip(place).take(1).for_each(|byte| *byte = by.byte());
+            }
+        },
+        _ => {
+            *room = Constraints {
+                max_additional_size: by.number(),
+                max_additional_sigops: u16::from_le_bytes([by.byte(), by.byte()]),
+            };
+        }
+    }
+}
+
+fn set(by: &mut Input<'_>, numbers: &mut [i64]) {
+    let place = by.below(numbers.len());
+    if let Some(number) = numbers.get_mut(place) {
+        *number = self::number(by);
+    }
+}
+
+/// By one, or shortens them.
+fn lengthen(by: &mut Input<'_>, numbers: &mut Vec<i64>) {
+    if by.rarely(2) {
+        numbers.pop();
+    } else {
+        numbers.push(number(by));
+    }
+}
+
+fn number(by: &mut Input<'_>) -> i64 {
+    match by.pick(&[-1, 0, 1, 50_0000_0000, i64::MIN, i64::MAX]) {
+        Some(0) | None => i64::from(by.number()),
+        Some(odd) => *odd,
+    }
+}
+
+/// The coinbase that the block has, serialised.
+fn first_transaction(block: &[u8]) -> Vec<u8> {
+    let block = deserialize::<bitcoin::Block>(block).ok();
+    block.and_then(|block| block.txdata.first().map(serialize)).unwrap_or_default()
 }
 
 fn serve(parts: Parts) {

@@ -134,6 +134,15 @@ impl Node {
         answer.ok_or_else(|| self.0.bad_answer(method, &"null"))
     }
 
+    /// Reads the body of an answer to `method` as every call does; `None` is JSON's null. Sends nothing: for tests with
+    /// arbitrary bytes.
+    ///
+    /// # Errors
+    /// The node refuses, or the answer makes no sense.
+    pub fn read<T: DeserializeOwned>(&self, method: &str, body: &[u8]) -> Result<Option<T>, NodeError> {
+        self.0.read(method, body)
+    }
+
     async fn decoded<T: Decodable>(&self, method: &str, params: impl Serialize) -> Result<T, NodeError> {
         let hex: String = self.call(method, params).await?;
         deserialize_hex(&hex).map_err(|e| self.0.bad_answer(method, &e))

@@ -155,7 +155,11 @@ impl Rpc {
         Ok(answer)
     }
 
-    fn read<T: DeserializeOwned>(&self, method: &str, answer: &[u8]) -> Result<Option<T>, NodeError> {
+    pub(crate) fn read<T: DeserializeOwned>(
+        &self,
+        method: &str,
+        answer: &[u8],
+    ) -> Result<Option<T>, NodeError> {
         let answer: Answer<T> = serde_json::from_slice(answer).map_err(|e| self.bad_answer(method, &e))?;
         match answer.error {
             None => Ok(answer.result),

@@ -194,26 +194,24 @@ pub fn transactions(
     Ok(all)
 }
 
-/// Reads a template from a Cap'n Proto message that holds a `CoinbaseTx`, followed by the serialised block; fees and
-/// sigops count as zero. For tests with arbitrary bytes.
+/// Takes arbitrary bytes for a node's answers: a Cap'n Proto message that holds a `CoinbaseTx`, the serialised block, and
+/// what is left over. The merkle path is that of the block; fees and sigops are zero. For tests.
 ///
 /// # Errors
-/// It does not parse, or is inconsistent; in words.
-pub fn decode(mut bytes: &[u8]) -> Result<Parts, String> {
+/// There is no such message; in words.
+pub fn from_bytes(mut bytes: &[u8]) -> Result<(RawHead, RawTransactions, &[u8]), String> {
     let text = |error: capnp::Error| error.to_string();
     let options = capnp::message::ReaderOptions::new();
     let message = capnp::serialize::read_message_from_flat_slice(&mut bytes, options).map_err(text)?;
     let coinbase = message.get_root::<coinbase_tx::Reader<'_>>().and_then(RawCoinbase::read).map_err(text)?;
     let header = bytes.get(..HEADER).unwrap_or_default().to_vec();
-    let block = raw_transactions(bytes).unwrap_or_default();
-    let others = block.iter().skip(1).map(|(transaction, _)| transaction.compute_txid().to_byte_array());
+    let (all, left) = leading_transactions(bytes).unwrap_or_default();
+    let others = all.iter().skip(1).map(|(transaction, _)| transaction.compute_txid().to_byte_array());
     let merkle_path = merkle::path(others).into_iter().map(Vec::from).collect();
-    let zeros = vec![0; block.len().saturating_sub(1)];
-    let rest = RawTransactions { block: bytes.to_vec(), fees: zeros.clone(), sigops: zeros };
-    let text = |error: BadTemplate| error.to_string();
-    let parts = parts(&RawHead { header, coinbase, merkle_path }, Constraints::default()).map_err(text)?;
-    parts.transactions.settle(Some(transactions(&rest, &parts, &mut Known::default()).map_err(text)?));
-    Ok(parts)
+    let zeros = vec![0; all.len().saturating_sub(1)];
+    let block = bytes[..bytes.len() - left.len()].to_vec();
+    let transactions = RawTransactions { block, fees: zeros.clone(), sigops: zeros };
+    Ok((RawHead { header, coinbase, merkle_path }, transactions, left))
 }
 
 /// Length of a header, in bytes.
@@ -248,16 +246,26 @@ fn read(raw: &RawTransactions, known: &mut Known) -> Result<Vec<TemplateTransact
 
 /// Each transaction of a serialised block with its bytes.
 fn raw_transactions(block: &[u8]) -> Result<Vec<(Transaction, &[u8])>, BadTemplate> {
-    let fail = |reason: String| BadTemplate::Malformed { what: "block", reason };
-    let mut rest = block.get(HEADER..).ok_or_else(|| fail("no whole header".into()))?;
-    let count = VarInt::consensus_decode(&mut rest).map_err(|e| fail(e.to_string()))?;
+    let (transactions, left) = leading_transactions(block)?;
+    if left.is_empty() { Ok(transactions) } else { Err(bad_block(format!("{} bytes too many", left.len()))) }
+}
+
+/// The same, and what follows the block.
+#[allow(clippy::type_complexity)]
+fn leading_transactions(block: &[u8]) -> Result<(Vec<(Transaction, &[u8])>, &[u8]), BadTemplate> {
+    let mut rest = block.get(HEADER..).ok_or_else(|| bad_block("no whole header".into()))?;
+    let count = VarInt::consensus_decode(&mut rest).map_err(|e| bad_block(e.to_string()))?;
     let mut transactions = Vec::new();
     for _ in 0..count.0 {
         let before = rest;
-        let transaction = Transaction::consensus_decode(&mut rest).map_err(|e| fail(e.to_string()))?;
+        let transaction = Transaction::consensus_decode(&mut rest).map_err(|e| bad_block(e.to_string()))?;
         transactions.push((transaction, &before[..before.len() - rest.len()]));
     }
-    if rest.is_empty() { Ok(transactions) } else { Err(fail(format!("{} bytes too many", rest.len()))) }
+    Ok((transactions, rest))
+}
+
+fn bad_block(reason: String) -> BadTemplate {
+    BadTemplate::Malformed { what: "block", reason }
 }
 
 /// One for each transaction; an entry for the coinbase before them is left out.
