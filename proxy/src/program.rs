@@ -68,7 +68,7 @@ impl Program for Proxy {
 
     async fn start(config: Config, context: Context) -> anyhow::Result<()> {
         let listeners = Listeners::open(&config, &context)?;
-        run(config, context, listeners).await
+        Box::pin(run(config, context, listeners)).await
     }
 }
 
