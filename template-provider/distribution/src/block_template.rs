@@ -107,6 +107,12 @@ pub struct TemplateTransaction {
     pub weight: u64,
 }
 
+/// Fees of these together; at the most what an amount can hold, whatever the node says.
+pub(crate) fn total_fees<'a>(transactions: impl IntoIterator<Item = &'a TemplateTransaction>) -> Amount {
+    let fees = transactions.into_iter().map(|transaction| transaction.fee);
+    fees.fold(Amount::ZERO, |sum, fee| sum.checked_add(fee).unwrap_or(Amount::MAX))
+}
+
 impl Parts {
     /// What SetNewPrevHash says of it.
     pub fn tip(&self) -> Tip {
@@ -148,7 +154,7 @@ impl BlockTemplate {
     /// Fees of all transactions together, once those are there.
     pub fn fees(&self) -> Option<Amount> {
         let all = self.parts.transactions.all()?;
-        Some(all.iter().map(|transaction| transaction.fee).sum())
+        Some(total_fees(all))
     }
 
     /// What a client with these constraints may mine. Its id is above `after`, the last one that client was sent. None:

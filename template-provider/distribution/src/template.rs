@@ -12,7 +12,7 @@ use stratum_core::template_distribution_sv2::{
     NewTemplateOwned, RequestTransactionDataSuccess, SetNewPrevHashOwned,
 };
 
-use crate::block_template::{BlockTemplate, Parts, TemplateTransaction};
+use crate::block_template::{BlockTemplate, Parts, TemplateTransaction, total_fees};
 use crate::merkle;
 
 /// What a client may mine: some or all transactions of a [`BlockTemplate`]. Clients whose needs are the same
@@ -74,11 +74,13 @@ impl Template {
     pub(crate) fn cut(id: u64, source: &Arc<BlockTemplate>, chosen: Vec<usize>) -> Self {
         let mut cut = Self { chosen: Some(chosen), ..Self::complete(id, source) };
         let transactions = || cut.transactions().into_iter().flatten();
-        let kept_fees: Amount = transactions().map(|transaction| transaction.fee).sum();
+        let kept_fees = total_fees(transactions());
         let path = merkle::path(transactions().map(|transaction| transaction.txid.to_byte_array()));
         let commitment =
             merkle::witness_commitment(transactions().map(|transaction| transaction.wtxid.to_byte_array()));
-        cut.coinbase_value -= source.fees().unwrap_or_default() - kept_fees;
+        let dropped = source.fees().unwrap_or_default().checked_sub(kept_fees).unwrap_or_default();
+        // A node that says it pays less than its fees is wrong in one of both; paying nothing is valid.
+        cut.coinbase_value = cut.coinbase_value.checked_sub(dropped).unwrap_or_default();
         cut.merkle_path = path;
         cut.witness_commitment = cut.witness_commitment.map(|_| commitment);
         cut
