@@ -16,9 +16,11 @@ use integration::sv1::{Miner, Options};
 use integration::world::chain::ADDRESS;
 
 /// For a whole test.
-const BOUND: Duration = Duration::from_secs(180);
+const BOUND: Duration = Duration::from_secs(240);
 /// For anything that happens soon, on two slow cores with other tests beside.
 const SOON: Duration = Duration::from_secs(40);
+/// For a block, likewise.
+const BLOCK: Duration = Duration::from_secs(90);
 
 /// A miner on the line, through the relay before the proxy; five to ten shares a second.
 fn miner(line: &Line) -> Miner {
@@ -36,7 +38,7 @@ async fn more_shares(miner: &Miner, shares: u64) -> anyhow::Result<()> {
 async fn a_block_arrives(line: &mut Line, miner: &Miner) -> anyhow::Result<()> {
     let paid = line.world.pool.chain.pay().await?;
     miner.limit(None);
-    line.world.pool.chain.until_mined(paid, SOON).await?;
+    line.world.pool.chain.until_mined(paid, BLOCK).await?;
     miner.limit(Some(400_000));
     Ok(())
 }
