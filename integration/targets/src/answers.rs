@@ -9,7 +9,7 @@ use distribution::{BlockTemplate, Constraints, Parts, Retention, Server};
 use link::Frame;
 use node::{Auth, BlockchainInfo, GetBlockTemplate, HeaderInfo, Node, NodeConfig, Submission};
 use serde::de::DeserializeOwned;
-use template_provider::ipc::answer::{self, Known, RawCoinbase, RawHead, RawTransactions};
+use template_provider::ipc::answer::{self, BadTemplate, Known, RawCoinbase, RawHead, RawTransactions};
 
 use crate::input::Input;
 
@@ -48,19 +48,28 @@ fn read<T: DeserializeOwned>(method: &str, body: &[u8]) -> Option<T> {
 
 /// Messages of the mining interface. What is left over behind the block are changes to them.
 pub fn ipc(data: &[u8]) {
-    let Ok((mut head, mut rest, left)) = answer::from_bytes(data) else { return };
+    if let Err(reason) = ipc_template(data) {
+        assert!(!reason.is_empty());
+    }
+}
+
+/// Serves clients with what they say, before and after the transactions have come.
+///
+/// # Errors
+/// It is no template; in words.
+pub fn ipc_template(data: &[u8]) -> Result<(), String> {
+    let text = |error: BadTemplate| error.to_string();
+    let (mut head, mut rest, left) = answer::from_bytes(data)?;
     let (mut changes, mut room) = (Input::new(left), Constraints::default());
     while !changes.is_empty() {
         change(&mut changes, &mut head, &mut rest, &mut room);
     }
-    let Ok(parts) = answer::parts(&head, room) else { return };
+    let parts = answer::parts(&head, room).map_err(text)?;
     serve(parts.clone());
-    let transactions = answer::transactions(&rest, &parts, &mut Known::default());
-    if let Err(error) = &transactions {
-        assert!(!error.to_string().is_empty());
-    }
-    parts.transactions.settle(transactions.ok());
+    let transactions = answer::transactions(&rest, &parts, &mut Known::default()).map_err(text);
+    parts.transactions.settle(transactions.as_ref().ok().cloned());
     serve(parts);
+    transactions.map(drop)
 }
 
 fn change(by: &mut Input<'_>, head: &mut RawHead, rest: &mut RawTransactions, room: &mut Constraints) {
@@ -121,7 +130,8 @@ fn first_transaction(block: &[u8]) -> Vec<u8> {
 
 fn serve(parts: Parts) {
     let template = Arc::new(BlockTemplate::new(1 << 32, parts));
-    for (max_additional_size, max_additional_sigops) in [(0, 0), (100, 4), (900_000, 0)] {
+    // The last leaves room for a single transaction with sigops, or for none.
+    for (max_additional_size, max_additional_sigops) in [(0, 0), (100, 4), (900_000, 0), (100, 19_999)] {
         let constraints = Constraints { max_additional_size, max_additional_sigops };
         let mut client = distribution::Client::new();
         client.constraints(constraints).unwrap();

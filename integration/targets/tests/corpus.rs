@@ -136,6 +136,30 @@ fn no_answer_of_the_mining_interface_stops_the_template_provider() {
 }
 
 #[test]
+fn the_corpus_reaches_every_refusal_of_a_template() {
+    let refusals = [
+        ("a_fee_too_many", "fees and"),
+        ("a_cost_less", "sigop costs"),
+        ("short_path", "do not lead to its merkle path"),
+        ("long_path", "do not lead to its merkle path"),
+        ("no_node", "its merkle path does not parse"),
+        ("no_room", "leave less room"),
+        ("negative_fee", "-1 cannot be"),
+        ("negative_cost", "-1 cannot be"),
+        ("negative_reward", "-1 cannot be"),
+        ("backwards", "out of order"),
+    ];
+    let corpus = corpus("ipc");
+    for (name, words) in refusals {
+        let (_, bytes) = corpus.iter().find(|(file, _)| file.ends_with(name)).unwrap();
+        let refusal = targets::answers::ipc_template(bytes).err().unwrap_or_else(|| panic!("{name}: none"));
+        assert!(refusal.contains(words), "{name}: {refusal}");
+    }
+    let (_, whole) = corpus.iter().find(|(file, _)| file.ends_with("whole_coinbase")).unwrap();
+    targets::answers::ipc_template(whole).unwrap();
+}
+
+#[test]
 fn every_configuration_is_understood_or_refused_in_words() {
     survives("configuration", 20_000);
 }
