@@ -13,6 +13,8 @@ const DIFFICULTY: f64 = 1.2e-9;
 /// Bounds what must end soon.
 const SOON: Duration = Duration::from_secs(20);
 const SHORT: Duration = Duration::from_millis(300);
+/// Enough for a few messages, also where the machine stalls.
+const ENOUGH: Duration = Duration::from_millis(2500);
 
 /// What an SV1 server does with each connection.
 #[derive(Clone, Copy)]
@@ -117,7 +119,8 @@ async fn the_search_for_many_shares_of_a_connection_ends_when_it_is_asked_to() {
 #[tokio::test]
 async fn a_share_that_a_stalled_server_never_answers_counts_with_the_time_that_it_waited() {
     let server = Server::Answers { difficulty: DIFFICULTY, shares: 20 };
-    let report = soon(plan(server, Pressure::Saturate { outstanding: 1 })).await;
+    let plan = plan(server, Pressure::Saturate { outstanding: 1 });
+    let report = soon(Plan { duration: ENOUGH, ..plan }).await;
     assert_eq!((report.accepted_in_all, report.unanswered, report.lost), (20, 1, 1), "{report}");
     let (most, drained) = (report.latency.max, SHORT.as_secs_f64() * 1000.0);
     assert!(report.latency.count == report.submitted && most >= drained, "{report}");
@@ -126,12 +129,12 @@ async fn a_share_that_a_stalled_server_never_answers_counts_with_the_time_that_i
 #[tokio::test]
 async fn who_gets_no_work_in_time_is_named_by_what_it_waits_for() {
     for (server, at_once, failed) in [
-        (Server::Silent, 64, vec![("no answer to mining.subscribe within 0.3 s", 2)]),
-        (Server::Jobless, 64, vec![("no job within 0.3 s", 2)]),
-        (Server::Jobless, 1, vec![("no job within 0.3 s", 1), ("not begun within 0.3 s", 1)]),
+        (Server::Silent, 64, vec![("no answer to mining.subscribe within 2.5 s", 2)]),
+        (Server::Jobless, 64, vec![("no job within 2.5 s", 2)]),
+        (Server::Jobless, 1, vec![("no job within 2.5 s", 1), ("not begun within 2.5 s", 1)]),
     ] {
         let plan = plan(server, Pressure::Saturate { outstanding: 1 });
-        let report = soon(Plan { connections: 2, at_once, set_up: SHORT, ..plan }).await;
+        let report = soon(Plan { connections: 2, at_once, set_up: ENOUGH, ..plan }).await;
         let said: Vec<_> = report.failed.iter().map(|(why, count)| (why.as_str(), *count)).collect();
         assert_eq!((said, report.connected, report.accepted), (failed, 0, 0), "{report}");
     }
@@ -157,7 +160,7 @@ async fn a_connection_that_is_made_again_and_gets_no_work_is_given_up_too() {
 async fn of_a_server_process_that_ends_meanwhile_nothing_is_made_up() {
     let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
     let plan = plan(WILLING, Pressure::Saturate { outstanding: 1 });
-    let plan = Plan { pids: vec![child.id(), std::process::id()], ..plan };
+    let plan = Plan { pids: vec![child.id(), std::process::id()], duration: ENOUGH, ..plan };
     let measuring = plan.measuring.clone();
     let running = tokio::spawn(run(plan));
     measuring.cancelled().await;
