@@ -1,6 +1,6 @@
 //! Which shares of a mining channel were counted already.
 //!
-//! A share is its header's hash. All shares under one tip are kept, whatever their job: two jobs can have the
+//! A share is its header's hash. All shares under the present tip and the one before it are kept, whatever their job: two jobs can have the
 //! same content, then they have the same shares. The set is bounded, and forgetting is not an option: who
 //! replays a forgotten share is credited twice. So the set says when it is nearly full, and its owner moves the
 //! channel to a fresh extranonce prefix and a set of its own: no share found there can equal one found before. What is
@@ -51,7 +51,7 @@ impl Seen {
         std::mem::replace(self, Self::new(self.capacity))
     }
 
-    /// Forgets everything: under a new tip, or a new extranonce prefix, all shares are new.
+    /// Forgets everything: under another tip, or another extranonce prefix, all shares are new.
     pub fn clear(&mut self) {
         self.hashes.clear();
         self.hashes.shrink_to(64);

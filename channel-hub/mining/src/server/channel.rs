@@ -58,6 +58,8 @@ pub(crate) struct Channel {
     /// The same of the block that was built on before it, for when work comes back there.
     left: Seen,
     left_is_whole: bool,
+    /// Where its newest job began.
+    left_at: Option<(u32, Instant)>,
     workers: HashSet<Arc<str>>,
 }
 
@@ -100,6 +102,7 @@ impl Channel {
             before: Before { jobs: VecDeque::new(), seen: Seen::new(config.max_seen) },
             left: Seen::new(config.max_seen),
             left_is_whole: false, // another channel may have had its prefix then
+            left_at: None,
             workers: HashSet::new(),
         }
     }
@@ -138,8 +141,9 @@ impl Channel {
     /// Ends all jobs, and forgets their shares: the prefix changes, or work is lost.
     pub(crate) fn retire_all(&mut self) {
         self.retire_jobs();
+        self.begins = None;
         self.seen.clear();
-        self.is_whole = false;
+        (self.is_whole, self.left_is_whole) = (false, false);
     }
 
     /// Ends all jobs: another block is built on, the one before the present one if `is_back`. Whether all shares found on
@@ -148,9 +152,11 @@ impl Channel {
         self.retire_jobs();
         let is_known = is_back && self.left_is_whole;
         std::mem::swap(&mut self.seen, &mut self.left);
+        std::mem::swap(&mut self.begins, &mut self.left_at);
         self.left_is_whole = std::mem::replace(&mut self.is_whole, true);
         if !is_known {
             self.seen.clear();
+            self.begins = None;
         }
         is_known
     }
@@ -160,13 +166,12 @@ impl Channel {
         while let Some(job) = self.jobs.pop_front() {
             self.retire(job.id);
         }
-        self.begins = None;
     }
 
     /// The prefix changes because `seen` is nearly full: there is room for what is on its way, and it is found by its job.
     pub(crate) fn set_aside(&mut self) {
         self.retire_before();
-        self.is_whole = false;
+        (self.is_whole, self.left_is_whole) = (false, false);
         self.before = Before { jobs: std::mem::take(&mut self.jobs), seen: self.seen.set_aside() };
         self.begins = None;
     }

@@ -18,6 +18,15 @@ use stratum_core::parsers_sv2::MiningOwned;
 /// Blocks that a reorganisation, or a template provider that lags, may come back to.
 const MAX_RECENT: usize = 16;
 
+/// Channels that have left a block, should the next one have been built on before.
+#[derive(Debug, Default)]
+struct Left {
+    /// Those that do not know all shares found on it.
+    unsure: Vec<u32>,
+    /// Those that do, and when they begin there, behind where they have been: the job may be the one that they had.
+    back: Vec<(u32, u32)>,
+}
+
 impl Session {
     /// Passes new work on to the connection's channels.
     pub fn apply(&mut self, now: Now, update: &WorkUpdate) {
@@ -127,21 +136,31 @@ impl Session {
     }
 
     fn move_to(&mut self, now: Now, job: &Arc<Job>, tip: &Arc<Tip>, new_block: bool) {
-        let unsure = if new_block { self.leave_block(tip) } else { Vec::new() };
+        let left = if new_block { self.leave_block(now, tip) } else { Left::default() };
         self.send_tip(tip, job.id());
         self.assign_all(now, job, tip);
         if new_block && self.is_back_on(tip) {
-            unsure.into_iter().for_each(|id| self.renew_or_close(now, id, Channel::retire_all));
+            left.unsure.into_iter().for_each(|id| self.renew_or_close(now, id, Channel::retire_all));
+            left.back.into_iter().for_each(|(id, min_ntime)| self.hand_out_again(now, id, min_ntime));
         }
     }
 
-    /// Channels that do not know all shares found on this block, should it have been built on before.
-    fn leave_block(&mut self, tip: &Arc<Tip>) -> Vec<u32> {
+    fn leave_block(&mut self, now: Now, tip: &Arc<Tip>) -> Left {
         let [present, before] = &mut self.built_on;
         let is_back = before.as_ref().is_some_and(|before| before.is_same_block(tip));
         *before = present.replace(Arc::clone(tip));
-        let channels = self.channels.iter_mut();
-        channels.filter_map(|(id, channel)| (!channel.leave_block(is_back)).then_some(*id)).collect()
+        let mut left = Left::default();
+        for (id, channel) in &mut self.channels {
+            if !channel.leave_block(is_back) {
+                left.unsure.push(*id);
+                continue;
+            }
+            let min_ntime = channel.later(now, tip.min_ntime());
+            if min_ntime > tip.min_ntime() {
+                left.back.push((*id, min_ntime));
+            }
+        }
+        left
     }
 
     /// Whether this block was built on before, and another since: a job of now may have the same shares as one of then.

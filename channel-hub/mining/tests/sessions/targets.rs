@@ -372,6 +372,25 @@ fn who_comes_back_to_the_block_before_keeps_its_extranonce_prefix_and_no_share_c
     assert_eq!(pair.credited().len(), 6);
 }
 
+/// The same job again: its miner would find the same shares again.
+#[test]
+fn who_comes_back_to_the_block_before_begins_behind_where_it_was() {
+    let mut pair = channel(0.0, any_target());
+    let first = pair.job(2);
+    let share = grind(&first, 1);
+    assert_eq!(accepted(&pair.submit(2, &share)), 1);
+    pair.now = pair.now.after(Duration::from_secs(5));
+    back_on(&mut pair, 2, 2);
+    let now = pair.now;
+    let old = Arc::new(mining::Tip::new([1; 32], HARD, first.tip().min_ntime(), now.instant));
+    pair.apply(&WorkUpdate::Job(job_from(3, &template(1, 1), None, true)));
+    pair.apply(&WorkUpdate::Tip { tip: old, job_id: 3 });
+    let back = pair.job(2);
+    assert_eq!(back.body(), first.body());
+    assert!(back.tip().min_ntime() > first.tip().min_ntime() + 5, "{}", back.tip().min_ntime());
+    assert_eq!(accepted(&pair.submit(2, &grind(&back, 1))), 1);
+}
+
 /// A future job keeps the prefix that it was sent with.
 #[test]
 fn who_comes_back_after_a_new_prefix_cannot_count_what_it_found_with_the_old_one() {
