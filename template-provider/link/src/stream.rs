@@ -35,6 +35,9 @@ thread_local! {
     static READ_BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; READ_SIZE]);
 }
 
+/// A server that does not take a connection for so long is away.
+const CONNECT: Duration = Duration::from_secs(5);
+
 /// An SV2 connection over TCP, handshake and setup done.
 #[derive(Debug)]
 pub struct Link {
@@ -62,7 +65,7 @@ impl Link {
     /// Client's end to `host:port`: Noise, SetupConnection and, if any are wanted, RequestExtensions.
     pub async fn connect(address: &str, client: &Client) -> Result<Self, LinkError> {
         let unreachable = |source| LinkError::Connect { address: address.to_owned(), source };
-        let socket = timeout(client.limits.handshake, TcpStream::connect(address))
+        let socket = timeout(client.limits.handshake.min(CONNECT), TcpStream::connect(address))
             .await
             .unwrap_or_else(|_| Err(ErrorKind::TimedOut.into()))
             .map_err(unreachable)?;
