@@ -21,8 +21,10 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// How long upstreams wait for miners to leave when the program ends.
+/// How long upstreams wait for miners to leave when the program ends, if there is as much time.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// Of that time, what they and the last words to miners take afterwards.
+const LEAVING: Duration = Duration::from_secs(5);
 
 /// sluice-proxy.
 #[derive(Debug)]
@@ -208,7 +210,8 @@ pub async fn run(config: Config, context: Context, listeners: Listeners) -> anyh
     };
     let patience = async {
         shutdown.cancelled().await;
-        let _ = tokio::time::timeout(PATIENCE, upstreams_end.cancelled()).await;
+        let patience = PATIENCE.min(context.drain.saturating_sub(LEAVING));
+        let _ = tokio::time::timeout(patience, upstreams_end.cancelled()).await;
         upstreams_end.cancel();
     };
     let replaced = async {

@@ -128,7 +128,10 @@ impl Account {
                 feed
             }
             // Asked for when the miner has authorised.
-            (None, None) => return Found::Offer(route.offers()),
+            (None, None) => {
+                self.source = Source::None;
+                return Found::Offer(route.offers());
+            }
         };
         feed.hear(&self.ear);
         let work = feed.newest.borrow_and_update().clone();

@@ -17,6 +17,16 @@ struct Waiting {
     to: mpsc::Sender<Command>,
 }
 
+impl Waiting {
+    /// Its tag.
+    fn lost(self) -> u32 {
+        if let Command::Share(share) = self.command {
+            share.totals.unanswered.add(1);
+        }
+        self.tag
+    }
+}
+
 impl Held {
     /// Whether none waits.
     pub(crate) fn is_empty(&self) -> bool {
@@ -37,6 +47,13 @@ impl Held {
         None
     }
 
+    /// They are not waited for any more: each counts as unanswered.
+    pub(crate) fn give_up(&mut self) {
+        for waiting in self.0.drain(..) {
+            waiting.lost();
+        }
+    }
+
     /// Waits until the first is handed on, for ever if there is none; its tag if the upstream connection has ended.
     /// Cancel-safe.
     pub(crate) async fn next(&mut self) -> Option<u32> {
@@ -49,12 +66,7 @@ impl Held {
                 room.send(waiting.command);
                 None
             }
-            Err(_) => {
-                if let Command::Share(share) = waiting.command {
-                    share.totals.unanswered.add(1);
-                }
-                Some(waiting.tag)
-            }
+            Err(_) => Some(waiting.lost()),
         }
     }
 }
@@ -117,14 +129,21 @@ mod tests {
         let rolled = Rolled { extranonce: Extranonce::default(), version: 0, ntime: 0, nonce: 0 };
         let hash = BlockHash::all_zeros();
         let totals = farm.totals.worker(&worker);
-        let share = UpstreamShare { tag: 1, worker, work, rolled, hash, is_block: false };
-        let (miner, answers) = (seat.miner.clone(), mpsc::channel(1).0);
-        let share = ShareOut { share: Box::new(share), totals: totals.clone(), miner, answers };
+        let share = |tag| {
+            let (worker, work, miner) = (Arc::clone(&worker), Arc::clone(&work), seat.miner.clone());
+            let share = UpstreamShare { tag, worker, work, rolled, hash, is_block: false };
+            let (totals, answers) = (totals.clone(), mpsc::channel(1).0);
+            ShareOut { share: Box::new(share), totals, miner, answers }
+        };
+        let (share, again) = (share(1), share(2));
         let (to, commands) = mpsc::channel(1);
         let mut held = Held::default();
         assert_eq!(held.hand_on(&to, 0, command(0)), None);
         assert_eq!(held.hand_on(&to, 1, Command::Share(share)), None);
+        assert_eq!(held.hand_on(&to, 2, Command::Share(again)), None);
         drop(commands);
         assert_eq!((held.next().await, totals.unanswered.value()), (Some(1), 1));
+        held.give_up();
+        assert_eq!((held.is_empty(), totals.unanswered.value()), (true, 2));
     }
 }

@@ -3,7 +3,7 @@
 use super::session::{End as Ended, Session};
 use crate::farm::{Protocol, Seat};
 use crate::miner::account::{Account, Found};
-use crate::miner::{Surroundings, now};
+use crate::miner::{HELD, Surroundings, now};
 use crate::session::{Disconnect, Outcome, Worker};
 use link::openings::Turn;
 use link::{Link, LinkError, Openings, THROTTLED};
@@ -74,6 +74,8 @@ struct Connection {
     shown: Option<Instant>,
     /// It is not read any more: it only gets the answers that it waits for.
     closing: bool,
+    /// Until when shares that the upstream has no room for are waited for, once it leaves.
+    leaves_by: Option<Instant>,
     openings: Arc<Openings>,
     /// When frames were last read.
     read: Instant,
@@ -100,6 +102,7 @@ impl Connection {
             account: Account::new(seat, surroundings),
             shown: None,
             closing: false,
+            leaves_by: None,
             openings,
             read: Instant::now(),
             succession,
@@ -144,7 +147,8 @@ impl Connection {
     /// Waits for one thing and gives it to the session.
     async fn step(&mut self) -> Result<(), End> {
         let rests = self.account.record.rests();
-        let timeout = self.session.poll_timeout().into_iter().chain(rests).min();
+        let held = self.leaves_by.filter(|_| !self.account.held.is_empty());
+        let timeout = self.session.poll_timeout().into_iter().chain(rests).chain(held).min();
         let has_room = self.session.has_room() && self.account.held.is_empty();
         let reads = has_room && !self.closing && rests.is_none() && !self.link.is_unread();
         tokio::select! {
@@ -176,14 +180,24 @@ impl Connection {
             () = self.account.seat.miner.asked_to_leave() => {
                 return Err(Ended::Disconnect(Disconnect::Crowded).into());
             }
-            () = self.account.surroundings.shutdown.cancelled(), if !self.closing => self.closing = true,
-            call = self.succession.call(), if !self.closing => self.closing = matches!(call, Call::Leave),
+            () = self.account.surroundings.shutdown.cancelled(), if !self.closing => self.close(),
+            call = self.succession.call(), if !self.closing => if matches!(call, Call::Leave) {
+                self.close();
+            },
+        }
+        if self.leaves_by.is_some_and(|by| by <= Instant::now()) {
+            self.account.held.give_up();
         }
         if self.closing && self.session.is_quiet() && self.account.held.is_empty() {
             self.session.say_goodbye();
             return Err(End::Shutdown);
         }
         Ok(())
+    }
+
+    /// It is not read any more.
+    fn close(&mut self) {
+        (self.closing, self.leaves_by) = (true, Some(Instant::now() + HELD));
     }
 
     fn received(&mut self, first: link::Received) -> Result<(), End> {
@@ -217,7 +231,7 @@ impl Connection {
     fn apply(&mut self, found: Found) -> Result<(), End> {
         match found {
             Found::Work(work) => Ok(self.session.apply(now(), work)?),
-            Found::Offer(offer) => Ok(self.session.expect(offer)?),
+            Found::Offer(offer) => Ok(self.session.expect(now(), offer)?),
         }
     }
 

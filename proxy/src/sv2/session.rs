@@ -108,9 +108,14 @@ impl Session {
     /// A frame came from the miner; `extensions` are those negotiated.
     pub fn handle(&mut self, now: Now, received: &mut Received, extensions: &[u16]) -> Result<(), End> {
         self.heard = now.instant;
+        let opened = self.inner.opened();
         let handled = self.inner.handle(now, received, extensions);
         self.take_events(now);
-        Ok(handled?)
+        handled?;
+        match self.work.back() {
+            Some(work) if self.inner.opened() > opened => self.keep_promise(Offer::of(work)),
+            _ => Ok(()),
+        }
     }
 
     /// Whether the driver should read on: not while too many shares wait for the upstream.
@@ -131,14 +136,12 @@ impl Session {
         applied
     }
 
-    /// There is an upstream whose work comes when a channel is opened; what is known of it already. After an error, send what is
-    /// to be sent and close.
-    pub fn expect(&mut self, offer: Option<Offer>) -> Result<(), End> {
+    /// There is an upstream whose work comes when a channel is opened; what is known of it already. Whatever work there was is of
+    /// another time. After an error, send what is to be sent and close.
+    pub fn expect(&mut self, now: Now, offer: Option<Offer>) -> Result<(), End> {
+        self.lose_work(now);
         self.without_work_since = None;
-        match offer {
-            Some(offer) if self.channels.is_empty() => self.prepare(offer),
-            _ => Ok(()),
-        }
+        offer.map_or(Ok(()), |offer| self.prepare(offer))
     }
 
     /// For channels that are opened from now on.
@@ -283,16 +286,10 @@ impl Session {
     /// Whether versions may be rolled is said once, when a miner connects (SV2 spec §5.3.1). Its extended jobs say so too; a
     /// standard one cannot, and who rolls all the same mines for nothing. So where that has changed the miner is to connect anew.
     fn keep_promise(&mut self, offer: Offer) -> Result<(), End> {
-        let is_standard = |channel: &Channel| channel.kind == ChannelKind::Standard;
-        let holds = match (self.is_fixed, offer.rolls_versions()) {
-            (true, rolls) => !rolls,
-            (false, true) => true,
-            // Which channels it will open is not known before it has.
-            (false, false) => {
-                !self.must_roll && !self.channels.is_empty() && !self.channels.values().any(is_standard)
-            }
-        };
-        if holds {
+        let is_extended = |channel: &Channel| channel.kind == ChannelKind::Extended;
+        // Which channels it will open is not known before it has.
+        let hears = !self.channels.is_empty() && self.channels.values().all(is_extended);
+        if self.is_fixed != offer.rolls_versions() || (hears && !self.must_roll) {
             return Ok(());
         }
         self.say_goodbye();

@@ -533,8 +533,9 @@ fn who_may_roll_versions_and_soon_may_not_is_asked_to_connect_again_if_it_would_
 #[test]
 fn who_was_told_that_versions_are_fixed_connects_again_when_they_are_not() {
     let now = start();
-    let (mut server, rolls) = upstream(now, 1, easiest(), 16);
+    let (mut server, _) = upstream(now, 1, easiest(), 16);
     let fixed = offer(&mut server, now, false);
+    let rolls = offer(&mut server, now, true);
     let mut miner = Miner::connected(now, 0);
     miner.session.is_fixed = true;
     miner.apply(Some(&fixed));
@@ -542,6 +543,25 @@ fn who_was_told_that_versions_are_fixed_connects_again_when_they_are_not() {
     miner.settle();
     miner.submit(2, 1, easiest(), HARDEST);
     assert_eq!(miner.handed_on().len(), 1);
-    let end = miner.session.apply(now, Some(rolls));
+    let changed = Err(End::Disconnect(Disconnect::RollingChanged));
+    assert_eq!(miner.session.apply(now, Some(rolls.clone())), changed);
+    // A proxy's jobs say it.
+    let mut miner = Miner::connected(now, 0);
+    miner.session.is_fixed = true;
+    miner.apply(Some(&fixed));
+    miner.open("proxy");
+    miner.apply(Some(&rolls));
+    assert!(miner.jobs[&2].version_rolling());
+}
+
+#[test]
+fn a_standard_channel_that_is_opened_when_versions_are_fixed_already_hears_of_it_too() {
+    let now = start();
+    let (mut server, rolls) = upstream(now, 1, easiest(), 16);
+    let mut miner = Miner::mining(now, &rolls);
+    miner.apply(Some(&offer(&mut server, now, false)));
+    miner.client.open_standard(&request("header-only")).unwrap();
+    let open = miner.client.poll_send().unwrap();
+    let end = miner.session.handle(now, &mut open.received(), &[2]);
     assert_eq!(end, Err(End::Disconnect(Disconnect::RollingChanged)));
 }
