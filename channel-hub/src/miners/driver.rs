@@ -285,8 +285,8 @@ impl Driver {
         if let Some(seat) = self.seats.get_mut(&channel_id) {
             seat.count_rejected(counters, worker, reason);
         }
-        // Shares of unknown channels soon cost it the connection: the session sees to that.
-        if reason != Rejection::InvalidChannelId && self.session.has_work() {
+        // Shares of unknown channels soon cost it the connection as well, but one that comes again and again has many.
+        if self.session.has_work() {
             let (address, now) = (self.connection.address, self.received.instant);
             if self.record.refused(&self.floor.refusals, address.ip(), now) {
                 self.floor.complaints.say(refusals::FAULT, address, refusals::SAID);

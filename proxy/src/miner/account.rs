@@ -217,8 +217,8 @@ impl Account {
         let totals = self.worker(&worker.unwrap_or_else(|| NOBODY.into()));
         self.surroundings.farm.totals.reject(&totals, why.reason());
         self.seat.miner.view().rejected += 1;
-        // Shares of unknown channels soon cost a miner its connection: the SV2 session sees to that.
-        if !matches!(why, Rejection::NoUpstream | Rejection::UnknownChannel) {
+        // Shares of unknown channels soon cost a miner its connection as well, but one that comes again and again has many.
+        if *why != Rejection::NoUpstream {
             let (farm, address) = (&self.surroundings.farm, self.seat.miner.address);
             if self.record.refused(&farm.refusals, address.ip(), Instant::now()) {
                 self.surroundings.complaints.say(refusals::FAULT, address, refusals::SAID);

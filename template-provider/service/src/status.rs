@@ -4,6 +4,7 @@
 mod html;
 mod metrics;
 mod page;
+mod painter;
 mod server;
 mod unread;
 
@@ -11,7 +12,7 @@ pub use metrics::{Kind, Metric, Value};
 pub use page::{Cell, Page, Section, Tone};
 pub use server::PageServer;
 
-/// What a program shows about itself. Called on the page server's task: read what is there and return.
+/// What a program shows about itself. Called on the page's own thread: read what is there and return.
 pub trait Status: Send + Sync + 'static {
     /// The page at `/`, for people.
     fn page(&self) -> Page;

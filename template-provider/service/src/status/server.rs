@@ -21,6 +21,7 @@ use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::time::error::Elapsed;
 
+use super::painter::Painter;
 use super::unread::Impatient;
 use super::{Page, Section, Status, html, metrics};
 use crate::complaints::Complaints;
@@ -55,6 +56,7 @@ struct Shared {
     counters: Counters,
     complaints: Complaints,
     listener: Listener,
+    painter: Painter,
     closed: AtomicBool,
 }
 
@@ -77,6 +79,7 @@ impl PageServer {
         let started = Instant::now();
         let status = OnceLock::new();
         let (closed, complaints) = (AtomicBool::new(false), Complaints::new(&counters));
+        let painter = Painter::start().context("no thread for the status page")?;
         Ok(Self(Arc::new(Shared {
             program,
             version,
@@ -86,6 +89,7 @@ impl PageServer {
             counters,
             complaints,
             listener,
+            painter,
             closed,
         })))
     }
@@ -199,7 +203,7 @@ async fn connection(stream: TcpStream, shared: Weak<Shared>, seen: &Seen) -> hyp
 type Site = State<Weak<Shared>>;
 
 async fn page(State(site): Site) -> Response {
-    show(&site, |shared| {
+    show(&site, "/", |shared| {
         let (title, page) = match shared.status.get() {
             Some(status) => (shared.program, status.page()),
             None => (shared.program, Page::new(format!("{} is starting", shared.program))),
@@ -221,7 +225,7 @@ async fn page(State(site): Site) -> Response {
 }
 
 async fn show_metrics(State(site): Site) -> Response {
-    show(&site, |shared| {
+    show(&site, "/metrics", |shared| {
         let mut all = shared.counters.metrics();
         all.extend(shared.status.get().map(|status| status.metrics()).unwrap_or_default());
         match metrics::render(shared.program, all) {
@@ -233,7 +237,7 @@ async fn show_metrics(State(site): Site) -> Response {
 }
 
 async fn health(State(site): Site) -> Response {
-    show(&site, |shared| {
+    show(&site, "/api/v1/health", |shared| {
         let health = shared.health();
         let code = if health.is_ok() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
         let body = json!({
@@ -249,7 +253,7 @@ async fn health(State(site): Site) -> Response {
 }
 
 async fn paths(State(site): Site) -> Response {
-    show(&site, |shared| {
+    show(&site, "/api/v1", |shared| {
         let paths = shared.status.get().map(|status| status.paths()).unwrap_or_default();
         let paths: Vec<_> = ["health"].iter().chain(paths).map(|path| format!("/api/v1/{path}")).collect();
         axum::Json(paths).into_response()
@@ -258,7 +262,8 @@ async fn paths(State(site): Site) -> Response {
 }
 
 async fn api(State(site): Site, Path(path): Path<String>) -> Response {
-    show(&site, move |shared| match shared.status.get() {
+    let at = format!("/api/v1/{path}");
+    show(&site, &at, move |shared| match shared.status.get() {
         None => (StatusCode::SERVICE_UNAVAILABLE, axum::Json(json!({ "error": "starting" }))).into_response(),
         Some(status) => match status.api(&path) {
             Some(value) => axum::Json(value).into_response(),
@@ -273,20 +278,26 @@ async fn api(State(site): Site, Path(path): Path<String>) -> Response {
 
 /// Saves the totals, and makes a snapshot of what is saved. Both on a thread that may wait: a program's snapshot may read
 /// its store. Where saving fails the totals stand still, and [`Shared::health`] says why.
-async fn show(site: &Weak<Shared>, snapshot: impl FnOnce(&Shared) -> Response + Send + 'static) -> Response {
+async fn show(
+    site: &Weak<Shared>,
+    path: &str,
+    snapshot: impl FnOnce(&Shared) -> Response + Send + 'static,
+) -> Response {
     let Some(shared) = site.upgrade().filter(|shared| !shared.closed.load(Ordering::Relaxed)) else {
         return (StatusCode::SERVICE_UNAVAILABLE, "ending\n").into_response();
     };
-    let show = move || {
+    let of = Weak::clone(site);
+    let paint = move || {
+        let Some(shared) = of.upgrade() else { return StatusCode::SERVICE_UNAVAILABLE.into_response() };
         drop(shared.counters.save()); // its failure is kept and shown
         shared.counters.for_people(|| snapshot(&shared))
     };
-    match tokio::task::spawn_blocking(show).await {
-        Ok(mut response) => {
+    match shared.painter.answer(path, paint).await {
+        Some(mut response) => {
             response.headers_mut().entry(NO_STORE.0).or_insert(NO_STORE.1);
             response
         }
-        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
+        None => (StatusCode::INTERNAL_SERVER_ERROR, "its answer could not be put together\n").into_response(),
     }
 }
 
