@@ -159,6 +159,10 @@ async fn a_connection_that_is_made_again_and_gets_no_work_is_given_up_too() {
 #[tokio::test]
 async fn of_a_server_process_that_ends_meanwhile_nothing_is_made_up() {
     let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+    let name = format!("/proc/{}/comm", child.id());
+    while std::fs::read_to_string(&name).unwrap() != "sleep\n" {
+        tokio::task::yield_now().await;
+    }
     let plan = plan(WILLING, Pressure::Saturate { outstanding: 1 });
     let plan = Plan { pids: vec![child.id(), std::process::id()], duration: ENOUGH, ..plan };
     let measuring = plan.measuring.clone();

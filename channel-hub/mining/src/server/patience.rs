@@ -1,10 +1,10 @@
 //! How much nonsense a connection may send before it is dropped.
 //!
-//! Every message that is answered with an error costs a point, and so does one that means nothing to us; one that changes a
-//! channel's target costs a few, and one that closes a channel which never had an accepted share costs a point: to open and
-//! close them for ever would bring nothing either. An accepted share gives one back, and so does time. Honest miners are wrong now and then, and
-//! all at once when a block is found, in proportion to their channels. A peer that mostly sends what cannot be right, or what
-//! brings nothing, would keep a core busy for nothing.
+//! Every message that is answered with an error costs a point, a share of an unknown channel a few; one that means nothing to us
+//! costs a point, one that changes a channel's target a few, and one that closes a channel which never had an accepted share a
+//! point: to open and close them for ever would bring nothing either. An accepted share gives one back, and so does time.
+//! Honest miners are wrong now and then, and all at once when a block is found, in proportion to their channels. A peer that
+//! mostly sends what cannot be right, or what brings nothing, would keep a core busy for nothing.
 //!
 //! An UpdateChannel that changes no target costs nothing here: SRI's translator sends one for each miner that comes or goes,
 //! thousands in a minute for one channel. Those make it [rest](link::Openings::rest_after).
@@ -19,6 +19,9 @@ const PER_CHANNEL: u32 = 32;
 const PER_SECOND: u32 = 10;
 /// And one more for so many mining channels: each may change its target once a minute for ever.
 const CHANNELS_PER_POINT: u32 = 15;
+/// What a share of a channel that does not exist costs: no honest miner has many, and a flood that comes again with each
+/// connection is to end before it costs others anything.
+const UNKNOWN: u32 = 4;
 /// What a change of a channel's target costs: it brings a job, which is as dear as a few errors.
 const RETARGETED: u32 = 4;
 
@@ -42,6 +45,11 @@ impl Patience {
     /// It sent something that cannot be right, or that brings nothing.
     pub(super) fn wrong(&mut self, now: Instant) {
         self.costs(now, 1);
+    }
+
+    /// It sent a share of a channel that does not exist.
+    pub(super) fn unknown_channel(&mut self, now: Instant) {
+        self.costs(now, UNKNOWN);
     }
 
     /// It sent what changes a channel's target.

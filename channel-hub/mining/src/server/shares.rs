@@ -102,8 +102,10 @@ impl Session {
 
     fn reject(&mut self, now: Now, submission: &Submission<'_>, reason: Rejection) {
         // Where there is no work no share can be right, whoever sends it; but nobody was told of an unknown channel.
-        if self.has_work() || reason == Rejection::InvalidChannelId {
-            self.patience.wrong(now.instant);
+        match reason {
+            Rejection::InvalidChannelId => self.patience.unknown_channel(now.instant),
+            _ if self.has_work() => self.patience.wrong(now.instant),
+            _ => {}
         }
         let channel_id = submission.channel_id;
         let worker = match self.channels.get_mut(&channel_id) {

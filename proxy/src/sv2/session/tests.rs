@@ -441,6 +441,10 @@ fn shares_that_are_too_light_for_the_upstream_make_up_for_no_nonsense() {
             }
             miner.submit(2, seed, easiest(), if endures { HARDEST } else { upstreams });
             miner.handed_on().iter().for_each(|share| miner.answer(share.tag, &Outcome::Accepted));
+            // It costs as much as four right shares give back.
+            if round % 4 != 3 {
+                continue;
+            }
             let frame = Frame::message(MiningOwned::SubmitSharesStandard(nonsense.clone())).unwrap();
             ended = miner.session.handle(miner.now, &mut frame.received(), &[2]).err();
             if ended.is_some() {
