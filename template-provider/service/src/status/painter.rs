@@ -42,7 +42,7 @@ impl Painter {
         let runtime = tokio::runtime::Handle::try_current().ok();
         std::thread::Builder::new().name("page".into()).spawn(move || {
             let _entered = runtime.as_ref().map(tokio::runtime::Handle::enter);
-            drop(rustix::process::setpriority_process(None, NICE)); // of this thread; else it is as the others
+            let _ = rustix::process::setpriority_process(None, NICE); // of this thread; else it is as the others
             // A mistake in one answer is that answer's: whoever waits for it hears that it has failed.
             orders.into_iter().for_each(|work| drop(catch_unwind(AssertUnwindSafe(work))));
         })?;
