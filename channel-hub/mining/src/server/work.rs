@@ -18,15 +18,6 @@ use stratum_core::parsers_sv2::MiningOwned;
 /// Blocks that a reorganisation, or a template provider that lags, may come back to.
 const MAX_RECENT: usize = 16;
 
-/// Channels that have left a block, should the next one have been built on before.
-#[derive(Debug, Default)]
-struct Left {
-    /// Those that do not know all shares found on it.
-    unsure: Vec<u32>,
-    /// Those that do, and when they begin there, behind where they have been: the job may be the one that they had.
-    back: Vec<(u32, u32)>,
-}
-
 impl Session {
     /// Passes new work on to the connection's channels.
     pub fn apply(&mut self, now: Now, update: &WorkUpdate) {
@@ -136,31 +127,33 @@ impl Session {
     }
 
     fn move_to(&mut self, now: Now, job: &Arc<Job>, tip: &Arc<Tip>, new_block: bool) {
-        let left = if new_block { self.leave_block(now, tip) } else { Left::default() };
+        let back = if new_block { self.leave_block(now, tip) } else { Vec::new() };
         self.send_tip(tip, job.id());
         self.assign_all(now, job, tip);
-        if new_block && self.is_back_on(tip) {
-            left.unsure.into_iter().for_each(|id| self.renew_or_close(now, id, Channel::retire_all));
-            left.back.into_iter().for_each(|(id, min_ntime)| self.hand_out_again(now, id, min_ntime));
+        for (id, known) in back {
+            match known {
+                None => self.renew_or_close(now, id, Channel::retire_all),
+                Some(min_ntime) if min_ntime > tip.min_ntime() => self.hand_out_again(now, id, min_ntime),
+                Some(_) => {}
+            }
         }
     }
 
-    fn leave_block(&mut self, now: Now, tip: &Arc<Tip>) -> Left {
+    /// Where `tip` is a block that was built on before, every channel: from when on it goes on there, behind where it has been,
+    /// since the job may be the one that it had; none where it does not know all shares found on it.
+    fn leave_block(&mut self, now: Now, tip: &Arc<Tip>) -> Vec<(u32, Option<u32>)> {
+        let is_back = self.is_back_on(tip);
         let [present, before] = &mut self.built_on;
-        let is_back = before.as_ref().is_some_and(|before| before.is_same_block(tip));
+        let is_before = before.as_ref().is_some_and(|before| before.is_same_block(tip));
         *before = present.replace(Arc::clone(tip));
-        let mut left = Left::default();
+        let mut back = Vec::new();
         for (id, channel) in &mut self.channels {
-            if !channel.leave_block(is_back) {
-                left.unsure.push(*id);
-                continue;
-            }
-            let min_ntime = channel.later(now, tip.min_ntime());
-            if min_ntime > tip.min_ntime() {
-                left.back.push((*id, min_ntime));
+            let is_known = channel.leave_block(is_before);
+            if is_back {
+                back.push((*id, is_known.then(|| channel.later(now, tip.min_ntime()))));
             }
         }
-        left
+        back
     }
 
     /// Whether this block was built on before, and another since: a job of now may have the same shares as one of then.

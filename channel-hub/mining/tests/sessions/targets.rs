@@ -322,9 +322,13 @@ fn a_future_job_sent_before_a_new_prefix_is_worked_on_with_the_old_one() {
 
 /// Work on block `n` again, by a job that is the first one of that block but for its id.
 fn back_on(pair: &mut Pair, n: u8, id: u32) -> Arc<client::Job> {
-    let now = pair.now;
+    let tip = tip(n, HARD, pair.now);
+    back_on_tip(pair, tip, id)
+}
+
+fn back_on_tip(pair: &mut Pair, tip: Arc<mining::Tip>, id: u32) -> Arc<client::Job> {
     pair.apply(&WorkUpdate::Job(job_from(id, &template(1, 1), None, true)));
-    pair.apply(&WorkUpdate::Tip { tip: tip(n, HARD, now), job_id: id });
+    pair.apply(&WorkUpdate::Tip { tip, job_id: id });
     pair.job(2)
 }
 
@@ -383,9 +387,7 @@ fn who_comes_back_to_the_block_before_begins_behind_where_it_was() {
     back_on(&mut pair, 2, 2);
     let now = pair.now;
     let old = Arc::new(mining::Tip::new([1; 32], HARD, first.tip().min_ntime(), now.instant));
-    pair.apply(&WorkUpdate::Job(job_from(3, &template(1, 1), None, true)));
-    pair.apply(&WorkUpdate::Tip { tip: old, job_id: 3 });
-    let back = pair.job(2);
+    let back = back_on_tip(&mut pair, old, 3);
     assert_eq!(back.body(), first.body());
     assert!(back.tip().min_ntime() > first.tip().min_ntime() + 5, "{}", back.tip().min_ntime());
     assert_eq!(accepted(&pair.submit(2, &grind(&back, 1))), 1);
