@@ -25,8 +25,6 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 const WRITE_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long a last word, such as client.reconnect, is offered.
 pub(crate) const LAST_WORDS: Duration = Duration::from_secs(2);
-/// How long one that leaves waits for shares that the upstream has no room for.
-pub(crate) const HELD: Duration = Duration::from_secs(4);
 /// A hash rate is shown anew at most so often.
 const SHOWN: Duration = Duration::from_millis(250);
 /// While so many bytes wait for a miner, it is not read.
@@ -76,8 +74,6 @@ pub(super) struct Connection<W> {
     succession: Option<Succession>,
     /// The same, for a hand-over.
     departing: Option<Departure>,
-    /// Until when shares that the upstream has no room for are waited for, once it leaves or is given away.
-    leaves_by: Option<Instant>,
     /// Until it has been given to a successor, or cannot be.
     standing: Option<TaskTrackerToken>,
 }
@@ -122,7 +118,6 @@ impl<W: Wire> Connection<W> {
             closing: false,
             succession,
             departing: None,
-            leaves_by: None,
             standing,
         }
     }
@@ -157,7 +152,7 @@ impl<W: Wire> Connection<W> {
 
     /// It was not taken.
     fn stays(mut self) -> Self {
-        self.leaves_by = None;
+        self.account.held.stay();
         self.standing = Some(self.account.surroundings.standing.token());
         self
     }
@@ -255,11 +250,12 @@ impl<W: Wire> Connection<W> {
             Woken::Timer => self.time_passes()?,
             Woken::Rare(Rare::Crowded) => return Err(Disconnect::Crowded.into()),
             Woken::Rare(Rare::Shutdown | Rare::Called(Call::Leave, _)) => {
-                (self.closing, self.leaves_by) = (true, Some(Instant::now() + HELD));
+                self.closing = true;
+                self.account.held.leave(Instant::now());
             }
             Woken::Rare(Rare::Called(Call::Depart(departure), succession)) => {
                 (self.departing, self.succession) = (Some(departure), Some(succession));
-                self.leaves_by = Some(Instant::now() + HELD);
+                self.account.held.leave(Instant::now());
             }
         }
         Ok(())
@@ -285,9 +281,7 @@ impl<W: Wire> Connection<W> {
 
     /// After each thing that came: ends the session if that is due, or goes on with what the miner has sent.
     fn stepped(&mut self) -> Result<(), End> {
-        if self.leaves_by.is_some_and(|by| by <= Instant::now()) {
-            self.account.held.give_up();
-        }
+        self.account.held.handle_timeout();
         // What its miner was told on our own word is to reach the upstream all the same.
         let is_quiet = self.session.is_quiet() && self.account.held.is_empty();
         if is_quiet && let Some(departure) = self.departing.take() {
@@ -323,8 +317,8 @@ impl<W: Wire> Connection<W> {
     }
 
     fn timeout(&self, may_read: Option<Instant>) -> Instant {
-        let held = self.leaves_by.filter(|_| !self.account.held.is_empty());
-        let due = [may_read, self.line_due(), self.unsent.map(|since| since + WRITE_TIMEOUT), held];
+        let unsent = self.unsent.map(|since| since + WRITE_TIMEOUT);
+        let due = [may_read, self.line_due(), unsent, self.account.held.poll_timeout()];
         due.into_iter().flatten().fold(self.session.poll_timeout(), Instant::min)
     }
 

@@ -3,12 +3,20 @@
 
 use crate::upstream::Command;
 use std::collections::VecDeque;
+use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 
+/// How long a miner that leaves waits for its shares.
+const LEAVING: Duration = Duration::from_secs(4);
+
 /// One miner's.
 #[derive(Debug, Default)]
-pub(crate) struct Held(VecDeque<Waiting>);
+pub(crate) struct Held {
+    waiting: VecDeque<Waiting>,
+    /// When they are given up, if the miner leaves.
+    until: Option<Instant>,
+}
 
 #[derive(Debug)]
 struct Waiting {
@@ -30,12 +38,36 @@ impl Waiting {
 impl Held {
     /// Whether none waits.
     pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.waiting.is_empty()
+    }
+
+    /// The miner leaves, or is given away.
+    pub(crate) fn leave(&mut self, now: Instant) {
+        self.until = Some(now + LEAVING);
+    }
+
+    /// It stays after all.
+    pub(crate) fn stay(&mut self) {
+        self.until = None;
+    }
+
+    /// When [`Self::handle_timeout`] is due.
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        self.until.filter(|_| !self.is_empty())
+    }
+
+    /// Those that a leaving miner has waited for in vain count as unanswered.
+    pub(crate) fn handle_timeout(&mut self) {
+        if self.until.is_some_and(|until| until <= Instant::now()) {
+            for waiting in self.waiting.drain(..) {
+                waiting.lost();
+            }
+        }
     }
 
     /// Hands a share on, behind those that wait. Its tag if the upstream connection has ended.
     pub(crate) fn hand_on(&mut self, to: &mpsc::Sender<Command>, tag: u32, command: Command) -> Option<u32> {
-        let command = match self.0.is_empty() {
+        let command = match self.is_empty() {
             true => match to.try_send(command) {
                 Ok(()) => return None,
                 Err(TrySendError::Closed(_)) => return Some(tag),
@@ -43,24 +75,17 @@ impl Held {
             },
             false => command,
         };
-        self.0.push_back(Waiting { tag, command, to: to.clone() });
+        self.waiting.push_back(Waiting { tag, command, to: to.clone() });
         None
-    }
-
-    /// They are not waited for any more: each counts as unanswered.
-    pub(crate) fn give_up(&mut self) {
-        for waiting in self.0.drain(..) {
-            waiting.lost();
-        }
     }
 
     /// Waits until the first is handed on, for ever if there is none; its tag if the upstream connection has ended.
     /// Cancel-safe.
     pub(crate) async fn next(&mut self) -> Option<u32> {
-        let Some(first) = self.0.front() else { return std::future::pending().await };
+        let Some(first) = self.waiting.front() else { return std::future::pending().await };
         let to = first.to.clone();
         let room = to.reserve().await;
-        let waiting = self.0.pop_front()?;
+        let waiting = self.waiting.pop_front()?;
         match room {
             Ok(room) => {
                 room.send(waiting.command);
@@ -84,7 +109,6 @@ mod tests {
     use bitcoin::{BlockHash, Target};
     use service::Counters;
     use std::sync::Arc;
-    use std::time::Duration;
     use tokio::time::timeout;
 
     fn command(worker: u32) -> Command {
@@ -143,7 +167,12 @@ mod tests {
         assert_eq!(held.hand_on(&to, 2, Command::Share(again)), None);
         drop(commands);
         assert_eq!((held.next().await, totals.unanswered.value()), (Some(1), 1));
-        held.give_up();
+        let now = Instant::now();
+        held.leave(now);
+        held.handle_timeout();
+        assert_eq!(held.poll_timeout(), Some(now + LEAVING));
+        held.leave(now.checked_sub(LEAVING).unwrap());
+        held.handle_timeout();
         assert_eq!((held.is_empty(), totals.unanswered.value()), (true, 2));
     }
 }

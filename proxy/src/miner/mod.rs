@@ -26,7 +26,7 @@ use crate::slices::Claim;
 use crate::upstream::Route;
 pub(crate) use allowance::Allowance;
 use connection::Connection;
-pub(crate) use connection::{HELD, LAST_WORDS};
+pub(crate) use connection::LAST_WORDS;
 use link::Handshakes;
 use mining::Now;
 use service::{Complaints, Departure, Succession};

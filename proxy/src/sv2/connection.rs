@@ -3,7 +3,7 @@
 use super::session::{End as Ended, Session};
 use crate::farm::{Protocol, Seat};
 use crate::miner::account::{Account, Found};
-use crate::miner::{HELD, Surroundings, now};
+use crate::miner::{Surroundings, now};
 use crate::session::{Disconnect, Outcome, Worker};
 use link::openings::Turn;
 use link::{Link, LinkError, Openings, THROTTLED};
@@ -74,8 +74,6 @@ struct Connection {
     shown: Option<Instant>,
     /// It is not read any more: it only gets the answers that it waits for.
     closing: bool,
-    /// Until when shares that the upstream has no room for are waited for, once it leaves.
-    leaves_by: Option<Instant>,
     openings: Arc<Openings>,
     /// When frames were last read.
     read: Instant,
@@ -102,7 +100,6 @@ impl Connection {
             account: Account::new(seat, surroundings),
             shown: None,
             closing: false,
-            leaves_by: None,
             openings,
             read: Instant::now(),
             succession,
@@ -147,8 +144,8 @@ impl Connection {
     /// Waits for one thing and gives it to the session.
     async fn step(&mut self) -> Result<(), End> {
         let rests = self.account.record.rests();
-        let held = self.leaves_by.filter(|_| !self.account.held.is_empty());
-        let timeout = self.session.poll_timeout().into_iter().chain(rests).chain(held).min();
+        let held = self.account.held.poll_timeout();
+        let timeout = [self.session.poll_timeout(), rests, held].into_iter().flatten().min();
         let has_room = self.session.has_room() && self.account.held.is_empty();
         let reads = has_room && !self.closing && rests.is_none() && !self.link.is_unread();
         tokio::select! {
@@ -185,9 +182,7 @@ impl Connection {
                 self.close();
             },
         }
-        if self.leaves_by.is_some_and(|by| by <= Instant::now()) {
-            self.account.held.give_up();
-        }
+        self.account.held.handle_timeout();
         if self.closing && self.session.is_quiet() && self.account.held.is_empty() {
             self.session.say_goodbye();
             return Err(End::Shutdown);
@@ -197,7 +192,8 @@ impl Connection {
 
     /// It is not read any more.
     fn close(&mut self) {
-        (self.closing, self.leaves_by) = (true, Some(Instant::now() + HELD));
+        self.closing = true;
+        self.account.held.leave(Instant::now());
     }
 
     fn received(&mut self, first: link::Received) -> Result<(), End> {
