@@ -84,8 +84,8 @@ impl Door {
     }
 
     async fn admitted(self, socket: TcpStream, seat: Seat) {
-        let (is_fixed, surroundings) = (self.is_fixed(), self.surroundings.clone());
-        let server = if is_fixed { self.fixed } else { self.server };
+        let is_fixed = self.is_fixed();
+        let (server, surroundings) = (if is_fixed { self.fixed } else { self.server }, self.surroundings);
         let address = seat.miner.address;
         let accepted = tokio::select! {
             accepted = Link::accept_in_turn(socket, &server, &surroundings.handshakes) => accepted,

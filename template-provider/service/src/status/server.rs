@@ -286,11 +286,10 @@ async fn show(
     let Some(shared) = site.upgrade().filter(|shared| !shared.closed.load(Ordering::Relaxed)) else {
         return (StatusCode::SERVICE_UNAVAILABLE, "ending\n").into_response();
     };
-    let of = Weak::clone(site);
+    let of = Arc::clone(&shared);
     let paint = move || {
-        let Some(shared) = of.upgrade() else { return StatusCode::SERVICE_UNAVAILABLE.into_response() };
-        drop(shared.counters.save()); // its failure is kept and shown
-        shared.counters.for_people(|| snapshot(&shared))
+        drop(of.counters.save()); // its failure is kept and shown
+        of.counters.for_people(|| snapshot(&of))
     };
     match shared.painter.answer(path, paint).await {
         Some(mut response) => {
