@@ -6,6 +6,7 @@
 use crate::blocks::{TIME, any_target, grind};
 use crate::input::Input;
 use crate::mining::received;
+use crate::upstream::any_share;
 use link::Frame;
 use mining::client::{self, OpenRequest};
 use mining::room::Room;
@@ -14,7 +15,7 @@ use proxy::session::{Event, UpstreamShare};
 use proxy::sv2::session::Session;
 use proxy::sv2::space::Spaces;
 use proxy::upstream::trunk::{self, Trunk};
-use proxy::work::{Rolled, Work};
+use proxy::work::Work;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -164,13 +165,8 @@ impl World {
     fn submit(&mut self, input: &mut Input<'_>) {
         let work: Vec<_> = self.work.iter().cloned().collect();
         let Some(work) = input.pick(&work).cloned() else { return };
-        let extranonce =
-            work.extranonce(&[input.byte(); 4][..work.layout.slice], &vec![7; work.layout.extranonce2]);
-        let rolled =
-            Rolled { extranonce, version: work.job.version(), ntime: work.ntime, nonce: input.number() };
-        let hash = work.job.header(&rolled.choice()).hash();
-        let worker = Arc::from("w");
-        self.hand_on(&UpstreamShare { tag: 0, worker, work, rolled, hash, is_block: input.rarely(2) }, None);
+        let share = any_share(input, work);
+        self.hand_on(&UpstreamShare { is_block: input.rarely(2), ..share }, None);
     }
 
     fn hand_on(&mut self, share: &UpstreamShare, tag: Option<u32>) {

@@ -4,11 +4,11 @@
 //! the trunk is answered at most once, and exactly once when the connection has ended; what we say is JSON.
 
 use crate::input::Input;
+use crate::upstream::any_share;
 use mining::Now;
-use proxy::session::UpstreamShare;
 use proxy::upstream::sv1::trunk::{Login, PoolTrunk, Settings};
 use proxy::upstream::trunk::Event;
-use proxy::work::{Extranonce, Rolled, Work};
+use proxy::work::Work;
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -65,13 +65,7 @@ impl World {
 
     fn submit(&mut self, input: &mut Input<'_>) {
         let Some(work) = self.work.clone() else { return };
-        let extranonce: Extranonce =
-            work.extranonce(&[input.byte(); 4][4 - work.layout.slice..], &vec![7; work.layout.extranonce2]);
-        let rolled =
-            Rolled { extranonce, version: work.job.version(), ntime: work.ntime, nonce: input.number() };
-        let hash = work.job.header(&rolled.choice()).hash();
-        let (tag, worker) = (u32::try_from(self.next_ticket).unwrap(), Arc::from("w"));
-        let share = UpstreamShare { tag, worker, work, rolled, hash, is_block: false };
+        let share = any_share(input, work);
         self.under_way.insert(self.next_ticket);
         self.trunk.submit(self.now, &share, self.next_ticket);
         self.next_ticket += 1;

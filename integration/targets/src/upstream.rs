@@ -1,15 +1,25 @@
 //! The proxy's upstream, all of it: a hub's session at one end, the proxy's trunk at the other.
 
 use crate::blocks;
+use crate::input::Input;
 use bitcoin::Target;
 use mining::server::{self, CurrentWork, Event};
 use mining::{ExtranoncePrefixes, Now, WorkUpdate};
 use proxy::session::{Outcome, UpstreamShare};
 use proxy::upstream::trunk::{self, Trunk};
-use proxy::work::{JobIds, Work};
+use proxy::work::{JobIds, Rolled, Work};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
+
+/// A share of this work, right or not, as a miner hands it on.
+pub fn any_share(input: &mut Input<'_>, work: Arc<Work>) -> UpstreamShare {
+    let extranonce =
+        work.extranonce(&[input.byte(); 4][..work.layout.slice], &vec![7; work.layout.extranonce2]);
+    let rolled = Rolled { extranonce, version: work.job.version(), ntime: work.ntime, nonce: input.number() };
+    let hash = work.job.header(&rolled.choice()).hash();
+    UpstreamShare { tag: 0, worker: Arc::from("w"), work, rolled, hash, is_block: false }
+}
 
 /// One connection with one channel on it.
 pub struct Upstream {
