@@ -39,9 +39,17 @@ async fn miners_of_all_kinds_find_a_block(proxy: Settings) -> anyhow::Result<()>
     let (_, block) = world.pool.chain.until_mined(paid, BLOCK).await?;
     for (_, miner) in &miners {
         miner.until("some shares", SOON, |tally| tally.accepted > 3).await?;
-        miner.limit(Some(0));
     }
     old.until("some shares", SOON, |tally| tally.accepted > 3).await?;
+    // The proxy takes lighter ones than the hub does.
+    until("a share of each in the ledger", SOON, async || {
+        let credits = world.pool.hub.credits().await?;
+        let is_there = |name| credits.workers.get(name).is_some_and(|worker| worker.shares > 0);
+        let all = ["extended", "standard", "header-only", "old"].into_iter().all(is_there);
+        holds(all, format!("{credits:?}"))
+    })
+    .await?;
+    miners.iter().for_each(|(_, miner)| miner.limit(Some(0)));
     old.limit(Some(0));
 
     let block = block.block_hash();
