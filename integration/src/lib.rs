@@ -1,4 +1,4 @@
-//! A world of real programs for tests and demo: bitcoind, template provider, hub, proxy, miners.
+//! A world of real programs, bitcoind, template provider, hub, proxy and miners, for tests, demo, benches and soaks; a load generator, abuse and simulations.
 //!
 //! | module | what for |
 //! |---|---|

@@ -8,10 +8,12 @@
 //! |---|---|
 //! | [`answer`] | what the node says of a template, read; pure |
 //! | `connection`, `wire` | the socket and the calls, of all versions of the node |
+//! | `supervisor` | one connection's life |
 //! | `network` | whether it is the right node |
 //! | `set`, `routes`, `kept` | templates for each kind of constraints, and those that can still be solved |
 //! | [`desk`] | blocks handed in |
 //! | [`probe`] | `--check` |
+//! | `error` | what can be wrong, with the mend |
 
 pub mod answer;
 mod connection;

@@ -16,6 +16,7 @@
 //! | [`submission`] | the two submit messages as they come over the wire, worker name included |
 //! | [`seen`] | which shares were counted already |
 //! | [`extranonce`] | extranonce prefixes, none of them handed out twice |
+//! | [`room`] | a bound on the channels of all connections that leaves each its first |
 //! | [`vardiff`] | how hard a mining channel's shares should be |
 //! | [`work`], [`target`] | work as an integer; targets from difficulty and hash rate |
 //! | [`time`] | the two clocks a session is told |

@@ -8,6 +8,7 @@
 //! | [`params`] | timeouts of a network |
 //! | [`keys`] | the keys of either side, from one seed |
 //! | [`aggregate`] | MuSig2's key aggregation (BIP327) |
+//! | `curve` | signatures, their checks and tweaks: what costs tens of microseconds |
 //! | [`script`] | the outputs: funding, pending, remainder |
 //! | [`terms`] | what both sides agree on before the funding; the id of a payout channel |
 //! | [`state`] | what is owed: settled, and pending for each height |

@@ -17,6 +17,9 @@
 //! | [`chain`] | the tree: insertion, fork choice, change sets, queries, pruning |
 //! | [`query`] | what one can ask of it |
 //! | [`rules`] | the rules that need ancestors |
+//! | `tree` | shares and their places, without rules |
+//! | `window`, `sheets` | whose weight counts for a block, and which lock sheets shares carry |
+//! | `payouts` | who is paid by a child of a share |
 //! | [`split`] | from weights to coinbase outputs |
 //! | [`plan`] | building a share: its data, its outputs, its proof of work |
 //! | [`acceptance`] | what a node takes now, apart from what is valid |
@@ -24,7 +27,7 @@
 //! | [`storage`] | what a store keeps of a tree, and how a node comes back from it |
 //! | [`export`], [`import`] | a chain as a file, and as a new node's beginning |
 
-// Consensus: no machine may see another result (DESIGN.md §1). tests/determinism.rs looks for the types, too.
+// Consensus: no machine may see another result (DESIGN.md §1). tests/it/determinism.rs looks for the types, too.
 #![deny(clippy::float_arithmetic, clippy::float_cmp, clippy::cast_precision_loss)]
 
 pub mod acceptance;

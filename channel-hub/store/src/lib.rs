@@ -8,9 +8,12 @@
 //! | `committed` | how far the writer is, and who waits for which commit |
 //! | [`store`](mod@store) | what the hub asks of a store, whatever database is behind it |
 //! | [`sqlite`] | the hub's store on a [`writer::Writer`] |
+//! | `migrations` | how its tables came to be |
 //! | [`ledger`] | rows that grow: shares and work by hasher, worker, height and minute |
 //! | `share_log` | shares that are credited and not yet in those rows |
 //! | `ahead` | what rows lack of those shares, for whoever reads them |
+//! | `journal` | single shares, where the operator wants to look into an hour |
+//! | `ranges` | numbers that are given out once and never again |
 //! | [`reports`] | what pages ask of the ledger |
 //! | [`blocks`] | found blocks, whole |
 //! | [`sharechain`] | the tree of shares; tables that any program's schema can have |

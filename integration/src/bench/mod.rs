@@ -9,6 +9,7 @@
 //! | [`experiment`] | the runs of programs |
 //! | [`alone`] | the measures of libraries |
 //! | `sharechain` | one of them: a full window |
+//! | `payout`, `pending_root` | two more: states of payout channels, the tree of pendings |
 //! | [`results`] | the table |
 //!
 //! # A measure of a library

@@ -3,6 +3,7 @@
 //! | module | what for |
 //! |---|---|
 //! | `session` | one connection's protocol state, without sockets or clocks |
+//! | `notify` | `mining.notify` as a job to search |
 //! | `miner` | the driver: TCP, threads, reconnects |
 //! | `wire` | a bare connection, for tests that misbehave on purpose |
 //! | `desk` | a miner done by hand on a bare connection |

@@ -1,4 +1,11 @@
 //! Configuration, checked.
+//!
+//! | module | what for |
+//! |---|---|
+//! | `raw` | configuration as it is written: keys, defaults, what they mean |
+//! | `upstream` | SV2 mining servers, and SV1 pools behind them |
+//! | `sv2`, `tls` | what native SV2 miners and TLS need |
+//! | `bounds` | what one miner may take of the proxy |
 
 mod bounds;
 mod raw;

@@ -14,6 +14,7 @@
 //! | [`stream`] | the tokio stream that drives it |
 //! | [`handshakes`] | handshakes take turns, so that a flood of them starves nobody |
 //! | [`refusals`] | shares that are refused, so that a flood of them starves nobody |
+//! | [`openings`] | when a peer with many channels may open the next one |
 //! | `spacing` | how often an address may do what comes to nothing |
 //! | `pace`, `backlog` | how fast a peer may send, how long it may leave bytes unread |
 //! | [`address`], [`places`] | who counts as one where peers are counted; who gives way where there are too many |

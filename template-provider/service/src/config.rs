@@ -1,5 +1,14 @@
 //! Configuration in layers: defaults, then the TOML file, then the environment, then flags. Read raw, then checked;
 //! docs/decisions/0001-config.md says why it is written here.
+//!
+//! | module | what for |
+//! |---|---|
+//! | `keys` | all keys of a program, and the README's table |
+//! | `file`, `layers` | the config file; the layers put over each other |
+//! | `check` | from the layers' values to the checked config |
+//! | `problem`, `problems` | what is wrong, in words that let a person mend it |
+//! | `redact` | secrets are kept out of messages |
+//! | `init` | a fresh config file |
 
 mod check;
 mod file;

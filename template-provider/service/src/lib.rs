@@ -5,6 +5,19 @@
 //! README's table. Conventions: an amount of time says its unit in the key's name (`drain_seconds`); a path may begin with
 //! `~/` ([`expand_home`]); a list of tables is a [`Key::list`].
 //!
+//! | module | what for |
+//! |---|---|
+//! | `program`, `run`, `context` | what a program is, from the command line to the exit status, and what it is given while it runs |
+//! | `key`, `config`, `operation`, `command_line` | the table of keys, the layers of a configuration, the keys that all programs have, the flags |
+//! | `path`, `secret` | paths as people write them; values that are never printed |
+//! | `logs`, `complaints`, `news` | log lines, and those about peers, which cannot fill a disk |
+//! | `counters` | totals that never fall |
+//! | `status` | page, API and metrics |
+//! | `listener`, `sockets`, `files` | listening sockets, passed on and surviving the loss of file descriptors; how many there may be |
+//! | `signals`, `systemd` | SIGTERM and SIGINT; what the supervisor is told |
+//! | `handover`, `replacement` | a running program is replaced by a new one; SIGUSR2 |
+//! | `backoff` | how long to wait before the next attempt |
+//!
 //! A whole program, to copy from (`examples/beacon.rs`):
 //!
 //! ```no_run

@@ -1,5 +1,12 @@
 //! What a program shows: the status page, the JSON API and the metrics. All of it is pulled: a snapshot is made
 //! when somebody looks, and what nobody looks at costs nothing.
+//!
+//! | module | what for |
+//! |---|---|
+//! | `page`, `html` | the page as data, and as HTML |
+//! | `metrics` | metrics, and their text form |
+//! | `painter` | the thread that puts answers together |
+//! | `server`, `unread` | HTTP within bounds; who reads nothing is let go of |
 
 mod html;
 mod metrics;

@@ -3,6 +3,14 @@
 //! For whoever takes work from an upstream: the proxy, and SV2 miners. Keeps the state of each channel, turns
 //! future jobs into jobs when their tip comes, and says of each submitted share what became of it. Nothing a
 //! server sends makes it panic; what makes no sense but does no harm is ignored.
+//!
+//! | module | what for |
+//! |---|---|
+//! | `opening` | asking for channels, and the answers |
+//! | `channel`, `job` | one channel; a job as it has it |
+//! | `work` | work that comes in: jobs, tips, targets, extranonce prefixes |
+//! | `outstanding` | shares that have no answer yet |
+//! | `event` | what a session tells its shell |
 
 mod channel;
 mod event;

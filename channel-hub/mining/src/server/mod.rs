@@ -10,6 +10,17 @@
 //! generation know no groups; from the second channel on the group is addressed. A target changes together
 //! with a job: whether a miner applies SetTarget at once or, as SV2 spec §5.3.21 has it, from the next job on,
 //! comes to the same.
+//!
+//! | module | what for |
+//! |---|---|
+//! | `opening` | opening channels |
+//! | `channel`, `assigned` | one channel; a job as it has it |
+//! | `work`, `current` | handing out work; the work of the moment |
+//! | `shares`, `unacknowledged` | shares that come in; those that wait for their commit, and the merged answer |
+//! | `retarget` | changing targets: vardiff, and UpdateChannel |
+//! | `patience` | how much nonsense a connection may send |
+//! | `config`, `limits` | what the operator decides; what a connection may want |
+//! | `event` | what a session tells its shell |
 
 mod assigned;
 mod channel;

@@ -9,6 +9,7 @@
 //! | [`tree`] | a hub builds the tree and proves single leaves |
 //! | [`proof`] | a hasher, or the council, checks one |
 //! | [`council`] | which root counts after a win, and who is repaid what |
+//! | `hash` | the tagged hashes of the tree |
 
 pub mod council;
 mod hash;

@@ -14,6 +14,7 @@
 //! | [`message`] | what is said, in bytes |
 //! | [`fault`] | what a peer can do wrong, and what it counts |
 //! | [`node`] | the session with all peers |
+//! | `settings` | its bounds and its patience |
 //! | `peer` | what is held of one |
 //! | `branch` | whether shares hang together, and their work |
 //! | `bodies` | who is asked for which lock sheet |

@@ -16,6 +16,13 @@
 //!
 //! A successor that dies or says nothing before `took` has cost nothing: the predecessor goes on. After that it is as after
 //! a crash of the new program. See `docs/decisions/0002-hand-over.md`.
+//!
+//! | module | what for |
+//! |---|---|
+//! | `gate` | where successors ask |
+//! | `giving`, `taking` | the predecessor's side, and the successor's |
+//! | `line`, `message` | packets between two processes, and what they say |
+//! | `stage` | what a program's tasks know of it |
 
 mod gate;
 mod giving;
