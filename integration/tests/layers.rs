@@ -1,5 +1,5 @@
 //! The rule of the line (DESIGN.md §2), proven from `cargo metadata`:
-//! `template-provider ← channel-hub ← proxy ← integration`.
+//! `template-provider ← channel-hub ← proxy ← integration`; and that tables of contents are whole.
 #![allow(clippy::unwrap_used)]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -193,6 +193,32 @@ fn pure_crates_never_look_at_a_clock_a_socket_or_a_file() {
             }
         }
     }
+}
+
+#[test]
+fn tables_of_modules_name_every_module() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let mut files = Vec::new();
+    LINE.iter().for_each(|folder| sources(&root.join(folder), &mut files));
+    let mut tables = 0;
+    for file in files {
+        let text = std::fs::read_to_string(&file).unwrap();
+        let head: Vec<_> = text.lines().filter(|line| line.starts_with("//! |")).collect();
+        if head.first().is_none_or(|line| !line.starts_with("//! | module |")) {
+            continue;
+        }
+        tables += 1;
+        for (before, line) in [""].into_iter().chain(text.lines()).zip(text.lines()) {
+            let Some((_, module)) = line.strip_suffix(';').and_then(|line| line.split_once("mod ")) else {
+                continue;
+            };
+            let is_code = !line.starts_with(['/', ' ']) && !before.starts_with("#[cfg(");
+            let names = [format!("`{module}`"), format!("`mod@{module}`")];
+            let is_named = head.iter().any(|line| names.iter().any(|name| line.contains(name.as_str())));
+            assert!(!is_code || is_named, "{}: the table does not name {module}", file.display());
+        }
+    }
+    assert!(tables >= 15, "only {tables} tables found");
 }
 
 /// Rust files below a folder, those of tests apart.
