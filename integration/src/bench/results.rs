@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::alone;
 use super::experiment::{Values, median};
+use crate::world::{POOL, TRANSLATOR};
 
 /// A named value: its unit, whether more is better, and what we want.
 #[derive(Clone, Copy, Debug)]
@@ -99,7 +100,7 @@ pub struct Row {
     /// Of both values.
     pub unit: &'static str,
     /// Whom it is compared with, if anybody.
-    pub peer: Option<&'static str>,
+    pub peer: Option<String>,
     /// Theirs.
     pub peer_value: Option<f64>,
     /// Above 1 is better for us; none without a peer.
@@ -149,10 +150,10 @@ impl Runs {
     }
 }
 
-fn peer(name: &str) -> &'static str {
+fn peer(name: &str) -> String {
     match name.contains("proxy") || name.contains("notify") {
-        true => "translator_sv2 0.6.0 + pool_sv2 0.7.0",
-        false => "pool_sv2 0.7.0",
+        true => format!("translator_sv2 {TRANSLATOR} + pool_sv2 {POOL}"),
+        false => format!("pool_sv2 {POOL}"),
     }
 }
 
