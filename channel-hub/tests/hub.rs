@@ -115,6 +115,39 @@ async fn a_block_found_while_the_node_is_away_is_handed_in_when_it_is_back_resta
 }
 
 #[tokio::test]
+async fn a_block_found_while_the_ledger_takes_nothing_and_its_miner_no_more_shares_goes_to_the_network() {
+    let World { dir, provider, hub, mut miner } =
+        World::start_with("alice", NO_NODE, "maximum_difficulty = 1e-9").await;
+    let job = miner.job().await;
+    let other = rusqlite::Connection::open(dir.path().join("hub.sqlite")).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let mut taken = 0;
+    for _ in 0..4096 {
+        (taken, _) = miner.submit(&job, None, |share| !share.is_block).await;
+    }
+    let (refused, _) = miner.submit(&job, None, |share| !share.is_block).await;
+    let (blocks_share, found) = miner.submit(&job, None, |share| share.is_block).await;
+    let solved = until("the provider has it", async || provider.solutions.lock().unwrap().pop()).await;
+    let block: bitcoin::Block = bitcoin::consensus::deserialize(&solved.block().unwrap()).unwrap();
+    assert_eq!(block.block_hash(), found.hash);
+    assert_eq!(miner.answer(refused).await, Err("ledger-full".into()));
+    assert_eq!(miner.answer(blocks_share).await, Err("ledger-full".into()));
+    until("they are counted", async || {
+        (hub.api("totals").await["rejected"]["ledger-full"] == 2).then_some(())
+    })
+    .await;
+
+    other.execute_batch("ROLLBACK").unwrap();
+    assert_eq!(miner.answer(taken).await, Ok(()));
+    let (sequence, _) = miner.submit(&job, None, |share| !share.is_block).await;
+    assert_eq!(miner.answer(sequence).await, Ok(()));
+    assert_eq!(rusqlite_count(dir.path()), 4097);
+    until("the block is kept", async || (hub.api("blocks").await[0]["hash"] == found.hash.to_string()).then_some(()))
+        .await;
+    hub.stop().await;
+}
+
+#[tokio::test]
 async fn miners_stay_when_the_template_provider_goes_and_the_next_one_takes_over() {
     let dir = tempfile::tempdir().unwrap();
     let (mut first, mut second) = (Provider::start().await, Provider::start().await);

@@ -58,6 +58,9 @@ impl Solution {
     }
 }
 
+/// [`Rejection::LedgerFull`]'s code: a name of ours, since the specification has none.
+pub const LEDGER_FULL: &str = "ledger-full";
+
 /// Why a share is not counted. [`Self::code`] is what the miner is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Rejection {
@@ -79,6 +82,8 @@ pub enum Rejection {
     InvalidVersionBit,
     /// The time is before the tip's `min_ntime` or too far ahead.
     InvalidTime,
+    /// Nothing is wrong with it, but the ledger has no room and takes nothing.
+    LedgerFull,
 }
 
 impl Rejection {
@@ -94,6 +99,7 @@ impl Rejection {
             Self::VersionRollingNotAllowed => codes::ERROR_CODE_VERSION_ROLLING_NOT_ALLOWED,
             Self::InvalidVersionBit => codes::ERROR_CODE_SUBMIT_SHARES_INVALID_NON_ROLLABLE_VERSION_BIT,
             Self::InvalidTime => codes::ERROR_CODE_SUBMIT_SHARES_INVALID_SHARE,
+            Self::LedgerFull => LEDGER_FULL,
         }
     }
 }

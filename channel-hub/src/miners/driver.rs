@@ -1,8 +1,8 @@
 //! The driver around [`mining::server::Session`]: one task for each connection that is set up.
 //!
 //! A share goes from here straight to the store's queue, and its answer leaves when the store has committed it. A miner
-//! is read only as long as it is served: not while too many of its shares wait for their commit, nor while it leaves our
-//! answers unread.
+//! is read only as long as it is served: not while too many of its shares wait for their commit, unless that is because
+//! the store takes nothing (see [`super::stall`]), nor while it leaves our answers unread.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -27,6 +27,7 @@ use super::pending::Pending;
 use super::seat::Seat;
 use super::seldom::Seldom;
 use super::session::{End, Floor};
+use super::stall::Stall;
 use crate::identity::Owner;
 use crate::prefixes::Places;
 
@@ -42,6 +43,7 @@ pub(super) struct Driver {
     session: Session,
     updates: Seldom<Update>,
     pending: Pending<Ticket>,
+    stall: Stall,
     alarm: Alarm,
     /// Whether it rests, for the channels that it opens or for its refused shares.
     record: Record,
@@ -68,6 +70,7 @@ impl Driver {
             session,
             updates: Seldom::new(next_update(updates)),
             pending: Pending::new(Arc::clone(&floor.store)),
+            stall: Stall::default(),
             alarm: Alarm::default(),
             record: Record::default(),
             seats: HashMap::new(),
@@ -86,8 +89,10 @@ impl Driver {
         loop {
             self.send()?;
             let mut fault = Ok(());
+            self.look_at_the_store();
             let (is_read, opened) = (self.is_read(), self.session.opened());
-            let due = self.session.poll_timeout().into_iter().chain(self.record.rests()).min();
+            let timeouts = [self.session.poll_timeout(), self.record.rests(), self.stall.poll_timeout()];
+            let due = timeouts.into_iter().flatten().min();
             tokio::select! {
                 biased;
                 () = &mut leave => {
@@ -143,9 +148,27 @@ impl Driver {
     fn is_read(&self) -> bool {
         self.crediting.is_some()
             && self.record.rests().is_none()
-            && self.pending.has_room()
-            && self.session.has_room()
+            && self.takes_shares_or_refuses_them()
             && !self.link.is_unread()
+    }
+
+    fn has_room(&self) -> bool {
+        self.pending.has_room() && self.session.has_room()
+    }
+
+    fn takes_shares_or_refuses_them(&self) -> bool {
+        self.stall.is_over() || self.has_room()
+    }
+
+    /// Where a store has taken nothing for long, shares that find no room are refused, so that blocks are read.
+    fn look_at_the_store(&mut self) {
+        let refused_before = self.stall.is_over();
+        self.stall.look(self.has_room(), || (Instant::now(), self.pending.committed()));
+        let refuses = self.stall.is_over();
+        if refuses && !refused_before && self.floor.news.room() {
+            tracing::warn!("the ledger takes nothing: shares are refused, blocks are brought to the network");
+        }
+        self.session.refuse_shares(refuses);
     }
 
     fn send(&mut self) -> Result<(), End> {
@@ -177,7 +200,7 @@ impl Driver {
         for _ in 0..MAX_AT_ONCE {
             self.take_events()?;
             // Others have a turn before the next channel is opened.
-            if !self.session.has_room()
+            if !(self.session.has_room() || self.stall.is_over())
                 || self.record.rests().is_some()
                 || self.session.opened() != opened
                 || self.session.updates() >= Openings::UPDATES_AT_ONCE
@@ -284,6 +307,9 @@ impl Driver {
         counter.add(1);
         if let Some(seat) = self.seats.get_mut(&channel_id) {
             seat.count_rejected(counters, worker, reason);
+        }
+        if reason == Rejection::LedgerFull {
+            return; // our fault, not its
         }
         // Shares of unknown channels soon cost it the connection as well, but one that comes again and again has many.
         if self.session.has_work() {

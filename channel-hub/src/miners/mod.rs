@@ -6,6 +6,7 @@
 //! | [`session`] | one connection from its first byte to its end |
 //! | `driver` | the loop around its mining session |
 //! | [`pending`] | shares that wait for the disk |
+//! | [`stall`] | how long they hold up their connection |
 //! | [`seat`], [`channel`] | a mining channel as the session counts it, and as the pages show it |
 //! | [`connections`] | who is connected, for the bounds and the pages |
 //! | [`alarm`], [`seldom`] | what the loop waits for and seldom gets |
@@ -19,3 +20,4 @@ pub mod pending;
 pub mod seat;
 pub mod seldom;
 pub mod session;
+pub mod stall;

@@ -1,7 +1,7 @@
 //! Shares between their acceptance and their answer: first waiting for room in the store's queue, then for their commit.
 //!
-//! A store that takes nothing, as on a full disk, loses no share: those that found no room wait here, and their miner is
-//! read no further until there is room. However long that takes, it keeps its connection and its jobs.
+//! A store that takes nothing, as on a full disk, loses no share that was taken: those that found no room wait here, and no
+//! more are taken until there is room. However long that takes, their miner keeps its connection and its jobs.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -40,6 +40,11 @@ impl<T> Pending<T> {
     /// Whether the store took every share. If not, none more should be asked for.
     pub fn has_room(&self) -> bool {
         self.held.is_empty()
+    }
+
+    /// The last change that the store has committed, whoever's it is.
+    pub fn committed(&self) -> Sequence {
+        self.committed.now()
     }
 
     /// Waits until one of the shares may have been committed, or there may be room for one more; for ever if there is

@@ -12,7 +12,7 @@ use crate::supply::shelf::Fetched;
 use crate::supply::task::Health;
 
 /// Every reason for which a share is rejected.
-const REASONS: [Rejection; 9] = [
+const REASONS: [Rejection; 10] = [
     Rejection::InvalidChannelId,
     Rejection::Stale,
     Rejection::InvalidJobId,
@@ -22,6 +22,7 @@ const REASONS: [Rejection; 9] = [
     Rejection::VersionRollingNotAllowed,
     Rejection::InvalidVersionBit,
     Rejection::InvalidTime,
+    Rejection::LedgerFull,
 ];
 
 /// How things stand.

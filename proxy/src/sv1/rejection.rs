@@ -9,6 +9,8 @@ pub enum Rejection {
     NoUpstream,
     /// 20: an SV2 miner has no such channel.
     UnknownChannel,
+    /// 20: the upstream cannot store shares at present.
+    LedgerFull,
     /// 21: the job is unknown or belongs to an older tip.
     JobNotFound,
     /// 22: the same work was handed in before.
@@ -23,10 +25,11 @@ pub enum Rejection {
 
 impl Rejection {
     /// All that [`Self::reason`] says.
-    pub const REASONS: [&str; 8] = [
+    pub const REASONS: [&str; 9] = [
         "20 other",
         "20 no upstream",
         "20 unknown channel",
+        "20 ledger full",
         "21 job not found",
         "22 duplicate share",
         "23 low difficulty",
@@ -45,6 +48,7 @@ impl Rejection {
             "stale-share" | "stale-chain-tip" | "invalid-job-id" => Self::JobNotFound,
             "duplicate-share" => Self::Duplicate,
             "difficulty-too-low" => Self::LowDifficulty,
+            mining::share::LEDGER_FULL => Self::LedgerFull,
             other => Self::Other(format!("Upstream: {}", other.chars().take(64).collect::<String>())),
         }
     }
@@ -52,7 +56,7 @@ impl Rejection {
     /// SV1's number for it.
     pub fn code(&self) -> u8 {
         match self {
-            Self::Other(_) | Self::NoUpstream | Self::UnknownChannel => 20,
+            Self::Other(_) | Self::NoUpstream | Self::UnknownChannel | Self::LedgerFull => 20,
             Self::JobNotFound => 21,
             Self::Duplicate => 22,
             Self::LowDifficulty => 23,
@@ -67,6 +71,7 @@ impl Rejection {
             Self::Other(text) => text,
             Self::NoUpstream => "No upstream: the share is lost",
             Self::UnknownChannel => "Unknown channel",
+            Self::LedgerFull => "The upstream cannot store shares: the share is lost",
             Self::JobNotFound => "Job not found",
             Self::Duplicate => "Duplicate share",
             Self::LowDifficulty => "Low difficulty share",
@@ -81,6 +86,7 @@ impl Rejection {
             other,
             no_upstream,
             unknown_channel,
+            ledger_full,
             job_not_found,
             duplicate,
             low_difficulty,
@@ -91,6 +97,7 @@ impl Rejection {
             Self::Other(_) => other,
             Self::NoUpstream => no_upstream,
             Self::UnknownChannel => unknown_channel,
+            Self::LedgerFull => ledger_full,
             Self::JobNotFound => job_not_found,
             Self::Duplicate => duplicate,
             Self::LowDifficulty => low_difficulty,
@@ -108,6 +115,7 @@ impl From<mining::Rejection> for Rejection {
             mining::Rejection::Stale | mining::Rejection::InvalidJobId => Self::JobNotFound,
             mining::Rejection::DifficultyTooLow => Self::LowDifficulty,
             mining::Rejection::Duplicate => Self::Duplicate,
+            mining::Rejection::LedgerFull => Self::LedgerFull,
             mining::Rejection::BadExtranonceSize
             | mining::Rejection::VersionRollingNotAllowed
             | mining::Rejection::InvalidVersionBit
@@ -125,6 +133,13 @@ mod tests {
         let codes =
             ["invalid-job-id", "stale-share", "duplicate-share", "difficulty-too-low", "bad-extranonce-size"];
         assert_eq!(codes.map(|code| Rejection::from_upstream(code).code()), [21, 21, 22, 23, 20]);
+    }
+
+    #[test]
+    fn an_upstream_without_room_in_its_ledger_is_named() {
+        let rejection = Rejection::from_upstream(mining::Rejection::LedgerFull.code());
+        assert_eq!((rejection.code(), rejection.reason()), (20, "20 ledger full"));
+        assert_eq!(rejection, mining::Rejection::LedgerFull.into());
     }
 
     #[test]

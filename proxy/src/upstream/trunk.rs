@@ -10,6 +10,7 @@ use bitcoin::Target;
 use link::{Frame, Received};
 use mining::Now;
 use mining::client::{self, Job, OpenRequest, OpenedChannel};
+use mining::share::LEDGER_FULL;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -23,8 +24,8 @@ const FEWEST: u16 = 6;
 /// A server that is handed so many shares and says nothing at all for so long hangs: to miners it is as good as gone.
 /// Pools that answer shares in batches take up to ten at a time.
 const UNHEARD: (u32, Duration) = (20, Duration::from_secs(60));
-/// One that owes a channel so many answers, and gives it none for so long, hangs whatever else it says: there is no credit. A
-/// pool may answer a hundred shares at a time, for which a slow device takes a quarter of an hour.
+/// One that owes a channel so many answers, and gives it none for so long, hangs whatever else it says: there is no credit. To
+/// say that a share cannot be stored is no answer. A pool may answer a hundred shares at a time, for which a slow device takes a quarter of an hour.
 const UNANSWERED: [(usize, Duration); 2] = [(128, Duration::from_secs(600)), (1024, Duration::from_secs(60))];
 
 /// What a trunk is made with.
@@ -111,10 +112,14 @@ struct Channel {
     owed: Owed,
 }
 
-/// Answers that the server owes a channel.
+/// Answers that the server owes a channel. One that is refused because the server cannot store it stays owed until a later
+/// share is credited: whoever answers all shares so gives no more credit than who answers none.
 #[derive(Debug, Default)]
 struct Owed {
+    /// Without any answer.
     count: usize,
+    /// Not stored since the last credit.
+    unstored: usize,
     /// Since when none comes that is owed.
     since: Option<Instant>,
 }
@@ -127,14 +132,21 @@ impl Owed {
     }
 
     /// One has its answer.
-    fn answer(&mut self, now: Instant) {
+    fn answer(&mut self, now: Instant, outcome: &Outcome) {
         self.count = self.count.saturating_sub(1);
-        self.since = (self.count > 0).then_some(now);
+        match outcome {
+            Outcome::Rejected(code) if code == LEDGER_FULL => self.unstored = self.unstored.saturating_add(1),
+            Outcome::Accepted => self.unstored = 0,
+            Outcome::Rejected(_) | Outcome::Lost => {}
+        }
+        if self.unstored == 0 {
+            self.since = (self.count > 0).then_some(now);
+        }
     }
 
     fn are_overdue(&self, now: Instant) -> bool {
-        let is_over =
-            |(many, long)| self.count >= many && self.since.is_some_and(|since| since + long <= now);
+        let owed = self.count.saturating_add(self.unstored);
+        let is_over = |(many, long)| owed >= many && self.since.is_some_and(|since| since + long <= now);
         UNANSWERED.into_iter().any(is_over)
     }
 }
@@ -378,7 +390,7 @@ impl Trunk {
     fn answered(&mut self, now: Now, share: (u32, u32), outcome: Outcome) {
         if let Some(ticket) = self.in_flight.remove(&share) {
             if let Some(channel) = self.channels.get_mut(&share.0) {
-                channel.owed.answer(now.instant);
+                channel.owed.answer(now.instant, &outcome);
             }
             self.events.push_back(Event::Answered { ticket, outcome });
         }

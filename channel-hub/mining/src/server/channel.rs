@@ -200,11 +200,13 @@ impl Channel {
         self.jobs.back().and_then(Assigned::fixed_root)
     }
 
-    /// Checks a share of this channel. `Ok` if it is a share or a block, and new.
+    /// Checks a share of this channel. `Ok` if it is a share or a block, and new. One that `is_refused` is not remembered, unless
+    /// it is a block.
     pub(crate) fn check(
         &mut self,
         submission: &Submission<'_>,
         now: Now,
+        is_refused: bool,
     ) -> Result<(&Assigned, Hashed), Rejection> {
         let find = |jobs: &VecDeque<Assigned>| jobs.iter().rposition(|job| job.id == submission.job_id);
         let (job, own, other) = if let Some(index) = find(&self.jobs) {
@@ -224,7 +226,9 @@ impl Channel {
         if own.is_full() && !hashed.is_block {
             return Err(Rejection::Stale);
         }
-        if other.contains(hashed.hash) || !own.insert(hashed.hash) {
+        let is_remembered = !is_refused || hashed.is_block;
+        let is_known = other.contains(hashed.hash) || own.contains(hashed.hash);
+        if is_known || (is_remembered && !own.insert(hashed.hash)) {
             return Err(Rejection::Duplicate);
         }
         Ok((job, hashed))

@@ -117,6 +117,8 @@ pub struct Session {
     answers: VecDeque<u32>,
     next_check: Option<Instant>,
     patience: Patience,
+    /// See [`Session::refuse_shares`].
+    refuses_shares: bool,
     /// See [`Session::opened`].
     opened: u64,
     /// See [`Session::updates`].
@@ -152,6 +154,7 @@ impl Session {
             answers: VecDeque::new(),
             next_check: None,
             patience: Patience::default(),
+            refuses_shares: false,
             opened: 0,
             updates: 0,
             out: VecDeque::new(),
@@ -261,6 +264,13 @@ impl Session {
     /// Whether the shell should read on: `false` while too many shares wait for [`Self::acknowledge`].
     pub fn has_room(&self) -> bool {
         self.unacknowledged < self.config.max_unacknowledged
+    }
+
+    /// Whether shares are refused as [`Rejection::LedgerFull`](crate::Rejection::LedgerFull) from now on, for want of a place
+    /// to keep them. Those taken before wait on for [`Self::acknowledge`], and blocks are reported all the same. What is
+    /// refused so is not remembered: it may be handed in again later.
+    pub fn refuse_shares(&mut self, refuse: bool) {
+        self.refuses_shares = refuse;
     }
 
     /// Whether there is work: without any, no share can be right.

@@ -57,17 +57,26 @@ impl Session {
             .filter(|channel| channel.kind == kind)
             .ok_or(Rejection::InvalidChannelId)?;
         let user_identity = Arc::clone(&channel.user_identity);
-        let (job, hashed) = channel.check(submission, now)?;
+        let is_refused = self.refuses_shares;
+        let (job, hashed) = channel.check(submission, now, is_refused)?;
         let (work, height, job_id) = (job.work, job.job.height(), job.job.id());
         let solution = job.solution(&submission.choice);
         let block = hashed.is_block.then(|| job.block(&solution, &hashed, Arc::clone(&user_identity)));
         let worker = submission.worker.map(|name| channel.worker(name));
         if let Some(mut block) = block {
             block.worker.clone_from(&worker);
+            block.is_share &= !is_refused;
             self.events.push_back(Event::Block(Box::new(block)));
         }
         if !hashed.is_share {
             return Err(Rejection::DifficultyTooLow); // a block all the same, where the network's target is easy
+        }
+        if is_refused {
+            // It is worked for all the same: else targets would become easier, and shares more.
+            if channel.vardiff.count(now.instant, work) {
+                self.assess(now, channel_id);
+            }
+            return Err(Rejection::LedgerFull);
         }
         let number = self.next_ticket;
         self.next_ticket += 1;
@@ -103,6 +112,7 @@ impl Session {
     fn reject(&mut self, now: Now, submission: &Submission<'_>, reason: Rejection) {
         // Where there is no work no share can be right, whoever sends it; but nobody was told of an unknown channel.
         match reason {
+            Rejection::LedgerFull => {}
             Rejection::InvalidChannelId => self.patience.unknown_channel(now.instant),
             _ if self.has_work() => self.patience.wrong(now.instant),
             _ => {}

@@ -205,6 +205,59 @@ fn a_client_that_waits_for_no_answer_is_held_back_and_then_cut_off() {
 }
 
 #[test]
+fn while_the_ledger_is_full_blocks_come_out_and_shares_may_come_again_later() {
+    const SELDOM: u32 = 0x1f7f_ffff; // not every share is a block
+    let now = start();
+    let fixed = mining::server::Config { hardest_target: config().easiest_target, ..config() };
+    let mut pair = Pair::new(now, fixed, 0, work_on(1, 1, SELDOM, now));
+    pair.open("a");
+    let job = pair.job(2);
+    let is_block =
+        |share: &Found| mining::header::as_number(job.header(&share.choice()).hash()) <= job.tip().target();
+    let mut shares = (0..).map(|seed| grind(&job, seed * 1000)).filter(|share| !is_block(share));
+    let (before, share) = (shares.next().unwrap(), shares.next().unwrap());
+    let block = grind_to(&job, job.target().min(job.tip().target()), 1);
+    pair.commits = false;
+    pair.submit(2, &before);
+
+    pair.server.refuse_shares(true);
+    for _ in 0..3000 {
+        assert_eq!(rejection(&pair.submit(2, &share)), "ledger-full");
+    }
+    assert_eq!(rejection(&pair.submit(2, &before)), "duplicate-share");
+    assert_eq!(rejection(&pair.submit(2, &miss(&job))), "difficulty-too-low");
+    assert_eq!(rejection(&pair.submit(2, &block)), "ledger-full");
+    assert_eq!(rejection(&pair.submit(2, &block)), "duplicate-share");
+    assert_eq!((pair.blocks().len(), pair.credited().len()), (1, 1));
+    assert!(!pair.blocks()[0].is_share, "no share follows");
+
+    pair.server.refuse_shares(false);
+    pair.commits = true;
+    pair.settle();
+    assert_eq!(accepted(&pair.client_events), 1, "what was taken before is answered");
+    assert_eq!(accepted(&pair.submit(2, &share)), 1);
+}
+
+#[test]
+fn while_the_ledger_is_full_targets_stay_where_they_are() {
+    let now = start();
+    let mut pair = Pair::new(now, config(), 0, work_on(1, 1, HARD, now));
+    pair.client.open_extended(&client::OpenRequest { nominal_hash_rate: 20.0, ..request("a") }).unwrap();
+    pair.settle();
+    let before = Work::from_target(pair.job(2).target()).hashes();
+    pair.server.refuse_shares(true);
+    for seed in 0..120 {
+        pair.pass(Duration::from_secs(10));
+        let share = grind(&pair.job(2), seed);
+        pair.client.submit(2, share.job_id, &share.choice(), None).unwrap();
+        pair.settle();
+    }
+    let after = Work::from_target(pair.job(2).target()).hashes();
+    assert!((before / 4..=before * 4).contains(&after), "{before} hashes, {after} after twenty minutes");
+    assert!(pair.credited().is_empty());
+}
+
+#[test]
 fn custom_jobs_are_refused() {
     let mut pair = Pair::with_channel();
     let custom = sv2::SetCustomMiningJobOwned {

@@ -229,6 +229,30 @@ fn a_server_that_sends_jobs_and_answers_no_share_hangs_all_the_same() {
 }
 
 #[test]
+fn a_server_whose_ledger_takes_nothing_owes_what_it_refuses_for_that() {
+    for (at_once, minutes) in [(1024, 1), (128, 10)] {
+        let begin = start();
+        let seconds = |seconds| begin.after(Duration::from_secs(seconds));
+        let mut server = Server::new(begin, 1);
+        let channel = server.open(begin, 0, easiest(), 16);
+        server.job(begin, Some(1), true);
+        let work = server.work(0).unwrap();
+        hand_in(&mut server, begin, &work, 0..at_once);
+        let end = 60 * minutes;
+        for number in 1..=at_once {
+            let code = if number % 64 == 0 { "stale-share" } else { "ledger-full" };
+            server.refuse(seconds(u64::from(number) % end), channel, number, code);
+        }
+        hand_in(&mut server, seconds(end - 1), &work, at_once..at_once * 2 + 1);
+        assert!(!hangs(&mut server, seconds(end - 1)));
+        server.acknowledge(seconds(end - 1), channel, at_once + 1, 1);
+        assert!(!hangs(&mut server, seconds(2 * end - 2)), "its ledger takes shares again");
+        server.refuse(seconds(2 * end - 2), channel, at_once + 2, "ledger-full");
+        assert!(hangs(&mut server, seconds(2 * end - 1)));
+    }
+}
+
+#[test]
 fn a_pool_that_answers_a_hundred_shares_of_a_slow_device_at_a_time_does_not_hang() {
     let begin = start();
     let mut server = Server::new(begin, 1);

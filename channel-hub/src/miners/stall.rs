@@ -1,0 +1,88 @@
+//! How long a connection whose shares have no room waits for the store.
+//!
+//! A disk that is slow for a moment costs nothing: the connection is read no further, and all that was sent is taken in when
+//! there is room. But what is not read may be a block, and a block is worth something for as long as nobody else has one. So
+//! when the store has committed nothing for [`LONGEST`], whatever the reason, the connection is read on; shares that find no
+//! room are refused, and blocks go where they always go.
+
+use std::time::{Duration, Instant};
+
+use store::Sequence;
+
+/// Longer than a busy disk takes for a commit, and short beside the time in which another miner finds the same height's block.
+pub const LONGEST: Duration = Duration::from_secs(5);
+
+/// A connection's wait for the store, if it waits.
+#[derive(Debug, Default)]
+pub struct Stall {
+    waits: Option<Wait>,
+}
+
+#[derive(Debug)]
+struct Wait {
+    since: Instant,
+    /// What the store had committed then.
+    committed: Sequence,
+    is_over: bool,
+}
+
+impl Stall {
+    /// Takes in whether there is room for shares; `store` says what time it is and what is committed.
+    pub fn look(&mut self, has_room: bool, store: impl FnOnce() -> (Instant, Sequence)) {
+        if has_room {
+            self.waits = None;
+            return;
+        }
+        let (now, committed) = store();
+        match &mut self.waits {
+            Some(wait) if wait.committed == committed => wait.is_over = wait.since + LONGEST <= now,
+            _ => self.waits = Some(Wait { since: now, committed, is_over: false }),
+        }
+    }
+
+    /// Whether it has waited for as long as it may.
+    pub fn is_over(&self) -> bool {
+        self.waits.as_ref().is_some_and(|wait| wait.is_over)
+    }
+
+    /// When [`Self::look`] is due though nothing happens.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.waits.as_ref().filter(|wait| !wait.is_over).map(|wait| wait.since + LONGEST)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_over_when_nothing_was_committed_for_long_and_not_while_commits_come() {
+        let start = Instant::now();
+        let mut stall = Stall::default();
+        for second in 0..20 {
+            stall.look(false, || (start + Duration::from_secs(second), second));
+            assert!(!stall.is_over());
+        }
+        let begun = start + Duration::from_secs(19);
+        assert_eq!(stall.poll_timeout(), Some(begun + LONGEST));
+        stall.look(false, || (begun + LONGEST / 2, 19));
+        assert!(!stall.is_over());
+        stall.look(false, || (begun + LONGEST, 19));
+        assert!(stall.is_over());
+        assert_eq!(stall.poll_timeout(), None, "there is nothing more to wait for");
+        stall.look(false, || (begun + LONGEST, 20));
+        assert!(!stall.is_over(), "the store takes something again");
+    }
+
+    #[test]
+    fn where_there_is_room_nothing_waits() {
+        let start = Instant::now();
+        let mut stall = Stall::default();
+        stall.look(false, || (start, 0));
+        stall.look(true, || (start + LONGEST, 0));
+        assert!(!stall.is_over());
+        stall.look(false, || (start + LONGEST, 0));
+        assert!(!stall.is_over(), "it waits anew");
+    }
+}
