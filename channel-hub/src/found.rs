@@ -1,7 +1,7 @@
 //! Found blocks: kept, handed to whoever can bring them to the network, followed until their fate is known.
 //!
 //! Written before it is sent, fsynced beside; sent at once to the template's provider and, whole, to the hub's own
-//! node, which is asked again after a restart and until it has answered.
+//! node, which is asked again after a restart and until it has answered. A store without room for it is tried again beside.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bitcoin::VarInt;
 use bitcoin::consensus::encode::serialize;
+use mining::TemplateId;
 use mining::server::FoundBlock;
 use node::{Node, NodeError, Submission};
 use service::{Backoff, Counters};
@@ -36,6 +37,8 @@ const CONFIRMED: i64 = 6;
 const UNKNOWN_BLOCK: i32 = -5;
 /// How long the node may still take for a block when the hub closes.
 const LAST_TRY: Duration = Duration::from_secs(2);
+/// Shortest and longest pause before a store without room is tried again.
+const AGAIN: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 /// States remembered so that none is told twice.
 const MAX_TOLD: usize = 1024;
 
@@ -55,7 +58,8 @@ pub struct Finds {
 #[derive(Debug)]
 #[must_use = "it has to be brought to the network"]
 pub struct Found {
-    found: Box<FoundBlock>,
+    solution: Option<SubmitSolutionOwned>,
+    template: TemplateId,
     kept: StoredBlock,
     /// Its template, unless that has expired.
     entry: Option<Entry>,
@@ -89,43 +93,61 @@ impl Finds {
     /// `crediting`: what a successor waits for.
     pub fn keep(
         &self,
-        found: Box<FoundBlock>,
+        found: &FoundBlock,
         finder: &Identity,
         unix: u32,
         crediting: Option<TaskTrackerToken>,
     ) -> Found {
         let entry = self.supply.shelf.find(found.template);
         let transactions = entry.as_ref().and_then(Entry::here);
-        let mut kept = self.record(&found, finder, unix, entry.as_ref());
+        let mut kept = self.record(found, finder, unix, entry.as_ref());
         kept.fill(transactions.as_ref());
         let sequence = self.store.keep_block(kept.clone());
-        Found { found, kept, entry, sequence, crediting }
+        Found { solution: solution(found), template: found.template, kept, entry, sequence, crediting }
     }
 
     /// Does everything else that a found block needs.
     pub async fn bring(self: Arc<Self>, found: Found) {
-        let Found { found, mut kept, entry, sequence, mut crediting } = found;
+        let Found { solution, template, mut kept, entry, sequence, mut crediting } = found;
         let hash = kept.hash.clone();
         let (height, hasher, worker) = (kept.height, &kept.hasher, &kept.worker);
         tracing::info!(hash, height, hasher, worker, "found a block");
+        let unkept = (sequence == Err(Refused::Full)).then(|| (kept.clone(), crediting.clone()));
         self.written(&kept, sequence).await;
         self.is_news(&kept, &BlockState::Pending);
-        self.submit_to_provider(&found, entry.as_ref());
+        if !self.submit_to_provider(solution, template, entry.as_ref()) {
+            tracing::warn!(hash, "the template provider of a found block is away");
+        }
         // Syncs it to the disk while the node works.
         self.set_state(&hash, BlockState::Pending);
+        let keep = async {
+            if let Some((block, crediting)) = unkept {
+                self.keep_when_there_is_room(&block).await;
+                drop(crediting);
+            }
+        };
         let rest = async {
+            let mut is_full = false;
             if kept.block.is_none() {
                 let mut complete = std::pin::pin!(self.complete(&mut kept, entry));
-                if timeout(SUCCESSOR_WAITS, &mut complete).await.is_err() {
-                    drop(crediting.take());
-                    complete.await;
-                }
+                is_full = match timeout(SUCCESSOR_WAITS, &mut complete).await {
+                    Ok(is_full) => is_full,
+                    Err(_) => {
+                        drop(crediting.take());
+                        complete.await
+                    }
+                };
             }
-            drop(crediting);
-            self.submit_to_node(&kept).await;
+            let keep = async {
+                if is_full {
+                    self.keep_when_there_is_room(&kept).await;
+                }
+                drop(crediting);
+            };
+            tokio::join!(keep, self.submit_to_node(&kept))
         };
         tokio::select! {
-            () = rest => {}
+            _ = async { tokio::join!(keep, rest) } => {}
             () = self.closing() => tracing::warn!(hash, "the node has not answered; handing it in again at the next start"),
         }
     }
@@ -166,44 +188,52 @@ impl Finds {
     }
 
     /// In the file before anything is sent, so that SIGKILL from here on cannot lose it. A store that does not
-    /// write in time must not cost the block: it goes out all the same.
-    async fn written(&self, block: &StoredBlock, sequence: Result<Sequence, Refused>) {
+    /// write in time must not cost the block: it goes out all the same. Whether it is in the file.
+    async fn written(&self, block: &StoredBlock, sequence: Result<Sequence, Refused>) -> bool {
         let written = match sequence {
             Ok(sequence) => {
                 let mut committed = self.store.committed();
-                timeout(WRITE_LIMIT, committed.reached(sequence)).await.is_ok()
+                matches!(timeout(WRITE_LIMIT, committed.reached(sequence)).await, Ok(Ok(_)))
             }
             Err(_) => false,
         };
         if !written {
             tracing::error!(hash = block.hash, block = ?HexOf(&block.header), "found block is not written yet; sending it");
         }
+        written
     }
 
-    fn submit_to_provider(&self, found: &FoundBlock, entry: Option<&Entry>) {
-        let Ok(coinbase_tx) = found.coinbase.clone().try_into() else { return };
-        let solution = SubmitSolutionOwned {
-            template_id: found.template.id,
-            version: found.version,
-            header_timestamp: found.ntime,
-            header_nonce: found.nonce,
-            coinbase_tx,
-        };
-        if !entry.is_some_and(|e| self.supply.submit(e.provider, found.template, solution)) {
-            tracing::warn!(hash = %found.hash, "the template provider of a found block is away");
+    /// Tries until the store takes it, or takes nothing for ever.
+    async fn keep_when_there_is_room(&self, block: &StoredBlock) {
+        let mut backoff = Backoff::new(AGAIN.0, AGAIN.1);
+        while self.store.keep_block(block.clone()) == Err(Refused::Full) {
+            tokio::time::sleep(backoff.wait()).await;
         }
     }
 
-    /// The transactions were asked for but had not come yet.
-    async fn complete(&self, block: &mut StoredBlock, entry: Option<Entry>) {
-        let Some(mut entry) = entry else { return };
+    fn submit_to_provider(
+        &self,
+        solution: Option<SubmitSolutionOwned>,
+        template: TemplateId,
+        entry: Option<&Entry>,
+    ) -> bool {
+        let (Some(solution), Some(entry)) = (solution, entry) else { return false };
+        self.supply.submit(entry.provider, template, solution)
+    }
+
+    /// The transactions were asked for but had not come yet. Whether the store has no room for what came.
+    async fn complete(&self, block: &mut StoredBlock, entry: Option<Entry>) -> bool {
+        let Some(mut entry) = entry else { return false };
         let fetched = timeout(FETCH_LIMIT, entry.fetched.wait_for(|f| !matches!(f, Fetched::Waiting))).await;
         drop(fetched);
         let transactions = entry.here();
         block.fill(transactions.as_ref());
-        if block.block.is_some() {
-            self.written(block, self.store.keep_block(block.clone())).await;
+        if block.block.is_none() {
+            return false;
         }
+        let sequence = self.store.keep_block(block.clone());
+        self.written(block, sequence).await;
+        sequence == Err(Refused::Full)
     }
 
     /// Until the node has answered: it may be away.
@@ -316,6 +346,17 @@ impl Finds {
     }
 }
 
+/// What its template's provider is told; a coinbase that is too long for that is none that we made.
+fn solution(found: &FoundBlock) -> Option<SubmitSolutionOwned> {
+    Some(SubmitSolutionOwned {
+        template_id: found.template.id,
+        version: found.version,
+        header_timestamp: found.ntime,
+        header_nonce: found.nonce,
+        coinbase_tx: found.coinbase.clone().try_into().ok()?,
+    })
+}
+
 /// A block's bytes around the template's transactions.
 trait Fill {
     fn fill(&mut self, transactions: Option<&Transactions>);
@@ -349,5 +390,101 @@ struct HexOf<'a>(&'a [u8]);
 impl std::fmt::Debug for HexOf<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::feed::Feed;
+    use std::path::Path;
+    use std::time::Instant;
+    use store::writer::Pace;
+    use store::{Options, SqliteStore};
+    use tokio_util::task::TaskTracker;
+
+    /// Nobody but the store is there.
+    fn finds(path: &Path) -> Arc<Finds> {
+        let key = link::AuthorityKey::generate(&mut rand::thread_rng());
+        let text = format!(
+            "authority_secret_key = \"{key}\"\ncoinbase.descriptor = \"mipcBbFg9gMiCh81Kj8tqqdgoZub1ZJRfn\"\n\
+             node.network = \"regtest\"\nnode.url = \"http://127.0.0.1:1\"\nnode.user = \"u\"\nnode.password = \"p\"\n\
+             [[template_provider]]\naddress = \"127.0.0.1:1\"\n"
+        );
+        let (_, config) = service::config_from_text::<crate::Hub>(&text).map_err(|r| format!("{r:?}")).unwrap();
+        let pace = Pace { max_queued: 1, ..Pace::default() };
+        let store = Arc::new(SqliteStore::open(path, Options { pace, ..Options::default() }).unwrap());
+        let node = Node::new(config.node.clone()).unwrap();
+        let shutdown = CancellationToken::new();
+        let supply =
+            Supply::start(&config, node.clone(), Arc::new(Feed::default()), &TaskTracker::new(), &shutdown);
+        let counters = Counters::open("test", path.parent().unwrap()).unwrap();
+        Arc::new(Finds::new(store, supply, node, counters, shutdown))
+    }
+
+    fn block(hash: &str) -> StoredBlock {
+        StoredBlock {
+            hash: hash.to_owned(),
+            height: 1,
+            found: 1,
+            hasher: "alice".into(),
+            worker: String::new(),
+            provider: String::new(),
+            template_id: 1,
+            value_sat: 1,
+            transactions: None,
+            header: vec![0; 80],
+            coinbase: vec![0],
+            block: None,
+            state: BlockState::Pending,
+        }
+    }
+
+    fn found(finds: &Finds, hash: &str) -> Found {
+        let (kept, template) = (block(hash), TemplateId { provider: 1, id: 1 });
+        let sequence = finds.store.keep_block(kept.clone());
+        Found { solution: None, template, kept, entry: None, sequence, crediting: None }
+    }
+
+    #[tokio::test]
+    async fn a_block_that_the_store_has_no_room_for_is_kept_when_it_has() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("hub.sqlite");
+        let finds = finds(&path);
+        let other = rusqlite::Connection::open(&path).unwrap();
+        other.execute_batch("BEGIN IMMEDIATE").unwrap();
+        // Full for good once the writer has taken its batch.
+        let mut full_since = Instant::now();
+        while full_since.elapsed() < Duration::from_millis(300) {
+            if finds.store.keep_block(block("aa")).is_ok() {
+                full_since = Instant::now();
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let found = found(&finds, "bb");
+        assert_eq!(found.sequence, Err(Refused::Full));
+        let bringing = tokio::spawn(Arc::clone(&finds).bring(found));
+        tokio::time::sleep(WRITE_LIMIT).await;
+        other.execute_batch("ROLLBACK").unwrap();
+        let kept = async {
+            while !finds.store.open_blocks().unwrap().iter().any(|block| block.hash == "bb") {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        timeout(Duration::from_secs(30), kept).await.unwrap();
+        bringing.abort();
+    }
+
+    #[tokio::test]
+    async fn a_block_that_a_closed_store_did_not_take_is_not_called_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let finds = finds(&dir.path().join("hub.sqlite"));
+        let sequence = finds.store.keep_block(block("aa"));
+        assert!(finds.written(&block("aa"), sequence).await);
+        finds.store.close();
+        let later = finds.store.committed().now() + 1;
+        assert!(!finds.written(&block("bb"), Ok(later)).await);
+        assert!(!finds.written(&block("bb"), finds.store.keep_block(block("bb"))).await);
     }
 }

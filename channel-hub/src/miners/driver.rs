@@ -265,7 +265,7 @@ impl Driver {
                     self.reject(channel_id, worker.as_deref(), reason);
                 }
                 Event::Refused { code } => self.complain(code, "a request is refused"),
-                Event::Block(found) => self.found(found),
+                Event::Block(found) => self.found(&found),
                 Event::Opened(opened) => self.opened(&opened),
                 Event::Closed { channel_id, reason } => self.closed(channel_id, &reason),
                 Event::Updated { channel_id, nominal_hash_rate } => {
@@ -326,7 +326,7 @@ impl Driver {
         self.floor.complaints.refuse(reason, self.connection.address, what);
     }
 
-    fn found(&mut self, found: Box<FoundBlock>) {
+    fn found(&mut self, found: &FoundBlock) {
         let Ok(identity) = self.floor.identities.identify(&found.user_identity) else { return };
         let mut owner = Owner::new(identity);
         let worker = owner.worker(found.worker.as_deref());

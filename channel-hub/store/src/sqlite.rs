@@ -100,11 +100,11 @@ impl Store for SqliteStore {
     }
 
     fn keep_block(&self, block: StoredBlock) -> Result<Sequence, Refused> {
-        self.writer.push(Change::Block(Box::new(block)))
+        self.writer.push_beyond(Change::Block(Box::new(block)))
     }
 
     fn set_block_state(&self, hash: &str, state: BlockState) -> Result<Sequence, Refused> {
-        self.writer.push(Change::BlockState(Box::new((hash.to_owned(), state))))
+        self.writer.push_beyond(Change::BlockState(Box::new((hash.to_owned(), state))))
     }
 
     fn reserve(&self, name: &'static str, count: u32) -> Result<Reservation, Refused> {

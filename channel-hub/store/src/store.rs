@@ -24,7 +24,7 @@ pub trait Store: Debug + Send + Sync + 'static {
     /// [`Self::set_block_state`]. Of a block already kept only missing transactions are added.
     ///
     /// # Errors
-    /// As [`Self::credit`].
+    /// As [`Self::credit`]; there is room for a few blocks where there is none for shares.
     fn keep_block(&self, block: StoredBlock) -> Result<Sequence, Refused>;
 
     /// Sets what became of the block with this hash (hex, as block explorers write it); it and everything before

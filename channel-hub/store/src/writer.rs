@@ -74,6 +74,9 @@ impl Default for Pace {
     }
 }
 
+/// Places beyond [`Pace::max_queued`] for changes that are few and worth more than others, see [`Writer::push_beyond`].
+pub const RESERVED: usize = 16;
+
 /// A change that was not queued.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
@@ -143,7 +146,15 @@ impl<S: Schema> Writer<S> {
     /// # Errors
     /// When the queue is full or the writer is closing; the change is dropped then.
     pub fn push(&self, change: S::Change) -> Result<Sequence, Refused> {
-        self.queue.push(change)
+        self.queue.push(change, 0)
+    }
+
+    /// As [`Self::push`], with [`RESERVED`] places more.
+    ///
+    /// # Errors
+    /// As [`Self::push`].
+    pub fn push_beyond(&self, change: S::Change) -> Result<Sequence, Refused> {
+        self.queue.push(change, RESERVED)
     }
 
     /// Follows the commits.
@@ -200,12 +211,12 @@ impl<C> Queue<C> {
         Self { waiting: Mutex::new(waiting), arrived: Condvar::new(), pace }
     }
 
-    fn push(&self, change: C) -> Result<Sequence, Refused> {
+    fn push(&self, change: C, reserved: usize) -> Result<Sequence, Refused> {
         let mut waiting = lock(&self.waiting);
         if waiting.closed {
             return Err(Refused::Closed);
         }
-        if waiting.changes.len() >= self.pace.max_queued {
+        if waiting.changes.len() >= self.pace.max_queued.saturating_add(reserved) {
             return Err(Refused::Full);
         }
         waiting.changes.push(change);

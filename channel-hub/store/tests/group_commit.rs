@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use rusqlite::Transaction;
 use store::file::Layout;
-use store::writer::{Pace, Refused, Schema, Writer};
+use store::writer::{Pace, RESERVED, Refused, Schema, Writer};
 
 const LAYOUT: Layout = Layout { application_id: 1, migrations: &["CREATE TABLE number (n BIGINT)"] };
 
@@ -107,6 +107,20 @@ fn the_queue_is_bounded() {
     }
     assert_eq!(world.writer.push(4), Err(Refused::Full));
     drop(world.go_on);
+}
+
+#[tokio::test]
+async fn a_full_queue_takes_a_few_more_of_what_is_worth_more() {
+    let dir = tempfile::tempdir().unwrap();
+    let world = world(dir.path(), Pace { max_queued: 1, ..Pace::default() });
+    world.writer.push(0).unwrap();
+    world.begun.recv_timeout(DEADLINE).unwrap();
+    world.writer.push(1).unwrap();
+    let last = (0..RESERVED).map(|_| world.writer.push_beyond(2).unwrap()).last().unwrap();
+    assert_eq!(world.writer.push_beyond(3), Err(Refused::Full));
+    drop(world.go_on);
+    assert!(world.writer.committed().reached(last).await.is_ok());
+    assert_eq!(numbers(&world.writer), 2 + i64::try_from(RESERVED).unwrap());
 }
 
 #[test]
