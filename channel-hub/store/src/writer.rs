@@ -329,10 +329,12 @@ impl<S: Schema> Work<S> {
         while let Err(error) = self.commit(batch, sync) {
             self.schema.forget();
             let error = self.explained(&error);
-            if self.progress.failing().is_none() {
+            let is_news = self.progress.failing().is_none();
+            // First of all: whatever a log does, health tells.
+            self.progress.fail(error.clone());
+            if is_news {
                 tracing::error!(%error, changes = batch.len(), "cannot write the store; trying again");
             }
-            self.progress.fail(error.clone());
             if self.queue.pause(wait) {
                 tracing::error!(
                     error,
