@@ -1,6 +1,6 @@
 //! The program: config → build → run → drain.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -111,15 +111,19 @@ pub async fn run(config: Config, context: Context, listener: Listener) -> anyhow
     let (tasks, shutdown) = (TaskTracker::new(), context.shutdown.clone());
     let feed = Arc::new(Feed::default());
     let supply = Supply::start(&config, node.clone(), Arc::clone(&feed), &tasks, &shutdown);
-    if context.is_taking_over() {
+    let is_taking_over = context.is_taking_over();
+    if is_taking_over {
         has_work(&feed).await?;
+        examine(context.data_dir.join(STORE)).await?;
+        context.ready().await?; // from here on the ledger is ours
     }
-    context.ready().await?;
-
     let options = Options { ledger: config.ledger, journal: config.journal, ..Options::default() };
     let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&context.data_dir.join(STORE), options)?);
     let prefixes =
         prefixes::first(&*store, config.server_id).await.context("cannot reserve extranonce prefixes")?;
+    if !is_taking_over {
+        context.ready().await?;
+    }
     let finds = Arc::new(Finds::new(
         Arc::clone(&store),
         Arc::clone(&supply),
@@ -197,6 +201,12 @@ async fn has_work(feed: &Feed) -> anyhow::Result<()> {
     };
     let came = tokio::time::timeout(FIRST_WORK, work).await;
     came.context("no template provider has sent work; the hub that runs serves on")
+}
+
+/// A ledger that cannot be used is found out while the hub that runs can still go on with it.
+async fn examine(ledger: PathBuf) -> anyhow::Result<()> {
+    let examined = tokio::task::spawn_blocking(move || SqliteStore::examine(&ledger)).await?;
+    examined.context("the ledger cannot be taken over; the hub that runs serves on")
 }
 
 /// How long a hub that takes over waits for its first work.

@@ -43,6 +43,20 @@ async fn miners_move_to_a_successor_and_no_acknowledged_share_is_lost_or_counted
     assert_eq!(shares(dir.path()), accepted);
 }
 
+#[tokio::test]
+async fn a_successor_that_cannot_use_the_ledger_says_why_and_the_hub_that_runs_goes_on() {
+    let World { dir, provider: _provider, hub: old, mut miner } = World::start("alice").await;
+    let job = miner.job().await;
+    let other = rusqlite::Connection::open(dir.path().join("hub.sqlite")).unwrap();
+    other.pragma_update(None, "user_version", 99).unwrap();
+    let failure = old.successor().await.failed().await;
+    assert!(failure.contains("version 99"), "{failure}");
+    let (sequence, _) = miner.submit(&job, None, |share| !share.is_block).await;
+    assert_eq!(miner.answer(sequence).await, Ok(()));
+    old.stop().await;
+    assert_eq!(shares(dir.path()), 1);
+}
+
 /// A successor has only what is on disk.
 #[tokio::test]
 async fn a_successor_has_a_block_whole_whose_transactions_came_while_it_took_over() {

@@ -103,6 +103,24 @@ pub(crate) fn open(path: &Path, layout: Layout, max_pages: Option<u32>) -> Resul
     Ok(Opened { connection, lock })
 }
 
+/// Whether [`open`] could use the file once the process that writes it lets go; nothing is written, and that process is not
+/// disturbed. A file that is not there yet is fine.
+pub(crate) fn examine(path: &Path, layout: Layout) -> Result<(), OpenError> {
+    drop(lock_file(path)?);
+    if !path.exists() {
+        return Ok(());
+    }
+    let explain = |e: rusqlite::Error| explain(path, &e);
+    // SQLite falls back to reading where it may not write.
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags).map_err(explain)?;
+    check_version(&connection, path, layout)?;
+    if connection.is_readonly("main").map_err(explain)? {
+        return Err(OpenError::ReadOnly { path: path.into(), reason: "not writable for this user".into() });
+    }
+    check_health(&connection, path)
+}
+
 /// A second connection, for reading beside the writer.
 pub(crate) fn open_reader(path: &Path) -> Result<Connection, OpenError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
@@ -112,19 +130,19 @@ pub(crate) fn open_reader(path: &Path) -> Result<Connection, OpenError> {
 }
 
 fn lock(path: &Path) -> Result<File, OpenError> {
-    let mut lock_path = path.as_os_str().to_owned();
-    lock_path.push(".lock");
-    let file = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&lock_path)
-        .map_err(|e| explain_io(path, &e))?;
+    let file = lock_file(path)?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(OpenError::Locked { path: path.into() }),
         Err(TryLockError::Error(e)) => Err(explain_io(path, &e)),
     }
+}
+
+fn lock_file(path: &Path) -> Result<File, OpenError> {
+    let mut lock_path = path.as_os_str().to_owned();
+    lock_path.push(".lock");
+    let options = File::options().create(true).truncate(false).write(true).open(&lock_path);
+    options.map_err(|e| explain_io(path, &e))
 }
 
 fn prepare(path: &Path, layout: Layout, max_pages: Option<u32>) -> Result<Connection, OpenError> {

@@ -9,7 +9,7 @@ use ::sharechain::storage::{Storage, Stored, Update};
 use rusqlite::Transaction;
 
 use crate::blocks::{self, BlockState, StoredBlock};
-use crate::file::OpenError;
+use crate::file::{self, OpenError};
 use crate::journal::Journal;
 use crate::ledger::{HeightTotal, Ledger, LedgerRow, Share, Sum, Total};
 use crate::reports::{self, Recent};
@@ -54,6 +54,14 @@ impl SqliteStore {
             Ok(Hub { ledger, journal: options.journal.map(Journal::new), sharechain: Sharechain::default() })
         })?;
         Ok(Self { writer, next: Mutex::new(next) })
+    }
+
+    /// Whether [`Self::open`] could use the file once the process that has it open lets go; that one is not disturbed.
+    ///
+    /// # Errors
+    /// Why the file cannot be used, as far as can be told without writing to it.
+    pub fn examine(path: &Path) -> Result<(), OpenError> {
+        file::examine(path, migrations::HUB)
     }
 }
 

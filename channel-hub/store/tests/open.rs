@@ -60,6 +60,36 @@ fn a_file_of_a_newer_version_is_left_alone() {
 }
 
 #[test]
+fn a_file_that_another_process_writes_can_be_examined_and_that_one_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("hub.sqlite");
+    SqliteStore::examine(&path).unwrap();
+    let first = open(&path).unwrap();
+    SqliteStore::examine(&path).unwrap();
+    let other = rusqlite::Connection::open(&path).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    SqliteStore::examine(&path).unwrap();
+    other.execute_batch("ROLLBACK").unwrap();
+    other.pragma_update(None, "user_version", 99).unwrap();
+    let error = SqliteStore::examine(&path).unwrap_err();
+    assert!(matches!(error, OpenError::Newer { found: 99, .. }), "{error}");
+    assert!(matches!(open(&path).unwrap_err(), OpenError::Locked { .. }));
+    first.reserve("numbers", 1).unwrap();
+    first.close();
+    assert_eq!(first.committed().now(), 1);
+}
+
+#[test]
+fn what_is_no_store_is_named_when_it_is_examined() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("hub.sqlite");
+    std::fs::write(&path, vec![0x5a; 8192]).unwrap();
+    assert!(matches!(SqliteStore::examine(&path).unwrap_err(), OpenError::Corrupt { .. }));
+    let error = SqliteStore::examine(Path::new("/sys/hub.sqlite")).unwrap_err();
+    assert!(matches!(error, OpenError::ReadOnly { .. }), "{error}");
+}
+
+#[test]
 fn a_database_of_another_program_is_left_alone() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("wallet.sqlite");

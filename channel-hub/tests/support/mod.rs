@@ -129,6 +129,11 @@ impl RunningHub {
         self.ended().await;
     }
 
+    /// Waits until it has ended with an error; what that says.
+    pub(crate) async fn failed(self) -> String {
+        format!("{:#}", tokio::time::timeout(DEADLINE, self.task).await.unwrap().unwrap().unwrap_err())
+    }
+
     /// Waits until it has ended by itself.
     pub(crate) async fn ended(self) {
         tokio::time::timeout(DEADLINE, self.task).await.unwrap().unwrap().unwrap();
