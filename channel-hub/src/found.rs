@@ -412,7 +412,8 @@ mod tests {
              node.network = \"regtest\"\nnode.url = \"http://127.0.0.1:1\"\nnode.user = \"u\"\nnode.password = \"p\"\n\
              [[template_provider]]\naddress = \"127.0.0.1:1\"\n"
         );
-        let (_, config) = service::config_from_text::<crate::Hub>(&text).map_err(|r| format!("{r:?}")).unwrap();
+        let (_, config) =
+            service::config_from_text::<crate::Hub>(&text).map_err(|r| format!("{r:?}")).unwrap();
         let pace = Pace { max_queued: 1, ..Pace::default() };
         let store = Arc::new(SqliteStore::open(path, Options { pace, ..Options::default() }).unwrap());
         let node = Node::new(config.node.clone()).unwrap();

@@ -4,6 +4,7 @@
 mod support;
 
 use link::Frame;
+use store::{Options, Share, SqliteStore, Store as _};
 use stratum_core::common_messages_sv2::SetupConnectionSuccess;
 use stratum_core::parsers_sv2::CommonMessages;
 use support::miner::Miner;
@@ -142,8 +143,10 @@ async fn a_block_found_while_the_ledger_takes_nothing_and_its_miner_no_more_shar
     let (sequence, _) = miner.submit(&job, None, |share| !share.is_block).await;
     assert_eq!(miner.answer(sequence).await, Ok(()));
     assert_eq!(rusqlite_count(dir.path()), 4097);
-    until("the block is kept", async || (hub.api("blocks").await[0]["hash"] == found.hash.to_string()).then_some(()))
-        .await;
+    until("the block is kept", async || {
+        (hub.api("blocks").await[0]["hash"] == found.hash.to_string()).then_some(())
+    })
+    .await;
     hub.stop().await;
 }
 
@@ -256,6 +259,33 @@ async fn the_page_and_the_metrics_show_who_is_there() {
     assert!(metrics.contains("shares_accepted_total 1"), "{metrics}");
     let rows = hub.api("ledger/100").await;
     assert_eq!((&rows[0]["worker"], &rows[0]["shares"]), (&"garage".into(), &1.into()));
+    hub.stop().await;
+}
+
+#[tokio::test]
+async fn of_thousands_of_workers_the_metrics_have_those_that_mine_now() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = SqliteStore::open(&dir.path().join("hub.sqlite"), Options::default()).unwrap();
+    for number in 0..2001 {
+        let (hasher, worker) = ("a".into(), number.to_string().into());
+        store.credit(Share { hasher, worker, height: 1, time: 60, work: 1, best: 1, hash: [0; 32] }).unwrap();
+    }
+    drop(store);
+    let mut provider = Provider::start().await;
+    provider.publish(100);
+    let hub = RunningHub::start(dir.path(), &[&provider.address], NO_NODE).await;
+    let mut miner = Miner::connect(&hub).await.unwrap();
+    miner.open("z.z").await.unwrap();
+    let job = miner.job().await;
+    let (sequence, _) = miner.submit(&job, None, |share| !share.is_block).await;
+    assert_eq!(miner.answer(sequence).await, Ok(()));
+    let metrics = until("the metrics have it", async || {
+        let metrics = hub.text("/metrics").await;
+        metrics.contains("worker=\"z\"").then_some(metrics)
+    })
+    .await;
+    let rates = metrics.lines().filter(|line| line.contains("worker_hash_rate{")).count();
+    assert_eq!(rates, 2000);
     hub.stop().await;
 }
 

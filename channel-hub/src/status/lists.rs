@@ -13,11 +13,15 @@ use crate::miners::connections::{Connection, Details};
 pub const RATE_MINUTES: u32 = 10;
 /// Most rows of anything that are listed at once; the API has pages of as many.
 pub const MAX_LISTED: u32 = 5000;
+/// Most workers that are measured one by one: each is several series for whoever keeps them.
+pub const MAX_MEASURED: usize = 2000;
 
 /// Of each the first, or the newest.
 #[derive(Debug)]
 pub struct Lists {
     pub(super) workers: Vec<Worker>,
+    /// The fastest [`MAX_MEASURED`], fastest first; behind them, as there is room, those that brought nothing lately.
+    pub(super) fastest: Vec<Worker>,
     pub(super) heights: Vec<HeightTotal>,
     pub(super) blocks: Vec<StoredBlock>,
     pub(super) connections: Vec<(Arc<Connection>, Details)>,
@@ -28,7 +32,7 @@ pub struct Lists {
 }
 
 /// One worker.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Worker {
     pub(super) hasher: String,
     pub(super) worker: String,
@@ -43,8 +47,10 @@ impl Lists {
         let now = unix_now();
         let minute = now / 60;
         let rates = rates(store.recent(minute.saturating_sub(RATE_MINUTES), minute)?, now);
+        let workers = workers(shown, &rates, 0)?;
         Ok(Self {
-            workers: workers(shown, &rates, 0)?,
+            fastest: fastest(shown, &rates, &workers)?,
+            workers,
             heights: store.heights(MAX_LISTED)?,
             blocks: store.blocks(MAX_LISTED)?,
             connections: described(shown.connections.some(0, MAX_LISTED as usize)),
@@ -60,15 +66,39 @@ pub(super) fn workers(
     rates: &HashMap<(String, String), f64>,
     skip: u32,
 ) -> Result<Vec<Worker>, ReadError> {
-    let listed = |total: Total| {
-        let labels = [("hasher", total.hasher.as_str()), ("worker", total.worker.as_str())];
-        let rejected =
-            shown.counters.find("worker_shares_rejected", &labels).map_or(0, |counter| counter.value());
-        let (sum, key) = (total.sum, (total.hasher, total.worker));
-        let hash_rate = rates.get(&key).copied().unwrap_or(0.0);
-        Worker { sum, hash_rate, rejected, hasher: key.0, worker: key.1 }
-    };
-    Ok(shown.store.some_totals(skip, MAX_LISTED)?.into_iter().map(listed).collect())
+    let totals = shown.store.some_totals(skip, MAX_LISTED)?;
+    Ok(totals.into_iter().map(|total| described_worker(shown, rates, total)).collect())
+}
+
+/// Those with a rate are measured whatever their names are; `listed` are the first by name.
+fn fastest(
+    shown: &Shown,
+    rates: &HashMap<(String, String), f64>,
+    listed: &[Worker],
+) -> Result<Vec<Worker>, ReadError> {
+    let named = fastest_names(rates);
+    let totals = shown.store.totals_of(&named)?;
+    let mut fastest: Vec<Worker> =
+        totals.into_iter().map(|total| described_worker(shown, rates, total)).collect();
+    let room = MAX_MEASURED.saturating_sub(fastest.len());
+    let has_no_rate = |worker: &&Worker| !rates.contains_key(&(worker.hasher.clone(), worker.worker.clone()));
+    fastest.extend(listed.iter().filter(has_no_rate).take(room).cloned());
+    Ok(fastest)
+}
+
+fn fastest_names(rates: &HashMap<(String, String), f64>) -> Vec<(String, String)> {
+    let mut by_rate: Vec<_> = rates.iter().collect();
+    by_rate.sort_unstable_by(|(one, rate), (other, than)| than.total_cmp(rate).then_with(|| one.cmp(other)));
+    by_rate.into_iter().take(MAX_MEASURED).map(|(name, _)| name.clone()).collect()
+}
+
+fn described_worker(shown: &Shown, rates: &HashMap<(String, String), f64>, total: Total) -> Worker {
+    let labels = [("hasher", total.hasher.as_str()), ("worker", total.worker.as_str())];
+    let rejected =
+        shown.counters.find("worker_shares_rejected", &labels).map_or(0, |counter| counter.value());
+    let (sum, key) = (total.sum, (total.hasher, total.worker));
+    let hash_rate = rates.get(&key).copied().unwrap_or(0.0);
+    Worker { sum, hash_rate, rejected, hasher: key.0, worker: key.1 }
 }
 
 /// Connections with what is known of them now.
@@ -101,6 +131,15 @@ mod tests {
         let rate = |worker: &str| rates[&("h".to_owned(), worker.to_owned())];
         assert!((rate("a") - 100.0).abs() < 1e-9);
         assert!((rate("b") - 10.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn of_many_workers_the_fastest_are_measured() {
+        let all = (0..MAX_MEASURED + 10).map(|n| recent(100, &n.to_string(), n as u128)).collect();
+        let names = fastest_names(&rates(all, 102 * 60));
+        assert_eq!(names.len(), MAX_MEASURED);
+        let of = |n: usize| ("h".to_owned(), n.to_string());
+        assert_eq!((&names[0], names.last()), (&of(MAX_MEASURED + 9), Some(&of(10))));
     }
 
     #[test]

@@ -5,9 +5,6 @@ use service::Metric;
 use super::lists::Lists;
 use super::snapshot::{Snapshot, difficulty};
 
-/// Most workers that get a line of their own.
-const MAX_WORKERS: usize = 2000;
-
 pub(super) fn metrics(snapshot: &Snapshot, lists: &Lists) -> Vec<Metric> {
     let job_height = snapshot.job.as_ref().map_or(0, |job| job.height);
     let mut metrics = vec![
@@ -34,11 +31,17 @@ pub(super) fn metrics(snapshot: &Snapshot, lists: &Lists) -> Vec<Metric> {
 }
 
 fn workers(lists: &Lists) -> [Metric; 3] {
-    let mut shares = Metric::counter("worker_shares_accepted", "Shares in the ledger, by worker");
-    let mut work = Metric::counter("worker_work_accepted_hashes", "Expected hashes in the ledger, by worker");
-    let mut rate =
-        Metric::gauge("worker_hash_rate", "Hashes per second, mean of the last ten minutes, by worker");
-    for worker in lists.workers.iter().take(MAX_WORKERS) {
+    let mut shares =
+        Metric::counter("worker_shares_accepted", "Shares in the ledger, by worker, of the 2000 fastest");
+    let mut work = Metric::counter(
+        "worker_work_accepted_hashes",
+        "Expected hashes in the ledger, by worker, of the 2000 fastest",
+    );
+    let mut rate = Metric::gauge(
+        "worker_hash_rate",
+        "Hashes per second, mean of the last ten minutes, by worker, of the 2000 fastest",
+    );
+    for worker in &lists.fastest {
         let labels = [("hasher", worker.hasher.as_str()), ("worker", worker.worker.as_str())];
         shares = shares.sample(&labels, worker.sum.shares);
         work = work.sample(&labels, float(worker.sum.work));

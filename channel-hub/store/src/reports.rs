@@ -66,6 +66,25 @@ pub(crate) fn one_total(connection: &Connection, hasher: &str, worker: &str) -> 
     Ok(Total { hasher: hasher.to_owned(), worker: worker.to_owned(), sum })
 }
 
+/// Totals of these (hasher, worker), in their order; all zero where nothing was ever credited.
+pub(crate) fn totals_of(
+    connection: &Connection,
+    workers: &[(String, String)],
+) -> rusqlite::Result<Vec<Total>> {
+    let sql = "SELECT shares, work, best, last_share FROM worker_total WHERE hasher = $1 AND worker = $2";
+    let mut statement = connection.prepare_cached(sql)?;
+    let ahead = ahead::of_workers(connection, |_| true)?;
+    let total = |(hasher, worker): &(String, String)| {
+        let mut sum =
+            statement.query_row((hasher, worker), |row| sum_at(row, 0)).optional()?.unwrap_or_default();
+        if let Some(ahead) = ahead.get(&(hasher.as_str().into(), worker.as_str().into())) {
+            sum.add(ahead);
+        }
+        Ok(Total { hasher: hasher.clone(), worker: worker.clone(), sum })
+    };
+    workers.iter().map(total).collect()
+}
+
 fn total_at(row: &Row<'_>) -> rusqlite::Result<Total> {
     Ok(Total { hasher: row.get(0)?, worker: row.get(1)?, sum: sum_at(row, 2)? })
 }

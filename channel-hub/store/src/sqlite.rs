@@ -148,6 +148,10 @@ impl Store for SqliteStore {
         Ok(self.writer.read(|connection| reports::some_totals(connection, skip, limit))?)
     }
 
+    fn totals_of(&self, workers: &[(String, String)]) -> Result<Vec<Total>, ReadError> {
+        Ok(self.writer.read(|connection| reports::totals_of(connection, workers))?)
+    }
+
     fn recent(&self, first: u32, last: u32) -> Result<Vec<Recent>, ReadError> {
         Ok(self.writer.read(|connection| reports::recent(connection, first, last))?)
     }

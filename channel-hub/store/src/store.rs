@@ -72,6 +72,12 @@ pub trait Store: Debug + Send + Sync + 'static {
     /// If the database cannot be read.
     fn some_totals(&self, skip: u32, limit: u32) -> Result<Vec<Total>, ReadError>;
 
+    /// The totals of these (hasher, worker), in their order; all zero where nothing was ever credited.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    fn totals_of(&self, workers: &[(String, String)]) -> Result<Vec<Total>, ReadError>;
+
     /// What each worker brought in the minutes (unix time / 60) from `first` to `last`, in no order.
     ///
     /// # Errors

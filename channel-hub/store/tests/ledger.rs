@@ -75,6 +75,12 @@ async fn pages_get_sums_and_parts_that_agree_with_the_rows() {
     let all = store.totals().unwrap();
     let paged: Vec<_> = (0..5).flat_map(|page| store.some_totals(page * 12, 12).unwrap()).collect();
     assert_eq!(paged, all);
+    let mut named: Vec<_> =
+        all.iter().rev().map(|total| (total.hasher.clone(), total.worker.clone())).collect();
+    named.push(("nobody".into(), "".into()));
+    let mut of = store.totals_of(&named).unwrap();
+    assert_eq!(of.pop().unwrap().sum, Sum::default());
+    assert!(of.iter().eq(all.iter().rev()));
     let mut recent = store.recent(3, 5).unwrap();
     recent.sort_by(|one, other| one.worker.cmp(&other.worker));
     assert_eq!(recent.iter().map(|r| r.work).sum::<u128>(), 90 * 5, "shares 90 to 179");
