@@ -11,7 +11,7 @@ use mining::{CoinbaseTag, Target};
 use node::NodeConfig;
 use node::section::RawNode;
 use serde::Deserialize;
-use service::{Key, Problem, Problems};
+use service::{Key, Problem, Problems, Secret};
 
 use crate::identity::{IdentityError, IdentityPolicy};
 use crate::reward::Reward;
@@ -34,7 +34,7 @@ pub const KEYS: &[Key] = &[
     Key::new("coinbase.tag", "\"Sluice\"", "Text in the coinbase of every block; at most 66 bytes."),
     Key::new("server_id", "1", "Tells hubs with the same coinbase apart (0 to 65535): each needs its own."),
     Key::new("shares_per_minute", "10.0", "How many shares each mining channel should send; sets its difficulty."),
-    Key::new("minimum_difficulty", "1024.0", "No share is easier than this, whatever the hash rate."),
+    Key::new("minimum_difficulty", "1024.0", "No share is easier than this, whatever the hash rate. At most 1e15, more than the network asks for a block."),
     Key::optional(
         "maximum_difficulty",
         "1e6",
@@ -64,7 +64,7 @@ pub const KEYS: &[Key] = &[
                 "It must prove this key; without it any template provider at the address is believed.",
             ),
         ],
-        "Template providers in order of preference; at least one. The first that works is used.",
+        "Template providers in order of preference, 1 to 16. The first that works is used.",
     ),
 ];
 
@@ -73,7 +73,7 @@ pub const KEYS: &[Key] = &[
 #[serde(deny_unknown_fields)]
 pub struct Raw {
     listen: String,
-    authority_secret_key: String,
+    authority_secret_key: Secret,
     certificate_validity_seconds: u64,
     coinbase: RawCoinbase,
     server_id: u16,
@@ -173,8 +173,8 @@ pub fn check(raw: Raw) -> Result<Config, Vec<Problem>> {
     let mut problems = Problems::default();
     let p = &mut problems;
     let listen = p.parse("listen", &raw.listen, "write address:port, as 0.0.0.0:34254");
-    let authority =
-        p.parse("authority_secret_key", &raw.authority_secret_key, "run `sluice-hub init` for a fresh one");
+    let authority = raw.authority_secret_key.reveal();
+    let authority = p.parse("authority_secret_key", authority, "run `sluice-hub init` for a fresh one");
     let certificate_validity =
         p.seconds("certificate_validity_seconds", raw.certificate_validity_seconds, 60..=31_536_000);
     let limits = limits(p, &raw);
@@ -274,8 +274,9 @@ fn rate(problems: &mut Problems, raw: &Raw) -> Option<Rate> {
 fn providers(problems: &mut Problems, raw: &[RawProvider]) -> Option<Vec<Provider>> {
     if raw.is_empty() || raw.len() > MAX_PROVIDERS {
         let reason = format!("lists {} template providers", raw.len());
-        let mend =
-            "write 1 to 16 [[template_provider]] tables, each with the address where sluice-tp listens";
+        let mend = format!(
+            "write 1 to {MAX_PROVIDERS} [[template_provider]] tables, each with the address where sluice-tp listens"
+        );
         return problems.add("template_provider", reason, mend);
     }
     raw.iter().enumerate().map(|(index, raw)| provider(problems, index, raw)).collect()

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use channel_hub::Hub;
+use channel_hub::config::MAX_PROVIDERS;
 use service::{Program as _, config_from_text};
 
 const ADDRESS: &str = "bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4";
@@ -54,6 +55,22 @@ fn everything_that_is_wrong_is_named_at_once() {
 #[test]
 fn without_a_template_provider_it_does_not_start() {
     assert_eq!(refused(&text(&key(), ADDRESS, "")), ["template_provider"]);
+}
+
+#[test]
+fn more_template_providers_than_there_are_places_for_are_refused_and_the_keys_text_says_how_many() {
+    let many = |count: usize| text(&key(), ADDRESS, &PROVIDER.repeat(count));
+    assert_eq!(config_from_text::<Hub>(&many(MAX_PROVIDERS)).unwrap().1.providers.len(), MAX_PROVIDERS);
+    let refusal = config_from_text::<Hub>(&many(MAX_PROVIDERS + 1)).map(drop).unwrap_err();
+    let said = format!("1 to {MAX_PROVIDERS}");
+    assert!(refusal.problems[0].to_string().contains(&said), "{}", refusal.problems[0]);
+    assert!(service::keys_markdown::<Hub>().contains(&said));
+}
+
+#[test]
+fn a_minimum_difficulty_that_nobody_meets_is_refused() {
+    let rest = format!("minimum_difficulty = 1e30\n{PROVIDER}");
+    assert_eq!(refused(&text(&key(), ADDRESS, &rest)), ["minimum_difficulty"]);
 }
 
 #[test]

@@ -16,6 +16,7 @@ mod upstream;
 use crate::session::{PaceSettings, Settings};
 use crate::sv1::Difficulty;
 pub use bounds::Bounds;
+use mining::server::MAX_DIFFICULTY;
 pub use raw::{KEYS, Raw};
 use raw::{RawFailover, RawMiners};
 use service::{Problem, Problems};
@@ -129,7 +130,8 @@ fn settings(raw: &RawMiners, problems: &mut Problems) -> Option<Settings> {
     let extranonce2 = problems.number("miners.extranonce2_bytes", raw.extranonce2_bytes, 4..=8);
     let per_minute = problems.number("miners.shares_per_minute", raw.shares_per_minute, 0.01..=60_000.0);
     let hash_rate = problems.number("miners.hash_rate", raw.hash_rate, 1.0..=1e30);
-    let minimum = problems.number("miners.minimum_difficulty", raw.minimum_difficulty, 1e-12..=1e30);
+    let minimum =
+        problems.number("miners.minimum_difficulty", raw.minimum_difficulty, 1e-12..=MAX_DIFFICULTY);
     let authorize_timeout = problems.seconds("miners.authorize_seconds", raw.authorize_seconds, 1..=DAY);
     let idle_timeout = problems.seconds("miners.idle_seconds", raw.idle_seconds, 1..=DAY);
     let hold = problems.seconds("miners.hold_seconds", raw.hold_seconds, 1..=DAY);

@@ -51,14 +51,18 @@ pub struct Config {
     pub identity: IdentityCheck,
 }
 
+/// Largest minimum difficulty. Mainnet's own difficulty passed 1e14 in 2024, and whoever asks for more than a block's work with
+/// each share gets none; ten times as much leaves the network room to grow.
+pub const MAX_DIFFICULTY: f64 = 1e15;
+
 /// Numbers that make no configuration.
 #[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
 pub enum ConfigError {
     /// Not between one in an hour and 60,000.
     #[error("shares per minute must be between 1/60 and 60,000, not {0}")]
     SharesPerMinute(f64),
-    /// Not a finite number above zero.
-    #[error("the minimum difficulty must be a number above zero, not {0}")]
+    /// Not a number above zero, or above [`MAX_DIFFICULTY`].
+    #[error("the minimum difficulty must be above zero and at most {MAX_DIFFICULTY:e}, not {0:e}")]
     MinimumDifficulty(f64),
 }
 
@@ -73,6 +77,7 @@ impl Config {
             return Err(ConfigError::SharesPerMinute(shares_per_minute));
         }
         let easiest_target = target::from_difficulty(minimum_difficulty)
+            .filter(|_| minimum_difficulty <= MAX_DIFFICULTY)
             .ok_or(ConfigError::MinimumDifficulty(minimum_difficulty))?;
         Ok(Self {
             share_interval: Duration::from_secs_f64(60.0 / shares_per_minute),
@@ -110,5 +115,8 @@ mod tests {
             assert!(config(bad, 1.0).is_err());
             assert!(config(6.0, bad).is_err());
         }
+        assert!(config(6.0, MAX_DIFFICULTY).is_ok());
+        let error = config(6.0, 1e30).unwrap_err().to_string();
+        assert!(error.contains("at most 1e15, not 1e30"), "{error}");
     }
 }

@@ -36,7 +36,7 @@ mod unacknowledged;
 mod work;
 
 pub use assigned::{Assigned, Hashed};
-pub use config::{Config, ConfigError, IdentityCheck, IdentityRefusal};
+pub use config::{Config, ConfigError, IdentityCheck, IdentityRefusal, MAX_DIFFICULTY};
 pub use current::CurrentWork;
 pub use event::{AcceptedShare, ChannelKind, Event, FoundBlock, OpenedChannel, Ticket};
 pub use limits::limits;
