@@ -80,6 +80,11 @@ impl Lease {
         true
     }
 
+    /// Whether its space is never handed out again, and so was nobody's before.
+    pub const fn is_for_ever(&self) -> bool {
+        self.claim.is_none()
+    }
+
     /// What is leased.
     pub const fn space(&self) -> &Space {
         &self.space

@@ -81,6 +81,7 @@ impl Channel {
         config: &Config,
         now: Now,
     ) -> Self {
+        let left_is_whole = lease.is_for_ever(); // else another channel may have had its prefix then
         Self {
             id,
             kind,
@@ -101,7 +102,7 @@ impl Channel {
             is_whole: true,
             before: Before { jobs: VecDeque::new(), seen: Seen::new(config.max_seen) },
             left: Seen::new(config.max_seen),
-            left_is_whole: false, // another channel may have had its prefix then
+            left_is_whole,
             left_at: None,
             workers: HashSet::new(),
         }

@@ -376,6 +376,23 @@ fn who_comes_back_to_the_block_before_keeps_its_extranonce_prefix_and_no_share_c
     assert_eq!(pair.credited().len(), 6);
 }
 
+/// SRI's translator ignores SetExtranoncePrefix.
+#[test]
+fn a_channel_that_is_younger_than_the_block_before_keeps_its_prefix_there_where_none_had_it() {
+    let now = start();
+    let mut pair = Pair::new(now, config(), 0, work_on(1, 1, HARD, now));
+    pair.apply(&WorkUpdate::Job(job_from(2, &template(1, 1), None, true)));
+    pair.apply(&WorkUpdate::Tip { tip: tip(2, HARD, now), job_id: 2 });
+    pair.open("farm");
+    let first = pair.job(2);
+    pair.sent.clear();
+    let back = back_on(&mut pair, 1, 3);
+    assert!(!pair.message_types().contains(&sv2::MESSAGE_TYPE_SET_EXTRANONCE_PREFIX));
+    assert_eq!(back.extranonce_prefix(), first.extranonce_prefix());
+    assert_eq!(back.tip().prev_hash(), &[1; 32]);
+    assert_eq!(accepted(&pair.submit(2, &grind(&back, 1))), 1);
+}
+
 /// The same job again: its miner would find the same shares again.
 #[test]
 fn who_comes_back_to_the_block_before_begins_behind_where_it_was() {
