@@ -229,8 +229,11 @@ fn mining(
     identities: IdentityPolicy,
 ) -> Option<mining::server::Config> {
     let channels = problems.number("max_channels_per_connection", numbers.2, 1..=65_536);
-    let identity: mining::server::IdentityCheck =
-        Arc::new(move |name| identities.identify(name).map(drop).map_err(refusal));
+    let identity: mining::server::IdentityCheck = Arc::new(move |name| {
+        let said =
+            |error: &IdentityError| tracing::debug!(user = ?name, %error, "a user identity is refused");
+        identities.identify(name).map(drop).inspect_err(said).map_err(refusal)
+    });
     let config = mining::server::Config::new(numbers.0, numbers.1, identity);
     let mut config = problems.keep(config.map_err(|error| {
         let key = match error {

@@ -1,7 +1,8 @@
 //! Whose work it is: SV2's `user_identity` is `<bitcoin address>[.worker]` or `<account>[.worker]` (DESIGN.md §3).
 //!
 //! The part before the first dot is credited in the ledger, the rest names a worker below it. What looks like an
-//! address must be one, of the hub's network: a mistyped address must not become an account that nobody owns.
+//! address must be one, of the hub's network: a mistyped address must not become an account that nobody owns. Nor may a
+//! name in the form of SRI's pool, which says more than a name there.
 
 use std::collections::HashMap;
 use std::str::FromStr;
@@ -12,6 +13,9 @@ use bitcoin::{Address, Network};
 
 /// Longest account or worker name, in bytes.
 pub const MAX_NAME: usize = 96;
+/// What names begin with that mean something at SRI's pool: `sri/solo/<address>/<worker>`, `sri/donate/…`. An account of such
+/// a name would be nobody's.
+const SRI_POOL: &str = "sri/";
 /// Worker names that a channel remembers; more are not an error, only made anew.
 const MAX_REMEMBERED: usize = 1024;
 
@@ -42,6 +46,9 @@ pub enum IdentityError {
     /// Longer than [`MAX_NAME`] or with characters that do not belong into a name.
     #[error("a name has more than {MAX_NAME} bytes, or spaces or control characters")]
     Malformed,
+    /// How SRI's pool wants its users named.
+    #[error("sri/… is how users of SRI's pool are named; here it is <bitcoin address>.<worker>")]
+    SriPool,
     /// It looks like an address and is none.
     #[error("looks like a bitcoin address and is none; mistyped?")]
     NoAddress,
@@ -59,6 +66,9 @@ impl IdentityPolicy {
     /// # Errors
     /// Why it is refused.
     pub fn identify(&self, user_identity: &str) -> Result<Identity, IdentityError> {
+        if user_identity.starts_with(SRI_POOL) {
+            return Err(IdentityError::SriPool);
+        }
         let (owner, worker) = user_identity.split_once('.').unwrap_or((user_identity, ""));
         if owner.is_empty() {
             return Err(IdentityError::Empty);
@@ -189,6 +199,16 @@ mod tests {
         for bad in ["a b", "a\n", "a.\u{7}", &"x".repeat(MAX_NAME + 1)] {
             assert_eq!(parts(bad), Err(IdentityError::Malformed), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn names_in_the_form_of_sris_pool_are_no_accounts() {
+        for name in [&format!("sri/solo/{MAIN}/rig"), &format!("sri/donate/20/{MAIN}/rig.1"), "sri/donate"] {
+            let error = parts(name).unwrap_err();
+            assert_eq!(error, IdentityError::SriPool, "{name}");
+            assert!(error.to_string().contains("<bitcoin address>.<worker>"));
+        }
+        assert_eq!(parts("sri.rig"), Ok(("sri".into(), "rig".into())));
     }
 
     #[test]
