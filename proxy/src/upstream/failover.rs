@@ -15,6 +15,8 @@ pub struct Failover {
     return_after: Duration,
     states: Vec<State>,
     active: Option<usize>,
+    /// As of when the above stands.
+    settled: Instant,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -30,7 +32,8 @@ enum State {
 impl Failover {
     /// `count` upstreams, none of them connected; miners return to a better one after `return_after`.
     pub fn new(now: Instant, count: usize, return_after: Duration) -> Self {
-        let mut failover = Self { return_after, states: vec![State::Idle; count], active: None };
+        let mut failover =
+            Self { return_after, states: vec![State::Idle; count], active: None, settled: now };
         failover.settle(now);
         failover
     }
@@ -52,7 +55,7 @@ impl Failover {
         self.settle(now);
     }
 
-    /// When [`Self::handle_timeout`] is due next.
+    /// When [`Self::handle_timeout`] is due next, later than the time that was told last.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let before_active = self.states.iter().take(self.active.unwrap_or(self.states.len()));
         let due = before_active.filter_map(|state| match *state {
@@ -60,7 +63,7 @@ impl Failover {
             State::Ready { since } => Some(since + self.return_after),
             _ => None,
         });
-        due.min()
+        due.filter(|due| *due > self.settled).min()
     }
 
     /// The upstream that miners work for.
@@ -74,6 +77,7 @@ impl Failover {
     }
 
     fn settle(&mut self, now: Instant) {
+        self.settled = now;
         self.choose(now);
         let mut wanted = true;
         for (upstream, state) in self.states.iter_mut().enumerate() {
@@ -149,6 +153,15 @@ mod tests {
         assert_eq!(wanted(&failover), [0, 1, 2]);
         failover.ready(seconds(start, 4), 1);
         assert_eq!((failover.active(), wanted(&failover)), (Some(1), vec![0, 1]));
+    }
+
+    #[test]
+    fn what_is_over_is_not_due_again_while_an_upstream_is_slow() {
+        let start = Instant::now();
+        let mut failover = Failover::new(start, 1, RETURN);
+        assert_eq!(failover.poll_timeout(), Some(start + PATIENCE));
+        failover.handle_timeout(start + PATIENCE);
+        assert_eq!((wanted(&failover), failover.poll_timeout()), (vec![0], None));
     }
 
     #[test]
