@@ -33,9 +33,7 @@ const MAX_AT_ONCE: usize = 512;
 const TOGETHER: Duration = Duration::from_micros(100);
 /// So many at a time need not wait for each other.
 const MANY: usize = 32;
-/// While so many shares have no answer, no more are handed on: they wait with the miners.
-const MAX_IN_FLIGHT: usize = mining::client::MAX_OUTSTANDING / 2;
-/// If none of those is answered for so long, the upstream hangs, though it owes no channel many answers.
+/// If an upstream that owes as many answers as it may gives none for so long, it hangs, though it owes no channel many.
 const STUCK: Duration = Duration::from_secs(60);
 /// Said of an upstream that hangs.
 const HANGS: &str = "connected, but it does not answer any more";
@@ -130,7 +128,7 @@ impl<'a> Connection<'a> {
         loop {
             let timeout = self.wire.poll_timeout();
             let leaving = leave_by.is_some();
-            let takes = self.hold.is_none() && self.wire.in_flight() < MAX_IN_FLIGHT;
+            let takes = self.hold.is_none() && !self.is_full();
             tokio::select! {
                 arrived = self.wire.arrived() => self.wire.take(now(), arrived?)?,
                 Some(command) = self.commands.recv(), if takes => self.commanded(command),
@@ -156,6 +154,7 @@ impl<'a> Connection<'a> {
         self.command(first);
         let mut more = 0;
         while more < MAX_AT_ONCE
+            && !self.is_full()
             && let Ok(command) = self.commands.try_recv()
         {
             self.command(command);
@@ -291,9 +290,7 @@ impl<'a> Connection<'a> {
         if self.ready_by.is_some_and(|by| by <= Instant::now()) {
             bail!("no job within {} seconds", FIRST_JOB.as_secs());
         }
-        if self.wire.in_flight() >= MAX_IN_FLIGHT
-            && self.stuck.get_or_insert_with(Instant::now).elapsed() >= STUCK
-        {
+        if self.is_full() && self.stuck.get_or_insert_with(Instant::now).elapsed() >= STUCK {
             bail!(HANGS);
         }
         if self.tended.elapsed() < TEND {
@@ -315,6 +312,11 @@ impl<'a> Connection<'a> {
         Ok(())
     }
 
+    /// Whether so many shares have no answer that no more are handed on: they wait with the miners.
+    fn is_full(&self) -> bool {
+        self.wire.in_flight() >= self.wire.max_in_flight()
+    }
+
     /// Of all miners together, at least one's.
     fn hash_rate(&self) -> f64 {
         let estimate = self.common.farm.hash_rate();
@@ -326,5 +328,123 @@ async fn wait_until(at: Option<Instant>) {
     match at {
         Some(at) => tokio::time::sleep_until(at.into()).await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::config::{Admission, Mode, Pool, Protocol, Transport};
+    use crate::farm::Farm;
+    use crate::session::UpstreamShare;
+    use crate::work::{Extranonce, Rolled};
+    use bitcoin::hashes::Hash as _;
+    use serde_json::{Value, json};
+    use service::{Counters, Secret};
+    use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+    use tokio::net::{TcpListener, TcpStream};
+
+    const JOB: &str = r#"{"id":null,"method":"mining.notify","params":["1","03020100070605040b0a09080f0e0d0c13121110171615141b1a19181f1e1d1c","01","02",[],"20000000","207fffff","684ee180",true]}"#;
+
+    /// A pool that answers shares only when it has been handed so many.
+    async fn slow_pool(stream: TcpStream, shares: usize) {
+        let (read, mut write) = stream.into_split();
+        let (mut lines, mut unanswered, mut seen) = (BufReader::new(read).lines(), Vec::new(), 0);
+        while let Some(line) = lines.next_line().await.unwrap() {
+            let line: Value = serde_json::from_str(&line).unwrap();
+            let answer = |id: &Value, result: Value| {
+                format!("{}\n", json!({"id": id, "result": result, "error": null}))
+            };
+            let mut text = String::new();
+            match line["method"].as_str().unwrap() {
+                "mining.subscribe" => text = answer(&line["id"], json!([[], "1eab6568", 8])),
+                "mining.authorize" => text = format!("{}{JOB}\n", answer(&line["id"], json!(true))),
+                "mining.submit" => {
+                    seen += 1;
+                    unanswered.push(line["id"].clone());
+                }
+                _ => {}
+            }
+            if seen >= shares {
+                text.extend(unanswered.drain(..).map(|id| answer(&id, json!(true))));
+            }
+            write.write_all(text.as_bytes()).await.unwrap();
+        }
+    }
+
+    fn common(farm: Arc<Farm>, reports: mpsc::Sender<Report>) -> Common {
+        Common {
+            farm,
+            mode: Mode::Aggregated,
+            extranonce2: 4,
+            hash_rate: 1e12,
+            repeat_jobs: Duration::from_secs(55),
+            retry: Duration::from_secs(1),
+            connections: Arc::default(),
+            job_ids: Arc::default(),
+            reports,
+            shutdown: tokio_util::sync::CancellationToken::new(),
+        }
+    }
+
+    fn upstream(port: u16) -> Upstream {
+        let (host, password) = ("127.0.0.1".to_owned(), Secret::new("x"));
+        let pool = Pool { host, port, transport: Transport::Plain, password };
+        let address = format!("stratum+tcp://127.0.0.1:{port}");
+        Upstream { address, user_identity: "farm".into(), protocol: Protocol::Sv1(pool) }
+    }
+
+    #[tokio::test]
+    async fn shares_wait_while_a_pool_owes_many_answers_and_none_is_lost() {
+        const SHARES: u32 = 5000;
+        let dir = tempfile::tempdir().unwrap();
+        let admission = Admission { max_connections: 1, max_per_address: 1 };
+        let farm = Arc::new(Farm::new(admission, &Counters::open("test", dir.path()).unwrap()));
+        let seat = farm.admit("127.0.0.1:1".parse().unwrap()).unwrap();
+        let totals = farm.totals.worker(&"ann".into());
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let upstream = upstream(listener.local_addr().unwrap().port());
+        let (reports, mut reported) = mpsc::channel(1);
+        let (common, health) = (common(farm.clone(), reports), Arc::new(Health::new(&upstream.address)));
+        let wire = Wire::connect(&upstream, &common, 1, &[]).await.unwrap();
+        let most = wire.max_in_flight();
+        let mut connection = Connection::new(0, &upstream, &common, &health, 1, wire);
+        connection.begin().unwrap();
+        let (_wanted, mut wanted) = watch::channel(true);
+        let (answers, mut answered) = mpsc::channel(SHARES as usize);
+        let miner = async {
+            let Some(Report::Ready(_, route)) = reported.recv().await else { panic!("not ready") };
+            let mut shared = route.shared.clone().unwrap();
+            let work = shared.newest.wait_for(Option::is_some).await.unwrap().clone().unwrap();
+            for tag in 0..SHARES {
+                let mut extranonce = Extranonce::default();
+                extranonce.push(&[0; 8]);
+                let rolled =
+                    Rolled { extranonce, version: work.job.version(), ntime: work.ntime, nonce: tag };
+                let hash = bitcoin::BlockHash::all_zeros();
+                let share = UpstreamShare {
+                    tag,
+                    worker: "ann".into(),
+                    work: work.clone(),
+                    rolled,
+                    hash,
+                    is_block: false,
+                };
+                let (totals, miner, answers) = (totals.clone(), seat.miner.clone(), answers.clone());
+                let share = ShareOut { share: Box::new(share), totals, miner, answers };
+                route.commands.send(Command::Share(share)).await.unwrap();
+            }
+            for _ in 0..SHARES {
+                assert_eq!(answered.recv().await.unwrap().1, Outcome::Accepted);
+            }
+        };
+        let (stream, _) = listener.accept().await.unwrap();
+        tokio::select! {
+            end = connection.run(&mut wanted) => panic!("{end:?}"),
+            () = slow_pool(stream, most) => panic!("the connection is closed"),
+            () = miner => {}
+        }
+        assert_eq!((totals.credited.value(), totals.unanswered.value()), (SHARES.into(), 0));
     }
 }

@@ -19,6 +19,8 @@ use stratum_core::common_messages_sv2::Protocol as Sv2Protocol;
 
 /// A server that says nothing for so long is gone.
 const SILENCE: Duration = Duration::from_secs(20 * 60);
+/// Shares without an answer on all channels of a server: less than one channel may have.
+const MAX_IN_FLIGHT: usize = mining::client::MAX_OUTSTANDING / 2;
 
 /// How long a pool may take to answer [`probe`].
 const PROBE: Duration = Duration::from_secs(10);
@@ -198,6 +200,14 @@ impl Wire {
         match self {
             Self::Sv2 { trunk, .. } => trunk.in_flight(),
             Self::Sv1 { trunk, .. } => trunk.in_flight(),
+        }
+    }
+
+    /// Shares that it is handed while none of them has an answer.
+    pub(super) fn max_in_flight(&self) -> usize {
+        match self {
+            Self::Sv2 { .. } => MAX_IN_FLIGHT,
+            Self::Sv1 { .. } => pool::MAX_IN_FLIGHT,
         }
     }
 

@@ -23,8 +23,8 @@ const LOOK: Duration = Duration::from_secs(1);
 const SILENCE: Duration = Duration::from_secs(300);
 /// A pool that answers no share for so long hangs.
 const UNANSWERED: Duration = Duration::from_secs(60);
-/// Shares without an answer; more are refused.
-const MAX_IN_FLIGHT: usize = 4096;
+/// Shares without an answer; more are lost.
+pub const MAX_IN_FLIGHT: usize = 4096;
 /// Jobs whose shares are still handed in.
 const MAX_JOBS: usize = 64;
 /// Wanted time between two shares of the whole farm, for the suggestion of a difficulty.
