@@ -16,6 +16,7 @@
 //! | [`refusals`] | shares that are refused, so that a flood of them starves nobody |
 //! | [`openings`] | when a peer with many channels may open the next one |
 //! | `spacing` | how often an address may do what comes to nothing |
+//! | `reach` | the socket to a name of which not every address answers |
 //! | `pace`, `backlog` | how fast a peer may send, how long it may leave bytes unread |
 //! | [`address`], [`places`] | who counts as one where peers are counted; who gives way where there are too many |
 //! | [`fresh`] | the authority key that `init` makes |
@@ -32,6 +33,7 @@ pub mod noise;
 pub mod openings;
 mod pace;
 pub mod places;
+mod reach;
 pub mod refusals;
 pub mod settings;
 pub mod setup;
@@ -47,6 +49,7 @@ pub use key::{AuthorityKey, AuthorityPublicKey, KeyError};
 pub use openings::Openings;
 pub use pace::Clock;
 pub use places::Places;
+pub use reach::reach;
 pub use refusals::{Record, Refusals};
 pub use settings::{Client, Device, Limits, Peer, Rate, Server};
 pub use stream::{Hello, Link, THROTTLED};

@@ -21,6 +21,7 @@ use crate::connection::Connection;
 use crate::error::LinkError;
 use crate::frame::{Frame, Received};
 use crate::handshakes::{Handshakes, Visit};
+use crate::reach::reach;
 use crate::settings::{Client, Limits, Peer, Server};
 
 /// Bytes asked of the socket at once; the buffer is one per thread, not per connection.
@@ -62,13 +63,11 @@ impl Link {
         Hello::read(socket, &server.limits).await?.accept_in_turn(server, handshakes).await
     }
 
-    /// Client's end to `host:port`: Noise, SetupConnection and, if any are wanted, RequestExtensions.
+    /// Client's end to `host:port`, each address of the host having its share of the time: Noise, SetupConnection and, if any
+    /// are wanted, RequestExtensions.
     pub async fn connect(address: &str, client: &Client) -> Result<Self, LinkError> {
         let unreachable = |source| LinkError::Connect { address: address.to_owned(), source };
-        let socket = timeout(client.limits.handshake.min(CONNECT), TcpStream::connect(address))
-            .await
-            .unwrap_or_else(|_| Err(ErrorKind::TimedOut.into()))
-            .map_err(unreachable)?;
+        let socket = reach(address, client.limits.handshake.min(CONNECT)).await.map_err(unreachable)?;
         let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
         Self::connect_on(socket, host, client).await
     }

@@ -8,7 +8,6 @@ use bytes::{Buf as _, Bytes, BytesMut};
 use socket2::{SockRef, TcpKeepalive};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadHalf, WriteHalf};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout};
 
 /// From the name's resolution to the end of the TLS handshake.
@@ -45,7 +44,7 @@ impl std::fmt::Debug for Socket {
 }
 
 impl Socket {
-    /// Connects; every address of the name is tried.
+    /// Connects; each address of the name has its share of the time.
     pub async fn connect(pool: &Pool) -> anyhow::Result<Self> {
         let connected = timeout(CONNECT, connect(pool)).await;
         let seconds = CONNECT.as_secs();
@@ -115,7 +114,7 @@ async fn put(write: &mut WriteHalf<Box<dyn Stream>>, output: &mut BytesMut) -> s
 
 async fn connect(pool: &Pool) -> anyhow::Result<Box<dyn Stream>> {
     let host = pool.host.trim_start_matches('[').trim_end_matches(']');
-    let stream = TcpStream::connect((host, pool.port)).await;
+    let stream = link::reach((host, pool.port), CONNECT).await;
     let stream = stream.map_err(|error| anyhow!("cannot connect: {error}"))?;
     stream.set_nodelay(true)?;
     let keepalive = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE);
