@@ -266,9 +266,9 @@ impl Counters {
 }
 
 impl Counter {
-    /// Adds to the total.
+    /// Adds to the total; at its bound it stays.
     pub fn add(&self, count: u64) {
-        self.0.value.fetch_add(count, Ordering::Relaxed);
+        self.0.add(count);
     }
 
     /// Raises it to `value`, if it is less: for a record, as the best share's. True if it was less.
@@ -285,6 +285,11 @@ impl Counter {
 }
 
 impl Cell {
+    /// A total that begins anew behind the bound would fall, and totals never do.
+    fn add(&self, count: u64) {
+        self.value.update(Ordering::Relaxed, Ordering::Relaxed, |value| value.saturating_add(count));
+    }
+
     fn load(&self) -> u64 {
         let total = if FOR_PEOPLE.get() { &self.saved } else { &self.value };
         total.load(Ordering::Relaxed)

@@ -107,7 +107,7 @@ impl Counters {
             if cell.record.load(Ordering::Relaxed) {
                 cell.value.fetch_max(total, Ordering::Relaxed);
             } else {
-                cell.value.fetch_add(total.saturating_sub(seen), Ordering::Relaxed);
+                cell.add(total.saturating_sub(seen));
             }
         }
     }

@@ -19,6 +19,20 @@ fn totals_go_on_where_they_were() {
 }
 
 #[test]
+fn a_total_at_its_bound_stays_there_and_is_read_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let counters = open(&dir);
+    let work = counters.counter("work", &[]);
+    for _ in 0..2 {
+        work.add(u64::MAX - 1);
+        counters.save().unwrap();
+    }
+    assert_eq!(work.value(), u64::MAX);
+    drop((work, counters));
+    assert_eq!(open(&dir).total("work"), u64::MAX);
+}
+
+#[test]
 fn the_same_name_and_labels_are_the_same_total_in_whatever_order() {
     let dir = tempfile::tempdir().unwrap();
     let counters = open(&dir);
