@@ -11,8 +11,10 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Hashes in a unit of the work counter: u64 units last longer than any proxy.
-const UNIT: u128 = 1_000_000;
+/// Hashes in a unit of the work counter: u64 units last 58 years at ten exahashes a second.
+const UNIT: u128 = 1_000_000_000;
+/// Hashes in a unit of the counter that earlier versions kept, which lasts three weeks at such a rate.
+const EARLIER_UNIT: u128 = 1_000_000;
 
 /// All totals.
 #[derive(Debug)]
@@ -44,6 +46,8 @@ pub struct WorkerTotals {
     /// The connection to the upstream ended before it answered.
     pub unanswered: Counter,
     work: Counter,
+    /// What earlier versions counted. It rises no more, but by what one of them still tells when it is replaced.
+    earlier_work: Counter,
     rest: Mutex<u128>,
     best: Best,
     rejected: Mutex<Vec<(&'static str, Counter)>>,
@@ -60,7 +64,10 @@ impl Totals {
             in_flight: AtomicU64::new(0),
             blocks: counters.counter("blocks_found", &[]),
             connections: counters.counter("miner_connections", &[]),
-            best: Best::new(counters.counter("best_share_hashes", &[])),
+            best: Best {
+                hashes: counters.counter("best_share_hashes", &[]),
+                gigahashes: counters.counter("best_share_gigahashes", &[]),
+            },
             rejected: Rejection::REASONS
                 .map(|reason| counters.counter("shares_rejected", &[("reason", reason)])),
             counters: counters.clone(),
@@ -140,7 +147,7 @@ impl Totals {
 
     /// Work that upstreams acknowledged.
     pub fn credited_work(&self) -> Work {
-        Work::new(u128::from(self.sum("work_credited_megahashes")) * UNIT)
+        credited_work(self.sum("work_credited_gigahashes"), self.sum("work_credited_megahashes"))
     }
 }
 
@@ -153,9 +160,13 @@ impl WorkerTotals {
             credited: counter("shares_credited"),
             refused: counter("shares_refused"),
             unanswered: counter("shares_unanswered"),
-            work: counter("work_credited_megahashes"),
+            work: counter("work_credited_gigahashes"),
+            earlier_work: counter("work_credited_megahashes"),
             rest: Mutex::default(),
-            best: Best::new(counter("worker_best_share_hashes")),
+            best: Best {
+                hashes: counter("worker_best_share_hashes"),
+                gigahashes: counter("worker_best_share_gigahashes"),
+            },
             rejected: Mutex::default(),
             counters: counters.clone(),
             name: name.clone(),
@@ -181,7 +192,7 @@ impl WorkerTotals {
     pub fn credit(&self, work: Work) {
         self.credited.add(1);
         let mut rest = locked(&self.rest);
-        *rest += work.hashes();
+        *rest = rest.saturating_add(work.hashes());
         self.work.add(u64::try_from(*rest / UNIT).unwrap_or(u64::MAX));
         *rest %= UNIT;
     }
@@ -210,10 +221,14 @@ impl WorkerTotals {
         locked(&self.rejected).iter().map(|(reason, counter)| (*reason, counter.value())).collect()
     }
 
-    /// Work that upstreams acknowledged, to a million hashes.
+    /// Work that upstreams acknowledged, to a thousand million hashes.
     pub fn work(&self) -> Work {
-        Work::new(u128::from(self.work.value()) * UNIT)
+        credited_work(self.work.value(), self.earlier_work.value())
     }
+}
+
+fn credited_work(units: u64, earlier_units: u64) -> Work {
+    Work::new(u128::from(units) * UNIT + u128::from(earlier_units) * EARLIER_UNIT)
 }
 
 /// The workers that earlier runs counted.
@@ -238,33 +253,30 @@ fn earlier_workers(counters: &Counters) -> HashMap<Arc<str>, Arc<WorkerTotals>> 
     reasons.into_iter().take(MAX_WORKERS).map(worker).collect()
 }
 
-/// The most expected hashes so far, in a counter: it only rises.
+/// The most expected hashes so far, in counters that only rise: a light share's to the hash, for a farm of toys, and a heavy
+/// one's in units of which 64 bits hold more than any network's difficulty.
 #[derive(Debug)]
 struct Best {
-    counter: Counter,
-    /// Held while the counter is raised.
-    raise: Mutex<()>,
+    /// At its bound the other one counts.
+    hashes: Counter,
+    gigahashes: Counter,
 }
 
 impl Best {
-    fn new(counter: Counter) -> Self {
-        Self { counter, raise: Mutex::default() }
-    }
-
     fn value(&self) -> Work {
-        Work::new(self.counter.value().into())
+        let (hashes, gigahashes) = (self.hashes.value(), self.gigahashes.value());
+        let heavy = if hashes == u64::MAX { u128::from(gigahashes) * UNIT } else { 0 };
+        Work::new(heavy.max(hashes.into()))
     }
 
     /// True if `work` is more than ever.
     fn raise(&self, work: Work) -> bool {
-        let hashes = u64::try_from(work.hashes()).unwrap_or(u64::MAX);
-        if hashes <= self.counter.value() {
+        if work <= self.value() {
             return false;
         }
-        let _raise = locked(&self.raise);
-        let before = self.counter.value();
-        self.counter.add(hashes.saturating_sub(before));
-        hashes > before
+        let bounded = |count: u128| u64::try_from(count).unwrap_or(u64::MAX);
+        let is_more = self.hashes.raise(bounded(work.hashes()));
+        self.gigahashes.raise(bounded(work.hashes() / UNIT)) || is_more
     }
 }
 
@@ -282,10 +294,15 @@ const HELP: &[(&str, &str)] = &[
     ("shares_credited", "Shares that the upstream acknowledged"),
     ("shares_refused", "Shares that the upstream answered with an error"),
     ("shares_unanswered", "Shares handed to an upstream whose connection ended before it answered"),
-    ("work_credited_megahashes", "Work that the upstream acknowledged, in millions of expected hashes"),
+    (
+        "work_credited_gigahashes",
+        "Work that the upstream acknowledged, in thousands of millions of expected hashes",
+    ),
     ("blocks_found", "Shares handed to an upstream that meet the network's target"),
-    ("best_share_hashes", "Expected hashes of the best share's own hash"),
+    ("best_share_hashes", "Expected hashes of the best share's own hash; at most 2^64 - 1"),
+    ("best_share_gigahashes", "As best_share_hashes, in thousands of millions, and without that bound"),
     ("worker_best_share_hashes", "As best_share_hashes, by worker"),
+    ("worker_best_share_gigahashes", "As best_share_gigahashes, by worker"),
     ("miner_connections", "Connections of miners"),
     ("miners_let_go", "Connections of miners that were closed from here"),
     ("upstream_connections", "Connections to an upstream that came up"),
@@ -300,6 +317,9 @@ fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::Proxy;
+    use service::{Call, Context, Program as _};
+    use std::time::Duration;
 
     #[test]
     fn totals_and_workers_go_on_after_a_restart_and_the_best_share_never_falls() {
@@ -330,7 +350,92 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let totals = Totals::new(&Counters::open("test", dir.path()).unwrap());
         let worker = totals.worker(&"ann".into());
-        (0..10).for_each(|_| worker.credit(Work::new(150_000)));
-        assert_eq!((worker.work(), totals.credited_work()), (Work::new(1_000_000), Work::new(1_000_000)));
+        (0..10).for_each(|_| worker.credit(Work::new(150_000_000)));
+        let unit = Work::new(1_000_000_000);
+        assert_eq!((worker.work(), totals.credited_work()), (unit, unit));
+    }
+
+    #[test]
+    fn work_that_an_earlier_version_counted_in_smaller_units_is_not_forgotten() {
+        let dir = tempfile::tempdir().unwrap();
+        let counters = Counters::open("test", dir.path()).unwrap();
+        for (worker, megahashes) in [("ann", 1500), ("bob", 7)] {
+            counters.counter("work_credited_megahashes", &[("worker", worker)]).add(megahashes);
+        }
+        let totals = Totals::new(&counters);
+        let worker = totals.worker(&"ann".into());
+        worker.credit(Work::new(2_000_000_000));
+        let expected = [3_500_000_000, 3_507_000_000].map(Work::new);
+        assert_eq!([worker.work(), totals.credited_work()], expected);
+    }
+
+    #[test]
+    fn the_best_share_rises_beyond_64_bits_of_hashes() {
+        let dir = tempfile::tempdir().unwrap();
+        let totals = Totals::new(&Counters::open("test", dir.path()).unwrap());
+        let worker = totals.worker(&"ann".into());
+        for power in [40, 64, 70, 72] {
+            let work = Work::new(1 << power);
+            assert!(totals.found(&worker, work), "2^{power}");
+            assert!(!totals.found(&worker, work), "2^{power} again");
+            for best in [totals.best(), worker.best()] {
+                assert!(best <= work && work.hashes() - best.hashes() < UNIT, "2^{power}: {best}");
+            }
+        }
+    }
+
+    #[test]
+    fn work_at_the_bound_of_its_counter_does_not_fall() {
+        let dir = tempfile::tempdir().unwrap();
+        let totals = Totals::new(&Counters::open("test", dir.path()).unwrap());
+        let worker = totals.worker(&"ann".into());
+        let mut before = Work::ZERO;
+        for work in [UNIT * u128::from(u64::MAX - 1), UNIT * 5, u128::MAX] {
+            worker.credit(Work::new(work));
+            assert!(worker.work() >= before);
+            before = worker.work();
+        }
+        assert_eq!(before, Work::new(UNIT * u128::from(u64::MAX)));
+        assert_eq!(totals.credited_work(), before);
+    }
+
+    #[tokio::test]
+    async fn best_shares_of_two_programs_in_a_hand_over_do_not_add_up() {
+        let dir = tempfile::tempdir().unwrap();
+        let toml = format!(
+            "data_dir = \"{}\"\npage.listen = \"127.0.0.1:0\"\n\
+             [[upstream]]\naddress = \"stratum+tcp://h:1\"\nuser_identity = \"a\"\n",
+            dir.path().display()
+        );
+        let (operation, _) = service::config_from_text::<Proxy>(&toml).unwrap();
+        let old = Context::open(Proxy::NAME, Proxy::VERSION, &operation).await.unwrap();
+        let mut succession = old.succession();
+        let before = Totals::new(&old.counters);
+        let found = |totals: &Totals, power: u32| {
+            totals.found(&totals.worker(&"ann".into()), Work::new(1_u128 << power))
+        };
+        assert!(found(&before, 70));
+        old.counters.save().unwrap();
+        let new = Context::take_over(Proxy::NAME, Proxy::VERSION, &operation).await.unwrap();
+        let after = Totals::new(&new.counters);
+        assert!(found(&after, 71) && found(&before, 72));
+        let gives = async {
+            let Call::Depart(mut departure) = succession.call().await else { panic!("told to leave") };
+            departure.finish(0);
+            assert!(departure.settled().await);
+            departure.released();
+        };
+        let (ready, ()) = tokio::join!(new.ready(), gives);
+        ready.unwrap();
+        let best = before.best();
+        assert_eq!(after.best(), best);
+        assert!(!found(&after, 71) && found(&before, 73));
+        let told = async {
+            while after.best() == best {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), told).await.unwrap();
+        assert_eq!(after.best(), before.best());
     }
 }
