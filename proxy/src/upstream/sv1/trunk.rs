@@ -21,7 +21,8 @@ use std::time::{Duration, Instant};
 const LOOK: Duration = Duration::from_secs(1);
 /// A pool that says nothing for so long is gone: all of them send jobs more often.
 const SILENCE: Duration = Duration::from_secs(300);
-/// A pool that answers no share for so long hangs.
+/// A pool that answers none of the newest shares for so long hangs; and one share that it has passed over for so long, having
+/// answered one that was sent later, is lost.
 const UNANSWERED: Duration = Duration::from_secs(60);
 /// Shares without an answer; more are lost.
 pub const MAX_IN_FLIGHT: usize = 4096;
@@ -82,8 +83,12 @@ pub struct PoolTrunk {
     next_job: u32,
     in_flight: HashMap<u64, u64>,
     next_share: u64,
+    /// Of all answered ones the share that was sent last.
+    newest_answered: u64,
+    /// The same as of some time ago, and when that was: what is older and not answered was passed over at least since then.
+    passed: (u64, Instant),
     heard: Instant,
-    /// Since when shares are handed in and none is answered.
+    /// Since when shares newer than that are handed in and none is answered.
     unanswered: Option<Instant>,
     look: Instant,
     events: VecDeque<Event>,
@@ -127,6 +132,8 @@ impl PoolTrunk {
             next_job: 1,
             in_flight: HashMap::new(),
             next_share: asked::FIRST_SHARE,
+            newest_answered: 0,
+            passed: (0, now.instant),
             heard: now.instant,
             unanswered: None,
             look: now.instant + LOOK,
@@ -195,12 +202,14 @@ impl PoolTrunk {
         Ok(())
     }
 
-    /// Time passes: a job that miners have had for long is sent again, with a newer time; a pool that hangs is named.
+    /// Time passes: a job that miners have had for long is sent again, with a newer time; shares that the pool has passed over
+    /// are lost; a pool that hangs is named.
     pub fn handle_timeout(&mut self, now: Now) {
         if now.instant < self.look {
             return;
         }
         self.look = now.instant + LOOK;
+        self.give_up_passed(now);
         let hangs = self.unanswered.is_some_and(|since| since + UNANSWERED <= now.instant);
         if hangs || self.heard + SILENCE <= now.instant {
             self.events.push_back(Event::Hangs);
@@ -241,9 +250,7 @@ impl PoolTrunk {
 
     /// The connection has ended: all that waits is lost.
     pub fn end(&mut self) {
-        for (_, ticket) in self.in_flight.drain() {
-            self.events.push_back(Event::Answered { ticket, outcome: Outcome::Lost });
-        }
+        self.lose(u64::MAX);
     }
 
     fn answer(&mut self, now: Now, id: u64, answer: &Answer) {
@@ -281,9 +288,26 @@ impl PoolTrunk {
 
     fn share_answered(&mut self, now: Now, id: u64, answer: &Answer) {
         let Some(ticket) = self.in_flight.remove(&id) else { return };
-        self.unanswered = (!self.in_flight.is_empty()).then_some(now.instant);
+        self.newest_answered = self.newest_answered.max(id);
+        let newest_sent = self.next_share - 1;
+        self.unanswered = (self.newest_answered < newest_sent).then_some(now.instant);
         let outcome = refusal::of_share(answer).map_or(Outcome::Accepted, Outcome::Rejected);
         self.events.push_back(Event::Answered { ticket, outcome });
+    }
+
+    fn give_up_passed(&mut self, now: Now) {
+        let (passed, since) = self.passed;
+        if since + UNANSWERED <= now.instant {
+            self.lose(passed);
+            self.passed = (self.newest_answered, now.instant);
+        }
+    }
+
+    /// Shares sent before this one will have no answer.
+    fn lose(&mut self, end: u64) {
+        for (_, ticket) in self.in_flight.extract_if(|id, _| *id < end) {
+            self.events.push_back(Event::Answered { ticket, outcome: Outcome::Lost });
+        }
     }
 
     fn job(&mut self, now: Now, job: PoolJob) {

@@ -319,6 +319,34 @@ fn a_job_is_repeated_and_a_silent_pool_named() {
 }
 
 #[test]
+fn a_share_that_a_pool_passes_over_is_lost_after_a_while_and_no_reason_to_leave_the_pool() {
+    let mut talk = Talk::at_ckpool();
+    talk.notify("1", PREV_HASH, true);
+    let work = talk.work();
+    (1..=2).for_each(|ticket| talk.submit(&work, 0x2000_0000, ticket));
+    let second = talk.heard()[1]["id"].clone();
+    talk.says(&json!({"id": second, "result": true, "error": null}).to_string());
+    let mut events = Vec::new();
+    for second in 1..=150 {
+        talk.now = talk.now.after(SECOND);
+        talk.trunk.handle_timeout(talk.now);
+        if second == 61 {
+            talk.submit(&work, 0x2000_0000, 3);
+            assert_eq!(talk.trunk.in_flight(), 2, "it may still be answered");
+            let third = talk.heard()[0]["id"].clone();
+            talk.says(&json!({"id": third, "result": true, "error": null}).to_string());
+        }
+        events.extend(talk.events());
+    }
+    assert!(!events.iter().any(|event| matches!(event, Event::Hangs)), "{events:?}");
+    let answer =
+        |event| if let Event::Answered { ticket, outcome } = event { Some((ticket, outcome)) } else { None };
+    let answers: Vec<_> = events.into_iter().filter_map(answer).collect();
+    assert_eq!(answers, [(2, Outcome::Accepted), (3, Outcome::Accepted), (1, Outcome::Lost)]);
+    assert_eq!(talk.trunk.in_flight(), 0);
+}
+
+#[test]
 fn shares_of_another_connection_or_of_a_forgotten_job_are_answered_here() {
     let mut talk = Talk::at_ckpool();
     talk.notify("0", PREV_HASH, true);
