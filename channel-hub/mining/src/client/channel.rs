@@ -57,14 +57,17 @@ impl Channel {
         self.future.push_back(parts);
     }
 
-    /// A job of the tip at hand; `None` if there is no tip yet, which only a confused server does.
+    /// A job of the tip at hand. Without one it waits for the first, as servers may send their two messages in either order.
     pub(super) fn add_current(
         &mut self,
         parts: Parts,
         min_ntime: u32,
         now: std::time::Instant,
     ) -> Option<Job> {
-        let tip = self.tip.as_ref()?;
+        let Some(tip) = &self.tip else {
+            self.add_future(parts);
+            return None;
+        };
         let tip = match tip.min_ntime() == min_ntime {
             true => Arc::clone(tip),
             false => Arc::new(Tip::new(*tip.prev_hash(), tip.nbits(), min_ntime, now)),

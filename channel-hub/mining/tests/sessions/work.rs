@@ -1,10 +1,13 @@
 //! What channels are given to work on, and what becomes of it.
 
 use crate::world::*;
+use link::Frame;
 use mining::job::Recipe;
 use mining::server::Event;
 use mining::{WorkUpdate, client};
+use stratum_core::binary_sv2::Sv2OptionOwned;
 use stratum_core::mining_sv2 as sv2;
+use stratum_core::parsers_sv2::MiningOwned;
 
 #[test]
 fn an_extended_channel_gets_its_work_addressed_to_itself() {
@@ -23,6 +26,37 @@ fn an_extended_channel_gets_its_work_addressed_to_itself() {
     assert!(
         matches!(&pair.server_events[..], [Event::Opened(opened)] if &*opened.user_identity == "farm.one")
     );
+}
+
+#[test]
+fn a_job_for_now_that_comes_before_the_first_tip_is_worked_on_when_the_tip_names_it() {
+    let now = start();
+    let mut pair = Pair::new(now, config(), 0, work(&[]));
+    pair.open("farm.one");
+    let job = sv2::NewExtendedMiningJobOwned {
+        channel_id: 2,
+        job_id: 7,
+        min_ntime: Sv2OptionOwned::new(Some(TIME)),
+        version: 0x2000_0000,
+        version_rolling_allowed: true,
+        merkle_path: vec![[7; 32].into()].try_into().unwrap(),
+        coinbase_tx_prefix: vec![1; 60].try_into().unwrap(),
+        coinbase_tx_suffix: vec![2; 50].try_into().unwrap(),
+    };
+    let tip = sv2::SetNewPrevHashOwned {
+        channel_id: 2,
+        job_id: 7,
+        prev_hash: [9; 32].into(),
+        min_ntime: TIME,
+        nbits: HARD,
+    };
+    for message in [MiningOwned::NewExtendedMiningJob(job), MiningOwned::SetNewPrevHash(tip)] {
+        assert!(pair.jobs.is_empty());
+        pair.client.handle(now, &mut Frame::message(message).unwrap().received()).unwrap();
+        pair.pump();
+    }
+    let job = pair.job(2);
+    assert_eq!((job.id(), job.tip().prev_hash(), job.is_new_block()), (7, &[9; 32], true));
 }
 
 #[test]
