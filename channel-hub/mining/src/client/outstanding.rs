@@ -24,16 +24,19 @@ impl Outstanding {
     }
 
     /// One answer for `count` shares of which `last` is the latest (SV2 spec §5.3.13). That one is meant for
-    /// sure; which the others are it does not say: the oldest, since servers answer in order.
+    /// sure, unless it has its answer already: some servers name the latest that they looked at, though they refused it. Which
+    /// the others are it does not say: the oldest, since servers answer in order.
     pub(crate) fn accepted(&mut self, last: u32, count: u32) -> Vec<u32> {
-        if count == 0 || !self.open.remove(&last) {
+        if count == 0 || !(self.open.contains(&last) || (1..=self.last).contains(&last)) {
             return Vec::new();
         }
-        let mut accepted: Vec<u32> = self.open.range(..last).take(count as usize - 1).copied().collect();
+        let latest = self.open.take(&last);
+        let others = count as usize - latest.iter().len();
+        let mut accepted: Vec<u32> = self.open.range(..last).take(others).copied().collect();
         accepted.iter().for_each(|number| {
             self.open.remove(number);
         });
-        accepted.push(last);
+        accepted.extend(latest);
         accepted
     }
 
@@ -67,6 +70,16 @@ mod tests {
         let mut outstanding = five();
         assert_eq!(outstanding.accepted(3, 1), [3]);
         assert_eq!(outstanding.accepted(5, 4), [1, 2, 4, 5]);
+    }
+
+    #[test]
+    fn an_answer_up_to_a_share_that_has_its_own_settles_those_before_it() {
+        let mut outstanding = five();
+        assert!(outstanding.rejected(4));
+        assert_eq!(outstanding.accepted(4, 2), [1, 2]);
+        assert_eq!(outstanding.accepted(4, 9), [3]);
+        assert!(outstanding.accepted(4, 1).is_empty());
+        assert_eq!(outstanding.accepted(5, 1), [5]);
     }
 
     #[test]
