@@ -10,7 +10,7 @@ use super::said::{self, Answer, Nonsense, PoolExtranonce, PoolJob, Said};
 use crate::session::{Outcome, UpstreamShare};
 use crate::sv1::{Difficulty, VERSION_ROLLING_MASK};
 use crate::upstream::trunk::Event;
-use crate::work::{JobIds, Layout, Line, Work};
+use crate::work::{JobIds, Layout, Line, MAX_ROLLABLE, Work};
 use mining::client::{ExtendedBody, ExtendedParts, Job};
 use mining::{Now, Tip};
 use std::collections::{HashMap, VecDeque};
@@ -363,12 +363,11 @@ impl PoolTrunk {
 
     fn change_extranonce(&mut self, extranonce: &PoolExtranonce) {
         let layout = Layout::fit(extranonce.rollable, self.settings.extranonce2);
-        let layout = layout.filter(|_| extranonce.rollable <= crate::work::MAX_ROLLABLE);
+        let layout = layout.filter(|_| extranonce.rollable <= MAX_ROLLABLE);
         if layout.is_none() {
-            self.close(format!(
-                "it leaves {} bytes of extranonce, of which at least 4 are needed",
-                extranonce.rollable
-            ));
+            let left = extranonce.rollable;
+            let bound = if left > MAX_ROLLABLE { "at most 32" } else { "at least 4" };
+            self.close(format!("it leaves {left} bytes of extranonce; it must be {bound}"));
         }
         self.channel = Channel {
             id: self.channel.id + 1,

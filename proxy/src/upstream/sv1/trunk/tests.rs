@@ -238,13 +238,16 @@ fn a_clean_job_on_the_same_block_voids_what_miners_have_and_another_does_not() {
 }
 
 #[test]
-fn a_pool_that_leaves_too_few_bytes_is_left_with_the_reason() {
-    for (size, closes) in [(3, true), (4, false), (32, false), (33, true)] {
+fn a_pool_that_leaves_too_few_bytes_or_too_many_is_left_with_the_reason() {
+    for (size, bound) in [(3, Some("at least 4")), (4, None), (32, None), (33, Some("at most 32"))] {
         let mut talk = Talk::new();
         talk.says(&format!(r#"{{"id":2,"result":[[],"00",{size}],"error":null}}"#));
         talk.says(r#"{"id":3,"result":true,"error":null}"#);
         talk.notify("1", PREV_HASH, true);
-        assert_eq!(talk.closed().is_some(), closes, "{size}");
+        match (talk.closed(), bound) {
+            (Some(reason), Some(bound)) => assert!(reason.contains(bound), "{reason}"),
+            (reason, bound) => assert_eq!(reason.as_deref(), bound, "{size}"),
+        }
     }
 }
 
