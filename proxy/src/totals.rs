@@ -37,8 +37,8 @@ pub struct Totals {
 pub struct WorkerTotals {
     counters: Counters,
     name: Arc<str>,
-    /// By [`AcceptedBy`].
-    accepted: [Counter; 3],
+    /// As [`AcceptedBy::ALL`].
+    accepted: [Counter; AcceptedBy::ALL.len()],
     /// Acknowledged by the upstream.
     pub credited: Counter,
     /// Refused by the upstream.
@@ -155,8 +155,8 @@ impl WorkerTotals {
     fn new(counters: &Counters, name: &Arc<str>) -> Self {
         let counter = |of| counters.counter(of, &[("worker", name)]);
         Self {
-            accepted: ["own check", "upstream", "unheard"]
-                .map(|by| counters.counter("shares_accepted", &[("worker", name), ("by", by)])),
+            accepted: AcceptedBy::ALL
+                .map(|by| counters.counter("shares_accepted", &[("worker", name), ("by", by.name())])),
             credited: counter("shares_credited"),
             refused: counter("shares_refused"),
             unanswered: counter("shares_unanswered"),

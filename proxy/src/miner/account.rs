@@ -217,17 +217,16 @@ impl Account {
         let totals = self.worker(&worker.unwrap_or_else(|| NOBODY.into()));
         self.surroundings.farm.totals.reject(&totals, why.reason());
         self.seat.miner.view().rejected += 1;
-        // Shares of unknown channels soon cost a miner its connection as well, but one that comes again and again has many.
-        if *why != Rejection::NoUpstream {
-            let (farm, address) = (&self.surroundings.farm, self.seat.miner.address);
-            if self.record.refused(&farm.refusals, address.ip(), Instant::now()) {
-                self.surroundings.complaints.say(refusals::FAULT, address, refusals::SAID);
-            }
-        }
         // Without an upstream every share is refused, and it is no fault of the miner's.
-        if *why != Rejection::NoUpstream {
-            self.complain(why.reason(), format_args!("a share is refused: {}", why.text()));
+        if *why == Rejection::NoUpstream {
+            return;
         }
+        // Shares of unknown channels soon cost a miner its connection as well, but one that comes again and again has many.
+        let (farm, address) = (&self.surroundings.farm, self.seat.miner.address);
+        if self.record.refused(&farm.refusals, address.ip(), Instant::now()) {
+            self.surroundings.complaints.say(refusals::FAULT, address, refusals::SAID);
+        }
+        self.complain(why.reason(), format_args!("a share is refused: {}", why.text()));
     }
 
     /// A request of an SV1 miner, no share, was refused. Beyond a few it counts as a refused share does; SV2 miners lose the

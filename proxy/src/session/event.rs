@@ -53,6 +53,20 @@ pub enum AcceptedBy {
     Unheard,
 }
 
+impl AcceptedBy {
+    /// All of them, each at the place of its number.
+    pub const ALL: [Self; 3] = [Self::OwnCheck, Self::Upstream, Self::Unheard];
+
+    /// For a label of a total.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::OwnCheck => "own check",
+            Self::Upstream => "upstream",
+            Self::Unheard => "unheard",
+        }
+    }
+}
+
 /// A share on its way to the upstream.
 #[derive(Clone, Debug)]
 pub struct UpstreamShare {

@@ -3,7 +3,7 @@
 use super::session::{End as Ended, Session};
 use crate::farm::{Protocol, Seat};
 use crate::miner::account::{Account, Found};
-use crate::miner::{Surroundings, now};
+use crate::miner::{LAST_WORDS, Surroundings, now};
 use crate::session::{Disconnect, Outcome, Worker};
 use link::openings::Turn;
 use link::{Link, LinkError, Openings, THROTTLED};
@@ -13,8 +13,6 @@ use std::time::{Duration, Instant};
 
 /// Frames taken from the socket before what they brought about is sent.
 const MAX_AT_ONCE: usize = 512;
-/// How long a last word is offered.
-const LAST_WORDS: Duration = Duration::from_secs(2);
 /// Pause between two looks of people at a miner.
 const SHOW: Duration = Duration::from_millis(250);
 /// Longest name of a firmware that is shown, in bytes.
