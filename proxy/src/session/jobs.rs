@@ -29,7 +29,8 @@ impl Default for Jobs {
 #[derive(Clone, Debug)]
 pub(super) struct SentJob {
     pub(super) work: Arc<Work>,
-    /// The easiest target that the miner may apply to it: some take a new difficulty at once, some with the next job.
+    /// The easiest target that the miner may apply to it: some take a new difficulty at once, some with the next job, some with
+    /// the job after it.
     pub(super) target: Target,
 }
 

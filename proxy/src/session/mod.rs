@@ -9,6 +9,7 @@
 //! | `shares` | the check of a submit, and answers that wait for the upstream |
 //! | `jobs` | the jobs this miner has, and what it handed in under the current tip |
 //! | `pace` | the miner's difficulty |
+//! | `stack` | difficulties that do not hold yet for a miner that takes them one a job |
 //! | `settings` | what sessions are made with, and why they end |
 //! | `event` | what a session tells its driver |
 //! | `worker` | who mines |
@@ -21,6 +22,7 @@ mod pace;
 mod passport;
 mod settings;
 mod shares;
+mod stack;
 #[cfg(test)]
 mod tests;
 mod worker;
@@ -177,7 +179,7 @@ impl Session {
 
     /// The miner was sent the line of `work`, which follows the one that it had.
     pub fn told(&mut self, work: Arc<Work>) {
-        self.jobs.add(work.clone(), self.pace.target());
+        self.jobs.add(work.clone(), self.pace.next_job());
         self.current = Some(work);
     }
 
@@ -283,12 +285,13 @@ impl Session {
         if self.jobs.replace_last(&work) {
             return;
         }
-        let clean = self.jobs.add(work.clone(), self.pace.target());
+        let clean = self.jobs.add(work.clone(), self.pace.next_job());
         work.notify(&mut self.out, clean);
     }
 
     fn send_difficulty(&mut self) {
         self.out.set_difficulty(self.pace.difficulty());
+        self.pace.told();
         self.jobs.ease(self.pace.target());
     }
 

@@ -3,6 +3,7 @@
 //! Never harder than the upstream's target, since what lies between the two would be work without credit; never
 //! easier than the configured minimum or the one that the miner's hardware named.
 
+use super::stack::Stack;
 use crate::sv1::Difficulty;
 use bitcoin::Target;
 use bitcoin::hex::{DisplayHex, FromHex};
@@ -46,6 +47,8 @@ pub(super) struct Pace {
     /// In force.
     difficulty: Difficulty,
     target: Target,
+    /// What the miner was told and may not go by yet.
+    stack: Stack,
     vardiff: Vardiff,
     /// Since when no shares are counted.
     resting: Option<Instant>,
@@ -61,6 +64,9 @@ pub(super) struct Terms {
     minimum: Option<u64>,
     /// What vardiff aims at: a target of 32 bytes, the most significant first, in hex.
     wanted: String,
+    /// Told, and not yet in force for a miner that takes one with each job; a predecessor may not know of it.
+    #[serde(default)]
+    stack: Vec<u64>,
 }
 
 impl Pace {
@@ -75,6 +81,7 @@ impl Pace {
             unsettled: true,
             difficulty: settings.minimum,
             target: settings.minimum.target(),
+            stack: Stack::default(),
             vardiff: Vardiff::new(settings.interval, Work::from_target(wanted), now.instant),
             resting: None,
             rate: Rate::new(now.instant),
@@ -89,6 +96,7 @@ impl Pace {
             fixed: self.fixed.map(|fixed| fixed.value().to_bits()),
             minimum: self.minimum.map(|minimum| minimum.value().to_bits()),
             wanted: self.wanted.to_be_bytes().to_lower_hex_string(),
+            stack: self.stack.iter().map(|told| told.value().to_bits()).collect(),
         }
     }
 
@@ -97,6 +105,9 @@ impl Pace {
         let read = |bits| Difficulty::new(f64::from_bits(bits)).ok_or("its difficulty cannot be");
         self.fixed = terms.fixed.map(read).transpose()?;
         self.minimum = terms.minimum.map(read).transpose()?;
+        for told in &terms.stack {
+            self.stack.push(read(*told)?);
+        }
         self.wanted =
             Target::from_be_bytes(FromHex::from_hex(&terms.wanted).map_err(|_| "its target cannot be")?);
         (self.difficulty, self.unsettled) = (read(terms.difficulty)?, true);
@@ -150,6 +161,17 @@ impl Pace {
             self.vardiff.retargeted(now.instant, Work::from_target(self.target));
         }
         changed
+    }
+
+    /// The miner was sent the difficulty in force.
+    pub(super) fn told(&mut self) {
+        self.stack.push(self.difficulty);
+    }
+
+    /// The miner is sent a job: the easiest target that it may apply to it.
+    pub(super) fn next_job(&mut self) -> Target {
+        let held = self.stack.next_job().map(Difficulty::target);
+        held.map_or(self.target, |held| held.max(self.target))
     }
 
     /// Counts a share that had this target.

@@ -1,7 +1,7 @@
 //! Exchanges with miners as real firmware has them.
 #![allow(clippy::unwrap_used)]
 
-use super::{AcceptedBy, Disconnect, Event, Outcome};
+use super::{AcceptedBy, Disconnect, Event, Outcome, Passport, Session};
 use crate::sv1::Difficulty;
 use crate::testing::{HARDEST, Server, Talk, easiest, gist, settings, start, work};
 use crate::work::Work;
@@ -420,6 +420,55 @@ fn a_share_that_was_right_when_its_job_was_sent_stays_right_after_a_harder_diffi
     let nonce = talk.nonce(&work, before, true);
     talk.say(r#"{"id":4,"method":"mining.suggest_difficulty","params":[1000000]}"#);
     assert_eq!(gist(&talk.submit(&work, nonce)), [json!(true)]);
+}
+
+#[test]
+fn after_two_difficulties_within_a_job_the_next_job_takes_the_firsts_shares_as_cgminer_finds_them() {
+    let now = start();
+    let mut server = Server::new(now, 1);
+    server.open(now, 0, HARDEST, 16);
+    server.job(now, Some(1), true);
+    for told_by_others in [false, true] {
+        let mut talk = Talk::mining(now, &server.work(0).unwrap());
+        for difficulty in ["1e-8", "1e-7", "1e-3"] {
+            talk.say(&format!(r#"{{"id":4,"method":"mining.suggest_difficulty","params":[{difficulty}]}}"#));
+        }
+        let mut refused = Vec::new();
+        for _ in 0..2 {
+            server.job(now, None, true);
+            let work = server.work(0).unwrap();
+            if told_by_others {
+                talk.session.told(work.clone());
+            } else {
+                talk.apply(Some(&work)).unwrap();
+            }
+            let first = talk.nonce(&work, target(&json!(1e-8)), true);
+            refused.push(gist(&talk.submit(&work, first)) != [json!(true)]);
+        }
+        assert_eq!(refused, [false, true], "the job after the next has the last");
+        server.job(now, Some(1), true);
+    }
+}
+
+#[test]
+fn a_successor_takes_shares_of_a_difficulty_that_holds_for_the_next_job_only() {
+    let now = start();
+    let mut talk = Talk::mining(now, &work(now, HARDEST));
+    for difficulty in ["1e-8", "1e-3"] {
+        talk.say(&format!(r#"{{"id":4,"method":"mining.suggest_difficulty","params":[{difficulty}]}}"#));
+    }
+    let mut passport = serde_json::to_value(talk.session.passport(&[])).unwrap();
+    let next = work(now, HARDEST);
+    let is_taken = |passport: &Value| {
+        let passport = Passport::read(passport.clone()).unwrap();
+        let mut talk = Talk { session: Session::resumed(now, settings().into(), &passport).unwrap(), now };
+        talk.apply(Some(&next)).unwrap();
+        let first = talk.nonce(&next, target(&json!(1e-8)), true);
+        gist(&talk.submit(&next, first)) == [json!(true)]
+    };
+    assert!(is_taken(&passport));
+    passport["terms"].as_object_mut().unwrap().remove("stack").unwrap();
+    assert!(!is_taken(&passport), "a predecessor that does not know of it");
 }
 
 #[test]
