@@ -114,6 +114,10 @@ impl Session {
 
     /// The miner is subscribed and authorised: it gets its difficulty, and a job if there is one.
     fn begin(&mut self, now: Now) {
+        if self.wanted_mask.is_some() && self.version_mask() == 0 {
+            // ESP-Miner goes on rolling bits of its own when its wish is refused; this it obeys.
+            self.out.set_version_mask(0);
+        }
         self.pace.begin(now);
         self.send_difficulty();
         self.send_job(now);

@@ -298,6 +298,26 @@ fn who_asks_to_roll_before_it_has_a_job_is_told_what_the_upstream_takes() {
 }
 
 #[test]
+fn who_may_not_roll_is_told_so_once_more_before_its_first_job_and_who_did_not_ask_is_told_nothing() {
+    let now = start();
+    let rolling = work(now, easiest());
+    let work = Arc::new(rolling.with_job(rolling.job.clone()).masked(0));
+    for asks in [true, false] {
+        let mut talk = Talk::new(now);
+        talk.apply(Some(&work)).unwrap();
+        if asks {
+            talk.say(r#"{"id":1,"method":"mining.configure","params":[["version-rolling"],{"version-rolling.mask":"ffffffff"}]}"#);
+        }
+        talk.say(r#"{"id":2,"method":"mining.subscribe","params":[]}"#);
+        let lines = talk.say(r#"{"id":3,"method":"mining.authorize","params":["w","x"]}"#);
+        let (told, rest) = lines[1..].split_at(usize::from(asks));
+        assert_eq!(gist(told), vec![json!("mining.set_version_mask"); told.len()]);
+        assert!(told.iter().all(|line| line["params"] == json!(["00000000"])));
+        assert_eq!(gist(rest), [json!("mining.set_difficulty"), json!("mining.notify")]);
+    }
+}
+
+#[test]
 fn a_new_tip_is_clean_and_makes_older_jobs_stale_while_a_new_job_does_neither() {
     let now = start();
     let mut server = Server::new(now, 1);

@@ -35,6 +35,7 @@ exchanges! {
     braiins_os_says_where_it_connects_and_an_empty_password: "braiins-os.txt",
     whatsminer_sends_a_session_id_that_is_no_hex: "whatsminer.txt",
     esp_miner_suggests_a_difficulty_after_it_is_authorised: "esp-miner.txt",
+    esp_miner_stops_rolling_where_the_upstream_lets_nobody: "esp-miner-no-rolling.txt",
     esp_miner_probes_whether_its_pool_is_back: "esp-miner-probe.txt",
     nerdqaxe_says_all_at_once_and_subscribes_first: "nerdqaxe.txt",
     nerdminer_writes_short_nonces_and_difficulties_below_one: "nerdminer.txt",

@@ -7,6 +7,7 @@
 //! - `job`, `tip`: the upstream has another job, or one on another block; `gone`: there is no upstream;
 //! - `upstream N`: jobs from here on ask for difficulty N of shares that are credited; `upstream any`, as at the beginning, takes
 //!   every hash;
+//! - `mask 00006000`: jobs from here on let miners roll only these bits of the version;
 //! - `wait N`: so many seconds pass;
 //! - `firmware text`, `worker name`: what is known of the miner by now.
 //!
@@ -82,6 +83,10 @@ impl Play {
             "worker" => return same(self.session.workers().last().map(|worker| &*worker.name), Some(rest)),
             "upstream" => {
                 self.pool.difficulty = rest.parse().ok();
+                return Ok(());
+            }
+            "mask" => {
+                self.pool.mask = u32::from_str_radix(rest, 16).map_err(|error| error.to_string())?;
                 return Ok(());
             }
             _ => self.silent()?,

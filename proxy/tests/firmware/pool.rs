@@ -10,12 +10,20 @@ use std::sync::Arc;
 /// Bytes that the upstream leaves to us, as our hub does.
 const ROLLABLE: usize = 16;
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Pool {
     /// Of its shares; every hash is one without it.
     pub difficulty: Option<f64>,
+    /// Bits of the version that it lets miners roll.
+    pub mask: u32,
     jobs: u8,
     tip: Option<Arc<Tip>>,
+}
+
+impl Default for Pool {
+    fn default() -> Self {
+        Self { difficulty: None, mask: u32::MAX, jobs: 0, tip: None }
+    }
 }
 
 impl Pool {
@@ -49,6 +57,6 @@ impl Pool {
             target,
         }));
         let line = Line::new(self.jobs.into(), &job, now.unix).unwrap();
-        Arc::new(Work::new(&line, 1, layout, job))
+        Arc::new(Work::new(&line, 1, layout, job).masked(self.mask))
     }
 }
