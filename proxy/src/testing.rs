@@ -257,13 +257,14 @@ impl Talk {
 
     /// A nonce whose hash is, or is not, below `target`.
     pub(crate) fn nonce(&self, work: &Work, target: Target, meets: bool) -> u32 {
+        (0..u32::MAX).find(|&nonce| (Self::hash(work, nonce) <= target) == meets).unwrap()
+    }
+
+    /// The hash, as a number, of what [`Self::submit`] hands in.
+    pub(crate) fn hash(work: &Work, nonce: u32) -> Target {
         let extranonce = work.extranonce(&[0, 0, 0, 5], &[0, 0, 0, 0, 0, 0, 0, 0xaa]);
-        let found = (0..u32::MAX).find(|&nonce| {
-            let rolled = crate::work::Rolled { extranonce, version: 0x2000_0000, ntime: TIME, nonce };
-            let hash = work.job.header(&rolled.choice()).hash();
-            (mining::header::as_number(hash) <= target) == meets
-        });
-        found.unwrap()
+        let rolled = crate::work::Rolled { extranonce, version: 0x2000_0000, ntime: TIME, nonce };
+        mining::header::as_number(work.job.header(&rolled.choice()).hash())
     }
 }
 

@@ -174,9 +174,13 @@ impl Pace {
         held.map_or(self.target, |held| held.max(self.target))
     }
 
-    /// Counts a share that had this target.
-    pub(super) fn share(&mut self, now: Now, target: Target) {
-        let work = Work::from_target(target);
+    /// Counts a share whose hash is this number, if it meets the target in force. Firmware that does not go by that yet hands in
+    /// easier ones: as many of them meet it as it would find.
+    pub(super) fn share(&mut self, now: Now, hash: Target) {
+        if hash > self.target {
+            return;
+        }
+        let work = Work::from_target(self.target);
         self.vardiff.count(now.instant, work);
         self.rate.count(now.instant, work);
     }

@@ -161,7 +161,7 @@ impl Session {
             }
             false => self.accepted(id, worker, AcceptedBy::OwnCheck),
         }
-        self.pace.share(now, job.target);
+        self.pace.share(now, as_number(check.hash));
         if self.pace.retarget(now) {
             self.send_difficulty();
         }

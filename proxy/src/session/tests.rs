@@ -431,6 +431,68 @@ fn difficulty_follows_the_miner_but_is_never_harder_than_the_upstreams() {
     assert!(target(&last["params"][0]) > target(&json!(1)), "without shares it gets easier: {last}");
 }
 
+/// A miner that goes by each difficulty at once.
+struct Eager {
+    talk: Talk,
+    target: bitcoin::Target,
+    nonce: u32,
+    /// Difficulties that it was told.
+    told: Vec<f64>,
+}
+
+impl Eager {
+    fn mining(now: mining::Now, work: &Arc<Work>) -> Self {
+        let talk = Talk::mining(now, work);
+        let target = target(&json!(talk.session.difficulty()));
+        Self { talk, target, nonce: 0, told: Vec::new() }
+    }
+
+    /// Time passes at so many hashes a second.
+    fn mine(&mut self, work: &Work, seconds: u32, hashes: u32) {
+        for _ in 0..10 * seconds {
+            let lines = self.talk.wait(SECOND / 10).unwrap();
+            self.hear(&lines);
+            for _ in 0..hashes / 10 {
+                self.nonce += 1;
+                if Talk::hash(work, self.nonce) <= self.target {
+                    let lines = self.talk.submit(work, self.nonce);
+                    self.hear(&lines);
+                }
+            }
+        }
+    }
+
+    fn hear(&mut self, lines: &[Value]) {
+        for line in lines.iter().filter(|line| line["method"] == "mining.set_difficulty") {
+            self.told.push(line["params"][0].as_f64().unwrap());
+            self.target = target(&line["params"][0]);
+        }
+    }
+}
+
+#[test]
+fn who_gets_faster_and_goes_by_the_harder_difficulty_at_once_is_not_taken_for_slower_before_the_next_job() {
+    let now = start();
+    let mut server = Server::new(now, 1);
+    server.open(now, 0, HARDEST, 16);
+    server.job(now, Some(1), true);
+    let first = server.work(0).unwrap();
+    let mut miner = Eager::mining(now, &first);
+    miner.mine(&first, 120, 100);
+    server.job(now, None, true);
+    let second = server.work(0).unwrap();
+    let lines = miner.talk.apply(Some(&second)).unwrap();
+    miner.hear(&lines);
+    let before = miner.talk.session.difficulty();
+    miner.told.clear();
+    miner.mine(&second, 55, 1000);
+    assert!(miner.told.is_sorted() && miner.told[0] > before, "{before}, then {:?}", miner.told);
+    let suits = 3.0 * 1000.0 / 2f64.powi(32);
+    let last = miner.talk.session.difficulty() / suits;
+    assert!((0.5..2.0).contains(&last), "{last} times what suits");
+    assert_eq!(rejected(&mut miner.talk), Vec::<&str>::new());
+}
+
 #[test]
 fn a_share_that_was_right_when_its_job_was_sent_stays_right_after_a_harder_difficulty() {
     let now = start();
