@@ -127,10 +127,10 @@ pub struct Seat {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
     /// miners.max_connections.
-    #[error("too many connections")]
+    #[error("no place left: miners.max_connections")]
     TooMany,
     /// miners.max_per_address.
-    #[error("too many connections from one address")]
+    #[error("no place left for its address: miners.max_per_address")]
     TooManyFromAddress,
 }
 

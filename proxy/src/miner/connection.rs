@@ -10,7 +10,7 @@ use super::source::Came;
 use super::wire::{Moved, Wire, transfer, write_now};
 use super::{End, Surroundings, now};
 use crate::farm::Seat;
-use crate::session::{Disconnect, Event, Outcome, Passport, Session, Worker};
+use crate::session::{Disconnect, Event, Outcome, Passport, Session, WRITE_SECONDS, Worker};
 use crate::slices::Claim;
 use crate::sv1::Lines;
 use link::THROTTLED;
@@ -22,7 +22,7 @@ use tokio::time::Sleep;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 /// A miner that takes no bytes for so long is let go.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(15);
+const WRITE_TIMEOUT: Duration = Duration::from_secs(WRITE_SECONDS);
 /// How long a last word, such as client.reconnect, is offered.
 pub(crate) const LAST_WORDS: Duration = Duration::from_secs(2);
 /// A hash rate is shown anew at most so often.

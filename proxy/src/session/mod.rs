@@ -38,6 +38,7 @@ use mining::Now;
 use pace::Pace;
 pub use pace::PaceSettings;
 pub use passport::Passport;
+pub(crate) use settings::WRITE_SECONDS;
 pub use settings::{Disconnect, Settings};
 pub use shares::Outcome;
 use shares::Waiting;

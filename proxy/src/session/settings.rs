@@ -1,7 +1,11 @@
 //! What sessions are made with, and why they end.
 
 use super::{MAX_BAD_LINES, PaceSettings};
+use crate::sv1::lines::MAX_LINE;
 use std::time::Duration;
+
+/// A miner that takes nothing of what it is sent for so many seconds is let go.
+pub(crate) const WRITE_SECONDS: u64 = 15;
 
 /// What all sessions of the program have in common.
 #[derive(Clone, Debug)]
@@ -24,19 +28,19 @@ pub struct Settings {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Disconnect {
     /// A line went past its bound.
-    #[error("line too long")]
+    #[error("a line longer than {MAX_LINE} bytes")]
     LineTooLong,
     /// Too many lines that are no JSON-RPC.
     #[error("{MAX_BAD_LINES} lines that are no requests")]
     BadLines,
     /// Not authorised in time.
-    #[error("no mining.authorize in time")]
+    #[error("no mining.authorize within miners.authorize_seconds")]
     AuthorizeTimeout,
     /// Silent for too long.
-    #[error("idle")]
+    #[error("silent for longer than miners.idle_seconds")]
     Idle,
     /// No upstream for too long: the miner is better off at its own backup pool.
-    #[error("no upstream for too long")]
+    #[error("no upstream for longer than miners.hold_seconds")]
     NoUpstream,
     /// Extranonce sizes changed and the miner cannot be told otherwise; it has been sent `client.reconnect`.
     #[error("the upstream's extranonce size changed")]
@@ -45,13 +49,13 @@ pub enum Disconnect {
     #[error("the upstream's rule for rolling versions changed")]
     RollingChanged,
     /// The miner does not read what it is sent.
-    #[error("does not read")]
+    #[error("takes nothing of what it is sent for {WRITE_SECONDS} s")]
     NotReading,
     /// A line was begun and did not end in time.
-    #[error("a line that does not end")]
+    #[error("a line that does not end within miners.line_seconds")]
     SlowLine,
     /// There is no place left, and this miner has not authorised, or never found a share.
-    #[error("its place is needed, and it brings nothing")]
+    #[error("its place is needed (miners.max_connections, miners.max_per_address), and it brings nothing")]
     Crowded,
 }
 
@@ -70,5 +74,32 @@ impl Disconnect {
             Self::SlowLine => "slow-line",
             Self::Crowded => "crowded",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::farm::Refused;
+
+    /// Keys that the text names.
+    fn keys(text: &str) -> Vec<&str> {
+        text.split([' ', ',', '(', ')']).filter(|word| word.starts_with("miners.")).collect()
+    }
+
+    #[test]
+    fn who_is_let_go_or_kept_out_by_a_setting_reads_which_one() {
+        let keys_are = |text: String, named: &[&str]| {
+            assert_eq!(keys(&text), named, "{text}");
+            let all = include_str!("../config/raw.rs");
+            assert!(named.iter().all(|key| all.contains(&format!("\"{key}\""))), "{text}");
+        };
+        keys_are(Disconnect::AuthorizeTimeout.to_string(), &["miners.authorize_seconds"]);
+        keys_are(Disconnect::Idle.to_string(), &["miners.idle_seconds"]);
+        keys_are(Disconnect::NoUpstream.to_string(), &["miners.hold_seconds"]);
+        keys_are(Disconnect::SlowLine.to_string(), &["miners.line_seconds"]);
+        keys_are(Disconnect::Crowded.to_string(), &["miners.max_connections", "miners.max_per_address"]);
+        keys_are(Refused::TooMany.to_string(), &["miners.max_connections"]);
+        keys_are(Refused::TooManyFromAddress.to_string(), &["miners.max_per_address"]);
     }
 }
