@@ -1,6 +1,8 @@
 //! What all tasks of the program know together: the miners that are connected, and the totals.
 //!
-//! Nothing here is on a share's path but counters; a miner's own task writes its view, the status page reads it.
+//! A share locks its own miner's view and its own worker's totals: its task writes them, and whoever shows all miners or looks for a place
+//! reads the views one by one. The list of miners is locked by who comes, authorises or leaves, by the status page and by metrics; slices by who comes
+//! and by a new job; blocks by a block.
 
 use crate::config::Admission;
 use crate::session::{UpstreamShare, Worker};
