@@ -1,4 +1,4 @@
-//! sluice-proxy: SV1 and SV2 miners in, one SV2 upstream out.
+//! sluice-proxy: SV1 and SV2 miners onto one upstream, an SV2 server or an SV1 pool.
 //!
 //! | module | what for |
 //! |---|---|

@@ -32,7 +32,7 @@ pub struct Proxy;
 
 impl Program for Proxy {
     const NAME: &'static str = "sluice-proxy";
-    const ABOUT: &'static str = "Lets SV1 and SV2 miners mine at an SV2 hub or pool.";
+    const ABOUT: &'static str = "Lets SV1 and SV2 miners mine at a hub or pool, SV2 or SV1.";
     const VERSION: &'static str = env!("CARGO_PKG_VERSION");
     const PAGE: &'static str = "127.0.0.1:8403";
     const KEYS: &'static [Key] = config::KEYS;
