@@ -2,6 +2,7 @@
 
 use super::raw::RawSv2;
 use crate::session::PaceSettings;
+use bitcoin::Target;
 use link::AuthorityKey;
 use mining::server;
 use service::{Problems, Secret};
@@ -15,6 +16,8 @@ const YEAR: u64 = 31_536_000;
 const MAX_WAITING: usize = 1024;
 /// Shares of one channel under one tip that are remembered, before it gets another part of the extranonce.
 const MAX_SEEN: usize = 1 << 18;
+/// Jobs of the current tip that a channel's shares may belong to.
+const MAX_JOBS: usize = 16;
 
 /// Where and how SV2 miners are served.
 #[derive(Clone, Debug)]
@@ -52,11 +55,17 @@ pub(super) fn check(
         }
         None => None,
     };
-    let mut config = server::Config::new(1.0, 1.0, Arc::new(|_| Ok(()))).ok()?;
     let pace = pace?;
-    (config.share_interval, config.easiest_target) = (pace.interval, pace.minimum.target());
-    (config.max_channels, config.max_seen, config.max_unacknowledged) = (channels?, MAX_SEEN, MAX_WAITING);
+    let mining = Arc::new(server::Config {
+        share_interval: pace.interval,
+        easiest_target: pace.minimum.target(),
+        hardest_target: Target::ZERO,
+        max_channels: channels?,
+        max_seen: MAX_SEEN,
+        max_unacknowledged: MAX_WAITING,
+        max_jobs: MAX_JOBS,
+        identity: Arc::new(|_| Ok(())),
+    });
     let (listen, certificate_validity, max_channels) = (listen?, validity?, max_channels?);
-    let mining = Arc::new(config);
     Some(authority.map(|authority| Sv2 { listen, authority, max_channels, certificate_validity, mining }))
 }
