@@ -431,20 +431,33 @@ fn difficulty_follows_the_miner_but_is_never_harder_than_the_upstreams() {
     assert!(target(&last["params"][0]) > target(&json!(1)), "without shares it gets easier: {last}");
 }
 
-/// A miner that goes by each difficulty at once.
-struct Eager {
+/// When a miner goes by a new difficulty.
+enum Takes {
+    AtOnce,
+    /// As cgminer: of those within a job the first with the next job, the last with the one after it.
+    OneAJob(Vec<bitcoin::Target>),
+}
+
+/// A miner that searches.
+struct Miner {
     talk: Talk,
+    takes: Takes,
     target: bitcoin::Target,
     nonce: u32,
     /// Difficulties that it was told.
     told: Vec<f64>,
 }
 
-impl Eager {
-    fn mining(now: mining::Now, work: &Arc<Work>) -> Self {
+impl Miner {
+    fn mining(now: mining::Now, work: &Arc<Work>, takes: Takes) -> Self {
         let talk = Talk::mining(now, work);
         let target = target(&json!(talk.session.difficulty()));
-        Self { talk, target, nonce: 0, told: Vec::new() }
+        Self { talk, takes, target, nonce: 0, told: Vec::new() }
+    }
+
+    fn apply(&mut self, work: &Arc<Work>) {
+        let lines = self.talk.apply(Some(work)).unwrap();
+        self.hear(&lines);
     }
 
     /// Time passes at so many hashes a second.
@@ -463,9 +476,22 @@ impl Eager {
     }
 
     fn hear(&mut self, lines: &[Value]) {
-        for line in lines.iter().filter(|line| line["method"] == "mining.set_difficulty") {
-            self.told.push(line["params"][0].as_f64().unwrap());
-            self.target = target(&line["params"][0]);
+        for line in lines {
+            let is_difficulty = line["method"] == "mining.set_difficulty";
+            if is_difficulty {
+                self.told.push(line["params"][0].as_f64().unwrap());
+            }
+            match &mut self.takes {
+                Takes::AtOnce if is_difficulty => self.target = target(&line["params"][0]),
+                Takes::OneAJob(waiting) if is_difficulty => {
+                    waiting.truncate(1);
+                    waiting.push(target(&line["params"][0]));
+                }
+                Takes::OneAJob(waiting) if line["method"] == "mining.notify" && !waiting.is_empty() => {
+                    self.target = waiting.remove(0);
+                }
+                _ => {}
+            }
         }
     }
 }
@@ -477,12 +503,11 @@ fn who_gets_faster_and_goes_by_the_harder_difficulty_at_once_is_not_taken_for_sl
     server.open(now, 0, HARDEST, 16);
     server.job(now, Some(1), true);
     let first = server.work(0).unwrap();
-    let mut miner = Eager::mining(now, &first);
+    let mut miner = Miner::mining(now, &first, Takes::AtOnce);
     miner.mine(&first, 120, 100);
     server.job(now, None, true);
     let second = server.work(0).unwrap();
-    let lines = miner.talk.apply(Some(&second)).unwrap();
-    miner.hear(&lines);
+    miner.apply(&second);
     let before = miner.talk.session.difficulty();
     miner.told.clear();
     miner.mine(&second, 55, 1000);
@@ -491,6 +516,24 @@ fn who_gets_faster_and_goes_by_the_harder_difficulty_at_once_is_not_taken_for_sl
     let last = miner.talk.session.difficulty() / suits;
     assert!((0.5..2.0).contains(&last), "{last} times what suits");
     assert_eq!(rejected(&mut miner.talk), Vec::<&str>::new());
+}
+
+#[test]
+fn cgminer_has_no_share_refused_while_its_difficulty_rises_more_than_once_within_a_job() {
+    let now = start();
+    let mut server = Server::new(now, 1);
+    server.open(now, 0, HARDEST, 16);
+    server.job(now, Some(1), true);
+    let mut work = server.work(0).unwrap();
+    let mut miner = Miner::mining(now, &work, Takes::OneAJob(Vec::new()));
+    for job in 1..=4 {
+        miner.mine(&work, 20, 300);
+        assert!(job > 1 || miner.told.len() > 1, "{:?}", miner.told);
+        assert_eq!(rejected(&mut miner.talk), Vec::<&str>::new(), "in job {job}, {:?}", miner.told);
+        server.job(now, None, true);
+        work = server.work(0).unwrap();
+        miner.apply(&work);
+    }
 }
 
 #[test]
