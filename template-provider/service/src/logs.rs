@@ -1,4 +1,4 @@
-//! Log lines to stderr, as text or JSON.
+//! Log lines to stderr, as text or JSON. One that cannot be written is lost, and nothing else is.
 
 use std::io::IsTerminal;
 
@@ -32,6 +32,8 @@ pub fn start_logs(log: &Log) -> Result<(), ParseError> {
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter(&log.level)?)
         .with_writer(std::io::stderr)
+        // It would be told by `eprintln!`, which panics where stderr cannot be written to: on a full disk, say.
+        .log_internal_errors(false)
         .with_ansi(std::io::stderr().is_terminal());
     let started = match log.format {
         LogFormat::Text => builder.try_init(),

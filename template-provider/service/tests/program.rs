@@ -215,6 +215,25 @@ fn json_logs_are_one_object_a_line() {
 }
 
 #[test]
+fn a_program_whose_log_cannot_be_written_goes_on_and_ends_in_order() {
+    let world = World::new();
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let always = ["--name", "north", "--tick.milliseconds", "1", "--data_dir", "data", "--page.listen"];
+    let mut command = world.command(&always);
+    let mut child = command.arg("127.0.0.1:0").stderr(full).spawn().unwrap();
+    let counters = world.dir.path().join("data/counters.jsonl");
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !std::fs::read_to_string(&counters).is_ok_and(|saved| saved.contains("ticks")) {
+        let ended = child.try_wait().unwrap();
+        assert!(ended.is_none() && Instant::now() < deadline, "{ended:?}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let id = child.id().to_string();
+    assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
 fn init_writes_a_config_for_its_owner_only_and_never_over_another() {
     let world = World::new();
     assert_eq!(world.config().metadata().unwrap().permissions().mode() & 0o777, 0o600);
