@@ -66,3 +66,65 @@ async fn fill_in<S: Source>(
         () = shutdown.cancelled() => {}
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::time::{Instant, SystemTime};
+
+    use bitcoin::{Amount, Network};
+    use service::Counters;
+
+    use super::*;
+    use crate::config::Fees;
+    use crate::ipc::{Desk, Settings};
+    use crate::source::Way;
+
+    /// A source that says when it runs.
+    struct Other(watch::Sender<u32>);
+
+    impl Source for Other {
+        async fn run(self, _: Feed, shutdown: CancellationToken) {
+            self.0.send_modify(|running| *running += 1);
+            shutdown.cancelled().await;
+        }
+    }
+
+    /// At a socket where nobody listens.
+    fn settings() -> Settings {
+        Settings {
+            socket: "/nowhere/node.sock".into(),
+            network: Network::Regtest,
+            fees: Fees { interval: Duration::from_secs(30), threshold: Amount::ONE_SAT },
+            timeout: Duration::from_secs(1),
+            stall: Duration::from_secs(1),
+            sets: 1,
+            stale: Duration::from_secs(1),
+        }
+    }
+
+    #[tokio::test]
+    async fn while_the_thread_of_ipc_ends_again_and_again_json_rpc_serves_and_ipc_is_tried_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let feed = Feed::new(SystemTime::now(), &Counters::open("test", directory.path()).unwrap());
+        let (running, mut runs) = watch::channel(0);
+        let (_desk, orders) = Desk::open();
+        let ipc = Ipc::new(settings(), orders).panicking(3);
+        let auto = Auto::new(ipc, move || Other(running.clone()));
+        let shutdown = CancellationToken::new();
+        let task = tokio::spawn(auto.run(feed.clone(), shutdown.clone()));
+
+        let soon = Duration::from_secs(10);
+        tokio::time::timeout(soon, runs.wait_for(|runs| *runs == 1)).await.unwrap().unwrap();
+        let deadline = Instant::now() + soon;
+        let reason = || feed.health().view().failures[Way::Ipc.index()].clone().unwrap().reason;
+        assert!(feed.health().view().problem.is_some());
+        while !reason().contains("/nowhere/node.sock") {
+            assert!(Instant::now() < deadline, "{}", reason());
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert_eq!(*runs.borrow(), 1, "the other one ran on");
+        shutdown.cancel();
+        tokio::time::timeout(soon, task).await.unwrap().unwrap();
+    }
+}

@@ -30,6 +30,7 @@ mod supervisor;
 mod wire;
 
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bitcoin::Network;
@@ -37,7 +38,7 @@ use service::Backoff;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::LocalSet;
 use tokio_util::sync::CancellationToken;
-use tracing::warn;
+use tracing::{error, warn};
 
 pub use desk::{Desk, Order};
 pub use error::IpcError;
@@ -77,6 +78,9 @@ pub struct Ipc {
     state: watch::Sender<State>,
     /// The number of the last set of templates, over all connections.
     last_set: u64,
+    /// So many of its next threads panic.
+    #[cfg(test)]
+    panics: u32,
 }
 
 /// How the source is doing.
@@ -94,7 +98,21 @@ pub enum State {
 impl Ipc {
     /// Templates of the node at this socket, which takes the blocks that come to the other end of `orders`.
     pub fn new(settings: Settings, orders: mpsc::Receiver<Order>) -> Self {
-        Self { settings, orders, state: watch::Sender::default(), last_set: 0 }
+        Self {
+            settings,
+            orders,
+            state: watch::Sender::default(),
+            last_set: 0,
+            #[cfg(test)]
+            panics: 0,
+        }
+    }
+
+    /// Has so many threads of it panic, one after the other.
+    #[cfg(test)]
+    #[must_use]
+    pub(crate) fn panicking(self, panics: u32) -> Self {
+        Self { panics, ..self }
     }
 
     /// How it is doing.
@@ -103,10 +121,15 @@ impl Ipc {
     }
 
     /// Follows the node until shutdown, on the thread that has the connection.
-    async fn follow(mut self, feed: Feed, shutdown: CancellationToken) {
+    async fn follow(&mut self, feed: Feed, shutdown: CancellationToken) {
+        #[cfg(test)]
+        if let Some(left) = self.panics.checked_sub(1) {
+            self.panics = left;
+            panic!("a thread that a test has panic");
+        }
         let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
         while !shutdown.is_cancelled() {
-            let failure = supervisor::run(&mut self, &feed, &mut backoff, &shutdown).await;
+            let failure = supervisor::run(self, &feed, &mut backoff, &shutdown).await;
             let Err(failure) = failure else { return };
             let reason = failure.to_string();
             if feed.away(Way::Ipc, reason.clone()) {
@@ -114,6 +137,13 @@ impl Ipc {
             }
             self.state.send_replace(State::Down);
             self.refuse_orders(&reason, backoff.wait(), &shutdown).await;
+        }
+    }
+
+    /// Refuses what came while nobody looked.
+    fn refuse_waiting(&mut self, reason: &str) {
+        while let Ok(order) = self.orders.try_recv() {
+            order.refuse(reason);
         }
     }
 
@@ -131,28 +161,47 @@ impl Ipc {
 }
 
 impl Source for Ipc {
+    /// A thread that ends before shutdown is a fault of ours or the machine's: it is named, and another one is tried.
     async fn run(self, feed: Feed, shutdown: CancellationToken) {
-        let (ended, end) = oneshot::channel::<()>();
-        let body = {
-            let feed = feed.clone();
-            move || {
-                let _ended = ended;
-                on_this_thread(self, feed, shutdown)
+        let state = self.state.clone();
+        let source = Arc::new(Mutex::new(self));
+        let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
+        while let Err(reason) = on_a_thread(&source, &feed, &shutdown).await {
+            if feed.away(Way::Ipc, reason.clone()) {
+                error!("no templates by IPC: {reason}; trying again");
             }
-        };
-        if let Err(error) = std::thread::Builder::new().name("ipc".into()).spawn(body) {
-            feed.away(Way::Ipc, format!("no thread for it: {error}"));
-            return;
+            state.send_replace(State::Down);
+            locked(&source).refuse_waiting(&reason);
+            tokio::select! {
+                () = tokio::time::sleep(backoff.wait()) => {}
+                () = shutdown.cancelled() => return,
+            }
         }
-        let _ = end.await;
     }
 }
 
-fn on_this_thread(source: Ipc, feed: Feed, shutdown: CancellationToken) {
-    match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => LocalSet::new().block_on(&runtime, source.follow(feed, shutdown)),
-        Err(error) => {
-            feed.away(Way::Ipc, format!("no runtime for it: {error}"));
-        }
-    }
+/// Follows the node on a thread of its own until shutdown; or why that thread has ended before.
+async fn on_a_thread(
+    source: &Arc<Mutex<Ipc>>,
+    feed: &Feed,
+    shutdown: &CancellationToken,
+) -> Result<(), String> {
+    let (ended, end) = oneshot::channel();
+    let (source, feed, shutdown) = (Arc::clone(source), feed.clone(), shutdown.clone());
+    let body = move || drop(ended.send(on_this_thread(&mut locked(&source), feed, shutdown)));
+    let thread = std::thread::Builder::new().name("ipc".into()).spawn(body);
+    thread.map_err(|error| format!("no thread for it: {error}"))?;
+    end.await.unwrap_or_else(|_| Err("its thread panicked, and said why in the log".into()))
+}
+
+fn on_this_thread(source: &mut Ipc, feed: Feed, shutdown: CancellationToken) -> Result<(), String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| format!("no runtime for it: {error}"))?;
+    LocalSet::new().block_on(&runtime, source.follow(feed, shutdown));
+    Ok(())
+}
+
+/// The thread has it as long as it runs; one that panicked leaves it as it was between two steps.
+fn locked(source: &Mutex<Ipc>) -> MutexGuard<'_, Ipc> {
+    source.lock().unwrap_or_else(PoisonError::into_inner)
 }

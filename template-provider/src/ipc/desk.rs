@@ -4,6 +4,7 @@ use bitcoin::BlockHash;
 use bitcoin::block::Header;
 use bitcoin::hashes::Hash;
 use node::Submission;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 use tracing::debug;
 
@@ -44,7 +45,10 @@ impl Desk {
     pub async fn submit(&self, block: FoundBlock) -> Result<Submission, String> {
         let (answer, answered) = oneshot::channel();
         let order = Order { block, answer };
-        self.0.try_send(order).map_err(|_| "too many blocks wait for the node's IPC".to_owned())?;
+        self.0.try_send(order).map_err(|error| match error {
+            TrySendError::Full(_) => "too many blocks wait for the node's IPC".to_owned(),
+            TrySendError::Closed(_) => "nobody serves the node's IPC".to_owned(),
+        })?;
         answered.await.unwrap_or_else(|_| Err("the node's IPC ended meanwhile".into()))
     }
 }

@@ -62,7 +62,6 @@ pub(super) async fn run(
         failure = stalled(&shared, settings.stall) => Err(failure),
         () = shutdown.cancelled() => Ok(()),
     };
-    source.last_set = sets.last;
     sets.end(ended.is_ok()).await;
     if let Some(shared) = Rc::into_inner(shared) {
         shared.connection.close().await;
@@ -117,6 +116,7 @@ impl Sets {
         loop {
             if changed && not_before <= Instant::now() {
                 self.start_missing(&wanted.borrow_and_update().clone(), settings.sets);
+                source.last_set = self.last;
                 (changed, not_before) = (false, Instant::now() + CHANGE);
             }
             self.stop_surplus();
