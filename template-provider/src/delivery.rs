@@ -8,7 +8,8 @@ use service::Backoff;
 use tracing::{error, info, warn};
 
 use crate::found_block::FoundBlock;
-use crate::outlet::Place;
+use crate::ipc::desk::NO_WHOLE_BLOCKS;
+use crate::outlet::{Outlet, Place};
 use crate::solutions::{Answer, Solutions};
 
 /// Waits between attempts on one node.
@@ -65,8 +66,8 @@ impl Delivery {
             if attempt == 1 {
                 warn!(hash = %self.hash, node = outlet.name(), "block not submitted yet: {reason}");
             }
-            self.answered(Answer::Waiting(Some(reason)));
-            if outlet.is_second() || (attempt >= ATTEMPTS_WHEN_DONE && self.solutions.is_done(self.hash)) {
+            self.answered(Answer::Waiting(Some(reason.clone())));
+            if self.is_over(outlet, &reason) || (attempt >= ATTEMPTS_WHEN_DONE && self.is_done()) {
                 return;
             }
             tokio::select! {
@@ -74,6 +75,15 @@ impl Delivery {
                 () = self.solutions.shutdown().cancelled() => return,
             }
         }
+    }
+
+    /// Whether the other way to the same node will do: that has its answer, or this one never takes such a block.
+    fn is_over(&self, outlet: &Outlet, reason: &str) -> bool {
+        outlet.is_second() && (reason == NO_WHOLE_BLOCKS || self.solutions.is_answered_at_home(self.hash))
+    }
+
+    fn is_done(&self) -> bool {
+        self.solutions.is_done(self.hash)
     }
 
     /// The answer for good, or why to try again.

@@ -33,7 +33,7 @@ pub enum Outlet {
         name: String,
         /// Where blocks are handed in.
         desk: Desk,
-        /// Whether JSON-RPC leads to the same node: then this way is tried once, as the faster one.
+        /// Whether JSON-RPC leads to the same node: then this way, the faster one, need not be the one that ends it.
         beside_rpc: bool,
     },
 }
@@ -47,7 +47,7 @@ impl Outlet {
         }
     }
 
-    /// Whether another outlet leads to the same node and does not give up.
+    /// Whether another outlet, the first of all, leads to the same node.
     pub(crate) fn is_second(&self) -> bool {
         matches!(self, Self::Ipc { beside_rpc: true, .. })
     }

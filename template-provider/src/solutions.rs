@@ -362,6 +362,12 @@ impl Solutions {
         self.lock().iter().any(|found| found.hash == hash && found.settled == Some(Settled::Done))
     }
 
+    /// Whether the surest way to the node that makes the templates has its answer for good.
+    pub(crate) fn is_answered_at_home(&self, hash: BlockHash) -> bool {
+        let waits = |found: &Found| matches!(found.answers.first(), Some(Answer::Waiting(_)));
+        !self.lock().iter().any(|found| found.hash == hash && waits(found))
+    }
+
     fn lock(&self) -> MutexGuard<'_, VecDeque<Found>> {
         self.0.found.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }

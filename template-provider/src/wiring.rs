@@ -1,10 +1,13 @@
 //! From the configuration to the source of templates and the ways for blocks.
 
+use std::time::{Duration, Instant};
+
 use bitcoin::Network;
 use node::{Node, NodeError};
 use service::Finding;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
+use tracing::warn;
 
 use crate::auto::Auto;
 use crate::config::{Choice, Config, Fees};
@@ -15,13 +18,18 @@ use crate::outlet::Outlet;
 use crate::source::Source;
 
 /// Shortest interval of looks at the fees by JSON-RPC: bitcoind renews its template every 5 s at most.
-const SHORTEST_BY_RPC: std::time::Duration = std::time::Duration::from_secs(6);
+const SHORTEST_BY_RPC: Duration = Duration::from_secs(6);
+/// How long a node that serves IPC may take for JSON-RPC, and how often it is asked meanwhile.
+const STARTING: Duration = Duration::from_secs(60);
+const LOOK: Duration = Duration::from_secs(5);
 
 /// The node that makes the templates, and the ways to it.
 #[derive(Debug)]
 pub(crate) struct Wiring {
     choice: Choice,
     node: Node,
+    /// Whether JSON-RPC is used at all.
+    has_rpc: bool,
     gbt: Gbt,
     ipc: Settings,
     orders: mpsc::Receiver<Order>,
@@ -37,7 +45,8 @@ impl Wiring {
         let fees = Fees { interval: config.fees.interval.max(SHORTEST_BY_RPC), ..config.fees };
         let gbt = Gbt::new(node.clone(), fees, config.stall);
         let outlets = outlets(config, &node, &ipc, desk)?;
-        Ok(Self { choice: config.source, node, gbt, ipc, orders, outlets })
+        let has_rpc = config.ipc.rpc_too;
+        Ok(Self { choice: config.source, node, has_rpc, gbt, ipc, orders, outlets })
     }
 
     /// All ways that a block can take, the surest to the node that makes the templates first.
@@ -57,6 +66,9 @@ impl Wiring {
 
     /// Feeds templates until shutdown.
     pub(crate) async fn run(self, feed: Feed, shutdown: CancellationToken) {
+        if self.choice.has_ipc() && self.has_rpc {
+            tokio::spawn(look_at_rpc(self.node.clone(), feed.reaches(), shutdown.clone()));
+        }
         match self.choice {
             Choice::Rpc => self.gbt.run(feed, shutdown).await,
             Choice::Ipc => Ipc::new(self.ipc, self.orders).run(feed, shutdown).await,
@@ -65,6 +77,32 @@ impl Wiring {
                 Auto::new(Ipc::new(self.ipc, self.orders), move || gbt.clone()).run(feed, shutdown).await;
             }
         }
+    }
+}
+
+/// Says it once if JSON-RPC does not work when templates have come by IPC: nobody would notice before it is needed.
+async fn look_at_rpc(node: Node, mut reaches: watch::Receiver<u64>, shutdown: CancellationToken) {
+    let look = async {
+        reaches.changed().await.ok()?;
+        trouble_by_rpc(&node, STARTING).await
+    };
+    tokio::select! {
+        Some(trouble) = look => warn!("{trouble}"),
+        () = shutdown.cancelled() => {}
+    }
+}
+
+/// What is wrong with JSON-RPC, if that does not pass within `patience`: a node may serve IPC before it.
+async fn trouble_by_rpc(node: &Node, patience: Duration) -> Option<String> {
+    let began = Instant::now();
+    loop {
+        let error = node.network_info().await.err()?;
+        if began.elapsed() >= patience {
+            return Some(format!(
+                "JSON-RPC does not work, so blocks go by IPC only: {error}; or set ipc.rpc_too = false with source = \"ipc\""
+            ));
+        }
+        tokio::time::sleep(LOOK).await;
     }
 }
 
@@ -147,5 +185,18 @@ async fn probe_rpc(kind: &str, config: node::NodeConfig) -> Finding {
                 template.transactions.len() + 1
             ),
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::delivery::tests::{REFUSES_THE_LOGIN, node_saying};
+
+    #[tokio::test]
+    async fn json_rpc_that_does_not_work_beside_ipc_is_named() {
+        let node = node_saying(&[REFUSES_THE_LOGIN]).await.0;
+        let trouble = trouble_by_rpc(&node, Duration::ZERO).await;
+        assert!(trouble.is_some_and(|trouble| trouble.contains("refuses the login")));
     }
 }

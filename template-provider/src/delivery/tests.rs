@@ -5,8 +5,10 @@ use std::time::Duration;
 use node::{Auth, Node, NodeConfig};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
+use crate::ipc::desk::NO_WHOLE_BLOCKS;
+use crate::ipc::{Desk, Order};
 use crate::outlet::Outlet;
 use crate::solutions::tests::{Blocks, early, eventually};
 
@@ -67,4 +69,43 @@ async fn a_lost_block_is_asked_for_until_the_node_answers() {
     assert_eq!(answer_to_a_lost_block(&[STARTS, STARTS, KNOWN]).await, Some(true));
     assert_eq!(answer_to_a_lost_block(&[STARTS, UNKNOWN]).await, Some(false));
     assert_eq!(answer_to_a_lost_block(&[BESIDE, BESIDE, KNOWN]).await, Some(true));
+}
+
+const ACCEPTS: (&str, &str) = ("200 OK", r#"{"result":null,"error":null,"id":0}"#);
+pub(crate) const REFUSES_THE_LOGIN: (&str, &str) = ("401 Unauthorized", "");
+
+/// A block found where JSON-RPC answers so, and the orders that come by IPC to the same node.
+async fn found_beside(answers: &'static [(&'static str, &'static str)]) -> (Blocks, mpsc::Receiver<Order>) {
+    let (desk, orders) = Desk::open();
+    let ipc = Outlet::Ipc { name: "test".into(), desk, beside_rpc: true };
+    let blocks = Blocks::by_all(vec![Outlet::Rpc(node_saying(answers).await.0), ipc]);
+    let (solution, transactions) = early();
+    transactions.settle(Some(Vec::new()));
+    blocks.solutions.submit(solution, watch::channel(0).1);
+    (blocks, orders)
+}
+
+async fn next(orders: &mut mpsc::Receiver<Order>) -> Option<Order> {
+    tokio::time::timeout(Duration::from_secs(2), orders.recv()).await.ok().flatten()
+}
+
+#[tokio::test]
+async fn ipc_is_tried_until_it_takes_the_block_where_json_rpc_refuses_the_login() {
+    let (blocks, mut orders) = found_beside(&[REFUSES_THE_LOGIN]).await;
+    for _ in 0..2 {
+        next(&mut orders).await.unwrap().refuse("away");
+    }
+    next(&mut orders).await.unwrap().accept();
+    eventually("the block is settled", || blocks.solutions.found()[0].on_a_node() == Some(true)).await;
+}
+
+#[tokio::test]
+async fn ipc_is_not_tried_again_where_it_never_takes_such_a_block_or_json_rpc_has_the_answer() {
+    let (_blocks, mut orders) = found_beside(&[REFUSES_THE_LOGIN]).await;
+    next(&mut orders).await.unwrap().refuse(NO_WHOLE_BLOCKS);
+    assert!(next(&mut orders).await.is_none());
+    let (blocks, mut orders) = found_beside(&[ACCEPTS]).await;
+    eventually("JSON-RPC has the answer", || blocks.solutions.found()[0].on_a_node() == Some(true)).await;
+    next(&mut orders).await.unwrap().refuse("away");
+    assert!(next(&mut orders).await.is_none());
 }

@@ -55,8 +55,14 @@ impl Desk {
 
 impl Order {
     /// Answers that it cannot be done now.
-    pub(super) fn refuse(self, reason: &str) {
+    pub(crate) fn refuse(self, reason: &str) {
         let _ = self.answer.send(Err(reason.to_owned()));
+    }
+
+    /// Answers as a node that has it.
+    #[cfg(test)]
+    pub(crate) fn accept(self) {
+        let _ = self.answer.send(Ok(Submission::Accepted));
     }
 
     /// Hands the block to the node and passes on its answer.

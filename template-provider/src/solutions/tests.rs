@@ -58,10 +58,14 @@ pub(crate) struct Blocks {
 
 impl Blocks {
     pub(crate) fn by(outlet: Outlet) -> Self {
+        Self::by_all(vec![outlet])
+    }
+
+    pub(crate) fn by_all(outlets: Vec<Outlet>) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let counters = Counters::open("test", directory.path()).unwrap();
         let blocks = directory.path().join("solutions");
-        let solutions = Solutions::open(blocks, vec![outlet], &counters, CancellationToken::new()).unwrap();
+        let solutions = Solutions::open(blocks, outlets, &counters, CancellationToken::new()).unwrap();
         Self { solutions, directory }
     }
 

@@ -367,6 +367,29 @@ async fn a_block_survives_our_own_restart_without_json_rpc() {
     becomes_tip(&world, hash).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_block_found_while_the_node_is_away_arrives_by_ipc_where_json_rpc_refuses_the_login() {
+    let mut world = World::by("auto", "").await;
+    if world.node.network_info().await.unwrap().version < WHOLE_BLOCKS {
+        return; // such a node takes no block whose template went with it
+    }
+    world.set("ipc.socket", world.bitcoind.socket());
+    let wrong = world.file("wrong.cookie", "__cookie__:wrong");
+    world.set("node.cookie_file", wrong);
+    world.run().await;
+    let mut client = world.client(100).await;
+    let work = client.new_tip().await;
+    world.bitcoind.kill();
+    let hash = client.solve(&work).await;
+    eventually("the way by IPC has failed once", || async {
+        let nodes = world.api("blocks").await.1[0]["nodes"].clone();
+        nodes[1]["answer"].as_str().is_some_and(|answer| answer.starts_with("trying again"))
+    })
+    .await;
+    world.bitcoind.restart();
+    becomes_tip(&world, hash).await;
+}
+
 /// It gives templates by IPC before it takes JSON-RPC.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_block_that_a_killed_node_has_lost_is_given_to_it_again_when_it_is_back() {

@@ -219,6 +219,13 @@ impl World {
         self.node.call("sendrawtransaction", serde_json::json!([hex, 0, 1])).await.unwrap()
     }
 
+    /// A file beside the program's data.
+    pub(crate) fn file(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.directory.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    }
+
     /// Sets a key for the next start.
     pub(crate) fn set(&mut self, key: &'static str, value: impl AsRef<Path>) {
         let value = value.as_ref().display().to_string();
