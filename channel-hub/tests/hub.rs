@@ -215,6 +215,26 @@ async fn a_template_provider_of_another_network_does_not_win_by_its_height() {
 }
 
 #[tokio::test]
+async fn a_provider_that_is_slow_with_transactions_is_asked_for_few_and_then_for_the_newest() {
+    let World { dir: _dir, mut provider, hub, miner: _miner } = World::start("alice").await;
+    until("the first one's transactions are asked for", async || (provider.asked() == [1]).then_some(()))
+        .await;
+    provider.give_transactions(false);
+    for n in 2..=21 {
+        provider.publish(100);
+        until("the hub has the template", async || {
+            (hub.api("template-providers").await[0]["templates"] == n).then_some(())
+        })
+        .await;
+    }
+    assert_eq!(provider.asked(), [1, 2, 3, 4, 5]);
+    provider.give_transactions(true);
+    until("more are asked for", async || (provider.asked().len() > 5).then_some(())).await;
+    assert_eq!(provider.asked()[5], 21);
+    hub.stop().await;
+}
+
+#[tokio::test]
 async fn no_extranonce_prefix_is_given_twice_restarts_included() {
     let dir = tempfile::tempdir().unwrap();
     let mut seen = std::collections::HashSet::new();

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::choice::Standing;
+use super::fetches::Fetches;
 use super::jobs::{Jobs, Outcome};
 use super::judge::judge;
 use super::provider::{Command, MAX_COMMANDS, Provider, Report};
@@ -104,7 +105,8 @@ impl Supply {
         });
         let jobs = Jobs::new(config.providers.len(), config.reward.clone(), config.tag.clone());
         let judges = (0..config.providers.len()).map(|_| None).collect();
-        let centre = Centre { supply: Arc::clone(&supply), jobs, feed, node, judges };
+        let fetches = config.providers.iter().map(|_| Fetches::default()).collect();
+        let centre = Centre { supply: Arc::clone(&supply), jobs, feed, node, judges, fetches };
         let shutdown = shutdown.clone();
         tasks.spawn(async move {
             tokio::select! {
@@ -154,15 +156,10 @@ impl Supply {
         idle
     }
 
-    fn fetch(&self, provider: usize, job: &Job) {
-        let template = job.template();
-        if !self.shelf.put(template, provider) {
-            return;
-        }
+    /// Whether the provider will hear of it.
+    fn ask_for(&self, provider: usize, template: TemplateId) -> bool {
         let command = Command::Fetch { connection: template.provider, template_id: template.id };
-        if self.providers[provider].commands.try_send(command).is_err() {
-            self.shelf.fill(template, None);
-        }
+        self.providers[provider].commands.try_send(command).is_ok()
     }
 }
 
@@ -180,6 +177,8 @@ struct Centre {
     node: Node,
     /// For each provider, whoever asks the node about it.
     judges: Vec<Option<AbortOnDrop>>,
+    /// For each provider, what it is asked for.
+    fetches: Vec<Fetches>,
 }
 
 /// A task that ends with its owner.
@@ -239,6 +238,7 @@ impl Centre {
             Report::Up => {
                 tracing::info!(provider = self.supply.address(provider), "template provider connected");
                 self.jobs.up(provider, connection);
+                self.fetches[provider] = Fetches::default();
                 self.health(provider).connected = true;
                 Vec::new()
             }
@@ -279,14 +279,41 @@ impl Centre {
             }
             Event::PrevHash(_) => self.show_height(provider),
             Event::TransactionData { template_id, transactions } => {
-                self.supply.shelf.fill(template(template_id), Some(transactions));
+                self.fetched(provider, template(template_id), Some(transactions));
             }
             Event::TransactionDataRefused { template_id, code } => {
                 tracing::debug!(template_id, code, "no transactions for a template");
-                self.supply.shelf.fill(template(template_id), None);
+                self.fetched(provider, template(template_id), None);
             }
         }
         outcomes
+    }
+
+    fn fetched(&mut self, provider: usize, template: TemplateId, transactions: Option<Vec<Vec<u8>>>) {
+        self.supply.shelf.fill(template, transactions);
+        self.fetches[provider].over(template);
+        self.fetch_more(provider);
+    }
+
+    fn fetch(&mut self, provider: usize, job: &Job) {
+        let template = job.template();
+        if !self.supply.shelf.put(template, provider) {
+            return;
+        }
+        if let Some(given_up) = self.fetches[provider].want(template) {
+            self.supply.shelf.fill(given_up, None);
+        }
+        self.fetch_more(provider);
+    }
+
+    /// Asks for what there is room for.
+    fn fetch_more(&mut self, provider: usize) {
+        while let Some(template) = self.fetches[provider].next() {
+            if !self.supply.ask_for(provider, template) {
+                self.supply.shelf.fill(template, None);
+                self.fetches[provider].over(template);
+            }
+        }
     }
 
     fn show_height(&self, provider: usize) {
@@ -298,13 +325,13 @@ impl Centre {
         }
     }
 
-    fn carry_out(&self, outcomes: Vec<Outcome>) {
+    fn carry_out(&mut self, outcomes: Vec<Outcome>) {
         for outcome in outcomes {
             match outcome {
                 Outcome::Publish(update) => self.feed.publish(update),
                 Outcome::Fetch(job) => {
                     if let Some(provider) = self.jobs.in_use() {
-                        self.supply.fetch(provider, &job);
+                        self.fetch(provider, &job);
                     }
                 }
                 Outcome::Switched(provider) => {

@@ -26,6 +26,8 @@ pub(crate) struct Provider {
     templates: watch::Sender<Option<Arc<BlockTemplate>>>,
     /// Whether it gives transactions to who asks.
     gives: watch::Sender<bool>,
+    /// The templates that it was asked for the transactions of.
+    asked: Arc<Mutex<Vec<u64>>>,
     next_id: u64,
     task: JoinHandle<()>,
 }
@@ -37,8 +39,15 @@ impl Provider {
         let templates = watch::Sender::new(None);
         let solutions = Arc::new(Mutex::new(Vec::new()));
         let gives = watch::Sender::new(true);
-        let task = tokio::spawn(accept(listener, templates.clone(), gives.clone(), Arc::clone(&solutions)));
-        Self { address, solutions, templates, gives, next_id: 1 << 16, task }
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let heard = Heard { solutions: Arc::clone(&solutions), asked: Arc::clone(&asked) };
+        let task = tokio::spawn(accept(listener, templates.clone(), gives.clone(), heard));
+        Self { address, solutions, templates, gives, asked, next_id: 1 << 16, task }
+    }
+
+    /// The templates that it was asked for the transactions of, by their place among those published, from 1.
+    pub(crate) fn asked(&self) -> Vec<u64> {
+        self.asked.lock().unwrap().iter().map(|id| (id >> 16) - 1).collect()
     }
 
     /// From now on whoever asks for transactions (does not) get them.
@@ -58,11 +67,18 @@ impl Provider {
     }
 }
 
+/// What its clients have said.
+#[derive(Clone)]
+struct Heard {
+    solutions: Arc<Mutex<Vec<Solution>>>,
+    asked: Arc<Mutex<Vec<u64>>>,
+}
+
 async fn accept(
     listener: TcpListener,
     templates: watch::Sender<Option<Arc<BlockTemplate>>>,
     gives: watch::Sender<bool>,
-    solutions: Arc<Mutex<Vec<Solution>>>,
+    heard: Heard,
 ) {
     let server = Arc::new(link::Server {
         authority: link::AuthorityKey::generate(&mut rand::thread_rng()),
@@ -77,7 +93,7 @@ async fn accept(
     loop {
         let (socket, _) = listener.accept().await.unwrap();
         let link = Link::accept(socket, &server).await.unwrap();
-        sessions.spawn(serve(link, templates.subscribe(), gives.subscribe(), Arc::clone(&solutions)));
+        sessions.spawn(serve(link, templates.subscribe(), gives.subscribe(), heard.clone()));
     }
 }
 
@@ -85,7 +101,7 @@ async fn serve(
     mut link: Link,
     mut templates: watch::Receiver<Option<Arc<BlockTemplate>>>,
     mut gives: watch::Receiver<bool>,
-    solutions: Arc<Mutex<Vec<Solution>>>,
+    heard: Heard,
 ) -> Result<(), link::LinkError> {
     let mut session = Server::new(Retention::default(), templates.borrow_and_update().clone());
     loop {
@@ -97,16 +113,20 @@ async fn serve(
                     session.publish(Instant::now(), template).unwrap();
                 }
             }
+            Ok(()) = gives.changed() => {}
         }
         while let Some(event) = session.poll_event() {
             match event {
-                Event::Solution(solution) => solutions.lock().unwrap().push(*solution),
+                Event::Solution(solution) => heard.solutions.lock().unwrap().push(*solution),
                 Event::SolutionRefused(error) => panic!("{error}"),
-                Event::TransactionDataRequested { .. } => drop(gives.wait_for(|gives| *gives).await),
+                Event::TransactionDataRequested { template_id, .. } => {
+                    heard.asked.lock().unwrap().push(template_id);
+                }
                 Event::Constraints(_) | Event::UnknownExtension(_) => {}
             }
         }
-        while let Some(frame) = session.poll_send().unwrap() {
+        while *gives.borrow() || !session.data_is_next() {
+            let Some(frame) = session.poll_send().unwrap() else { break };
             link.queue(&frame)?;
         }
         link.flush().await?;

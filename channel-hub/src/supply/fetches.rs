@@ -1,0 +1,79 @@
+//! Which templates' transactions a provider is asked for: few at a time, the newest first. Pure.
+//!
+//! Over a slow line templates may come faster than their transactions, and a provider bounds the requests that wait with it.
+//! What is left of older templates is asked for when nothing newer is.
+
+use mining::TemplateId;
+
+/// Most requests without an answer; the newest waits behind so many at most.
+const MAX_ASKED: usize = 4;
+/// Most templates whose turn has not come.
+const MAX_WAITING: usize = 16;
+
+/// What one connection to a provider is asked.
+#[derive(Debug, Default)]
+pub struct Fetches {
+    asked: Vec<TemplateId>,
+    /// The newest last.
+    waiting: Vec<TemplateId>,
+}
+
+impl Fetches {
+    /// This template's transactions are wanted. If too many wait, the one that is given up for it.
+    pub fn want(&mut self, template: TemplateId) -> Option<TemplateId> {
+        self.waiting.push(template);
+        (self.waiting.len() > MAX_WAITING).then(|| self.waiting.remove(0))
+    }
+
+    /// The next one to ask for, if it is time to.
+    pub fn next(&mut self) -> Option<TemplateId> {
+        if self.asked.len() >= MAX_ASKED {
+            return None;
+        }
+        let template = self.waiting.pop()?;
+        self.asked.push(template);
+        Some(template)
+    }
+
+    /// This one was answered, or could not be asked for.
+    pub fn over(&mut self, template: TemplateId) {
+        self.asked.retain(|asked| *asked != template);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(id: u64) -> TemplateId {
+        TemplateId { provider: 3, id }
+    }
+
+    fn all(fetches: &mut Fetches) -> Vec<u64> {
+        std::iter::from_fn(|| fetches.next()).map(|template| template.id).collect()
+    }
+
+    #[test]
+    fn few_are_asked_for_at_a_time_and_then_the_newest_first() {
+        let mut fetches = Fetches::default();
+        let mut asked = Vec::new();
+        for n in 1..=20 {
+            assert_eq!(fetches.want(id(n)), None);
+            asked.extend(all(&mut fetches));
+        }
+        assert_eq!(asked, [1, 2, 3, 4]);
+        fetches.over(id(2));
+        assert_eq!(all(&mut fetches), [20]);
+        fetches.over(id(2));
+        assert_eq!(all(&mut fetches), [0; 0], "an answer that nobody waits for makes no room");
+        fetches.over(id(1));
+        assert_eq!(all(&mut fetches), [19]);
+    }
+
+    #[test]
+    fn of_those_that_wait_the_oldest_are_given_up() {
+        let mut fetches = Fetches::default();
+        let given_up: Vec<_> = (1..=20).filter_map(|n| fetches.want(id(n))).collect();
+        assert_eq!(given_up, [1, 2, 3, 4].map(id));
+    }
+}
