@@ -10,6 +10,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::command_line::TAKE_OVER;
 
+/// Why the first process of a container (PID 1) is not replaced: the kernel ends a container with it.
+pub(crate) const FIRST: &str = "it is the first process of its container, which ends with it, a successor included; restart the container";
+
+/// Whether [`FIRST`] holds for this process.
+pub(crate) fn is_first() -> bool {
+    std::process::id() == 1
+}
+
 /// Starts a successor at each signal, until `shutdown`; one at a time.
 ///
 /// # Errors
@@ -28,6 +36,9 @@ pub(crate) fn on_signal(shutdown: CancellationToken) -> io::Result<impl Future<O
 
 /// Starts it, and says if it ends before it has replaced this program.
 async fn successor() {
+    if is_first() {
+        return tracing::error!("SIGUSR2: this program cannot be replaced: {FIRST}. Serving as before");
+    }
     let arguments: Vec<_> = std::env::args_os().collect();
     let Some((program, arguments)) = arguments.split_first() else {
         return tracing::error!("cannot start a successor: this program was started without its name");

@@ -45,6 +45,11 @@ impl World {
     }
 
     fn start(&self, more: &[&str]) -> Running {
+        self.start_as(self.command(&[]), more)
+    }
+
+    /// The same, `command` being what starts the program.
+    fn start_as(&self, mut command: Command, more: &[&str]) -> Running {
         let always = [
             "--name",
             "north",
@@ -55,7 +60,13 @@ impl World {
             "--page.listen",
             "127.0.0.1:0",
         ];
-        let mut child = self.command(&always).args(more).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child = command
+            .current_dir(self.dir.path())
+            .args(always)
+            .args(more)
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
         let mut log = BufReader::new(child.stderr.take().unwrap());
         let mut line = String::new();
         while !line.contains("http://") {
@@ -188,6 +199,35 @@ fn a_second_signal_ends_at_once_with_the_status_of_its_kind() {
         running.signal(signal);
         assert_eq!(running.wait().0, Some(status));
     }
+}
+
+#[test]
+fn the_first_process_of_a_container_is_not_replaced_and_says_why() {
+    let in_container = ["--pid", "--fork", "--kill-child", "--mount-proc"];
+    if !Command::new("unshare").args(in_container).arg("true").status().is_ok_and(|status| status.success()) {
+        let line = "\n==== NOT RUN: the_first_process_of_a_container_is_not_replaced_and_says_why: no unshare here\n";
+        assert!(std::env::var_os("SLUICE_ALL_FAULTS").is_none_or(|value| value != "1"), "{line}");
+        drop(std::io::stderr().write_all(line.as_bytes())); // past the capture of the test
+        return;
+    }
+    let world = World::new();
+    let mut command = Command::new("unshare");
+    command.args(in_container).arg(world.command(&[]).get_program()).env_clear().env("PATH", "/usr/bin:/bin");
+    let mut running = world.start_as(command, &[]);
+    let above = running.child.id();
+    let inside = std::fs::read_to_string(format!("/proc/{above}/task/{above}/children")).unwrap();
+    let signal = |name| {
+        assert!(Command::new("kill").args([name, inside.trim()]).status().unwrap().success());
+    };
+    signal("-USR2");
+    let mut line = String::new();
+    while !line.contains("cannot be replaced") {
+        assert_ne!(running.log.read_line(&mut line).unwrap(), 0, "ended: {line}");
+    }
+    assert!(line.contains("restart the container") && !line.contains("started a successor"), "{line}");
+    running.some_ticks(Some(0));
+    signal("-TERM");
+    assert_eq!(running.wait().0, Some(0));
 }
 
 #[test]

@@ -13,6 +13,7 @@ use super::line::Line;
 use super::message::{Ask, Reply};
 use super::stage::{Docket, Sealed};
 use super::{Departure, PROTOCOL, Stage};
+use crate::replacement::{FIRST, is_first};
 use crate::systemd;
 
 /// How long a successor may think before it says something that costs it nothing.
@@ -93,6 +94,7 @@ fn refusal(house: &House, busy: bool, user: u32, protocol: u32, program: &str) -
         () if !house.hands_over.load(Ordering::Relaxed) => {
             format!("{program} cannot be replaced while it runs: restart it")
         }
+        () if is_first() => format!("{program} cannot be replaced while it runs: {FIRST}"),
         () if busy => "another one is taking over".to_owned(),
         () if house.shutdown.is_cancelled() => "this one is ending".to_owned(),
         () => return None,
