@@ -15,12 +15,24 @@ pub(super) type Series = (String, Labels);
 /// A file longer than this and four times its content is written anew, in bytes.
 const LONG: u64 = 1 << 20;
 
-/// Why totals cannot be read.
+/// Why totals cannot be taken up.
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
-    /// The file cannot be read or written.
-    #[error("the totals in {} cannot be read: {reason}", path.display())]
-    Io {
+    /// The file cannot be read.
+    #[error("the totals in {} cannot be read: {reason}. Give this program's user the right to read it", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        reason: std::io::Error,
+    },
+    /// The file cannot be written anew.
+    #[error(
+        "the totals cannot be written to {}: {reason}. Make room, or make {} writable",
+        path.display(),
+        path.parent().unwrap_or(path).display()
+    )]
+    Write {
         /// The file.
         path: PathBuf,
         /// What the system says.
@@ -62,9 +74,9 @@ impl Journal {
     /// Reads the file, or begins an empty one, and writes it anew, which also drops a last line that a kill cut short:
     /// its write had not returned, so nobody was shown it.
     pub(super) fn open(path: &Path) -> Result<(Self, BTreeMap<Series, u64>), JournalError> {
-        let io = |reason| JournalError::Io { path: path.to_owned(), reason };
         let totals = read(path)?;
-        let (file, length) = write_anew(path, &totals).map_err(io)?;
+        let (file, length) = write_anew(path, &totals)
+            .map_err(|reason| JournalError::Write { path: path.to_owned(), reason })?;
         Ok((Self { path: path.to_owned(), file, length, fresh: length }, totals))
     }
 
@@ -119,7 +131,7 @@ pub(super) fn read(path: &Path) -> Result<BTreeMap<Series, u64>, JournalError> {
     let text = match std::fs::read(path) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
-        Err(reason) => return Err(JournalError::Io { path: path.to_owned(), reason }),
+        Err(reason) => return Err(JournalError::Read { path: path.to_owned(), reason }),
     };
     replay(&text).map_err(|(line, reason)| JournalError::Damaged { path: path.to_owned(), line, reason })
 }

@@ -57,6 +57,17 @@ fn a_damaged_line_is_named_with_what_to_do_and_the_file_is_left_as_it_is() {
 }
 
 #[test]
+fn a_full_disk_is_named_as_what_cannot_be_written_and_the_totals_are_left_as_they_are() {
+    let content = b"[\"shares\",{},1]\n";
+    let dir = with_file(content);
+    std::os::unix::fs::symlink("/dev/full", dir.path().join("counters.jsonl.new")).unwrap();
+    let error = open(&dir).err().unwrap().to_string();
+    assert!(error.contains("cannot be written") && error.contains("No space left"), "{error}");
+    assert!(error.ends_with(&format!("Make room, or make {} writable", dir.path().display())), "{error}");
+    assert_eq!(std::fs::read(dir.path().join("counters.jsonl")).unwrap(), content);
+}
+
+#[test]
 fn a_total_that_falls_is_damage() {
     let dir = with_file(b"[\"shares\",{},2]\n[\"shares\",{},1]\n");
     let error = open(&dir).err().unwrap().to_string();
