@@ -63,6 +63,18 @@ for program in tp hub proxy; do
   within 40 is_another sluice-$program "$before"
   echo "units: sluice-$program killed: started again as $(main_pid sluice-$program)"
 done
+# More failures in a row than systemd's usual patience bears, then its port is free.
+systemctl stop sluice-hub
+perl -MIO::Socket::INET -e '$s = IO::Socket::INET->new(LocalAddr => "127.0.0.1:34254", Listen => 1, ReuseAddr => 1) or die $!; sleep 60' &
+occupant=$!
+within 5 test -n "$(ss -Hltn 'sport = :34254')"
+systemctl start --no-block sluice-hub
+has_failed() { [ "$(systemctl show -p NRestarts --value sluice-hub)" -ge 7 ]; }
+within 30 has_failed
+kill $occupant
+within 20 systemctl -q is-active sluice-hub
+echo "units: sluice-hub, its port taken, failed $(systemctl show -p NRestarts --value sluice-hub) times, and is active now that the port is free"
+
 sleep 5
 kill -0 $miner || fail "the miner ended"
 kill $miner
