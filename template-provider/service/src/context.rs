@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use sd_notify::NotifyState;
@@ -135,11 +135,7 @@ impl Context {
         let parcels = match inheritance {
             None => Vec::new(),
             Some(inheritance) => {
-                let (parcels, leftover) = inheritance.take().await?;
-                self.counters
-                    .come_home(self.program, &self.data_dir)
-                    .context("the predecessor holds on to its data directory: it serves on")?;
-                tokio::spawn(leftover.follow(self.counters.clone()));
+                let parcels = self.inherit(inheritance).await?;
                 self.serve();
                 tracing::info!(sessions = parcels.len(), "taken over");
                 parcels
@@ -148,6 +144,40 @@ impl Context {
         self.house.sockets.drop_unwanted();
         systemd::tell(&[NotifyState::MainPid(std::process::id()), NotifyState::Ready]);
         Ok(parcels)
+    }
+
+    async fn inherit(&self, inheritance: Inheritance) -> anyhow::Result<Vec<Parcel>> {
+        match inheritance.take().await {
+            Ok((parcels, leftover)) => {
+                self.come_home().context("the predecessor holds on to its data directory: it serves on")?;
+                tokio::spawn(leftover.follow(self.counters.clone()));
+                Ok(parcels)
+            }
+            Err(error) if handover::is_gone(&error) => {
+                tracing::warn!("the predecessor is gone: {error:#}. Going on without its sessions");
+                self.come_home_to_the_dead().await?;
+                Ok(Vec::new())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn come_home(&self) -> Result<(), OpenError> {
+        self.counters.come_home(self.program, &self.data_dir)
+    }
+
+    /// A process that dies lets go of its line to us and of its data directory at different moments; one that has only
+    /// closed the line holds on.
+    async fn come_home_to_the_dead(&self) -> Result<(), OpenError> {
+        const PATIENCE: Duration = Duration::from_secs(5);
+        const PAUSE: Duration = Duration::from_millis(20);
+        let began = Instant::now();
+        loop {
+            match self.come_home() {
+                Err(OpenError::InUse { .. }) if began.elapsed() < PATIENCE => tokio::time::sleep(PAUSE).await,
+                done => return done,
+            }
+        }
     }
 
     /// Tells tasks of a hand-over to a successor. A program that never asks for this is not replaced while it runs.

@@ -15,7 +15,8 @@
 //! | | `totals`, … | the predecessor lets the peers go that could not be carried, and passes on what it counts |
 //!
 //! A successor that dies or says nothing before `took` has cost nothing: the predecessor goes on. After that it is as after
-//! a crash of the new program. See `docs/decisions/0002-hand-over.md`.
+//! a crash of the new program. A predecessor that dies before `took` leaves a successor that has the sockets and goes on
+//! without sessions. See `docs/decisions/0002-hand-over.md`.
 //!
 //! | module | what for |
 //! |---|---|
@@ -34,7 +35,7 @@ mod taking;
 pub(crate) use gate::{Gate, House};
 pub use stage::{Call, Departure, Given, Parcel, Succession};
 pub(crate) use stage::{Stage, stages};
-pub(crate) use taking::{Inheritance, ask};
+pub(crate) use taking::{Inheritance, ask, is_gone};
 
 /// File name of the socket, in the data directory.
 const SOCKET: &str = "handover.sock";

@@ -1,5 +1,6 @@
 //! The successor's side.
 
+use std::io;
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -65,7 +66,7 @@ impl Inheritance {
     /// Says that this program could serve, takes the sessions, and waits until the data directory is free.
     ///
     /// # Errors
-    /// The predecessor gave up or is gone; it may serve on.
+    /// The predecessor gave up, and may serve on; or it [is gone](is_gone).
     pub(crate) async fn take(mut self) -> anyhow::Result<(Vec<Parcel>, Leftover)> {
         self.line.send(&Ask::Ready, &[]).await?;
         let mut parcels = Vec::new();
@@ -92,6 +93,13 @@ impl Inheritance {
     }
 }
 
+/// Whether the error is that the predecessor's end of the line is closed.
+pub(crate) fn is_gone(error: &anyhow::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+    let kind = error.downcast_ref::<io::Error>().map(io::Error::kind);
+    kind.is_some_and(|kind| matches!(kind, BrokenPipe | ConnectionReset | UnexpectedEof))
+}
+
 fn parcel((state, socket): (serde_json::Value, OwnedFd)) -> Parcel {
     Parcel { state, socket }
 }
@@ -107,7 +115,7 @@ impl Leftover {
             match self.0.recv().await {
                 Ok((Reply::Totals { changes }, _)) => counters.hear(changes),
                 Ok((other, _)) => tracing::warn!(?other, "the predecessor says what it should not"),
-                Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
                     return tracing::info!("the predecessor is gone");
                 }
                 Err(error) => return tracing::error!("the predecessor's last totals are lost: {error}"),

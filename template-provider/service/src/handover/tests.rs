@@ -157,6 +157,49 @@ async fn say_hello_when_free(dir: &Path) -> (Line, Reply) {
     }
 }
 
+/// Each program has a runtime of its own, whose end is the program's.
+#[test]
+fn a_successor_whose_predecessor_dies_while_it_prepares_goes_on_with_its_sockets_and_totals() {
+    let runtime =
+        || tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let (of_old, of_new) = (runtime(), runtime());
+    let (old, miners) = of_old.block_on(open(dir.path()));
+    old.counters.counter("shares", &[]).add(41);
+    old.counters.save().unwrap();
+    drop(old.succession());
+    let address = miners.local_addr();
+    let (new, inherited) = of_new.block_on(successor(dir.path())).unwrap();
+    drop((old, miners));
+    drop(of_old);
+    of_new.block_on(async {
+        assert!(new.ready().await.unwrap().is_empty());
+        assert_eq!((inherited.local_addr(), new.counters.total("shares")), (address, 41));
+        connect(&inherited).await;
+        new.counters.counter("shares", &[]).add(1);
+        new.counters.save().unwrap();
+    });
+    assert!(std::fs::read_to_string(dir.path().join("counters.jsonl")).unwrap().contains("42"));
+}
+
+#[tokio::test]
+async fn a_successor_whose_predecessor_lives_on_ends() {
+    let dir = tempfile::tempdir().unwrap();
+    let (old, _miners) = open(dir.path()).await;
+    drop(old.succession());
+    let (new, _inherited) = successor(dir.path()).await.unwrap();
+    // It gives up: its disk is full.
+    old.counters.counter("shares", &[]).add(1);
+    old.counters.break_for_test(true);
+    let gives_up = async { departing(&old).await.finish(0) };
+    let (parcels, ()) = tokio::join!(new.ready(), gives_up);
+    let error = parcels.unwrap_err().to_string();
+    assert!(error.contains("another sluice-test is running"), "{error}");
+    old.counters.break_for_test(false);
+    old.counters.save().unwrap();
+    assert!(std::fs::read_to_string(dir.path().join("counters.jsonl")).unwrap().contains("shares"));
+}
+
 #[tokio::test]
 async fn who_may_not_take_over_is_told_why() {
     let dir = tempfile::tempdir().unwrap();
