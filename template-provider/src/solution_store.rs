@@ -82,22 +82,35 @@ impl SolutionStore {
         keep_newest(&self.directory.join(settled.folder()))
     }
 
-    /// Blocks that wait for a node. One that was cut off by a power cut is put away as rejected.
+    /// Blocks that wait for a node. One that was cut off by a power cut is put away as rejected, one that cannot be read is
+    /// left where it is: neither keeps the others from being found.
+    ///
+    /// # Errors
+    /// The directory cannot be read.
     pub fn pending(&self) -> io::Result<Vec<Pending>> {
         let mut pending = Vec::new();
         for path in blocks_in(&self.directory)? {
-            let bytes = fs::read(&path)?;
-            let found = fs::metadata(&path)?.modified().unwrap_or(SystemTime::UNIX_EPOCH);
-            match deserialize(&bytes) {
-                Ok(block) => pending.push(Pending { block, bytes, found }),
-                Err(error) => {
-                    warn!("{} is no whole block, put away: {error}", path.display());
-                    let name = path.file_name().unwrap_or_default();
-                    fs::rename(&path, self.directory.join(Settled::Rejected.folder()).join(name))?;
-                }
+            match self.read(&path) {
+                Ok(block) => pending.extend(block),
+                Err(error) => warn!("a block found earlier is passed over: {}: {error}", path.display()),
             }
         }
         Ok(pending)
+    }
+
+    /// The block in a file; none, and the file is put away, if it is not whole.
+    fn read(&self, path: &Path) -> io::Result<Option<Pending>> {
+        let bytes = fs::read(path)?;
+        let found = fs::metadata(path)?.modified().unwrap_or(SystemTime::UNIX_EPOCH);
+        match deserialize(&bytes) {
+            Ok(block) => Ok(Some(Pending { block, bytes, found })),
+            Err(error) => {
+                warn!("{} is no whole block, put away: {error}", path.display());
+                let name = path.file_name().unwrap_or_default();
+                fs::rename(path, self.directory.join(Settled::Rejected.folder()).join(name))?;
+                Ok(None)
+            }
+        }
     }
 
     /// Blocks that a node took and that were found not longer than `age` ago, roughly the oldest first, as their files.
@@ -207,6 +220,17 @@ mod tests {
         store.write(block.block_hash(), &serialize(&block)).unwrap();
         assert_eq!(store.pending().unwrap().len(), 1);
         assert!(directory.path().join("solutions/rejected/00.block").exists());
+    }
+
+    #[test]
+    fn what_cannot_be_read_does_not_keep_the_others_from_being_found() {
+        let (directory, store) = store();
+        let block = genesis_block(Network::Regtest);
+        store.write(block.block_hash(), &serialize(&block)).unwrap();
+        for name in ["00.block", "x.block"] {
+            fs::create_dir(directory.path().join("solutions").join(name)).unwrap();
+        }
+        assert_eq!(store.pending().unwrap().len(), 1);
     }
 
     #[test]
