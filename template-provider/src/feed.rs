@@ -213,7 +213,7 @@ impl Feed {
     /// The same template with a new id, for a client that has had later ones.
     pub fn renewed(&self, template: &BlockTemplate) -> Arc<BlockTemplate> {
         let id = self.lock().ids.allocate();
-        Arc::new(BlockTemplate::new(id, template.parts().clone()))
+        Arc::new(template.renewed(id))
     }
 
     fn announce(&self, state: &State) {

@@ -16,6 +16,8 @@ use crate::transactions::Transactions;
 #[derive(Debug)]
 pub struct BlockTemplate {
     id: u64,
+    /// What its source knows it by.
+    id_at_source: u64,
     parts: Parts,
     /// How many ids below `id` are taken; 0 is kept for `complete`.
     variants: AtomicU64,
@@ -123,7 +125,18 @@ impl Parts {
 impl BlockTemplate {
     /// `id` comes from [`TemplateIds`](crate::TemplateIds): the ids of all its variants follow it.
     pub fn new(id: u64, parts: Parts) -> Self {
-        Self { id, parts, variants: AtomicU64::new(1), complete: Mutex::new(Weak::new()) }
+        Self { id, id_at_source: id, parts, variants: AtomicU64::new(1), complete: Mutex::new(Weak::new()) }
+    }
+
+    /// The same with another id, under which its source does not know it.
+    #[must_use]
+    pub fn renewed(&self, id: u64) -> Self {
+        Self { id_at_source: self.id_at_source, ..Self::new(id, self.parts.clone()) }
+    }
+
+    /// The id that it had first.
+    pub(crate) fn id_at_source(&self) -> u64 {
+        self.id_at_source
     }
 
     /// Id of the variant with all transactions.

@@ -93,7 +93,7 @@ impl Template {
 
     /// Its source's id, if it has all of its transactions, else its own, which no source knows.
     pub fn id_at_source(&self) -> u64 {
-        if self.chosen.is_none() { self.source.id() } else { self.id }
+        if self.chosen.is_none() { self.source.id_at_source() } else { self.id }
     }
 
     /// What it was made of.

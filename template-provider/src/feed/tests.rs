@@ -158,12 +158,14 @@ fn only_the_way_that_delivers_is_listened_to_and_the_better_one_has_precedence()
 }
 
 #[test]
-fn a_template_that_is_given_again_has_a_later_id() {
+fn a_template_that_is_given_again_has_a_later_id_and_is_the_same_to_its_source() {
     let desk = Desk::new();
     desk.offer(Way::Ipc, 1, 0, None, parts(1, 5000));
     let first = desk.feed.join(SMALL).current().unwrap();
     let again = desk.feed.renewed(&first);
     assert!(again.id() > first.id());
+    let template = desk.feed.renewed(&again).fit(LARGE, None).unwrap().unwrap();
+    assert_eq!(template.id_at_source(), first.id());
     assert_eq!(again.parts().transactions.all().unwrap().len(), 1);
 }
 
