@@ -265,7 +265,8 @@ impl Set {
             threshold: self.shared.fees.threshold,
         };
         let sent = self.shared.feed.offer(&offered, parts.clone()).1?;
-        self.shared.kept.borrow_mut().keep(sent.template_id, parts.tip(), Rc::clone(template));
+        let mut kept = self.shared.kept.borrow_mut();
+        kept.keep(self.number, sent.template_id, parts.tip(), Rc::clone(template));
         Some(sent)
     }
 }

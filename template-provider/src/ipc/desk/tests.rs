@@ -18,7 +18,7 @@ async fn answer_where_the_short_way_fails<const N: usize>(
         let node = Node::new(whole_blocks);
         let shared = node.shared();
         let (template, tip) = (&solution.template, solution.template.source().tip());
-        shared.kept.borrow_mut().keep(template.id_at_source(), tip, node.template());
+        shared.kept.borrow_mut().keep(1, template.id_at_source(), tip, node.template());
         submit(&shared, &block).await
     };
     LocalSet::new().run_until(answered).await
