@@ -1,6 +1,7 @@
 //! The config keys that every program has: where its data lies, how it logs, where its page is, how long it drains.
 
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -64,6 +65,9 @@ struct RawPage {
     listen: String,
 }
 
+/// How long a drain may take, in seconds.
+const DRAIN: RangeInclusive<u64> = 1..=600;
+
 /// First levels of the keys below, by which they are told from a program's own.
 pub(crate) const SECTIONS: [&str; 4] = ["data_dir", "drain_seconds", "log", "page"];
 
@@ -78,7 +82,7 @@ pub(crate) fn keys(name: &'static str, page: &'static str) -> [Key; 5] {
         Key::new(
             "drain_seconds",
             "10",
-            "Seconds that open work may take to end after SIGTERM or SIGINT. A second signal ends at once.",
+            "Seconds that open work may take to end after SIGTERM or SIGINT, 1 to 600. A second signal ends at once.",
         ),
         Key::new(
             "log.level",
@@ -114,6 +118,14 @@ impl RawOperation {
             let mend = "write error, warn, info, debug or trace, or a list as \"info,link=debug\"";
             problems.push(Problem::new("log.level", format!("is not a log filter: {error}"), mend));
         }
+        if !DRAIN.contains(&self.drain_seconds) {
+            let reason = match self.drain_seconds {
+                0 => "would cut off what is under way at every end",
+                _ => "is longer than anything under way takes",
+            };
+            let mend = format!("write {} to {}", DRAIN.start(), DRAIN.end());
+            problems.push(Problem::new("drain_seconds", reason, mend));
+        }
         let data_dir = expand_home(&self.data_dir);
         if data_dir.is_none() {
             let mend = "set HOME, or write the whole path";
@@ -127,6 +139,32 @@ impl RawOperation {
                 page,
             }),
             _ => Err(problems),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn problems(drain_seconds: u64) -> Vec<String> {
+        let raw = RawOperation {
+            data_dir: "/data".into(),
+            drain_seconds,
+            log: RawLog { level: "info".into(), format: LogFormat::Text },
+            page: RawPage { listen: "127.0.0.1:0".into() },
+        };
+        raw.check().err().into_iter().flatten().map(|problem| problem.to_string()).collect()
+    }
+
+    #[test]
+    fn a_drain_that_is_none_or_never_ends_is_refused_with_the_reason() {
+        for (seconds, reason) in [(0, "cut off"), (601, "longer than")] {
+            let said = problems(seconds).join("");
+            assert!(said.contains("drain_seconds") && said.contains(reason), "{said}");
+        }
+        for seconds in [1, 600] {
+            assert_eq!(problems(seconds), [""; 0]);
         }
     }
 }
