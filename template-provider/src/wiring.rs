@@ -149,8 +149,9 @@ pub(crate) async fn probe(config: Config) -> Vec<Finding> {
 async fn probe_ipc(config: &Config, has_rpc: bool) -> Finding {
     let settings = settings(config);
     let what = format!("node {}", settings.socket.display());
+    let alone = !config.ipc.rpc_too;
     let socket_is_missing = !settings.socket.exists();
-    let probed = tokio::task::spawn_blocking(move || ipc::probe::probe(&settings)).await;
+    let probed = tokio::task::spawn_blocking(move || ipc::probe::probe(&settings, alone)).await;
     match probed.unwrap_or_else(|error| Err(error.to_string())) {
         Ok(seen) => Finding::good(what, seen),
         Err(_) if socket_is_missing && has_rpc && config.source == Choice::Auto => Finding::good(
