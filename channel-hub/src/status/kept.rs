@@ -3,10 +3,10 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use service::Effort;
-
-/// How long it is good for, at least; longer where more [`Effort`] was in it.
+/// How long it is good for, at least.
 const FRESH: Duration = Duration::from_secs(1);
+/// And so many times as long as it took: whoever looks again and again costs no more than a tenth of a core.
+const REST: u32 = 10;
 
 /// Until when it is good, and what it is.
 #[derive(Debug)]
@@ -25,14 +25,14 @@ impl<T> Kept<T> {
     /// Those of `take`; nothing is kept of it.
     pub(super) fn fresh<E>(&self, take: impl FnOnce() -> Result<T, E>) -> Result<Arc<T>, E> {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let begun = Instant::now();
         if let Some((until, value)) = &*kept
-            && Instant::now() < *until
+            && begun < *until
         {
             return Ok(Arc::clone(value));
         }
-        let effort = Effort::begin();
         let value = Arc::new(take()?);
-        let until = Instant::now() + FRESH.max(effort.rest());
+        let until = Instant::now() + FRESH.max(begun.elapsed() * REST);
         *kept = Some((until, Arc::clone(&value)));
         Ok(value)
     }
@@ -54,8 +54,7 @@ mod tests {
     fn what_took_long_is_kept_ten_times_as_long() {
         let kept = Kept::default();
         let slow = || {
-            let effort = Effort::begin();
-            while effort.rest() < 2 * FRESH {}
+            std::thread::sleep(Duration::from_millis(200));
             Ok::<_, ()>(1)
         };
         let first = kept.fresh(slow);

@@ -63,4 +63,4 @@ pub use path::expand_home;
 pub use program::{Finding, Program};
 pub use run::run;
 pub use secret::Secret;
-pub use status::{Cell, Effort, Kind, Metric, Page, PageServer, Section, Status, Tone, Value};
+pub use status::{Cell, Kind, Metric, Page, PageServer, Section, Status, Tone, Value};

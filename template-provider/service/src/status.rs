@@ -8,7 +8,6 @@
 //! | `painter` | the thread that puts answers together |
 //! | `server`, `unread` | HTTP within bounds; who reads nothing is let go of |
 
-mod effort;
 mod html;
 mod metrics;
 mod page;
@@ -16,7 +15,6 @@ mod painter;
 mod server;
 mod unread;
 
-pub use effort::Effort;
 pub use metrics::{Kind, Metric, Value};
 pub use page::{Cell, Page, Section, Tone};
 pub use server::PageServer;
