@@ -2,14 +2,14 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use link::{Handshakes, Link, Openings, Refusals, Server, fresh};
 use mining::room::Room;
 use node::Node;
 use service::{Complaints, Context, Finding, Key, Listener, News, Problem, Program};
-use store::{Options, SqliteStore, Store};
+use store::{OpenError, Options, SqliteStore, Store};
 use stratum_core::common_messages_sv2::Protocol;
 use stratum_core::extensions_sv2::EXTENSION_TYPE_WORKER_HASHRATE_TRACKING;
 use tokio_util::task::TaskTracker;
@@ -118,7 +118,7 @@ pub async fn run(config: Config, context: Context, listener: Listener) -> anyhow
         context.ready().await?; // from here on the ledger is ours
     }
     let options = Options { ledger: config.ledger, journal: config.journal, ..Options::default() };
-    let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&context.data_dir.join(STORE), options)?);
+    let store: Arc<dyn Store> = Arc::new(open(&context.data_dir.join(STORE), options, is_taking_over).await?);
     let prefixes =
         prefixes::first(&*store, config.server_id).await.context("cannot reserve extranonce prefixes")?;
     if !is_taking_over {
@@ -201,6 +201,21 @@ async fn has_work(feed: &Feed) -> anyhow::Result<()> {
     };
     let came = tokio::time::timeout(FIRST_WORK, work).await;
     came.context("no template provider has sent work; the hub that runs serves on")
+}
+
+/// Opens the ledger. A predecessor that died may let go of it a little later than of the rest.
+async fn open(path: &Path, options: Options, is_taking_over: bool) -> Result<SqliteStore, OpenError> {
+    const PATIENCE: Duration = Duration::from_secs(5);
+    const PAUSE: Duration = Duration::from_millis(20);
+    let began = Instant::now();
+    loop {
+        match SqliteStore::open(path, options) {
+            Err(OpenError::Locked { .. }) if is_taking_over && began.elapsed() < PATIENCE => {
+                tokio::time::sleep(PAUSE).await;
+            }
+            opened => return opened,
+        }
+    }
 }
 
 /// A ledger that cannot be used is found out while the hub that runs can still go on with it.

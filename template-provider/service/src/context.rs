@@ -149,33 +149,29 @@ impl Context {
     async fn inherit(&self, inheritance: Inheritance) -> anyhow::Result<Vec<Parcel>> {
         match inheritance.take().await {
             Ok((parcels, leftover)) => {
-                self.come_home().context("the predecessor holds on to its data directory: it serves on")?;
+                self.come_home().await?;
                 tokio::spawn(leftover.follow(self.counters.clone()));
                 Ok(parcels)
             }
             Err(error) if handover::is_gone(&error) => {
+                self.come_home().await?;
                 tracing::warn!("the predecessor is gone: {error:#}. Going on without its sessions");
-                self.come_home_to_the_dead().await?;
                 Ok(Vec::new())
             }
             Err(error) => Err(error),
         }
     }
 
-    fn come_home(&self) -> Result<(), OpenError> {
-        self.counters.come_home(self.program, &self.data_dir)
-    }
-
     /// A process that dies lets go of its line to us and of its data directory at different moments; one that has only
     /// closed the line holds on.
-    async fn come_home_to_the_dead(&self) -> Result<(), OpenError> {
+    async fn come_home(&self) -> anyhow::Result<()> {
         const PATIENCE: Duration = Duration::from_secs(5);
         const PAUSE: Duration = Duration::from_millis(20);
         let began = Instant::now();
         loop {
-            match self.come_home() {
+            match self.counters.come_home(self.program, &self.data_dir) {
                 Err(OpenError::InUse { .. }) if began.elapsed() < PATIENCE => tokio::time::sleep(PAUSE).await,
-                done => return done,
+                done => return done.context("the predecessor holds on to its data directory: it serves on"),
             }
         }
     }

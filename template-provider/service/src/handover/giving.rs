@@ -24,20 +24,29 @@ const PREPARE: Duration = Duration::from_secs(120);
 const PACK: Duration = Duration::from_secs(10);
 /// Pause between two reports of what is still counted.
 const REPORT: Duration = Duration::from_millis(100);
+/// Who is told to end needs no successor.
+const ENDING: &str = "this one is ending";
 /// Totals in one report; a label is at most a few hundred bytes.
 const MAX_CHANGES: usize = 128;
 /// After so long whoever has not left is cut off.
 const LAST: Duration = Duration::from_secs(60);
 
-/// One successor, from its first word on. After an error everything is as it was before.
+/// One successor, from its first word on. After an error everything is as it was before, and the successor has heard why.
 pub(super) async fn give(mut line: Line, house: &House, busy: bool) -> anyhow::Result<()> {
     let pid = welcome(&mut line, house, busy).await?;
     tracing::info!(pid, "a successor prepares to take over");
-    match timeout(PREPARE, line.recv()).await.context("it was not ready in time")?? {
-        (Ask::Ready, _) => {}
-        (other, _) => bail!("it said {other:?} where ready was due"),
-    }
-    let spread = depart(&mut line, house).await?;
+    let departed = match prepared(&mut line, house).await {
+        Ok(()) => depart(&mut line, house).await,
+        Err(error) => Err(error),
+    };
+    let spread = match departed {
+        Ok(spread) => spread,
+        Err(error) => {
+            // If it is not there any more, nobody needs to know.
+            drop(timeout(WORD, line.send(&Reply::Refused { reason: format!("{error:#}") }, &[])).await);
+            return Err(error);
+        }
+    };
     // The successor says so too, but perhaps later than this process ends: systemd would take that for the service's end,
     // and end the successor with it.
     systemd::tell(&[NotifyState::MainPid(pid)]);
@@ -53,6 +62,18 @@ pub(super) async fn give(mut line: Line, house: &House, busy: bool) -> anyhow::R
     }
     house.told.cancel();
     Ok(())
+}
+
+/// Until it could serve.
+async fn prepared(line: &mut Line, house: &House) -> anyhow::Result<()> {
+    let said = tokio::select! {
+        said = timeout(PREPARE, line.recv()) => said.context("it was not ready in time")??,
+        () = house.shutdown.cancelled() => bail!(ENDING),
+    };
+    match said {
+        (Ask::Ready, _) => Ok(()),
+        (other, _) => bail!("it said {other:?} where ready was due"),
+    }
 }
 
 /// Its process id, once it may take over.
@@ -96,7 +117,7 @@ fn refusal(house: &House, busy: bool, user: u32, protocol: u32, program: &str) -
         }
         () if is_first() => format!("{program} cannot be replaced while it runs: {FIRST}"),
         () if busy => "another one is taking over".to_owned(),
-        () if house.shutdown.is_cancelled() => "this one is ending".to_owned(),
+        () if house.shutdown.is_cancelled() => ENDING.to_owned(),
         () => return None,
     })
 }

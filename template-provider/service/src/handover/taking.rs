@@ -80,6 +80,7 @@ impl Inheritance {
                     ensure!(count == parcels.len(), "{} of {count} sessions came", parcels.len());
                     break;
                 }
+                (Reply::Refused { reason }, _) => bail!("the predecessor gave up: {reason}"),
                 (other, _) => bail!("the predecessor said {other:?} where parcels were due"),
             }
         }

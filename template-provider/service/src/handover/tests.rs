@@ -183,6 +183,17 @@ fn a_successor_whose_predecessor_dies_while_it_prepares_goes_on_with_its_sockets
 }
 
 #[tokio::test]
+async fn a_successor_whose_predecessor_is_told_to_end_ends_as_well() {
+    let dir = tempfile::tempdir().unwrap();
+    let (old, _miners) = open(dir.path()).await;
+    drop(old.succession());
+    let (new, _inherited) = successor(dir.path()).await.unwrap();
+    old.shutdown.cancel();
+    let error = new.ready().await.unwrap_err().to_string();
+    assert!(error.contains("this one is ending"), "{error}");
+}
+
+#[tokio::test]
 async fn a_successor_whose_predecessor_lives_on_ends() {
     let dir = tempfile::tempdir().unwrap();
     let (old, _miners) = open(dir.path()).await;
@@ -194,7 +205,7 @@ async fn a_successor_whose_predecessor_lives_on_ends() {
     let gives_up = async { departing(&old).await.finish(0) };
     let (parcels, ()) = tokio::join!(new.ready(), gives_up);
     let error = parcels.unwrap_err().to_string();
-    assert!(error.contains("another sluice-test is running"), "{error}");
+    assert!(error.contains("the predecessor gave up"), "{error}");
     old.counters.break_for_test(false);
     old.counters.save().unwrap();
     assert!(std::fs::read_to_string(dir.path().join("counters.jsonl")).unwrap().contains("shares"));
