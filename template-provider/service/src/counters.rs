@@ -271,6 +271,11 @@ impl Counter {
         self.0.add(count);
     }
 
+    /// Whether it was ever [raised](Self::raise).
+    fn is_record(&self) -> bool {
+        self.0.record.load(Ordering::Relaxed)
+    }
+
     /// Raises it to `value`, if it is less: for a record, as the best share's. True if it was less.
     pub fn raise(&self, value: u64) -> bool {
         self.0.record.store(true, Ordering::Relaxed);
