@@ -217,8 +217,8 @@ impl Account {
         let totals = self.worker(&worker.unwrap_or_else(|| NOBODY.into()));
         self.surroundings.farm.totals.reject(&totals, why.reason());
         self.seat.miner.view().rejected += 1;
-        // Without an upstream every share is refused, and it is no fault of the miner's.
-        if *why == Rejection::NoUpstream {
+        // Without an upstream, or where its ledger is full, every share is refused, and it is no fault of the miner's.
+        if matches!(why, Rejection::NoUpstream | Rejection::LedgerFull) {
             return;
         }
         // Shares of unknown channels soon cost a miner its connection as well, but one that comes again and again has many.

@@ -86,6 +86,8 @@ pub struct Trunk {
     slots: HashMap<u64, u32>,
     /// By channel and sequence number.
     in_flight: HashMap<(u32, u32), u64>,
+    /// When the server last credited a share.
+    credited: Option<Instant>,
     /// Shares handed in since the server was last heard, and when the first was.
     unheard: Option<(u32, Instant)>,
     /// The last line made, and of what: channels of a group have the same.
@@ -113,38 +115,47 @@ struct Channel {
 }
 
 /// Answers that the server owes a channel. One that is refused because the server cannot store it stays owed until a later
-/// share is credited: whoever answers all shares so gives no more credit than who answers none.
+/// share of any channel is credited: whoever answers all shares so gives no more credit than who answers none.
 #[derive(Debug, Default)]
 struct Owed {
     /// Without any answer.
     count: usize,
-    /// Not stored since the last credit.
+    /// Not stored since the server's last credit, and when the last of them was refused.
     unstored: usize,
+    refused: Option<Instant>,
     /// Since when none comes that is owed.
     since: Option<Instant>,
 }
 
 impl Owed {
     /// One more share.
-    fn share(&mut self, now: Instant) {
+    fn share(&mut self, now: Instant, credited: Option<Instant>) {
+        self.forgive(credited);
         self.count += 1;
         self.since.get_or_insert(now);
     }
 
     /// One has its answer.
-    fn answer(&mut self, now: Instant, outcome: &Outcome) {
+    fn answer(&mut self, now: Instant, outcome: &Outcome, credited: Option<Instant>) {
+        self.forgive(credited);
         self.count = self.count.saturating_sub(1);
-        match outcome {
-            Outcome::Rejected(code) if code == LEDGER_FULL => self.unstored = self.unstored.saturating_add(1),
-            Outcome::Accepted => self.unstored = 0,
-            Outcome::Rejected(_) | Outcome::Lost => {}
+        if matches!(outcome, Outcome::Rejected(code) if code == LEDGER_FULL) {
+            (self.unstored, self.refused) = (self.unstored.saturating_add(1), Some(now));
         }
         if self.unstored == 0 {
             self.since = (self.count > 0).then_some(now);
         }
     }
 
-    fn are_overdue(&self, now: Instant) -> bool {
+    /// The server's last credit says that it stores shares again.
+    fn forgive(&mut self, credited: Option<Instant>) {
+        if self.unstored > 0 && self.refused < credited {
+            (self.unstored, self.since) = (0, credited.filter(|_| self.count > 0));
+        }
+    }
+
+    fn are_overdue(&mut self, now: Instant, credited: Option<Instant>) -> bool {
+        self.forgive(credited);
         let owed = self.count.saturating_add(self.unstored);
         let is_over = |(many, long)| owed >= many && self.since.is_some_and(|since| since + long <= now);
         UNANSWERED.into_iter().any(is_over)
@@ -161,6 +172,7 @@ impl Trunk {
             channels: HashMap::new(),
             slots: HashMap::new(),
             in_flight: HashMap::new(),
+            credited: None,
             unheard: None,
             line: None,
             look: now.instant + LOOK,
@@ -221,7 +233,7 @@ impl Trunk {
             Some(Ok(number)) => {
                 self.in_flight.insert((channel.channel_id, number), ticket);
                 if let Some(channel) = self.channels.get_mut(&channel.channel_id) {
-                    channel.owed.share(now.instant);
+                    channel.owed.share(now.instant, self.credited);
                 }
             }
             Some(Err(_)) | None => self.events.push_back(Event::Answered { ticket, outcome: Outcome::Lost }),
@@ -247,7 +259,9 @@ impl Trunk {
         let (many, long) = UNHEARD;
         let is_silent =
             self.unheard.is_some_and(|(count, since)| count >= many && since + long <= now.instant);
-        if is_silent || self.channels.values().any(|channel| channel.owed.are_overdue(now.instant)) {
+        let credited = self.credited;
+        let mut owed = self.channels.values_mut().map(|channel| &mut channel.owed);
+        if is_silent || owed.any(|owed| owed.are_overdue(now.instant, credited)) {
             self.events.push_back(Event::Hangs);
         }
         let old = now.instant.checked_sub(self.settings.repeat);
@@ -389,8 +403,11 @@ impl Trunk {
 
     fn answered(&mut self, now: Now, share: (u32, u32), outcome: Outcome) {
         if let Some(ticket) = self.in_flight.remove(&share) {
+            if matches!(outcome, Outcome::Accepted) {
+                self.credited = Some(now.instant);
+            }
             if let Some(channel) = self.channels.get_mut(&share.0) {
-                channel.owed.answer(now.instant, &outcome);
+                channel.owed.answer(now.instant, &outcome, self.credited);
             }
             self.events.push_back(Event::Answered { ticket, outcome });
         }

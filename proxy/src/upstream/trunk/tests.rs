@@ -253,6 +253,24 @@ fn a_server_whose_ledger_takes_nothing_owes_what_it_refuses_for_that() {
 }
 
 #[test]
+fn a_channel_without_shares_since_the_ledger_is_full_no_more_is_no_reason_to_leave() {
+    let begin = start();
+    let seconds = |seconds| begin.after(Duration::from_secs(seconds));
+    let mut server = Server::new(begin, 1);
+    let rests = server.open(begin, 0, easiest(), 16);
+    let mines = server.open(begin, 1, easiest(), 16);
+    server.job(begin, Some(1), true);
+    let (of_rests, of_mines) = (server.work(0).unwrap(), server.work(1).unwrap());
+    hand_in(&mut server, begin, &of_rests, 0..1024);
+    for number in 1..=1024 {
+        server.refuse(seconds(1), rests, number, "ledger-full");
+    }
+    hand_in(&mut server, seconds(30), &of_mines, 0..1);
+    server.acknowledge(seconds(30), mines, 1, 1);
+    assert!(!hangs(&mut server, seconds(90)), "it stores shares again");
+}
+
+#[test]
 fn a_pool_that_answers_a_hundred_shares_of_a_slow_device_at_a_time_does_not_hang() {
     let begin = start();
     let mut server = Server::new(begin, 1);
