@@ -15,6 +15,7 @@ use node::{Node, NodeError, Submission};
 use service::{Backoff, Counters};
 use store::{BlockState, Refused, Sequence, Store, StoredBlock};
 use stratum_core::template_distribution_sv2::SubmitSolutionOwned;
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::task_tracker::TaskTrackerToken;
@@ -39,6 +40,8 @@ const UNKNOWN_BLOCK: i32 = -5;
 const LAST_TRY: Duration = Duration::from_secs(2);
 /// Shortest and longest pause before a store without room is tried again.
 const AGAIN: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+/// Most blocks that wait so: on the networks that count there are never two.
+const MAX_WAITING: usize = 64;
 /// States remembered so that none is told twice.
 const MAX_TOLD: usize = 1024;
 
@@ -52,6 +55,8 @@ pub struct Finds {
     shutdown: CancellationToken,
     /// States already logged and counted, by block hash.
     told: Mutex<HashMap<String, BlockState>>,
+    /// Places to wait for room in the store.
+    waiting: Semaphore,
 }
 
 /// A found block on its way to the disk.
@@ -83,7 +88,15 @@ impl Finds {
         BlockState::NAMES
             .into_iter()
             .for_each(|state| counters.counter("blocks", &[("state", state)]).add(0));
-        Self { store, supply, node, counters, shutdown, told: Mutex::default() }
+        Self {
+            store,
+            supply,
+            node,
+            counters,
+            shutdown,
+            told: Mutex::default(),
+            waiting: Semaphore::new(MAX_WAITING),
+        }
     }
 
     /// Puts a found block on its way to the disk. `unix`: now, in seconds.
@@ -193,7 +206,9 @@ impl Finds {
         let written = match sequence {
             Ok(sequence) => {
                 let mut committed = self.store.committed();
-                matches!(timeout(WRITE_LIMIT, committed.reached(sequence)).await, Ok(Ok(_)))
+                // What fails will not be done in time.
+                committed.failing().is_none()
+                    && matches!(timeout(WRITE_LIMIT, committed.reached(sequence)).await, Ok(Ok(_)))
             }
             Err(_) => false,
         };
@@ -205,6 +220,10 @@ impl Finds {
 
     /// Tries until the store takes it, or takes nothing for ever.
     async fn keep_when_there_is_room(&self, block: &StoredBlock) {
+        let Ok(_place) = self.waiting.try_acquire() else {
+            let header = HexOf(&block.header);
+            return tracing::error!(hash = block.hash, block = ?header, "found block is not kept: {MAX_WAITING} wait for room in the store");
+        };
         let mut backoff = Backoff::new(AGAIN.0, AGAIN.1);
         while self.store.keep_block(block.clone()) == Err(Refused::Full) {
             tokio::time::sleep(backoff.wait()).await;

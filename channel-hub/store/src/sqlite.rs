@@ -112,7 +112,7 @@ impl Store for SqliteStore {
     }
 
     fn set_block_state(&self, hash: &str, state: BlockState) -> Result<Sequence, Refused> {
-        self.writer.push_beyond(Change::BlockState(Box::new((hash.to_owned(), state))))
+        self.writer.push(Change::BlockState(Box::new((hash.to_owned(), state))))
     }
 
     fn reserve(&self, name: &'static str, count: u32) -> Result<Reservation, Refused> {

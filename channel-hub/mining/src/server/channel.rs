@@ -228,8 +228,9 @@ impl Channel {
             return Err(Rejection::Stale);
         }
         let is_remembered = !is_refused || hashed.is_block;
-        let is_known = other.contains(hashed.hash) || own.contains(hashed.hash);
-        if is_known || (is_remembered && !own.insert(hashed.hash)) {
+        let is_known = other.contains(hashed.hash)
+            || if is_remembered { !own.insert(hashed.hash) } else { own.contains(hashed.hash) };
+        if is_known {
             return Err(Rejection::Duplicate);
         }
         Ok((job, hashed))

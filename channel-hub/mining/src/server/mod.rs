@@ -268,7 +268,7 @@ impl Session {
 
     /// Whether shares are refused as [`Rejection::LedgerFull`](crate::Rejection::LedgerFull) from now on, for want of a place
     /// to keep them. Those taken before wait on for [`Self::acknowledge`], and blocks are reported all the same. What is
-    /// refused so is not remembered: it may be handed in again later.
+    /// refused so is not remembered, but for a block's share: it may be handed in again later.
     pub fn refuse_shares(&mut self, refuse: bool) {
         self.refuses_shares = refuse;
     }
