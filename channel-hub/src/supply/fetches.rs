@@ -3,17 +3,21 @@
 //! Over a slow line templates may come faster than their transactions, and a provider bounds the requests that wait with it.
 //! What is left of older templates is asked for when nothing newer is.
 
+use std::time::{Duration, Instant};
+
 use mining::TemplateId;
 
 /// Most requests without an answer; the newest waits behind so many at most.
 const MAX_ASKED: usize = 4;
+/// One that has no answer for so long gets none: it keeps no place.
+const PATIENCE: Duration = Duration::from_secs(120);
 /// Most templates whose turn has not come.
 const MAX_WAITING: usize = 16;
 
 /// What one connection to a provider is asked.
 #[derive(Debug, Default)]
 pub struct Fetches {
-    asked: Vec<TemplateId>,
+    asked: Vec<(TemplateId, Instant)>,
     /// The newest last.
     waiting: Vec<TemplateId>,
 }
@@ -26,18 +30,25 @@ impl Fetches {
     }
 
     /// The next one to ask for, if it is time to.
-    pub fn next(&mut self) -> Option<TemplateId> {
+    pub fn next(&mut self, now: Instant) -> Option<TemplateId> {
+        self.asked.retain(|(_, at)| now < *at + PATIENCE);
         if self.asked.len() >= MAX_ASKED {
             return None;
         }
         let template = self.waiting.pop()?;
-        self.asked.push(template);
+        self.asked.push((template, now));
         Some(template)
     }
 
     /// This one was answered, or could not be asked for.
     pub fn over(&mut self, template: TemplateId) {
-        self.asked.retain(|asked| *asked != template);
+        self.asked.retain(|(asked, _)| *asked != template);
+    }
+
+    /// The connection is gone, and with it these requests.
+    pub fn end(&mut self) -> impl Iterator<Item = TemplateId> + use<> {
+        let Self { asked, waiting } = std::mem::take(self);
+        asked.into_iter().map(|(template, _)| template).chain(waiting)
     }
 }
 
@@ -49,25 +60,32 @@ mod tests {
         TemplateId { provider: 3, id }
     }
 
-    fn all(fetches: &mut Fetches) -> Vec<u64> {
-        std::iter::from_fn(|| fetches.next()).map(|template| template.id).collect()
+    fn all(fetches: &mut Fetches, now: Instant) -> Vec<u64> {
+        std::iter::from_fn(|| fetches.next(now)).map(|template| template.id).collect()
     }
 
     #[test]
     fn few_are_asked_for_at_a_time_and_then_the_newest_first() {
-        let mut fetches = Fetches::default();
+        let (mut fetches, now) = (Fetches::default(), Instant::now());
         let mut asked = Vec::new();
         for n in 1..=20 {
             assert_eq!(fetches.want(id(n)), None);
-            asked.extend(all(&mut fetches));
+            asked.extend(all(&mut fetches, now));
         }
         assert_eq!(asked, [1, 2, 3, 4]);
         fetches.over(id(2));
-        assert_eq!(all(&mut fetches), [20]);
+        assert_eq!(all(&mut fetches, now), [20]);
         fetches.over(id(2));
-        assert_eq!(all(&mut fetches), [0; 0], "an answer that nobody waits for makes no room");
+        assert_eq!(all(&mut fetches, now), [0; 0], "an answer that nobody waits for makes no room");
         fetches.over(id(1));
-        assert_eq!(all(&mut fetches), [19]);
+        assert_eq!(all(&mut fetches, now), [19]);
+        let late = now + PATIENCE;
+        assert_eq!(all(&mut fetches, late), [18, 17, 16, 15], "those before get no answer any more");
+        assert_eq!(
+            fetches.end().map(|template| template.id).collect::<Vec<_>>()[..6],
+            [18, 17, 16, 15, 5, 6]
+        );
+        assert_eq!(all(&mut fetches, late), [0; 0]);
     }
 
     #[test]

@@ -238,7 +238,6 @@ impl Centre {
             Report::Up => {
                 tracing::info!(provider = self.supply.address(provider), "template provider connected");
                 self.jobs.up(provider, connection);
-                self.fetches[provider] = Fetches::default();
                 self.health(provider).connected = true;
                 Vec::new()
             }
@@ -258,6 +257,7 @@ impl Centre {
         health.trouble.clear();
         health.last_error = reason;
         drop(health);
+        self.fetches[provider].end().for_each(|template| self.supply.shelf.fill(template, None));
         self.jobs.down(Instant::now(), provider)
     }
 
@@ -308,7 +308,7 @@ impl Centre {
 
     /// Asks for what there is room for.
     fn fetch_more(&mut self, provider: usize) {
-        while let Some(template) = self.fetches[provider].next() {
+        while let Some(template) = self.fetches[provider].next(Instant::now()) {
             if !self.supply.ask_for(provider, template) {
                 self.supply.shelf.fill(template, None);
                 self.fetches[provider].over(template);
