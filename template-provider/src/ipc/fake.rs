@@ -116,7 +116,7 @@ impl Node {
             seen: RefCell::new(Some(seen)),
             routes: watch::Sender::default(),
             known: RefCell::new(Known::default()),
-            kept: RefCell::new(Kept::new(Duration::from_secs(60))),
+            kept: RefCell::new(Kept::new(Duration::from_secs(60), 8)),
         }
     }
 }

@@ -11,13 +11,13 @@ use super::wire::Template;
 /// Most templates of one set: as many as a client may solve, unless it was given more (`limits.templates`). Each keeps its
 /// transactions in the node's memory, where templates mostly share them.
 const MOST_OF_A_SET: usize = 64;
-/// Most of all sets together, which come and go with the clients.
-const MOST: usize = 512;
 
 /// The templates that clients may still solve.
 pub(super) struct Kept {
     /// How long one is held under another tip.
     stale: Duration,
+    /// Most of all sets together, which come and go with the clients.
+    most: usize,
     templates: VecDeque<Held>,
 }
 
@@ -30,8 +30,9 @@ struct Held {
 }
 
 impl Kept {
-    pub(super) fn new(stale: Duration) -> Self {
-        Self { stale, templates: VecDeque::new() }
+    /// For so many sets at a time.
+    pub(super) fn new(stale: Duration, sets: usize) -> Self {
+        Self { stale, most: MOST_OF_A_SET * sets.max(1), templates: VecDeque::new() }
     }
 
     /// Holds a template of this set that was sent to clients with this id.
@@ -59,7 +60,7 @@ impl Kept {
     pub(super) fn tidy(&mut self) {
         let now = Instant::now();
         self.templates.retain(|held| held.until.is_none_or(|until| now < until));
-        while self.templates.len() > MOST {
+        while self.templates.len() > self.most {
             self.templates.pop_front();
         }
     }
@@ -88,13 +89,13 @@ mod tests {
         let body = async {
             let node = Node::new([]);
             let tip = Tip { prev_hash: hash(1), bits: CompactTarget::from_consensus(0x207f_ffff) };
-            let mut kept = Kept::new(Duration::from_secs(60));
+            let mut kept = Kept::new(Duration::from_secs(60), 3);
             kept.keep(1, 0, tip, node.template());
             (1000..1100).for_each(|id| kept.keep(2, id, tip, node.template()));
             assert!(kept.find(0).is_some());
             assert_eq!((held(&kept, 1000..1036), held(&kept, 1036..1100)), (0, MOST_OF_A_SET));
             (3..2000).for_each(|set| kept.keep(set, 2000 + set, tip, node.template()));
-            assert_eq!(kept.templates.len(), MOST);
+            assert_eq!(kept.templates.len(), 3 * MOST_OF_A_SET);
             assert!(kept.find(0).is_none());
         };
         LocalSet::new().run_until(body).await;

@@ -54,7 +54,7 @@ pub(super) async fn run(
         seen: RefCell::new(Some(seen)),
         routes: watch::Sender::default(),
         known: RefCell::new(Known::default()),
-        kept: RefCell::new(Kept::new(settings.stale)),
+        kept: RefCell::new(Kept::new(settings.stale, settings.sets)),
     });
     let mut sets = Sets::new(Rc::clone(&shared), source.last_set);
     let ended = tokio::select! {
