@@ -249,7 +249,10 @@ mod tests {
         runs.add(true, &values(&[("rate", 41_000.0), ("time", 3.0)]));
         let name = Name::at_least("rate", "1/s", 40_000.0);
         let row = runs.row(&name, "here").unwrap();
-        assert_eq!((row.verdict, row.peer.as_deref(), row.peer_value, row.ratio), ("reached", None, None, None));
+        assert_eq!(
+            (row.verdict, row.peer.as_deref(), row.peer_value, row.ratio),
+            ("reached", None, None, None)
+        );
         let line: serde_json::Value = serde_json::to_value(&row).unwrap();
         assert!(line["peer"].is_null() && line["ratio"].is_null());
         assert_eq!(runs.row(&Name::at_most("time", "ms", 2.0), "here").unwrap().verdict, "missed");
