@@ -73,25 +73,14 @@ pub(super) fn check(raw: Vec<RawUpstream>, problems: &mut Problems) -> Option<Ve
         .into_iter()
         .collect();
     let upstreams = upstreams?;
-    let distinct = distinct(&upstreams, problems);
     let is_pool = |upstream: &Upstream| matches!(upstream.protocol, Protocol::Sv1(_));
     let first_pool = upstreams.iter().position(is_pool).unwrap_or(upstreams.len());
     if !upstreams[first_pool..].iter().all(is_pool) {
         let mend = "put the tables of SV1 pools last";
         problems.add(format!("upstream[{first_pool}]"), "is an SV1 pool before an SV2 server", mend)
     } else {
-        distinct.map(|()| upstreams)
+        Some(upstreams)
     }
-}
-
-/// No two have the same address: it is what they are told apart by, in totals and on the page.
-fn distinct(upstreams: &[Upstream], problems: &mut Problems) -> Option<()> {
-    let address = |index: usize| &upstreams[index].address;
-    let again = (0..upstreams.len())
-        .find_map(|later| (0..later).find(|earlier| address(*earlier) == address(later)).map(|e| (e, later)));
-    let Some((earlier, later)) = again else { return Some(()) };
-    let problem = format!("is `{}`, as upstream[{earlier}].address is already", address(later));
-    problems.add(format!("upstream[{later}].address"), problem, "leave one of the two tables out")
 }
 
 fn one(index: usize, raw: RawUpstream, problems: &mut Problems) -> Option<Upstream> {
@@ -203,15 +192,6 @@ mod tests {
             ]
         );
         assert!(!format!("{:?}", config.upstreams).contains("d=5"));
-    }
-
-    #[test]
-    fn two_tables_with_one_address_are_refused_by_both_places() {
-        let tcp = "stratum+tcp://pool.example:1";
-        let text =
-            refused(&[sv2(), pool(tcp, ""), pool("stratum+tcp://other:1", ""), pool(tcp, "")].concat());
-        assert!(text.contains("upstream[3].address") && text.contains("upstream[1].address"), "{text}");
-        assert!(text.contains("leave one of the two tables out"), "{text}");
     }
 
     #[test]
