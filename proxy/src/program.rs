@@ -145,8 +145,12 @@ impl Listeners {
 pub async fn run(config: Config, context: Context, listeners: Listeners) -> anyhow::Result<()> {
     service::fits_open_files("miners.max_connections", config.admission.max_connections);
     let farm = Arc::new(Farm::new(config.admission, &context.counters));
-    let health: Vec<_> =
-        config.upstreams.iter().map(|upstream| Arc::new(Health::new(&upstream.address))).collect();
+    let health: Vec<_> = config
+        .upstreams
+        .iter()
+        .enumerate()
+        .map(|(index, upstream)| Arc::new(Health::new(index, &upstream.address)))
+        .collect();
     let (active, route) = watch::channel(None);
     let ((reports, reported), upstreams_end) = (mpsc::channel(64), CancellationToken::new());
     let shown = Shown::new(farm.clone(), health.clone(), route.clone(), config.mode);

@@ -71,16 +71,19 @@ impl Shown {
         self.active.borrow().as_ref().map(|route| route.address.clone())
     }
 
+    fn is_active(&self, health: &Health) -> bool {
+        self.active.borrow().as_ref().is_some_and(|route| route.index == health.index)
+    }
+
     fn active_seen(&self) -> Option<Seen> {
-        let address = self.active_address()?;
-        self.health.iter().find(|health| *health.address == *address).map(|health| health.seen())
+        self.health.iter().find(|health| self.is_active(health)).map(|health| health.seen())
     }
 
     fn state(&self, health: &Health, seen: &Seen) -> &'static str {
         match seen.state {
             State::Unused => "unused",
             State::Away => "away",
-            State::Standby if self.active_address().as_deref() == Some(&health.address) => "active",
+            State::Standby if self.is_active(health) => "active",
             State::Standby => "standby",
         }
     }
@@ -140,7 +143,8 @@ impl Status for Shown {
         let mut up = Metric::gauge("upstream_up", "1 where an upstream is connected and has jobs");
         for health in &self.health {
             let is_up = health.seen().state == State::Standby;
-            up = up.sample(&[("upstream", &health.address)], u64::from(is_up));
+            let position = (health.index + 1).to_string();
+            up = up.sample(&[("upstream", &health.address), ("position", &position)], u64::from(is_up));
         }
         let mut rates = Metric::gauge("worker_hash_rate", "As hash_rate, by worker that is connected");
         let mut miners = Metric::gauge("worker_miners", "As miners, by worker");

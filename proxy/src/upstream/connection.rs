@@ -88,7 +88,14 @@ impl<'a> Connection<'a> {
             number,
             is_shared: wire.is_shared(common.mode),
             wire,
-            route: Route { connection: number, address, commands: sender, shared: None, offer: offered },
+            route: Route {
+                connection: number,
+                index,
+                address,
+                commands: sender,
+                shared: None,
+                offer: offered,
+            },
             offer,
             commands,
             feeds: HashMap::new(),
@@ -406,7 +413,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let upstream = upstream(listener.local_addr().unwrap().port());
         let (reports, mut reported) = mpsc::channel(1);
-        let (common, health) = (common(farm.clone(), reports), Arc::new(Health::new(&upstream.address)));
+        let (common, health) = (common(farm.clone(), reports), Arc::new(Health::new(0, &upstream.address)));
         let wire = Wire::connect(&upstream, &common, 1, &[]).await.unwrap();
         let most = wire.max_in_flight();
         let mut connection = Connection::new(0, &upstream, &common, &health, 1, wire);

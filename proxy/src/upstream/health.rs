@@ -20,8 +20,10 @@ pub enum State {
 /// One upstream's health.
 #[derive(Debug)]
 pub struct Health {
-    /// `host:port`.
+    /// `host:port`. Two upstreams may have one.
     pub address: String,
+    /// Its place among the configured ones, from 0.
+    pub index: usize,
     seen: Mutex<Seen>,
 }
 
@@ -65,7 +67,7 @@ pub struct JobSeen {
 
 impl Health {
     /// Of an upstream that was not tried yet.
-    pub fn new(address: &str) -> Self {
+    pub fn new(index: usize, address: &str) -> Self {
         let seen = Seen {
             state: State::Unused,
             since: Instant::now(),
@@ -76,7 +78,7 @@ impl Health {
             in_flight: 0,
             job: None,
         };
-        Self { address: address.to_owned(), seen: Mutex::new(seen) }
+        Self { address: address.to_owned(), index, seen: Mutex::new(seen) }
     }
 
     /// What is known.

@@ -17,7 +17,9 @@ pub const MAX_COMMANDS: usize = 4096;
 pub struct Route {
     /// Number of the connection in this program's life.
     pub connection: u64,
-    /// The upstream's address.
+    /// The upstream's place among the configured ones, from 0.
+    pub index: usize,
+    /// Its address.
     pub address: Arc<str>,
     /// To the connection's task; a full queue means: wait.
     pub commands: mpsc::Sender<Command>,

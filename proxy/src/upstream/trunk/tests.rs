@@ -260,7 +260,12 @@ fn a_channel_without_shares_since_the_ledger_is_full_no_more_is_no_reason_to_lea
     let rests = server.open(begin, 0, easiest(), 16);
     let mines = server.open(begin, 1, easiest(), 16);
     server.job(begin, Some(1), true);
-    let (of_rests, of_mines) = (server.work(0).unwrap(), server.work(1).unwrap());
+    let mut works = server.events().into_iter().filter_map(|event| match event {
+        Event::Work { work, .. } => work,
+        _ => None,
+    });
+    let (one, other) = (works.next().unwrap(), works.next().unwrap());
+    let (of_rests, of_mines) = if one.channel.channel_id == rests { (one, other) } else { (other, one) };
     hand_in(&mut server, begin, &of_rests, 0..1024);
     for number in 1..=1024 {
         server.refuse(seconds(1), rests, number, "ledger-full");

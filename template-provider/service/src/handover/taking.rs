@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, anyhow, bail, ensure};
 use tokio::time::timeout;
 
 use super::line::Line;
@@ -68,7 +68,13 @@ impl Inheritance {
     /// # Errors
     /// The predecessor gave up, and may serve on; or it [is gone](is_gone).
     pub(crate) async fn take(mut self) -> anyhow::Result<(Vec<Parcel>, Leftover)> {
-        self.line.send(&Ask::Ready, &[]).await?;
+        if let Err(error) = self.line.send(&Ask::Ready, &[]).await {
+            // What it said before it closed the line can still be read.
+            return Err(match timeout(WORD, self.line.recv()).await {
+                Ok(Ok((Reply::Refused { reason }, _))) => anyhow!("{GAVE_UP}: {reason}"),
+                _ => error.into(),
+            });
+        }
         let mut parcels = Vec::new();
         loop {
             match timeout(WORD, self.line.recv()).await.context("the predecessor says nothing any more")?? {
@@ -80,7 +86,7 @@ impl Inheritance {
                     ensure!(count == parcels.len(), "{} of {count} sessions came", parcels.len());
                     break;
                 }
-                (Reply::Refused { reason }, _) => bail!("the predecessor gave up: {reason}"),
+                (Reply::Refused { reason }, _) => bail!("{GAVE_UP}: {reason}"),
                 (other, _) => bail!("the predecessor said {other:?} where parcels were due"),
             }
         }
@@ -93,6 +99,9 @@ impl Inheritance {
         Ok((parcels, Leftover(self.line)))
     }
 }
+
+/// Of a predecessor that serves on, or was told to end.
+const GAVE_UP: &str = "the predecessor gave up";
 
 /// Whether the error is that the predecessor's end of the line is closed.
 pub(crate) fn is_gone(error: &anyhow::Error) -> bool {
