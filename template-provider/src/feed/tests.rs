@@ -164,7 +164,7 @@ fn a_template_that_is_given_again_has_a_later_id_and_is_the_same_to_its_source()
     let first = desk.feed.join(SMALL).current().unwrap();
     let again = desk.feed.renewed(&first);
     assert!(again.id() > first.id());
-    let template = desk.feed.renewed(&again).fit(LARGE, None).unwrap().unwrap();
+    let template = desk.feed.renewed(&again).fit(SMALL, None).unwrap().unwrap();
     assert_eq!(template.id_at_source(), first.id());
     assert_eq!(again.parts().transactions.all().unwrap().len(), 1);
 }
