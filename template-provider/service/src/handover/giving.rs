@@ -67,8 +67,9 @@ pub(super) async fn give(mut line: Line, house: &House, busy: bool) -> anyhow::R
 /// Until it could serve.
 async fn prepared(line: &mut Line, house: &House) -> anyhow::Result<()> {
     let said = tokio::select! {
-        said = timeout(PREPARE, line.recv()) => said.context("it was not ready in time")??,
+        biased;
         () = house.shutdown.cancelled() => bail!(ENDING),
+        said = timeout(PREPARE, line.recv()) => said.context("it was not ready in time")??,
     };
     match said {
         (Ask::Ready, _) => Ok(()),

@@ -68,13 +68,28 @@ impl Inheritance {
     /// # Errors
     /// The predecessor gave up, and may serve on; or it [is gone](is_gone).
     pub(crate) async fn take(mut self) -> anyhow::Result<(Vec<Parcel>, Leftover)> {
-        if let Err(error) = self.line.send(&Ask::Ready, &[]).await {
-            // What it said before it closed the line can still be read.
-            return Err(match timeout(WORD, self.line.recv()).await {
-                Ok(Ok((Reply::Refused { reason }, _))) => anyhow!("{GAVE_UP}: {reason}"),
-                _ => error.into(),
-            });
+        let parcels = match self.parcels().await {
+            Ok(parcels) => parcels,
+            Err(error) if is_gone(&error) => {
+                // What it said before it closed the line can still be read.
+                return Err(match timeout(WORD, self.line.recv()).await {
+                    Ok(Ok((Reply::Refused { reason }, _))) => anyhow!("{GAVE_UP}: {reason}"),
+                    _ => error,
+                });
+            }
+            Err(error) => return Err(error),
+        };
+        self.line.send(&Ask::Took, &[]).await?;
+        match timeout(RELEASE, self.line.recv()).await {
+            Ok(Ok((Reply::Released, _))) => {}
+            // It cannot serve any more: go on, the data directory is free as soon as it is gone.
+            other => tracing::error!(?other, "the predecessor did not say that it has let go"),
         }
+        Ok((parcels, Leftover(self.line)))
+    }
+
+    async fn parcels(&mut self) -> anyhow::Result<Vec<Parcel>> {
+        self.line.send(&Ask::Ready, &[]).await?;
         let mut parcels = Vec::new();
         loop {
             match timeout(WORD, self.line.recv()).await.context("the predecessor says nothing any more")?? {
@@ -84,19 +99,12 @@ impl Inheritance {
                 }
                 (Reply::End { parcels: count }, _) => {
                     ensure!(count == parcels.len(), "{} of {count} sessions came", parcels.len());
-                    break;
+                    return Ok(parcels);
                 }
                 (Reply::Refused { reason }, _) => bail!("{GAVE_UP}: {reason}"),
                 (other, _) => bail!("the predecessor said {other:?} where parcels were due"),
             }
         }
-        self.line.send(&Ask::Took, &[]).await?;
-        match timeout(RELEASE, self.line.recv()).await {
-            Ok(Ok((Reply::Released, _))) => {}
-            // It cannot serve any more: go on, the data directory is free as soon as it is gone.
-            other => tracing::error!(?other, "the predecessor did not say that it has let go"),
-        }
-        Ok((parcels, Leftover(self.line)))
     }
 }
 
