@@ -10,7 +10,7 @@
 //! | [`source`], [`ipc`], [`gbt`], [`auto`] | where templates come from: any source, Bitcoin Core's mining interface, `getblocktemplate`, the better of them |
 //! | [`feed`], [`health`] | the templates that clients mine on, and how the sources are doing |
 //! | [`listener`], [`seats`], [`session`], [`clients`] | clients: accepted within bounds, served, shown |
-//! | [`allowance`] | how much transaction data a client is served |
+//! | `allowance` | how much transaction data a client is served |
 //! | [`solutions`], [`found_block`], `delivery`, [`outlet`] | blocks found, on all their ways to the nodes |
 //! | [`solution_store`], [`guard`] | on disk until a node has them, and given again to a node that lost them |
 //! | [`status`] | page, API and metrics |
