@@ -33,7 +33,7 @@ for program in tp hub proxy; do
   within 40 systemctl start sluice-$program
   echo "units: sluice-$program is $(systemctl is-active sluice-$program)"
 done
-within 30 journalctl -q -u sluice-tp --grep 'templates by IPC'
+within 30 journalctl -q -u sluice-tp --grep 'node reached by IPC'
 echo "units: sluice-tp takes its templates by IPC"
 for program in tp hub proxy; do
   runs_as=$(ps -o user= -p "$(main_pid sluice-$program)")
@@ -43,7 +43,8 @@ done
 cpu-miner sv1 127.0.0.1:3333 "$address.units" --rate 400000 >/mined 2>&1 &
 miner=$!
 port() { ss -Htnp state established '( dport = :3333 )' | awk '{print $3; exit}'; }
-within 40 test -n "$(port)"
+has_connected() { [ -n "$(port)" ]; }
+within 40 has_connected
 first=$(port)
 
 for program in hub proxy; do
@@ -67,7 +68,8 @@ done
 systemctl stop sluice-hub
 perl -MIO::Socket::INET -e '$s = IO::Socket::INET->new(LocalAddr => "127.0.0.1:34254", Listen => 1, ReuseAddr => 1) or die $!; sleep 60' &
 occupant=$!
-within 5 test -n "$(ss -Hltn 'sport = :34254')"
+is_taken() { [ -n "$(ss -Hltn 'sport = :34254')" ]; }
+within 5 is_taken
 systemctl start --no-block sluice-hub
 has_failed() { [ "$(systemctl show -p NRestarts --value sluice-hub)" -ge 7 ]; }
 within 30 has_failed

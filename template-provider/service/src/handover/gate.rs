@@ -80,13 +80,20 @@ impl House {
         house
     }
 
-    /// The program has ended its work. If a successor serves, it is told what was counted last.
+    /// The program has ended its work. If a successor serves, it is told that all is its own, and what was counted last; whoever
+    /// supervises this process knows of it then.
     pub(crate) async fn farewell(&self) {
         const PATIENCE: Duration = Duration::from_secs(5);
         self.empty.cancel();
-        if matches!(*self.stage.borrow(), Stage::Left(_))
-            && tokio::time::timeout(PATIENCE, self.told.cancelled()).await.is_err()
-        {
+        let mut stage = self.stage.subscribe();
+        let told = async {
+            // A program without peers may end while it is still being given away.
+            let settled = stage.wait_for(|stage| !matches!(stage, Stage::Departing(_))).await;
+            if settled.is_ok_and(|stage| matches!(*stage, Stage::Left(_))) {
+                self.told.cancelled().await;
+            }
+        };
+        if tokio::time::timeout(PATIENCE, told).await.is_err() {
             tracing::error!("the successor was not told what was counted last");
         }
     }

@@ -144,6 +144,27 @@ async fn a_successor_that_dies_before_it_has_taken_costs_nothing() {
     assert!(std::fs::read_to_string(dir.path().join("counters.jsonl")).unwrap().contains("shares"));
 }
 
+#[tokio::test]
+async fn a_program_that_has_nothing_left_to_do_does_not_end_before_its_successor_has_heard_all() {
+    let dir = tempfile::tempdir().unwrap();
+    let (old, _miners) = open(dir.path()).await;
+    let succession = old.succession();
+    let (new, _inherited) = successor(dir.path()).await.unwrap();
+    let gives = async {
+        let mut departure = departing(&old).await;
+        departure.finish(0);
+        assert!(departure.settled().await);
+        departure.released();
+        old.farewell().await;
+        let mut succession = succession.clone();
+        let call = tokio::time::timeout(Duration::ZERO, succession.call()).await;
+        assert!(matches!(call, Ok(Call::Leave)), "it has left");
+    };
+    let gives = async { tokio::time::timeout(Duration::from_secs(4), gives).await.unwrap() };
+    let (parcels, ()) = tokio::join!(new.ready(), gives);
+    assert!(parcels.unwrap().is_empty());
+}
+
 /// The predecessor may still be busy with one that has just died.
 async fn say_hello_when_free(dir: &Path) -> (Line, Reply) {
     loop {
