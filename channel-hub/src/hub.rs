@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use link::{Handshakes, Link, Openings, Refusals, Server, fresh};
@@ -205,17 +205,8 @@ async fn has_work(feed: &Feed) -> anyhow::Result<()> {
 
 /// Opens the ledger. A predecessor that died may let go of it a little later than of the rest.
 async fn open(path: &Path, options: Options, is_taking_over: bool) -> Result<SqliteStore, OpenError> {
-    const PATIENCE: Duration = Duration::from_secs(5);
-    const PAUSE: Duration = Duration::from_millis(20);
-    let began = Instant::now();
-    loop {
-        match SqliteStore::open(path, options) {
-            Err(OpenError::Locked { .. }) if is_taking_over && began.elapsed() < PATIENCE => {
-                tokio::time::sleep(PAUSE).await;
-            }
-            opened => return opened,
-        }
-    }
+    let is_held = |error: &OpenError| is_taking_over && matches!(error, OpenError::Locked { .. });
+    service::when_let_go(|| SqliteStore::open(path, options), is_held).await
 }
 
 /// A ledger that cannot be used is found out while the hub that runs can still go on with it.

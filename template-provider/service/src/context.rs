@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use sd_notify::NotifyState;
@@ -147,33 +147,24 @@ impl Context {
     }
 
     async fn inherit(&self, inheritance: Inheritance) -> anyhow::Result<Vec<Parcel>> {
-        match inheritance.take().await {
+        let taken = match inheritance.take().await {
+            Err(error) if !handover::is_gone(&error) => return Err(error),
+            taken => taken,
+        };
+        // One that has only closed its line to us holds on to the data directory.
+        let home = || self.counters.come_home(self.program, &self.data_dir);
+        let home = handover::when_let_go(home, |error| matches!(error, OpenError::InUse { .. })).await;
+        home.context("the predecessor holds on to its data directory: it serves on")?;
+        Ok(match taken {
             Ok((parcels, leftover)) => {
-                self.come_home().await?;
                 tokio::spawn(leftover.follow(self.counters.clone()));
-                Ok(parcels)
+                parcels
             }
-            Err(error) if handover::is_gone(&error) => {
-                self.come_home().await?;
+            Err(error) => {
                 tracing::warn!("the predecessor is gone: {error:#}. Going on without its sessions");
-                Ok(Vec::new())
+                Vec::new()
             }
-            Err(error) => Err(error),
-        }
-    }
-
-    /// A process that dies lets go of its line to us and of its data directory at different moments; one that has only
-    /// closed the line holds on.
-    async fn come_home(&self) -> anyhow::Result<()> {
-        const PATIENCE: Duration = Duration::from_secs(5);
-        const PAUSE: Duration = Duration::from_millis(20);
-        let began = Instant::now();
-        loop {
-            match self.counters.come_home(self.program, &self.data_dir) {
-                Err(OpenError::InUse { .. }) if began.elapsed() < PATIENCE => tokio::time::sleep(PAUSE).await,
-                done => return done.context("the predecessor holds on to its data directory: it serves on"),
-            }
-        }
+        })
     }
 
     /// Tells tasks of a hand-over to a successor. A program that never asks for this is not replaced while it runs.

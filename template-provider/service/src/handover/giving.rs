@@ -35,11 +35,11 @@ const LAST: Duration = Duration::from_secs(60);
 pub(super) async fn give(mut line: Line, house: &House, busy: bool) -> anyhow::Result<()> {
     let pid = welcome(&mut line, house, busy).await?;
     tracing::info!(pid, "a successor prepares to take over");
-    let departed = match prepared(&mut line, house).await {
-        Ok(()) => depart(&mut line, house).await,
-        Err(error) => Err(error),
+    let departed = async {
+        prepared(&mut line, house).await?;
+        depart(&mut line, house).await
     };
-    let spread = match departed {
+    let spread = match departed.await {
         Ok(spread) => spread,
         Err(error) => {
             // If it is not there any more, nobody needs to know.

@@ -24,15 +24,18 @@
 //! | `giving`, `taking` | the predecessor's side, and the successor's |
 //! | `line`, `message` | packets between two processes, and what they say |
 //! | `stage` | what a program's tasks know of it |
+//! | `patience` | what a process that dies has locked |
 
 mod gate;
 mod giving;
 mod line;
 mod message;
+mod patience;
 mod stage;
 mod taking;
 
 pub(crate) use gate::{Gate, House};
+pub use patience::when_let_go;
 pub use stage::{Call, Departure, Given, Parcel, Succession};
 pub(crate) use stage::{Stage, stages};
 pub(crate) use taking::{Inheritance, ask, is_gone};
