@@ -40,10 +40,7 @@ fn notified(work: &Work) -> String {
 #[test]
 fn a_share_goes_out_with_its_workers_name_and_its_answer_comes_back() {
     let now = start();
-    let mut server = Server::new(now, 1);
-    let channel = server.open(now, 0, easiest(), 16);
-    server.job(now, Some(1), true);
-    let work = server.work(0).unwrap();
+    let (mut server, channel, work) = at_work(now);
     sent(&mut server);
     for nonce in 0..4 {
         server.trunk.submit(now, &share(&work, "farm.rig1", nonce), u64::from(nonce) + 100);
@@ -118,10 +115,7 @@ fn a_job_that_is_old_is_sent_again_with_a_newer_time_and_another_id() {
 #[test]
 fn a_closed_channel_loses_what_is_on_its_way_and_says_why() {
     let now = start();
-    let mut server = Server::new(now, 1);
-    let channel = server.open(now, 0, easiest(), 16);
-    server.job(now, Some(1), true);
-    let work = server.work(0).unwrap();
+    let (mut server, channel, work) = at_work(now);
     server.trunk.submit(now, &share(&work, "w", 0), 1);
     server.close(now, channel);
     let events = server.events();
@@ -172,6 +166,15 @@ fn a_job_handed_out_again_with_a_later_earliest_time_goes_to_miners_with_a_later
     assert_eq!(server.work(0).unwrap().ntime, TIME + 9);
 }
 
+/// A server with one channel, and its work.
+fn at_work(now: Now) -> (Server, u32, Arc<Work>) {
+    let mut server = Server::new(now, 1);
+    let channel = server.open(now, 0, easiest(), 16);
+    server.job(now, Some(1), true);
+    let work = server.work(0).unwrap();
+    (server, channel, work)
+}
+
 fn hangs(server: &mut Server, now: Now) -> bool {
     server.trunk.handle_timeout(now);
     server.events().iter().any(|event| matches!(event, Event::Hangs))
@@ -185,10 +188,7 @@ fn hand_in(server: &mut Server, now: Now, work: &Arc<Work>, nonces: std::ops::Ra
 fn a_server_that_takes_shares_and_says_nothing_for_a_minute_hangs() {
     let now = start();
     let minute = Duration::from_secs(60);
-    let mut server = Server::new(now, 1);
-    let channel = server.open(now, 0, easiest(), 16);
-    server.job(now, Some(1), true);
-    let work = server.work(0).unwrap();
+    let (mut server, channel, work) = at_work(now);
     assert!(!hangs(&mut server, now.after(minute)), "it was not asked anything");
     let now = now.after(10 * minute);
     hand_in(&mut server, now, &work, 0..19);
@@ -208,10 +208,7 @@ fn a_server_that_sends_jobs_and_answers_no_share_hangs_all_the_same() {
     for (at_once, minutes) in [(1024, 1), (128, 10)] {
         let begin = start();
         let seconds = |seconds| begin.after(Duration::from_secs(seconds));
-        let mut server = Server::new(begin, 1);
-        let channel = server.open(begin, 0, easiest(), 16);
-        server.job(begin, Some(1), true);
-        let work = server.work(0).unwrap();
+        let (mut server, channel, work) = at_work(begin);
         hand_in(&mut server, begin, &work, 0..at_once + 2);
         server.refuse(seconds(5), channel, 1, "duplicate-share");
         let end = 5 + 60 * minutes;
@@ -233,10 +230,7 @@ fn a_server_whose_ledger_takes_nothing_owes_what_it_refuses_for_that() {
     for (at_once, minutes) in [(1024, 1), (128, 10)] {
         let begin = start();
         let seconds = |seconds| begin.after(Duration::from_secs(seconds));
-        let mut server = Server::new(begin, 1);
-        let channel = server.open(begin, 0, easiest(), 16);
-        server.job(begin, Some(1), true);
-        let work = server.work(0).unwrap();
+        let (mut server, channel, work) = at_work(begin);
         hand_in(&mut server, begin, &work, 0..at_once);
         let end = 60 * minutes;
         for number in 1..=at_once {
@@ -278,10 +272,7 @@ fn a_channel_without_shares_since_the_ledger_is_full_no_more_is_no_reason_to_lea
 #[test]
 fn a_pool_that_answers_a_hundred_shares_of_a_slow_device_at_a_time_does_not_hang() {
     let begin = start();
-    let mut server = Server::new(begin, 1);
-    let channel = server.open(begin, 0, easiest(), 16);
-    server.job(begin, Some(1), true);
-    let work = server.work(0).unwrap();
+    let (mut server, channel, work) = at_work(begin);
     for number in 0..300 {
         let now = begin.after(Duration::from_secs(10) * number);
         hand_in(&mut server, now, &work, number..number + 1);
