@@ -1,4 +1,5 @@
-//! A world of real programs, bitcoind, template provider, hub, proxy and miners, for tests, demo, benches and soaks; a load generator, abuse and simulations.
+//! A world of real programs, bitcoind, template provider, hub, proxy and miners, for tests, demo, benches and soaks; a load
+//! generator, abuse and simulations.
 //!
 //! | module | what for |
 //! |---|---|

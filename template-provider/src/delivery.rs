@@ -67,7 +67,9 @@ impl Delivery {
                 warn!(hash = %self.hash, node = outlet.name(), "block not submitted yet: {reason}");
             }
             self.answered(Answer::Waiting(Some(reason.clone())));
-            if self.is_over(outlet, &reason) || (attempt >= ATTEMPTS_WHEN_DONE && self.is_done()) {
+            if self.is_over(outlet, &reason)
+                || (attempt >= ATTEMPTS_WHEN_DONE && self.solutions.is_done(self.hash))
+            {
                 return;
             }
             tokio::select! {
@@ -80,10 +82,6 @@ impl Delivery {
     /// Whether the other way to the same node will do: that has its answer, or this one never takes such a block.
     fn is_over(&self, outlet: &Outlet, reason: &str) -> bool {
         outlet.is_second() && (reason == NO_WHOLE_BLOCKS || self.solutions.is_answered_at_home(self.hash))
-    }
-
-    fn is_done(&self) -> bool {
-        self.solutions.is_done(self.hash)
     }
 
     /// The answer for good, or why to try again.

@@ -81,8 +81,7 @@ fn fastest(
     let mut fastest: Vec<Worker> =
         totals.into_iter().map(|total| described_worker(shown, rates, total)).collect();
     let room = MAX_MEASURED.saturating_sub(fastest.len());
-    let has_no_rate = |worker: &&Worker| !rates.contains_key(&(worker.hasher.clone(), worker.worker.clone()));
-    fastest.extend(listed.iter().filter(has_no_rate).take(room).cloned());
+    fastest.extend(listed.iter().filter(|worker| worker.hash_rate <= 0.0).take(room).cloned());
     Ok(fastest)
 }
 

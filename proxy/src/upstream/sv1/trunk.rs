@@ -366,7 +366,10 @@ impl PoolTrunk {
         let layout = layout.filter(|_| extranonce.rollable <= MAX_ROLLABLE);
         if layout.is_none() {
             let left = extranonce.rollable;
-            let bound = if left > MAX_ROLLABLE { "at most 32" } else { "at least 4" };
+            let bound = match left > MAX_ROLLABLE {
+                true => format!("at most {MAX_ROLLABLE}"),
+                false => "at least 4".to_owned(),
+            };
             self.close(format!("it leaves {left} bytes of extranonce; it must be {bound}"));
         }
         self.channel = Channel {
