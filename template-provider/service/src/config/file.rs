@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use toml::de::{DeTable, DeValue};
 
-use super::keys::{Keys, nearest};
+use super::keys::{Keys, likeness, nearest};
 use super::problem::{Problem, Source};
 use crate::path::expand_home;
 
@@ -89,6 +89,9 @@ impl Walk<'_> {
     }
 }
 
+/// A name that is less like a known one is no misspelling of it.
+const MISSPELT: f64 = 0.6;
+
 /// The problem with a path that is no key.
 pub(crate) fn unknown(keys: &Keys, path: &str) -> Problem {
     let below = keys.below(path);
@@ -96,8 +99,16 @@ pub(crate) fn unknown(keys: &Keys, path: &str) -> Problem {
         return Problem::new(path, "is a section, not a key", format!("its keys are {}", below.join(", ")));
     }
     let sections = keys.all.iter().filter_map(|key| Some(key.path.rsplit_once('.')?.0));
-    let mend = nearest(path, keys.all.iter().map(|key| key.path).chain(sections))
-        .map_or_else(String::new, |nearest| format!("did you mean `{nearest}`?"));
+    let section = path.rsplit_once('.').map(|(section, _)| (section, keys.below(section)));
+    let mend = match (nearest(path, keys.all.iter().map(|key| key.path).chain(sections)), section) {
+        (Some(nearest), Some((section, known)))
+            if !known.is_empty() && likeness(path, nearest) < MISSPELT =>
+        {
+            format!("the keys of [{section}] are {}", known.join(", "))
+        }
+        (Some(nearest), _) => format!("did you mean `{nearest}`?"),
+        (None, _) => String::new(),
+    };
     Problem::new(path, "is not a key of this program", mend)
 }
 

@@ -58,15 +58,30 @@ impl Keys {
     }
 }
 
-/// The known name that is most like `name`. Looks at whole paths and at their last parts, so that a right name in a
-/// wrong section is found too.
+/// The known name that is most like `name`.
 pub(crate) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let last = |path: &str| path.rsplit('.').next().unwrap_or_default().to_owned();
-    let alike = |path: &str| {
-        let whole = strsim::normalized_damerau_levenshtein(name, path);
-        whole.max(0.9 * strsim::normalized_damerau_levenshtein(&last(name), &last(path)))
-    };
-    known.into_iter().map(|path| (alike(path), path)).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, path)| path)
+    let alike = |path: &'a str| (likeness(name, path), path);
+    known.into_iter().map(alike).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, path)| path)
+}
+
+/// How much a known name is like `name`, 0 to 1. Looks at whole paths and at their last parts, so that a right name in a
+/// wrong section is found too, and at words, so that one is found of which some were left out.
+pub(crate) fn likeness(name: &str, path: &str) -> f64 {
+    let (last_of_name, last_of_path) = (last(name), last(path));
+    let whole = strsim::normalized_damerau_levenshtein(name, path);
+    let end = 0.9 * strsim::normalized_damerau_levenshtein(last_of_name, last_of_path);
+    let words = if has_words_of(last_of_name, last_of_path) { 0.9 + 0.1 * end } else { 0.0 };
+    whole.max(end).max(words)
+}
+
+fn last(path: &str) -> &str {
+    path.rsplit('.').next().unwrap_or_default()
+}
+
+/// Whether all words of `name`, two at least, stand in `path` in the same order.
+fn has_words_of(name: &str, path: &str) -> bool {
+    let mut words = path.split('_');
+    name.contains('_') && name.split('_').all(|word| words.any(|other| other == word))
 }
 
 /// The table of all keys with their defaults, in Markdown; for the README, and for the test that it is current.
@@ -103,5 +118,15 @@ mod tests {
         assert_eq!(nearest("cookie", known), Some("node.cookie"));
         assert_eq!(nearest("logs.level", known), Some("log.level"));
         assert_eq!(nearest("x", []), None);
+    }
+
+    #[test]
+    fn a_key_whose_name_has_more_words_is_nearer_than_one_with_other_words() {
+        let known = ["miners.hold_seconds", "miners.dead_peer_seconds", "miners.idle_seconds"];
+        assert_eq!(nearest("miners.dead_seconds", known), Some("miners.dead_peer_seconds"));
+        let variables = ["SLUICE_PROXY__MINERS__HOLD_SECONDS", "SLUICE_PROXY__MINERS__DEAD_PEER_SECONDS"];
+        assert_eq!(nearest("SLUICE_PROXY__MINERS__DEAD_SECONDS", variables), Some(variables[1]));
+        let known = ["a.max_bytes_per_second", "b.max_bytes"];
+        assert_eq!(nearest("a.max_bytes", known), Some("b.max_bytes"));
     }
 }

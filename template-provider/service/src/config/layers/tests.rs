@@ -178,6 +178,11 @@ fn an_unknown_key_is_refused_with_its_line_and_the_nearest_known_one() {
     has(&message, &["upstream[0].wieght", "did you mean `weight`?"]);
     let message = refused(&format!("{URL}[nodes]\nuser = \"x\""), &[], &[]);
     has(&message, &["nodes", "did you mean `node`?"]);
+    let message = refused(&format!("{URL}attempts = 3"), &[], &[]);
+    has(
+        &message,
+        &["node.attempts", "the keys of [node] are node.url, node.password, node.retries, node.user"],
+    );
     let message = refused("node = 7", &[], &[]);
     has(&message, &["node", "is a section", "node.url, node.password"]);
 }
