@@ -136,7 +136,7 @@ pub struct Config {
     /// How fast each connection may send.
     pub rate: Rate,
     /// How long a connection may go without an acknowledgement of TCP.
-    pub dead: Duration,
+    pub dead_peer: Duration,
     /// In order of preference; never empty.
     pub providers: Vec<Provider>,
     /// The hub's own node.
@@ -149,11 +149,11 @@ pub struct Config {
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// In all.
-    pub connections: usize,
+    pub max_connections: usize,
     /// From one address of IPv4, or one /64 of IPv6.
-    pub connections_per_address: usize,
+    pub max_connections_per_address: usize,
     /// Mining channels on all of them.
-    pub channels: usize,
+    pub max_channels: usize,
 }
 
 /// A template provider as configured.
@@ -179,7 +179,7 @@ pub fn check(raw: Raw) -> Result<Config, Vec<Problem>> {
         p.seconds("certificate_validity_seconds", raw.certificate_validity_seconds, 60..=31_536_000);
     let limits = limits(p, &raw);
     let rate = rate(p, &raw);
-    let dead = p.seconds("dead_peer_seconds", raw.dead_peer_seconds, 4..=3600);
+    let dead_peer = p.seconds("dead_peer_seconds", raw.dead_peer_seconds, 4..=3600);
     let mining_numbers = (raw.shares_per_minute, raw.minimum_difficulty, raw.max_channels_per_connection);
     let node = raw.node.check(p);
     let network = node.as_ref().and_then(|node| node.network);
@@ -207,7 +207,7 @@ pub fn check(raw: Raw) -> Result<Config, Vec<Problem>> {
             journal,
             limits: limits?,
             rate: rate?,
-            dead: dead?,
+            dead_peer: dead_peer?,
             providers: providers?,
             node: node?,
             network: network?,
@@ -262,9 +262,13 @@ fn hardest(problems: &mut Problems, maximum: f64, easiest: Target) -> Option<Tar
 fn limits(problems: &mut Problems, raw: &Raw) -> Option<Limits> {
     let bound = 1..=1_000_000;
     let connections = problems.number("max_connections", raw.max_connections, bound.clone());
-    let here = problems.number("max_connections_per_address", raw.max_connections_per_address, bound);
+    let per_address = problems.number("max_connections_per_address", raw.max_connections_per_address, bound);
     let channels = problems.number("max_channels", raw.max_channels, 1..=100_000_000);
-    Some(Limits { connections: connections?, connections_per_address: here?, channels: channels? })
+    Some(Limits {
+        max_connections: connections?,
+        max_connections_per_address: per_address?,
+        max_channels: channels?,
+    })
 }
 
 fn rate(problems: &mut Problems, raw: &Raw) -> Option<Rate> {

@@ -140,7 +140,7 @@ pub async fn run(config: Config, context: Context, listener: Listener) -> anyhow
         mining: Arc::clone(&config.mining),
         identities: config.identities,
         prefixes: Arc::clone(&prefixes),
-        room: Room::new(config.limits.channels),
+        room: Room::new(config.limits.max_channels),
         feed: Arc::clone(&feed),
         store: Arc::clone(&store),
         finds: Arc::clone(&finds),
@@ -169,7 +169,7 @@ pub async fn run(config: Config, context: Context, listener: Listener) -> anyhow
     context.page.serve(shown);
 
     let authority = config.authority.public();
-    service::fits_open_files("max_connections", config.limits.connections);
+    service::fits_open_files("max_connections", config.limits.max_connections);
     tracing::info!(address = %listener.local_addr(), %authority, "miners may connect");
     let accepting = listener::run(listener, Arc::clone(&floor), Arc::clone(&connections), shutdown.clone());
     tokio::select! {
@@ -234,7 +234,7 @@ fn server(config: &Config) -> Server {
         extensions: vec![EXTENSION_TYPE_WORKER_HASHRATE_TRACKING],
         limits: link::Limits {
             rate: Some(config.rate),
-            dead: config.dead,
+            dead_peer: config.dead_peer,
             ..mining::server::limits(config.mining.max_channels)
         },
     }

@@ -131,8 +131,8 @@ pub enum Refused {
     /// miners.max_connections.
     #[error("no place left: miners.max_connections")]
     TooMany,
-    /// miners.max_per_address.
-    #[error("no place left for its address: miners.max_per_address")]
+    /// miners.max_connections_per_address.
+    #[error("no place left for its address: miners.max_connections_per_address")]
     TooManyFromAddress,
 }
 
@@ -158,8 +158,9 @@ impl Refused {
 impl Farm {
     /// No miners yet.
     pub fn new(admission: Admission, counters: &Counters) -> Self {
-        let Admission { max_connections, max_per_address } = admission;
-        let bounds = Bounds { all: max_connections, from_one: max_per_address, silent: Duration::ZERO };
+        let Admission { max_connections, max_connections_per_address } = admission;
+        let bounds =
+            Bounds { all: max_connections, from_one: max_connections_per_address, silent: Duration::ZERO };
         Self {
             miners: Mutex::new(Places::new(bounds)),
             looked: Mutex::default(),
@@ -319,10 +320,10 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 mod tests {
     use super::*;
 
-    fn farm(max_connections: usize, max_per_address: usize) -> (tempfile::TempDir, Arc<Farm>) {
+    fn farm(max_connections: usize, max_connections_per_address: usize) -> (tempfile::TempDir, Arc<Farm>) {
         let dir = tempfile::tempdir().unwrap();
         let counters = Counters::open("test", dir.path()).unwrap();
-        (dir, Arc::new(Farm::new(Admission { max_connections, max_per_address }, &counters)))
+        (dir, Arc::new(Farm::new(Admission { max_connections, max_connections_per_address }, &counters)))
     }
 
     #[test]

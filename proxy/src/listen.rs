@@ -30,7 +30,7 @@ where
                 continue;
             }
         };
-        tune(&socket, surroundings.bounds.dead);
+        tune(&socket, surroundings.bounds.dead_peer);
         let span = tracing::info_span!("miner", %address);
         let (surroundings, open) = (surroundings.clone(), open.clone());
         let tasks = surroundings.tasks.clone();

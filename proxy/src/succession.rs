@@ -86,7 +86,7 @@ fn go_on(passport: Result<Passport, String>, mut socket: TcpStream, surroundings
     let task = async move {
         let resumed = match passport {
             Ok(passport) => {
-                listen::tune(&socket, surroundings.bounds.dead);
+                listen::tune(&socket, surroundings.bounds.dead_peer);
                 let seat = surroundings.farm.readmit(address);
                 resume(Bare::new(socket), &passport, seat, surroundings).await
             }

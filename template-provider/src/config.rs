@@ -65,14 +65,14 @@ pub const KEYS: &[Key] = &[
         "A node that has answered nothing for so long counts as stalled, which the page says; 1 to 600.",
     ),
     Key::new(
-        "limits.clients",
+        "limits.max_connections",
         "1000",
-        "Most clients at once. One more takes the place of one that has not said what it wants, or is closed at once.",
+        "Most connections of clients at a time. One more takes the place of one that has not said what it wants, or is closed at once.",
     ),
     Key::new(
-        "limits.clients_per_address",
+        "limits.max_connections_per_address",
         "100",
-        "Most clients at once from one address of IPv4, or one /64 of IPv6.",
+        "Most connections at a time from one address of IPv4, or one /64 of IPv6.",
     ),
     Key::new(
         "limits.dead_peer_seconds",
@@ -127,8 +127,8 @@ struct RawFees {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawLimits {
-    clients: usize,
-    clients_per_address: usize,
+    max_connections: usize,
+    max_connections_per_address: usize,
     dead_peer_seconds: u64,
     templates: usize,
     template_minutes: u64,
@@ -157,11 +157,11 @@ pub struct Config {
     /// A node that answers nothing for so long counts as stalled.
     pub stall: Duration,
     /// Most clients at once.
-    pub max_clients: usize,
+    pub max_connections: usize,
     /// Most clients at once from one address.
-    pub max_clients_per_address: usize,
+    pub max_connections_per_address: usize,
     /// How long a client may go without an acknowledgement of TCP.
-    pub dead: Duration,
+    pub dead_peer: Duration,
     /// How long templates stay solvable.
     pub retention: Retention,
 }
@@ -184,9 +184,8 @@ pub fn check(raw: Raw) -> Result<Config, Vec<Problem>> {
     let found = &mut problems;
     let listen = found.parse("listen", &raw.listen, "write an address with a port, as 127.0.0.1:8442");
     let authority = check_authority(&raw.authority_secret_key, found);
-    let month = 30 * 24 * 3600;
-    let validity =
-        found.seconds("certificate_validity_seconds", raw.certificate_validity_seconds, 10..=month);
+    let year = 365 * 24 * 3600;
+    let validity = found.seconds("certificate_validity_seconds", raw.certificate_validity_seconds, 60..=year);
     let source = Choice::check(&raw.source, found);
     let node = raw.node.check(found);
     let ipc = raw.ipc.check(source, node.as_ref(), found);
@@ -194,9 +193,11 @@ pub fn check(raw: Raw) -> Result<Config, Vec<Problem>> {
     let shortest = if source == Some(Choice::Rpc) { 6 } else { 1 };
     let interval = found.seconds("fees.interval_seconds", raw.fees.interval_seconds, shortest..=3600);
     let stall = found.seconds("stall_seconds", raw.stall_seconds, 1..=600);
-    let max_clients = found.number("limits.clients", raw.limits.clients, 1..=100_000);
-    let per_address = found.number("limits.clients_per_address", raw.limits.clients_per_address, 1..=100_000);
-    let dead = found.seconds("limits.dead_peer_seconds", raw.limits.dead_peer_seconds, 4..=3600);
+    let bound = 1..=1_000_000;
+    let connections = found.number("limits.max_connections", raw.limits.max_connections, bound.clone());
+    let per_address = raw.limits.max_connections_per_address;
+    let per_address = found.number("limits.max_connections_per_address", per_address, bound);
+    let dead_peer = found.seconds("limits.dead_peer_seconds", raw.limits.dead_peer_seconds, 4..=3600);
     let retention = raw.limits.check(found);
     problems.finish(|| {
         Some(Config {
@@ -209,9 +210,9 @@ pub fn check(raw: Raw) -> Result<Config, Vec<Problem>> {
             extra_nodes,
             fees: Fees { interval: interval?, threshold: Amount::from_sat(raw.fees.threshold_sat) },
             stall: stall?,
-            max_clients: max_clients?,
-            max_clients_per_address: per_address?,
-            dead: dead?,
+            max_connections: connections?,
+            max_connections_per_address: per_address?,
+            dead_peer: dead_peer?,
             retention: retention?,
         })
     })

@@ -89,8 +89,8 @@ async fn serve(config: Config, context: Context, socket: service::Listener) -> a
     }));
     solutions.resume();
     let shared = shared(&config, &feed, &context, &solutions, clients);
-    service::fits_open_files("limits.clients", config.max_clients);
-    let seats = Seats::new(config.max_clients, config.max_clients_per_address);
+    service::fits_open_files("limits.max_connections", config.max_connections);
+    let seats = Seats::new(config.max_connections, config.max_connections_per_address);
     let listener = Listener::new(socket, shared, seats, &context.counters);
     let guard = guard::run(solutions.clone(), feed.reaches());
     let shutdown = &context.shutdown;
@@ -118,7 +118,7 @@ fn shared(
             limits: link::Limits {
                 max_payload: MAX_PAYLOAD,
                 rate: Some(RATE),
-                dead: config.dead,
+                dead_peer: config.dead_peer,
                 ..link::Limits::default()
             },
         }),

@@ -27,10 +27,10 @@ pub struct Seat {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NoSeat {
     /// In all.
-    #[error("limits.clients is reached")]
+    #[error("limits.max_connections is reached")]
     Clients,
     /// From one address.
-    #[error("limits.clients_per_address is reached")]
+    #[error("limits.max_connections_per_address is reached")]
     PerAddress,
 }
 

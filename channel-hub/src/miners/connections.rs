@@ -132,7 +132,7 @@ impl TooMany {
 impl Connections {
     /// Nobody yet; all have to leave at `shutdown`.
     pub fn new(limits: Limits, shutdown: CancellationToken) -> Arc<Self> {
-        let Limits { connections: all, connections_per_address: from_one, .. } = limits;
+        let Limits { max_connections: all, max_connections_per_address: from_one, .. } = limits;
         let places = Places::new(Bounds { all, from_one, silent: SILENT });
         Arc::new(Self { shutdown, open: Mutex::new(Open { places, search: Search::default() }) })
     }

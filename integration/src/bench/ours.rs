@@ -90,7 +90,7 @@ fn proxy(hub: &Part, directory: &Path) -> anyhow::Result<Part> {
         ("upstream", Value::Array(vec![table.into()])),
         ("miners.minimum_difficulty", 1e-12.into()),
         ("miners.max_connections", 100_000.into()),
-        ("miners.max_per_address", 100_000.into()),
+        ("miners.max_connections_per_address", 100_000.into()),
         ("miners.max_lines_per_second", 1_000_000.into()),
         ("miners.max_bytes_per_second", 1_000_000_000.into()),
         ("log.level", "error".into()),

@@ -15,7 +15,7 @@ fn peers_that_vanish_without_a_word_are_let_go_with_a_named_reason_and_all_goes_
     let test = async {
         let plan = Plan {
             hub: vec![("dead_peer_seconds", DEAD.into())],
-            proxy: vec![("miners.dead_seconds", DEAD.into())],
+            proxy: vec![("miners.dead_peer_seconds", DEAD.into())],
             template_provider: vec![("limits.dead_peer_seconds", DEAD.into())],
         };
         let world = World::start(plan).await?;

@@ -46,7 +46,7 @@ pub struct Admission {
     /// Connections at a time.
     pub max_connections: usize,
     /// Connections from one address at a time.
-    pub max_per_address: usize,
+    pub max_connections_per_address: usize,
 }
 
 /// When upstreams are tried and changed.
@@ -121,9 +121,11 @@ pub fn check(raw: Raw) -> Result<Config, Vec<Problem>> {
 }
 
 fn admission(raw: &RawMiners, problems: &mut Problems) -> Option<Admission> {
-    let max_connections = problems.number("miners.max_connections", raw.max_connections, 1..=1_000_000);
-    let max_per_address = problems.number("miners.max_per_address", raw.max_per_address, 1..=1_000_000);
-    Some(Admission { max_connections: max_connections?, max_per_address: max_per_address? })
+    let bound = 1..=1_000_000;
+    let connections = problems.number("miners.max_connections", raw.max_connections, bound.clone());
+    let per_address = raw.max_connections_per_address;
+    let per_address = problems.number("miners.max_connections_per_address", per_address, bound);
+    Some(Admission { max_connections: connections?, max_connections_per_address: per_address? })
 }
 
 fn settings(raw: &RawMiners, problems: &mut Problems) -> Option<Settings> {

@@ -12,7 +12,7 @@ pub const KEYS: &[Key] = &[
     ),
     Key::new("miners.listen", "\"0.0.0.0:3333\"", "Where SV1 miners connect"),
     Key::new("miners.max_connections", "10000", "Connections of miners at a time, SV1 and SV2. One more takes the place of one that brings nothing (not authorised, no share in ten minutes), or is closed at once"),
-    Key::new("miners.max_per_address", "10000", "Connections at a time, SV1 and SV2, from one address of IPv4, or one /64 of IPv6"),
+    Key::new("miners.max_connections_per_address", "10000", "Connections at a time, SV1 and SV2, from one address of IPv4, or one /64 of IPv6"),
     Key::new("miners.shares_per_minute", "20.0", "Shares that each miner should find in a minute"),
     Key::new("miners.hash_rate", "1e12", "Hash rate that a new miner is taken to have, in hashes a second"),
     Key::new("miners.minimum_difficulty", "1e-6", "No miner gets a lower difficulty than this"),
@@ -25,7 +25,7 @@ pub const KEYS: &[Key] = &[
     Key::new("miners.idle_seconds", "900", "A miner that sends nothing for so long is let go; an SV2 miner as well, once it has a channel"),
     Key::new("miners.line_seconds", "30", "An SV1 miner whose line is begun and does not end by then is let go"),
     Key::new(
-        "miners.dead_seconds",
+        "miners.dead_peer_seconds",
         "60",
         "A miner, SV1 or SV2, whose machine acknowledges nothing for so long is let go: it lost power or its cable",
     ),
@@ -138,7 +138,7 @@ pub struct Raw {
 pub(super) struct RawMiners {
     pub(super) listen: String,
     pub(super) max_connections: usize,
-    pub(super) max_per_address: usize,
+    pub(super) max_connections_per_address: usize,
     pub(super) shares_per_minute: f64,
     pub(super) hash_rate: f64,
     pub(super) minimum_difficulty: f64,
@@ -147,7 +147,7 @@ pub(super) struct RawMiners {
     pub(super) idle_seconds: u64,
     pub(super) hold_seconds: u64,
     pub(super) line_seconds: u64,
-    pub(super) dead_seconds: u64,
+    pub(super) dead_peer_seconds: u64,
     pub(super) max_lines_per_second: f64,
     pub(super) max_bytes_per_second: f64,
 }

@@ -105,7 +105,7 @@ impl End {
     fn reason(&self) -> Option<&'static str> {
         match self {
             Self::Disconnect(why) => Some(why.name()),
-            // Its machine acknowledged nothing for miners.dead_seconds.
+            // Its machine acknowledged nothing for miners.dead_peer_seconds.
             Self::Io(error) if error.kind() == std::io::ErrorKind::TimedOut => Some("dead-peer"),
             // Only TLS finds fault with bytes: records that it cannot open, or too many that bring nothing.
             Self::Io(error) if error.kind() == std::io::ErrorKind::InvalidData => Some("bad-tls"),

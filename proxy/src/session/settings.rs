@@ -55,7 +55,9 @@ pub enum Disconnect {
     #[error("a line that does not end within miners.line_seconds")]
     SlowLine,
     /// There is no place left, and this miner has not authorised, or never found a share.
-    #[error("its place is needed (miners.max_connections, miners.max_per_address), and it brings nothing")]
+    #[error(
+        "its place is needed (miners.max_connections, miners.max_connections_per_address), and it brings nothing"
+    )]
     Crowded,
 }
 
@@ -98,8 +100,11 @@ mod tests {
         keys_are(Disconnect::Idle.to_string(), &["miners.idle_seconds"]);
         keys_are(Disconnect::NoUpstream.to_string(), &["miners.hold_seconds"]);
         keys_are(Disconnect::SlowLine.to_string(), &["miners.line_seconds"]);
-        keys_are(Disconnect::Crowded.to_string(), &["miners.max_connections", "miners.max_per_address"]);
+        keys_are(
+            Disconnect::Crowded.to_string(),
+            &["miners.max_connections", "miners.max_connections_per_address"],
+        );
         keys_are(Refused::TooMany.to_string(), &["miners.max_connections"]);
-        keys_are(Refused::TooManyFromAddress.to_string(), &["miners.max_per_address"]);
+        keys_are(Refused::TooManyFromAddress.to_string(), &["miners.max_connections_per_address"]);
     }
 }

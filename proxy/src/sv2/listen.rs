@@ -62,7 +62,7 @@ pub async fn run(listener: Listener, sv2: Sv2, surroundings: Surroundings) {
 impl Door {
     fn new(sv2: Sv2, surroundings: Surroundings) -> Self {
         let limits = Limits {
-            dead: surroundings.bounds.dead,
+            dead_peer: surroundings.bounds.dead_peer,
             rate: Some(rate(surroundings.bounds.bytes_per_second)),
             ..mining::server::limits(sv2.mining.max_channels)
         };

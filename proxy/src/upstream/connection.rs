@@ -406,7 +406,7 @@ mod tests {
     async fn shares_wait_while_a_pool_owes_many_answers_and_none_is_lost() {
         const SHARES: u32 = 5000;
         let dir = tempfile::tempdir().unwrap();
-        let admission = Admission { max_connections: 1, max_per_address: 1 };
+        let admission = Admission { max_connections: 1, max_connections_per_address: 1 };
         let farm = Arc::new(Farm::new(admission, &Counters::open("test", dir.path()).unwrap()));
         let seat = farm.admit("127.0.0.1:1".parse().unwrap()).unwrap();
         let totals = farm.totals.worker(&"ann".into());

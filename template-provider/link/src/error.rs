@@ -47,7 +47,7 @@ pub enum LinkError {
     /// More than [`max_queued`](crate::Limits::max_queued) bytes wait to be written.
     #[error("more than {0} bytes wait for the peer to read")]
     QueueFull(usize),
-    /// TCP got no answer from the peer's machine for [`dead`](crate::Limits::dead).
+    /// TCP got no answer from the peer's machine for [`dead_peer`](crate::Limits::dead_peer).
     #[error("the peer's machine does not answer any more")]
     Dead,
     /// The handshake was not done within [`handshake`](crate::Limits::handshake).

@@ -83,14 +83,14 @@ pub struct Limits {
     /// From connecting until SetupConnection is answered; waiting for [our turn](crate::Handshakes) does not count. Whoever floods
     /// a server with beginnings has to keep each for so long: the longer, the fewer come.
     pub handshake: Duration,
-    /// Longest silence of the peer; `None` leaves half-open connections to TCP, see [`dead`](Self::dead).
+    /// Longest silence of the peer; `None` leaves half-open connections to TCP, see [`dead_peer`](Self::dead_peer).
     pub idle: Option<Duration>,
     /// A frame that has begun to come in must be whole after this, and a second for each [`SLOWEST`] bytes of it.
     pub frame: Duration,
     /// Bytes that wait for the peer must be read after this, and a second for each [`SLOWEST`] bytes of them.
     pub write: Duration,
     /// A peer whose TCP acknowledges nothing for so long is gone.
-    pub dead: Duration,
+    pub dead_peer: Duration,
     /// Longest payload accepted, in bytes; the format's own bound is 16,777,215. Refused at the frame's header.
     pub max_payload: usize,
     /// Most encrypted bytes that wait to be written.
@@ -128,7 +128,7 @@ impl Default for Limits {
             idle: None,
             frame: Duration::from_secs(30),
             write: Duration::from_secs(30),
-            dead: Duration::from_secs(60),
+            dead_peer: Duration::from_secs(60),
             max_payload: crate::frame::MAX_PAYLOAD,
             max_queued: 64 << 20,
             max_unread: 2 * crate::frame::MAX_PAYLOAD,

@@ -26,7 +26,7 @@ use crate::settings::{Client, Limits, Peer, Server};
 
 /// Bytes asked of the socket at once; the buffer is one per thread, not per connection.
 const READ_SIZE: usize = 64 * 1024;
-/// A silent peer is probed so often before it is [dead](Limits::dead).
+/// A silent peer is probed so often before it is [dead](Limits::dead_peer).
 const KEEPALIVE_PROBES: u32 = 3;
 
 /// Said of a peer above its rate.
@@ -403,12 +403,12 @@ async fn wait_until(at: Option<Instant>) {
 /// acknowledgement (for which Linux sends no keepalive).
 fn tune(socket: &TcpStream, limits: &Limits) -> std::io::Result<()> {
     socket.set_nodelay(true)?;
-    let between = (limits.dead / (KEEPALIVE_PROBES + 1)).max(Duration::from_secs(1));
+    let between = (limits.dead_peer / (KEEPALIVE_PROBES + 1)).max(Duration::from_secs(1));
     let keepalive =
         TcpKeepalive::new().with_time(between).with_interval(between).with_retries(KEEPALIVE_PROBES);
     let socket = SockRef::from(socket);
     #[cfg(target_os = "linux")]
-    socket.set_tcp_user_timeout(Some(limits.dead))?;
+    socket.set_tcp_user_timeout(Some(limits.dead_peer))?;
     socket.set_tcp_keepalive(&keepalive)
 }
 

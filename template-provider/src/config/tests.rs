@@ -64,7 +64,7 @@ fn what_is_wrong_is_named_with_its_key() {
         ("ipc.rpc_too = false", "ipc.rpc_too"),
         ("ipc.template_sets = 0", "ipc.template_sets"),
         ("stall_seconds = 0", "stall_seconds"),
-        ("limits.clients = 0", "limits.clients"),
+        ("limits.max_connections = 0", "limits.max_connections"),
         ("[[extra_node]]\nurl = 'http://10.0.0.2:8332'", "extra_node[0].cookie_file"),
     ] {
         let refusal = config(text).unwrap_err();

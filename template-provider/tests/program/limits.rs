@@ -31,7 +31,7 @@ async fn sends(world: &World, frame: Frame) -> Link {
 
 #[tokio::test]
 async fn clients_that_are_set_up_and_want_nothing_keep_nobody_out() {
-    let world = World::start("limits.clients_per_address = 2").await;
+    let world = World::start("limits.max_connections_per_address = 2").await;
     let mut idle = Vec::new();
     for _ in 0..2 {
         idle.push(Link::connect(&world.address(), &client::settings(world.key())).await.unwrap());
@@ -48,7 +48,7 @@ async fn clients_that_are_set_up_and_want_nothing_keep_nobody_out() {
 
 #[tokio::test]
 async fn garbage_oversized_frames_and_messages_out_of_place_are_dropped_and_who_mines_is_served() {
-    let world = World::start("limits.clients_per_address = 4").await;
+    let world = World::start("limits.max_connections_per_address = 4").await;
     let mut miner = world.client(1000).await;
     miner.new_tip().await;
 

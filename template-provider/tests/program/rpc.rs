@@ -288,7 +288,7 @@ async fn a_node_that_answers_and_gives_no_template_is_away_all_the_time() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn there_are_never_more_clients_than_configured() {
-    let world = World::start("limits.clients = 1").await;
+    let world = World::start("limits.max_connections = 1").await;
     let mut first = world.client(100).await;
     first.new_tip().await;
     let mut second = tokio::net::TcpStream::connect(world.address()).await.unwrap();

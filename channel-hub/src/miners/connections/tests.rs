@@ -19,8 +19,8 @@ fn peer() -> Peer {
     }
 }
 
-fn connections(connections: usize, connections_per_address: usize) -> Arc<Connections> {
-    let limits = Limits { connections, connections_per_address, channels: 100 };
+fn connections(max_connections: usize, max_connections_per_address: usize) -> Arc<Connections> {
+    let limits = Limits { max_connections, max_connections_per_address, max_channels: 100 };
     Connections::new(limits, CancellationToken::new())
 }
 
