@@ -25,7 +25,7 @@ pub const KEYS: &[Key] = &[
         "Signs the certificate that miners check; its public half goes into their configuration. `init` makes one.",
     )
     .secret(),
-    Key::new("certificate_validity_seconds", "3600", "How long a certificate is valid; each connection gets a fresh one."),
+    Key::new("certificate_validity_seconds", "3600", "How long a certificate is valid, 60 to 31536000 (a year); each connection gets a fresh one."),
     Key::required(
         "coinbase.descriptor",
         "\"<your address>\"",
@@ -33,8 +33,8 @@ pub const KEYS: &[Key] = &[
     ),
     Key::new("coinbase.tag", "\"Sluice\"", "Text in the coinbase of every block; at most 66 bytes."),
     Key::new("server_id", "1", "Tells hubs with the same coinbase apart (0 to 65535): each needs its own."),
-    Key::new("shares_per_minute", "10.0", "How many shares each mining channel should send; sets its difficulty."),
-    Key::new("minimum_difficulty", "1024.0", "No share is easier than this, whatever the hash rate. At most 1e15, more than the network asks for a block."),
+    Key::new("shares_per_minute", "10.0", "How many shares each mining channel should send, 1/60 to 60000; sets its difficulty."),
+    Key::new("minimum_difficulty", "1024.0", "No share is easier than this, whatever the hash rate. Above 0, and at most 1e15, more than the network asks for a block."),
     Key::optional(
         "maximum_difficulty",
         "1e6",
@@ -47,13 +47,13 @@ pub const KEYS: &[Key] = &[
         "How long the ledger keeps a row for each worker and minute, about 130 bytes each (1,000 workers: 0.2 GB a day). Totals by worker and by height are kept for ever. 0 keeps all rows.",
     ),
     Key::new("journal_hours", "0", "Keeps every single share this long beside the totals; 0 keeps none."),
-    Key::new("max_connections", "10000", "Most connections at a time. One more takes the place of one that brings nothing (no word for half a second, no handshake in five, no mining channel for a minute, no share in ten minutes), or is closed at once."),
-    Key::new("max_connections_per_address", "10000", "Most connections at a time from one address of IPv4, or one /64 of IPv6."),
-    Key::new("max_channels_per_connection", "4096", "Most mining channels that one connection may open; one more is refused (channel-capacity-exhausted)."),
-    Key::new("max_channels", "200000", "Most mining channels on all connections, each of which takes about 3 KiB; likewise. A connection's first is not counted, and always let in."),
-    Key::new("max_messages_per_second", "50000", "Messages that each connection may send in a second; who sends more is read more slowly. 50,000 devices behind one connection send about 10,000."),
-    Key::new("max_bytes_per_second", "16000000", "Bytes that each connection may send in a second, likewise."),
-    Key::new("dead_peer_seconds", "60", "A connection whose other end does not even acknowledge (TCP) for so long is closed."),
+    Key::new("max_connections", "10000", "Most connections at a time, 1 to 1000000. One more takes the place of one that brings nothing (no word for half a second, no handshake in five, no mining channel for a minute, no share in ten minutes), or is closed at once."),
+    Key::new("max_connections_per_address", "10000", "Most connections at a time from one address of IPv4, or one /64 of IPv6; 1 to 1000000."),
+    Key::new("max_channels_per_connection", "4096", "Most mining channels that one connection may open, 1 to 65536; one more is refused (channel-capacity-exhausted)."),
+    Key::new("max_channels", "200000", "Most mining channels on all connections, 1 to 100000000; one more is refused likewise. Each takes about 3 KiB. A connection's first is not counted, and always let in."),
+    Key::new("max_messages_per_second", "50000", "Messages that each connection may send in a second, 10 to 1000000000; who sends more is read more slowly. 50,000 devices behind one connection send about 10,000."),
+    Key::new("max_bytes_per_second", "16000000", "Bytes that each connection may send in a second, 10000 to 1000000000; likewise."),
+    Key::new("dead_peer_seconds", "60", "A connection whose other end does not even acknowledge (TCP) for so long is closed; 4 to 3600."),
     Key::list(
         "template_provider",
         &[

@@ -37,7 +37,7 @@ pub const KEYS: &[Key] = &[
     Key::new(
         "certificate_validity_seconds",
         "3600",
-        "How long a certificate is valid; one is made for each connection.",
+        "How long a certificate is valid, 60 to 31536000 (a year); each connection gets a fresh one.",
     ),
     Key::list(
         "extra_node",
@@ -52,7 +52,7 @@ pub const KEYS: &[Key] = &[
     Key::new(
         "fees.interval_seconds",
         "30",
-        "How often the node is asked for a template with higher fees; by JSON-RPC at least 6, since it makes a new one every 5 s at most.",
+        "How often the node is asked for a template with higher fees, 1 to 3600; by JSON-RPC at least 6, since it makes a new one every 5 s at most.",
     ),
     Key::new(
         "fees.threshold_sat",
@@ -67,28 +67,28 @@ pub const KEYS: &[Key] = &[
     Key::new(
         "limits.max_connections",
         "1000",
-        "Most connections of clients at a time. One more takes the place of one that has not said what it wants, or is closed at once.",
+        "Most connections of clients at a time, 1 to 1000000. One more takes the place of one that has not said what it wants, or is closed at once.",
     ),
     Key::new(
         "limits.max_connections_per_address",
         "100",
-        "Most connections at a time from one address of IPv4, or one /64 of IPv6.",
+        "Most connections at a time from one address of IPv4, or one /64 of IPv6; 1 to 1000000.",
     ),
     Key::new(
         "limits.dead_peer_seconds",
         "60",
-        "A client whose machine does not even acknowledge (TCP) for so long is let go.",
+        "A client whose machine does not even acknowledge (TCP) for so long is let go; 4 to 3600.",
     ),
-    Key::new("limits.templates", "64", "How many templates each client may still solve; at least 2."),
+    Key::new("limits.templates", "64", "How many templates each client may still solve, 2 to 1000."),
     Key::new(
         "limits.template_minutes",
         "30",
-        "How long a template may be solved after a better one under the same tip.",
+        "How long a template may be solved after a better one under the same tip, 1 to 1440.",
     ),
     Key::new(
         "limits.stale_seconds",
         "60",
-        "How long a template may be solved after a new tip: a late block may still win.",
+        "How long a template may be solved after a new tip, 0 to 3600: a late block may still win.",
     ),
 ];
 

@@ -115,6 +115,60 @@ fn a_bad_value_is_refused_with_its_key_where_it_came_from_and_the_mend() {
 }
 
 #[test]
+fn a_setting_that_must_lie_in_a_range_says_so_in_its_description() {
+    for program in PROGRAMS {
+        let directory = tempfile::tempdir().unwrap();
+        let file = init(program, directory.path());
+        let mut bounded = 0;
+        for (key, description) in numbers(program) {
+            let demanded: Vec<_> = ["0", "4000000000"]
+                .iter()
+                .filter_map(|value| demanded(program, &file, &key, value))
+                .collect();
+            for demanded in &demanded {
+                assert_eq!(range(&description), Some(*demanded), "{program}, {key}: {description}");
+            }
+            bounded += usize::from(!demanded.is_empty());
+        }
+        assert!(bounded >= 10, "{program}: {bounded} settings with a range");
+    }
+}
+
+/// Settings whose default is a number, with their descriptions.
+fn numbers(program: &str) -> Vec<(String, String)> {
+    let table = out(&run(program, &["--print-keys", "markdown"]));
+    let numeric = |row: &str| {
+        let mut cells = row.trim_matches('|').splitn(3, " | ").map(|cell| cell.trim().trim_matches('`'));
+        let (key, default, description) = (cells.next()?, cells.next()?, cells.next()?);
+        let _: f64 = default.parse().ok()?;
+        Some((key.to_owned(), description.to_owned()))
+    };
+    table.lines().filter_map(numeric).collect()
+}
+
+/// The range that the program demands when it is given this value, if it does.
+fn demanded(program: &str, file: &str, key: &str, value: &str) -> Option<(f64, f64)> {
+    let flag = format!("--{key}");
+    let mut arguments = vec!["--config", file, "--check", &flag, value];
+    if program == "sluice-hub" {
+        arguments.extend(["--coinbase.descriptor", integration::world::chain::ADDRESS]);
+    }
+    let said = String::from_utf8_lossy(&run(program, &arguments).stderr).into_owned();
+    let line = said.lines().find(|line| line.contains(&format!("(flag {flag})")))?;
+    range(line.split_once("; write ")?.1)
+}
+
+/// The numbers of the first `1 to 600` in the text.
+fn range(text: &str) -> Option<(f64, f64)> {
+    let number = |word: &str| word.trim_matches(|c: char| !c.is_ascii_alphanumeric()).parse::<f64>().ok();
+    let words: Vec<&str> = text.split_whitespace().collect();
+    words.windows(3).find_map(|words| {
+        let &[from, "to", to] = words else { return None };
+        Some((number(from)?, number(to)?))
+    })
+}
+
+#[test]
 fn a_missing_file_and_an_unknown_flag_are_refused_by_name() {
     for program in PROGRAMS {
         assert!(error(&run(program, &["--config", "/nonexistent/x.toml"])).contains("/nonexistent/x.toml"));

@@ -11,36 +11,36 @@ pub const KEYS: &[Key] = &[
         "aggregated: all miners share one channel at the upstream; non-aggregated: each miner has its own there",
     ),
     Key::new("miners.listen", "\"0.0.0.0:3333\"", "Where SV1 miners connect"),
-    Key::new("miners.max_connections", "10000", "Connections of miners at a time, SV1 and SV2. One more takes the place of one that brings nothing (not authorised, no share in ten minutes), or is closed at once"),
-    Key::new("miners.max_connections_per_address", "10000", "Connections at a time, SV1 and SV2, from one address of IPv4, or one /64 of IPv6"),
-    Key::new("miners.shares_per_minute", "20.0", "Shares that each miner should find in a minute"),
-    Key::new("miners.hash_rate", "1e12", "Hash rate that a new miner is taken to have, in hashes a second"),
-    Key::new("miners.minimum_difficulty", "1e-6", "No miner gets a lower difficulty than this"),
+    Key::new("miners.max_connections", "10000", "Most connections of miners at a time, SV1 and SV2, 1 to 1000000. One more takes the place of one that brings nothing (not authorised, no share in ten minutes), or is closed at once"),
+    Key::new("miners.max_connections_per_address", "10000", "Most connections at a time, SV1 and SV2, from one address of IPv4, or one /64 of IPv6; 1 to 1000000"),
+    Key::new("miners.shares_per_minute", "20.0", "Shares that each miner should find in a minute, 0.01 to 60000"),
+    Key::new("miners.hash_rate", "1e12", "Hash rate that a new miner is taken to have, in hashes a second, 1 to 1e30"),
+    Key::new("miners.minimum_difficulty", "1e-6", "No miner gets a lower difficulty than this; 1e-12 to 1e15"),
     Key::new(
         "miners.extranonce2_bytes",
         "8",
         "Bytes that each SV1 miner may roll, 4 to 8; 8 suits rented hash power, too",
     ),
-    Key::new("miners.authorize_seconds", "60", "An SV1 miner that has not authorised by then is let go"),
-    Key::new("miners.idle_seconds", "900", "A miner that sends nothing for so long is let go; an SV2 miner as well, once it has a channel"),
-    Key::new("miners.line_seconds", "30", "An SV1 miner whose line is begun and does not end by then is let go"),
+    Key::new("miners.authorize_seconds", "60", "An SV1 miner that has not authorised by then is let go; 1 to 86400"),
+    Key::new("miners.idle_seconds", "900", "A miner that sends nothing for so long is let go; an SV2 miner as well, once it has a channel; 1 to 86400"),
+    Key::new("miners.line_seconds", "30", "An SV1 miner whose line is begun and does not end by then is let go; 1 to 3600"),
     Key::new(
         "miners.dead_peer_seconds",
         "60",
-        "A miner, SV1 or SV2, whose machine acknowledges nothing for so long is let go: it lost power or its cable",
+        "A miner, SV1 or SV2, whose machine acknowledges nothing for so long is let go: it lost power or its cable; 4 to 3600",
     ),
     Key::new(
         "miners.max_lines_per_second",
         "200.0",
-        "Lines a second from one SV1 miner, and five seconds' worth at once; beyond that it is not read for a while. Shares that go \
+        "Lines a second from one SV1 miner, 1 to 1e6, and five seconds' worth at once; beyond that it is not read for a while. Shares that go \
          upstream do not count",
     ),
     Key::new(
         "miners.max_bytes_per_second",
         "4e6",
-        "Bytes a second from one connection, SV1 or SV2, and five seconds' worth at once; beyond that it is not read for a while",
+        "Bytes a second from one connection, SV1 or SV2, 1e3 to 1e9, and five seconds' worth at once; beyond that it is not read for a while",
     ),
-    Key::new("miners.hold_seconds", "120", "How long miners, SV1 and SV2, are kept while no upstream is there"),
+    Key::new("miners.hold_seconds", "120", "How long miners, SV1 and SV2, are kept while no upstream is there; 1 to 86400"),
     Key::optional(
         "authority_secret_key",
         "\"<made by init>\"",
@@ -52,13 +52,13 @@ pub const KEYS: &[Key] = &[
     Key::new(
         "sv2.certificate_validity_seconds",
         "3600",
-        "How long a certificate is valid; each connection gets a fresh one",
+        "How long a certificate is valid, 60 to 31536000 (a year); each connection gets a fresh one",
     ),
-    Key::new("sv2.max_channels_per_connection", "4096", "Most mining channels that one connection may open"),
+    Key::new("sv2.max_channels_per_connection", "4096", "Most mining channels that one connection may open, 1 to 65536"),
     Key::new(
         "sv2.max_channels",
         "200000",
-        "Most mining channels on all connections. A connection's first is not counted, and let in while there is extranonce for it",
+        "Most mining channels on all connections, 1 to 8000000. A connection's first is not counted, and let in while there is extranonce for it",
     ),
     Key::optional(
         "tls.listen",
@@ -108,13 +108,13 @@ pub const KEYS: &[Key] = &[
     Key::new(
         "failover.return_seconds",
         "15",
-        "An earlier upstream must be back for so long before miners return to it",
+        "An earlier upstream must be back for so long before miners return to it; 0 to 86400",
     ),
-    Key::new("failover.retry_seconds", "30", "Longest pause between two attempts to reach an upstream"),
+    Key::new("failover.retry_seconds", "30", "Longest pause between two attempts to reach an upstream, 1 to 3600"),
     Key::new(
         "jobs.repeat_seconds",
         "55",
-        "A job is sent again, with a newer time, if nothing new came for so long",
+        "A job is sent again, with a newer time, if nothing new came for so long; 1 to 600",
     ),
 ];
 

@@ -21,7 +21,7 @@ pub(super) const KEYS: &[Key] = &[
     Key::new(
         "ipc.template_sets",
         "8",
-        "For so many different coinbase sizes of clients the node makes templates of their own; further ones get its fullest, trimmed.",
+        "For so many different coinbase sizes of clients, 1 to 64, the node makes templates of their own; further ones get its fullest, trimmed.",
     ),
     Key::new(
         "ipc.rpc_too",
