@@ -212,7 +212,7 @@ async fn connections_of_one_address_are_bounded_and_silent_ones_give_way() {
     // After a second of silence the oldest one's place is free for whoever wants it.
     let link = until("a place", async || miner::connect(&world.hub.place()).await.ok()).await;
     is_closed(first).await;
-    world.until_dropped("displaced").await;
+    world.until_dropped("crowded").await;
     drop(link);
     world.end().await;
 }

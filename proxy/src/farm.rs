@@ -130,17 +130,17 @@ pub struct Seat {
 pub enum Refused {
     /// miners.max_connections.
     #[error("no place left: miners.max_connections")]
-    TooMany,
+    Connections,
     /// miners.max_connections_per_address.
     #[error("no place left for its address: miners.max_connections_per_address")]
-    TooManyFromAddress,
+    PerAddress,
 }
 
 impl From<Full> for Refused {
     fn from(full: Full) -> Self {
         match full {
-            Full::All => Self::TooMany,
-            Full::FromOne => Self::TooManyFromAddress,
+            Full::All => Self::Connections,
+            Full::FromOne => Self::PerAddress,
         }
     }
 }
@@ -149,8 +149,8 @@ impl Refused {
     /// Name in counters.
     pub fn name(self) -> &'static str {
         match self {
-            Self::TooMany => "too-many",
-            Self::TooManyFromAddress => "too-many-from-address",
+            Self::Connections => Full::All.name(),
+            Self::PerAddress => Full::FromOne.name(),
         }
     }
 }
@@ -337,9 +337,9 @@ mod tests {
         };
         let first = known(1);
         let _second = known(1);
-        assert_eq!(farm.admit(address(1)).unwrap_err(), Refused::TooManyFromAddress);
+        assert_eq!(farm.admit(address(1)).unwrap_err(), Refused::PerAddress);
         let _third = known(2);
-        assert_eq!(farm.admit(address(3)).unwrap_err(), Refused::TooMany);
+        assert_eq!(farm.admit(address(3)).unwrap_err(), Refused::Connections);
         drop(first);
         let _fourth = farm.admit(address(1)).unwrap();
         assert_eq!(farm.miners().len(), 3);
@@ -357,12 +357,12 @@ mod tests {
         let (mines, idle) = (known(), known());
         mines.miner.view().last_share = Some(start);
         let after = |time| farm.admit_at(start + time, address);
-        assert_eq!(after(UNPROVEN / 2).unwrap_err(), Refused::TooManyFromAddress);
+        assert_eq!(after(UNPROVEN / 2).unwrap_err(), Refused::PerAddress);
         let newcomer = after(UNPROVEN + LOOK_AGAIN * 2).unwrap();
         idle.miner.asked_to_leave().await;
         farm.authorized(&newcomer.miner);
         let again = after(UNPROVEN + LOOK_AGAIN * 4);
-        assert_eq!(again.unwrap_err(), Refused::TooManyFromAddress, "the newcomer has its time");
+        assert_eq!(again.unwrap_err(), Refused::PerAddress, "the newcomer has its time");
     }
 
     #[test]
@@ -375,7 +375,7 @@ mod tests {
             seat
         };
         let (_one, other) = (known("2001:db8::1"), known("2001:db8::2"));
-        assert_eq!(farm.admit(address("2001:db8::3")).unwrap_err(), Refused::TooManyFromAddress);
+        assert_eq!(farm.admit(address("2001:db8::3")).unwrap_err(), Refused::PerAddress);
         let _elsewhere = known("2001:db8:0:1::1");
         drop(other);
         known("2001:db8::3");

@@ -1,6 +1,6 @@
 //! Lets miners in, one task each.
 
-use crate::farm::{Refused, Seat};
+use crate::farm::Seat;
 use crate::miner::{Bare, Surroundings, Wire, serve};
 use crate::slices::Claim;
 use service::Listener;
@@ -9,6 +9,9 @@ use std::io;
 use std::time::Duration;
 use tokio::net::TcpStream;
 use tracing::Instrument as _;
+
+/// A reason: all parts of the extranonce are out, or rest. SV2's word for it.
+const NO_SLICE: &str = "extranonce-space-exhausted";
 
 /// Accepts until the program ends, then waits for the miners' tasks. `open` makes a miner's wire of a socket, as by a TLS
 /// handshake; it runs in the miner's task, must end by itself, and its error is a reason as `no-tls`.
@@ -65,7 +68,7 @@ where
     match opened {
         Ok(wire) => {
             let Some(claim) = Claim::new(&surroundings.farm.slices()) else {
-                return surroundings.let_go(Refused::TooMany.name(), address, Refused::TooMany);
+                return surroundings.let_go(NO_SLICE, address, "no part of the extranonce is left for it");
             };
             let end = serve(wire, seat, claim, surroundings).await; // not in the macro: it may not be evaluated
             tracing::debug!("{end}");

@@ -33,7 +33,7 @@ impl Listener {
             shared: Arc::new(shared),
             seats,
             accepted: counter("accepted"),
-            refused: counter("too many"),
+            refused: counter("refused"),
         }
     }
 

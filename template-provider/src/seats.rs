@@ -28,7 +28,7 @@ pub struct Seat {
 pub enum NoSeat {
     /// In all.
     #[error("limits.max_connections is reached")]
-    Clients,
+    Connections,
     /// From one address.
     #[error("limits.max_connections_per_address is reached")]
     PerAddress,
@@ -37,7 +37,7 @@ pub enum NoSeat {
 impl From<Full> for NoSeat {
     fn from(full: Full) -> Self {
         match full {
-            Full::All => Self::Clients,
+            Full::All => Self::Connections,
             Full::FromOne => Self::PerAddress,
         }
     }
@@ -47,8 +47,8 @@ impl NoSeat {
     /// For logs and metrics.
     pub fn name(self) -> &'static str {
         match self {
-            Self::Clients => "max-clients",
-            Self::PerAddress => "max-clients-per-address",
+            Self::Connections => Full::All.name(),
+            Self::PerAddress => Full::FromOne.name(),
         }
     }
 }
@@ -110,7 +110,7 @@ mod tests {
         let _second = take("2001:db8::2").unwrap();
         assert_eq!(take("2001:db8::3").unwrap_err(), NoSeat::PerAddress);
         let _third = take("192.0.2.1").unwrap();
-        assert_eq!(take("192.0.2.2").unwrap_err(), NoSeat::Clients);
+        assert_eq!(take("192.0.2.2").unwrap_err(), NoSeat::Connections);
         drop(first);
         take("2001:db8::4").unwrap();
     }
@@ -123,12 +123,12 @@ mod tests {
         client.keep();
         let silent = take(Duration::ZERO, "192.0.2.1").unwrap();
         assert_eq!(take(SILENT / 2, "192.0.2.1").unwrap_err(), NoSeat::PerAddress);
-        assert_eq!(take(SILENT / 2, "192.0.2.2").unwrap_err(), NoSeat::Clients);
+        assert_eq!(take(SILENT / 2, "192.0.2.2").unwrap_err(), NoSeat::Connections);
         let newcomer = take(SILENT, "192.0.2.2").unwrap();
         silent.asked_to_leave().await;
         drop(silent);
         newcomer.keep();
-        assert_eq!(take(SILENT * 9, "192.0.2.3").unwrap_err(), NoSeat::Clients);
+        assert_eq!(take(SILENT * 9, "192.0.2.3").unwrap_err(), NoSeat::Connections);
         assert!(!client.leave.is_cancelled() && !newcomer.leave.is_cancelled());
         assert_eq!(seats.lock().len(), 2, "a seat is given back once");
     }

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use distribution::server::{Event, Fatal};
 use distribution::{BlockTemplate, Constraints, Retention, Server};
+use link::places::CROWDED;
 use link::{Handshakes, Link, LinkError, Received, Record, Refusals, THROTTLED};
 use service::{Complaints, Counter, News};
 use tokio::net::TcpStream;
@@ -59,8 +60,10 @@ pub enum Gone {
     #[error(transparent)]
     Protocol(#[from] Fatal),
     /// Another one came.
-    #[error("it has not said what it adds to the coinbase, and another client needs its place")]
-    Displaced,
+    #[error(
+        "its place is needed (limits.max_connections, limits.max_connections_per_address), and it has not said what it adds to the coinbase"
+    )]
+    Crowded,
 }
 
 impl Gone {
@@ -74,7 +77,7 @@ impl Gone {
             Self::Protocol(Fatal::TooManyRequests) => Some("too-many-requests"),
             Self::Protocol(Fatal::TooManyChanges) => Some("too-many-changes"),
             Self::Protocol(Fatal::Encode(_)) => None,
-            Self::Displaced => Some("displaced"),
+            Self::Crowded => Some(CROWDED),
         }
     }
 }
@@ -91,7 +94,7 @@ pub async fn serve(
 ) -> Result<(), Gone> {
     let link = tokio::select! {
         link = Link::accept_in_turn(socket, &shared.server, &shared.handshakes) => link?,
-        () = seat.asked_to_leave() => return Err(Gone::Displaced),
+        () = seat.asked_to_leave() => return Err(Gone::Crowded),
         () = shutdown.cancelled() => return Ok(()),
     };
     let entry = shared.clients.enter(link.peer());
@@ -174,7 +177,7 @@ impl Driver<'_> {
                 self.record.handle_timeout(Instant::now());
                 self.session.handle_timeout(Instant::now());
             }
-            () = self.seat.asked_to_leave() => return Err(Gone::Displaced),
+            () = self.seat.asked_to_leave() => return Err(Gone::Crowded),
             () = shutdown.cancelled() => {}
         }
         Ok(())

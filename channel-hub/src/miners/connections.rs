@@ -107,14 +107,14 @@ pub enum TooMany {
     Connections,
     /// From one address.
     #[error("max_connections_per_address is reached")]
-    FromOneAddress,
+    PerAddress,
 }
 
 impl From<Full> for TooMany {
     fn from(full: Full) -> Self {
         match full {
             Full::All => Self::Connections,
-            Full::FromOne => Self::FromOneAddress,
+            Full::FromOne => Self::PerAddress,
         }
     }
 }
@@ -123,8 +123,8 @@ impl TooMany {
     /// For logs and metrics.
     pub fn name(self) -> &'static str {
         match self {
-            Self::Connections => "max-connections",
-            Self::FromOneAddress => "max-connections-per-address",
+            Self::Connections => Full::All.name(),
+            Self::PerAddress => Full::FromOne.name(),
         }
     }
 }

@@ -96,7 +96,7 @@ impl Driver {
             tokio::select! {
                 biased;
                 () = &mut leave => {
-                    return if shutdown.is_cancelled() { self.drain().await } else { Err(End::Displaced) };
+                    return if shutdown.is_cancelled() { self.drain().await } else { Err(End::Crowded) };
                 }
                 (call, succession) = &mut self.calls => {
                     self.calls.set(next_call(succession));

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use link::places::CROWDED;
 use link::{Handshakes, Hello, Link, LinkError, Openings, Refusals, Server};
 use mining::ExtranoncePrefixes;
 use mining::room::Room;
@@ -84,7 +85,7 @@ async fn serve(
     let link = tokio::select! {
         link = accept(socket, &floor, &guard) => link?,
         () = guard.leave.cancelled() => {
-            return if shutdown.is_cancelled() { Ok(()) } else { Err(End::Displaced) };
+            return if shutdown.is_cancelled() { Ok(()) } else { Err(End::Crowded) };
         }
     };
     let device = &link.peer().device;
@@ -118,8 +119,8 @@ pub enum End {
     #[error("its shares cannot be stored: {0}")]
     Store(Refused),
     /// Another one came.
-    #[error("it brought nothing, and another connection needs its place")]
-    Displaced,
+    #[error("its place is needed (max_connections, max_connections_per_address), and it brings nothing")]
+    Crowded,
 }
 
 impl End {
@@ -129,7 +130,7 @@ impl End {
             Self::Link(error) => return error.fault(),
             Self::Protocol(fatal) => fatal.name(),
             Self::Behind => "slow-reader",
-            Self::Displaced => "displaced",
+            Self::Crowded => CROWDED,
             Self::Store(_) => return None,
         })
     }

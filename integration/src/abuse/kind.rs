@@ -127,10 +127,10 @@ impl Kind {
         match self {
             Garbage => &["bad-lines", "line-too-long"],
             Oversized => &["line-too-long"],
-            HalfHandshake => &["slow-line", "authorize-timeout", "crowded"],
+            HalfHandshake => &["line-timeout", "authorize-timeout", "crowded"],
             Idle => &["authorize-timeout", "crowded"],
-            NeverReads | SlowReader => &["not-reading", "throttled", "refused-requests"],
-            Drip => &["slow-line", "authorize-timeout"],
+            NeverReads | SlowReader => &["slow-reader", "throttled", "refused-requests"],
+            Drip => &["line-timeout", "authorize-timeout"],
             WrongTime => &["25 not subscribed", "bad-parameters"],
             UnknownChannels => &["21 job not found"],
             Replays => &["22 duplicate share"],
@@ -141,7 +141,7 @@ impl Kind {
     fn reasons_tls(self) -> &'static [&'static str] {
         match self {
             Garbage | Oversized => &["no-tls"],
-            HalfHandshake | Idle | Drip => &["slow-tls", "crowded"],
+            HalfHandshake | Idle | Drip => &["handshake-timeout", "crowded"],
             _ => self.reasons_sv1(),
         }
     }
@@ -167,7 +167,7 @@ impl Kind {
         match self {
             // Any 64 bytes are a key of the curve: then it is the message behind them that does not decrypt.
             Garbage => &["no-sv2-handshake", "tampered-frame"],
-            HalfHandshake | Idle | Drip => &["handshake-timeout", "no-turn", "displaced"],
+            HalfHandshake | Idle | Drip => &["handshake-timeout", "no-turn", "crowded"],
             Oversized => &["frame-too-long"],
             WrongTime => &["unexpected-message", "malformed-message"],
             Useless => &["too-many-negotiations"],
@@ -179,7 +179,7 @@ impl Kind {
         match self {
             Garbage | Oversized => &["page-no-http"],
             HalfHandshake | Idle | Drip => &["page-slow-request"],
-            NeverReads | SlowReader => &["page-not-reading"],
+            NeverReads | SlowReader => &["page-slow-reader"],
             _ => &[],
         }
     }

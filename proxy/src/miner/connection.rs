@@ -329,10 +329,10 @@ impl<W: Wire> Connection<W> {
     fn time_passes(&mut self) -> Result<(), End> {
         let now = now();
         if self.unsent.is_some_and(|since| since + WRITE_TIMEOUT <= now.instant) {
-            return Err(Disconnect::NotReading.into());
+            return Err(Disconnect::SlowReader.into());
         }
         if self.line_due().is_some_and(|due| due <= now.instant) {
-            return Err(Disconnect::SlowLine.into());
+            return Err(Disconnect::LineTimeout.into());
         }
         Ok(self.session.handle_timeout(now)?)
     }

@@ -144,7 +144,7 @@ async fn follow<W: Wire>(mut connection: Box<Connection<W>>, surroundings: Surro
             Err(stays) => *connection = stays,
         }
     };
-    if !matches!(end, End::Io(_) | End::Closed | End::Disconnect(Disconnect::NotReading)) {
+    if !matches!(end, End::Io(_) | End::Closed | End::Disconnect(Disconnect::SlowReader)) {
         connection.last_words().await;
     }
     if let Some(reason) = end.reason() {

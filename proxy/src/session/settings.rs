@@ -2,6 +2,7 @@
 
 use super::{MAX_BAD_LINES, PaceSettings};
 use crate::sv1::lines::MAX_LINE;
+use link::places::CROWDED;
 use std::time::Duration;
 
 /// A miner that takes nothing of what it is sent for so many seconds is let go.
@@ -50,10 +51,10 @@ pub enum Disconnect {
     RollingChanged,
     /// The miner does not read what it is sent.
     #[error("takes nothing of what it is sent for {WRITE_SECONDS} s")]
-    NotReading,
+    SlowReader,
     /// A line was begun and did not end in time.
     #[error("a line that does not end within miners.line_seconds")]
-    SlowLine,
+    LineTimeout,
     /// There is no place left, and this miner has not authorised, or never found a share.
     #[error(
         "its place is needed (miners.max_connections, miners.max_connections_per_address), and it brings nothing"
@@ -72,9 +73,9 @@ impl Disconnect {
             Self::NoUpstream => "no-upstream",
             Self::ExtranonceChanged => "extranonce-changed",
             Self::RollingChanged => "rolling-changed",
-            Self::NotReading => "not-reading",
-            Self::SlowLine => "slow-line",
-            Self::Crowded => "crowded",
+            Self::SlowReader => "slow-reader",
+            Self::LineTimeout => "line-timeout",
+            Self::Crowded => CROWDED,
         }
     }
 }
@@ -99,12 +100,12 @@ mod tests {
         keys_are(Disconnect::AuthorizeTimeout.to_string(), &["miners.authorize_seconds"]);
         keys_are(Disconnect::Idle.to_string(), &["miners.idle_seconds"]);
         keys_are(Disconnect::NoUpstream.to_string(), &["miners.hold_seconds"]);
-        keys_are(Disconnect::SlowLine.to_string(), &["miners.line_seconds"]);
+        keys_are(Disconnect::LineTimeout.to_string(), &["miners.line_seconds"]);
         keys_are(
             Disconnect::Crowded.to_string(),
             &["miners.max_connections", "miners.max_connections_per_address"],
         );
-        keys_are(Refused::TooMany.to_string(), &["miners.max_connections"]);
-        keys_are(Refused::TooManyFromAddress.to_string(), &["miners.max_connections_per_address"]);
+        keys_are(Refused::Connections.to_string(), &["miners.max_connections"]);
+        keys_are(Refused::PerAddress.to_string(), &["miners.max_connections_per_address"]);
     }
 }

@@ -106,7 +106,10 @@ impl Door {
                 let end = serve(link, session, self.openings, seat, surroundings).await; // not in the macro: it may not be evaluated
                 tracing::debug!("{end}");
             }
-            Err(error) => surroundings.let_go(error.fault().unwrap_or("handshake"), address, error),
+            Err(error) => match error.fault() {
+                Some(fault) => surroundings.let_go(fault, address, error),
+                None => tracing::debug!("{error}"),
+            },
         }
     }
 

@@ -78,7 +78,7 @@ fn no_turn(none: NoTurn) -> (&'static str, io::Error) {
 async fn in_time<T>(part: impl Future<Output = io::Result<T>>) -> Result<T, (&'static str, io::Error)> {
     match timeout(HANDSHAKE, part).await {
         Ok(done) => done.map_err(|error| ("no-tls", error)),
-        Err(_) => Err(("slow-tls", io::ErrorKind::TimedOut.into())),
+        Err(_) => Err(("handshake-timeout", io::ErrorKind::TimedOut.into())),
     }
 }
 

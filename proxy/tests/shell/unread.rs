@@ -21,7 +21,7 @@ async fn a_miner_that_reads_no_answer_is_let_go_over_tls_too_and_is_not_merely_r
     let asking = async { tokio::join!(ask(plain), ask(secured)) };
     tokio::time::timeout(Duration::from_secs(60), asking).await.expect("they are let go");
     let metrics = farm.text("/metrics").await;
-    assert!(metrics.contains("miners_let_go_total{reason=\"not-reading\"} 2"), "{metrics}");
+    assert!(metrics.contains("miners_let_go_total{reason=\"slow-reader\"} 2"), "{metrics}");
     assert!(!metrics.contains("throttled"), "{metrics}");
     honest.mine_one().await;
 }

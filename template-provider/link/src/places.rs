@@ -28,6 +28,19 @@ pub enum Full {
     FromOne,
 }
 
+impl Full {
+    /// Name of the reason, in log and metrics, for which the newcomer is sent away.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::All => "max-connections",
+            Self::FromOne => "max-connections-per-address",
+        }
+    }
+}
+
+/// Name of the reason, in log and metrics, for which one gives way to a newcomer.
+pub const CROWDED: &str = "crowded";
+
 /// Who has a place: what is kept of each, by its number, which counts up from 1.
 #[derive(Debug)]
 pub struct Places<T> {

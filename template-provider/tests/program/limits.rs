@@ -39,7 +39,7 @@ async fn clients_that_are_set_up_and_want_nothing_keep_nobody_out() {
     tokio::time::sleep(Duration::from_secs(1)).await;
     let mut miner = world.client(1000).await;
     miner.new_tip().await;
-    until_dropped(&world, "displaced").await;
+    until_dropped(&world, "crowded").await;
     let mut other = world.client(1000).await;
     other.new_tip().await;
     mine(&world.node, 1).await.unwrap();
@@ -91,7 +91,7 @@ async fn garbage_oversized_frames_and_messages_out_of_place_are_dropped_and_who_
     for _ in 0..4 {
         silent.push(TcpStream::connect(world.address()).await.unwrap());
     }
-    until_dropped(&world, "max-clients-per-address").await;
+    until_dropped(&world, "max-connections-per-address").await;
     until_dropped(&world, "handshake-timeout").await;
 
     mine(&world.node, 1).await.unwrap();

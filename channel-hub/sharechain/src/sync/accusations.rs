@@ -115,7 +115,7 @@ impl<B: Blocks> Node<B> {
         let last: Vec<Accusation> = self.accusations.last().collect();
         let from: &mut Peer = self.peer(peer);
         let all = last.into_iter().all(|one| !from.may_be_told(now.instant) || from.send(told(one)));
-        if all { Ok(()) } else { Err(Fault::DoesNotRead) }
+        if all { Ok(()) } else { Err(Fault::SlowReader) }
     }
 }
 

@@ -14,7 +14,7 @@ impl<B: Blocks> Node<B> {
         let Some(peer) = self.peers.get_mut(&from).filter(|peer| peer.header.is_none()) else { return };
         peer.header = Some((block, now.instant));
         if !peer.send(Outgoing::GetHeader(block)) {
-            self.blame(now, from, Fault::DoesNotRead);
+            self.blame(now, from, Fault::SlowReader);
         }
     }
 

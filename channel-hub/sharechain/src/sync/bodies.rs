@@ -150,7 +150,7 @@ impl<B: Blocks> Node<B> {
             let from = self.peer(peer);
             from.bodies.push((share, now.instant));
             if !from.send(Outgoing::GetBody(share)) {
-                self.blame(now, peer, Fault::DoesNotRead);
+                self.blame(now, peer, Fault::SlowReader);
             }
         }
     }

@@ -61,7 +61,7 @@ pub enum Fault {
     Flood(&'static str),
     /// It does not read what it is sent.
     #[error("it does not read")]
-    DoesNotRead,
+    SlowReader,
     /// It did not answer in time.
     #[error("no answer to a request for {0}")]
     Stalled(&'static str),
@@ -121,7 +121,7 @@ impl Fault {
             Self::Changed => "changed",
             Self::Trickle(_) => "trickle",
             Self::Flood(_) => "flood",
-            Self::DoesNotRead => "does-not-read",
+            Self::SlowReader => "slow-reader",
             Self::Stalled(_) => "stalled",
             Self::Silent => "silent",
             Self::WithheldBody(_) => "withheld-body",

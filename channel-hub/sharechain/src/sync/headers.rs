@@ -85,7 +85,7 @@ impl<B: Blocks> Node<B> {
         let is_sent = from.send(Outgoing::GetShares { request: number, locator });
         self.next_request = number.wrapping_add(1);
         if !is_sent {
-            self.blame(now, peer, Fault::DoesNotRead);
+            self.blame(now, peer, Fault::SlowReader);
         }
     }
 

@@ -358,7 +358,7 @@ impl<B: Blocks> Node<B> {
         if !may {
             return Err(Fault::Flood(what));
         }
-        if self.peer(peer).send(answer) { Ok(()) } else { Err(Fault::DoesNotRead) }
+        if self.peer(peer).send(answer) { Ok(()) } else { Err(Fault::SlowReader) }
     }
 
     /// What there is to say, or nothing if there is no more to say of it.
@@ -390,7 +390,7 @@ impl<B: Blocks> Node<B> {
                 deaf.push(*id);
             }
         }
-        deaf.into_iter().for_each(|peer| self.blame(now, peer, Fault::DoesNotRead));
+        deaf.into_iter().for_each(|peer| self.blame(now, peer, Fault::SlowReader));
     }
 
     pub(crate) fn announce(&mut self, now: Now) {

@@ -167,7 +167,7 @@ fn who_does_not_read_is_dropped_when_its_queue_is_full() {
         assert!(count < 400);
     }
     world.settle();
-    drops(&world, peer, |fault| matches!(fault, Fault::DoesNotRead));
+    drops(&world, peer, |fault| matches!(fault, Fault::SlowReader));
 }
 
 #[test]

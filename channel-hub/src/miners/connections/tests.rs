@@ -30,7 +30,7 @@ fn connections_are_bounded_in_all_and_by_address_and_leave_room_when_they_go() {
     let connections = connections(3, 2);
     let first = connections.enter(from("1.1.1.1:1"), now).unwrap();
     let _second = connections.enter(from("1.1.1.1:2"), now).unwrap();
-    assert_eq!(connections.enter(from("1.1.1.1:3"), now).unwrap_err(), TooMany::FromOneAddress);
+    assert_eq!(connections.enter(from("1.1.1.1:3"), now).unwrap_err(), TooMany::PerAddress);
     let _third = connections.enter(from("2.2.2.2:1"), now).unwrap();
     assert_eq!(connections.enter(from("3.3.3.3:1"), now).unwrap_err(), TooMany::Connections);
     drop(first);
@@ -43,7 +43,7 @@ fn one_network_of_ipv6_is_one_address() {
     let now = Instant::now();
     let connections = connections(10, 1);
     let _first = connections.enter(from("[2001:db8:0:1::1]:1"), now).unwrap();
-    assert_eq!(connections.enter(from("[2001:db8:0:1:9::9]:1"), now).unwrap_err(), TooMany::FromOneAddress);
+    assert_eq!(connections.enter(from("[2001:db8:0:1:9::9]:1"), now).unwrap_err(), TooMany::PerAddress);
     connections.enter(from("[2001:db8:0:2::1]:1"), now).unwrap();
 }
 

@@ -161,7 +161,7 @@ fn fault(served: &Result<hyper::Result<()>, Elapsed>, seen: &Seen) -> Option<&'s
         Ok(Err(error)) if error.is_parse() => Some("page-no-http"),
         // Also where hyper wants the next request before it is done with the last.
         Ok(Err(error)) if seen.unread.load(Ordering::Relaxed) && took_too_long(error) => {
-            Some("page-not-reading")
+            Some("page-slow-reader")
         }
         Ok(Err(error)) if error.is_timeout() && !seen.answered.load(Ordering::Relaxed) => {
             Some("page-slow-request")

@@ -202,7 +202,7 @@ async fn who_reads_no_answer_is_named() {
     let requests = "GET / HTTP/1.1\r\nHost: a\r\n\r\n".repeat(100);
     let asking = async { while stream.write_all(requests.as_bytes()).await.is_ok() {} };
     tokio::time::timeout(3 * UNREAD, asking).await.unwrap();
-    let named = "sluice_test_peers_dropped_total{reason=\"page-not-reading\"} 1\n";
+    let named = "sluice_test_peers_dropped_total{reason=\"page-slow-reader\"} 1\n";
     let metrics = world.fetch("/metrics").await;
     assert!(metrics.contains(named), "{metrics}");
 }
