@@ -5,9 +5,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use distribution::{Constraints, Template};
-use link::Peer;
-
-use crate::unix_now;
+use link::{Peer, unix_now};
 
 /// All clients, by number of arrival.
 #[derive(Debug, Default)]

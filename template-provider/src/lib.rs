@@ -38,9 +38,3 @@ pub mod status;
 mod wiring;
 
 pub use program::TemplateProvider;
-
-/// Now, in Unix seconds; 0 before 1970, `u32::MAX` after 2106.
-pub(crate) fn unix_now() -> u32 {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    since.map_or(0, |time| u32::try_from(time.as_secs()).unwrap_or(u32::MAX))
-}

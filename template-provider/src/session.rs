@@ -7,7 +7,7 @@ use std::time::Instant;
 use distribution::server::{Event, Fatal};
 use distribution::{BlockTemplate, Constraints, Retention, Server};
 use link::places::CROWDED;
-use link::{Handshakes, Link, LinkError, Received, Record, Refusals, THROTTLED};
+use link::{Handshakes, Link, LinkError, Received, Record, Refusals, THROTTLED, wait_until};
 use service::{Complaints, Counter, News};
 use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, SemaphorePermit, watch};
@@ -173,7 +173,7 @@ impl Driver<'_> {
                 tokio::task::yield_now().await;
                 drop(turn);
             }
-            () = sleep_until(due) => {
+            () = wait_until(due) => {
                 self.record.handle_timeout(Instant::now());
                 self.session.handle_timeout(Instant::now());
             }
@@ -309,13 +309,6 @@ async fn next_frame(link: &mut Link, is_read: bool) -> Result<Option<Received>, 
 
 /// The turn to make an answer, from `due` on.
 async fn turn(answers: &Semaphore, due: Instant) -> Option<SemaphorePermit<'_>> {
-    sleep_until(Some(due)).await;
+    tokio::time::sleep_until(due.into()).await;
     answers.acquire().await.ok() // it is never closed
-}
-
-async fn sleep_until(at: Option<Instant>) {
-    match at {
-        Some(at) => tokio::time::sleep_until(at.into()).await,
-        None => std::future::pending().await,
-    }
 }

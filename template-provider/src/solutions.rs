@@ -12,6 +12,7 @@ use std::time::{Duration, SystemTime};
 
 use bitcoin::BlockHash;
 use distribution::Solution;
+use link::unix_now;
 use service::{Backoff, Counter, Counters};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -22,7 +23,6 @@ use crate::delivery::Delivery;
 use crate::found_block::{FoundBlock, LOST, Rest};
 use crate::outlet::Outlet;
 use crate::solution_store::{Pending, Settled, SolutionStore};
-use crate::unix_now;
 
 /// Most blocks shown, and remembered against being submitted twice.
 const REMEMBERED: usize = 200;

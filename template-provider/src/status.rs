@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bitcoin::{Amount, Network};
 use distribution::BlockTemplate;
+use link::unix_now;
 use serde_json::{Value, json};
 use service::{Cell, Metric, Page, Section, Status};
 
@@ -14,7 +15,6 @@ use crate::feed::Templates;
 use crate::health::{Failure, Health, View};
 use crate::solutions::{Answer, Found, Solutions};
 use crate::source::Way;
-use crate::unix_now;
 
 /// Everything that is shown, read when somebody looks.
 #[derive(Debug)]

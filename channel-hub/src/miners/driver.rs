@@ -6,10 +6,10 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use link::openings::Turn;
-use link::{Link, Openings, Received, Record, THROTTLED, refusals};
+use link::{Link, Openings, Received, Record, THROTTLED, refusals, unix_now};
 use mining::header::as_number;
 use mining::server::{AcceptedShare, Event, FoundBlock, OpenedChannel, Session, Ticket};
 use mining::{Now, Rejection, Work, WorkUpdate};
@@ -380,9 +380,4 @@ async fn next_call(mut succession: Succession) -> (Call, Succession) {
 
 fn now() -> Now {
     Now { instant: Instant::now(), unix: unix_now() }
-}
-
-fn unix_now() -> u32 {
-    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs());
-    u32::try_from(seconds).unwrap_or(u32::MAX)
 }

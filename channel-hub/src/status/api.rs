@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
+use link::unix_now;
 use serde_json::{Value, json};
 use store::{BlockState, HeightTotal, ReadError, Store, StoredBlock, Sum};
 
 use super::Shown;
 use super::lists::{self, MAX_LISTED, Worker, described};
-use super::snapshot::{JobView, Snapshot, difficulty, unix_now};
+use super::snapshot::{JobView, Snapshot, difficulty};
 use crate::miners::channel::Channel;
 use crate::miners::connections::{Connection, Details};
 use crate::supply::choice::Standing;

@@ -3,10 +3,10 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use link::unix_now;
 use store::{HeightTotal, ReadError, Recent, StoredBlock, Sum, Total};
 
 use super::Shown;
-use super::snapshot::unix_now;
 use crate::miners::connections::{Connection, Details};
 
 /// Hash rates are means over so many minutes.

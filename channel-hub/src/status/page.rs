@@ -1,10 +1,11 @@
 //! The snapshot for people.
 
+use link::unix_now;
 use service::{Cell, Page, Section};
 use store::{BlockState, StoredBlock};
 
 use super::lists::{Lists, MAX_LISTED, RATE_MINUTES};
-use super::snapshot::{Snapshot, difficulty, unix_now};
+use super::snapshot::{Snapshot, difficulty};
 use crate::miners::channel::Channel;
 use crate::miners::connections::Connection;
 use crate::supply::choice::Standing;

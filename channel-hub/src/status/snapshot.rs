@@ -1,7 +1,7 @@
 //! How things stand, at one moment: what costs the same however many miners there are.
 
 use std::sync::PoisonError;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 use mining::{Rejection, Work};
 use node::NodeInfo;
@@ -130,9 +130,4 @@ fn rejected(shown: &Shown) -> Vec<(&'static str, u64)> {
 /// Difficulty of so much work, for display.
 pub(super) fn difficulty(work: u128) -> f64 {
     mining::target::difficulty(Work::new(work).to_target())
-}
-
-pub(super) fn unix_now() -> u32 {
-    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs());
-    u32::try_from(seconds).unwrap_or(u32::MAX)
 }

@@ -7,6 +7,7 @@ use bitcoin::hashes::Hash as _;
 use bitcoin::{BlockHash, Network};
 use distribution::Constraints;
 use distribution::client::Event;
+use link::wait_until;
 use mining::{Job, TemplateId};
 use node::Node;
 use stratum_core::template_distribution_sv2::SubmitSolutionOwned;
@@ -204,7 +205,7 @@ impl Centre {
                     None => return,
                 },
                 Some((provider, standing)) = verdicts.recv() => self.judged(provider, standing),
-                () = sleep_until(due) => self.jobs.handle_timeout(Instant::now()),
+                () = wait_until(due) => self.jobs.handle_timeout(Instant::now()),
             };
             self.carry_out(outcomes);
             self.show_in_use();
@@ -351,12 +352,5 @@ impl Centre {
 
     fn health(&self, provider: usize) -> std::sync::MutexGuard<'_, Health> {
         self.supply.providers[provider].lock()
-    }
-}
-
-async fn sleep_until(due: Option<Instant>) {
-    match due {
-        Some(due) => tokio::time::sleep_until(due.into()).await,
-        None => std::future::pending().await,
     }
 }

@@ -1,7 +1,7 @@
 //! A miner: the mining protocol's client end on a socket, grinding in the test's own task.
 
 use std::sync::Arc;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 use link::{AuthorityPublicKey, Client, Device, Frame, Limits, Link, LinkError};
 use mining::client::{Checked, Event, Job, OpenRequest, OpenedChannel, Session};
@@ -161,6 +161,5 @@ pub(crate) async fn connect(hub: &Place) -> Result<Link, LinkError> {
 }
 
 fn now() -> Now {
-    let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
-    Now { instant: Instant::now(), unix: u32::try_from(unix).unwrap() }
+    Now { instant: Instant::now(), unix: link::unix_now() }
 }

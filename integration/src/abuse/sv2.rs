@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use bitcoin::Target as Limit;
@@ -334,6 +334,5 @@ fn openings() -> anyhow::Result<Vec<Frame>> {
 }
 
 fn now() -> Now {
-    let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    Now { instant: Instant::now(), unix: u32::try_from(unix).unwrap_or(u32::MAX) }
+    Now { instant: Instant::now(), unix: link::unix_now() }
 }

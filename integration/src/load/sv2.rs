@@ -3,13 +3,13 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use bitcoin::Target;
 use bytes::Bytes;
 use link::settings::{Device, Limits};
-use link::{AuthorityPublicKey, Client, Connection, Frame, Received};
+use link::{AuthorityPublicKey, Client, Connection, Frame, Received, unix_now};
 use mining::Now;
 use mining::client::{Event, Job, OpenRequest, Session};
 use stratum_core::common_messages_sv2::Protocol;
@@ -88,7 +88,7 @@ impl Miner {
             (&host, server.port()),
             server,
             now,
-            unix(),
+            unix_now(),
             &mut rand::thread_rng(),
         )?;
         let session = Session::new(&[]);
@@ -175,7 +175,7 @@ impl Miner {
             sv2::MESSAGE_TYPE_SUBMIT_SHARES_SUCCESS => self.accepted(now, received.payload(), counts),
             sv2::MESSAGE_TYPE_SUBMIT_SHARES_ERROR => self.rejected(now, received.payload(), counts),
             _ => {
-                self.session.handle(Now { instant: now, unix: unix() }, &mut received)?;
+                self.session.handle(Now { instant: now, unix: unix_now() }, &mut received)?;
                 while let Some(event) = self.session.poll_event() {
                     self.apply(now, event, counts)?;
                 }
@@ -297,9 +297,4 @@ fn frame(fields: [u32; 6], extranonce: &[u8], is_extended: bool) -> Frame {
 fn word(payload: &[u8], index: usize) -> anyhow::Result<u32> {
     let bytes = payload.get(4 * index..4 * index + 4).context("an answer cut short")?;
     Ok(u32::from_le_bytes(bytes.try_into()?))
-}
-
-fn unix() -> u32 {
-    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    u32::try_from(seconds).unwrap_or(u32::MAX)
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use bitcoin::Target;
 use link::Link;
@@ -189,6 +189,5 @@ fn coinbase(task: &Task) -> Coinbase {
 }
 
 fn now() -> Now {
-    let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    Now { instant: Instant::now(), unix: u32::try_from(unix).unwrap_or(u32::MAX) }
+    Now { instant: Instant::now(), unix: link::unix_now() }
 }

@@ -155,6 +155,5 @@ async fn follow<W: Wire>(mut connection: Box<Connection<W>>, surroundings: Surro
 
 /// Both clocks.
 pub fn now() -> Now {
-    let unix = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    Now { instant: Instant::now(), unix: u32::try_from(unix.as_secs()).unwrap_or(u32::MAX) }
+    Now { instant: Instant::now(), unix: link::unix_now() }
 }

@@ -6,7 +6,7 @@ use crate::miner::account::{Account, Found};
 use crate::miner::{LAST_WORDS, Surroundings, now};
 use crate::session::{Disconnect, Outcome, Worker};
 use link::openings::Turn;
-use link::{Link, LinkError, Openings, THROTTLED};
+use link::{Link, LinkError, Openings, THROTTLED, wait_until};
 use service::{Call, Succession};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -167,7 +167,7 @@ impl Connection {
                     self.session.answer(tag, &outcome);
                 }
             }
-            () = sleep_until(timeout) => {
+            () = wait_until(timeout) => {
                 let now = now();
                 self.account.record.handle_timeout(now.instant);
                 self.session.handle_timeout(now)?;
@@ -269,13 +269,6 @@ impl Connection {
 /// Who mines on the session and how fast, once that is known.
 fn miner(session: &Session) -> Option<(&Worker, f64)> {
     session.worker().map(|worker| (worker, session.claimed_hash_rate()))
-}
-
-async fn sleep_until(due: Option<Instant>) {
-    match due {
-        Some(due) => tokio::time::sleep_until(due.into()).await,
-        None => std::future::pending().await,
-    }
 }
 
 /// What is shown of a device.

@@ -12,6 +12,7 @@ use crate::miner::now;
 use crate::session::Outcome;
 use crate::work::Work;
 use anyhow::{Context as _, bail};
+use link::wait_until;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -328,13 +329,6 @@ impl<'a> Connection<'a> {
     fn hash_rate(&self) -> f64 {
         let estimate = self.common.farm.hash_rate();
         if estimate > 0.0 { estimate } else { self.common.hash_rate }
-    }
-}
-
-async fn wait_until(at: Option<Instant>) {
-    match at {
-        Some(at) => tokio::time::sleep_until(at.into()).await,
-        None => std::future::pending().await,
     }
 }
 

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 use stratum_core::common_messages_sv2::Protocol;
 use stratum_core::template_distribution_sv2::NewTemplateOwned;
 use tokio::net::{TcpListener, TcpStream};
@@ -41,8 +41,7 @@ struct Shared {
 }
 
 pub fn now() -> Now {
-    let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
-    Now { instant: Instant::now(), unix: u32::try_from(unix).unwrap() }
+    Now { instant: Instant::now(), unix: link::unix_now() }
 }
 
 impl Hub {

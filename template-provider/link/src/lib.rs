@@ -17,12 +17,14 @@
 //! | [`openings`] | when a peer with many channels may open the next one |
 //! | `spacing` | how often an address may do what comes to nothing |
 //! | `reach` | the socket to a name of which not every address answers |
+//! | `clock` | the clocks, for the shells around what is told the time |
 //! | `pace`, `backlog` | how fast a peer may send, how long it may leave bytes unread |
 //! | [`address`], [`places`] | who counts as one where peers are counted; who gives way where there are too many |
 //! | [`fresh`] | the authority key that `init` makes |
 
 pub mod address;
 mod backlog;
+mod clock;
 pub mod connection;
 pub mod error;
 pub mod frame;
@@ -41,6 +43,7 @@ mod spacing;
 pub mod stream;
 
 pub use address::neighbourhood;
+pub use clock::{unix_now, wait_until};
 pub use connection::Connection;
 pub use error::LinkError;
 pub use frame::{EncodeError, Frame, Received};

@@ -8,15 +8,16 @@ use std::cell::RefCell;
 use std::io::{ErrorKind, Read as _};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use socket2::{SockRef, TcpKeepalive};
 use stratum_core::noise_sv2::ELLSWIFT_ENCODING_SIZE;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
-use tokio::time::{sleep_until, timeout};
+use tokio::time::timeout;
 
 use crate::backlog::Backlog;
+use crate::clock::{unix_now, wait_until};
 use crate::connection::Connection;
 use crate::error::LinkError;
 use crate::frame::{Frame, Received};
@@ -392,13 +393,6 @@ fn lost(error: std::io::Error, closed: LinkError) -> LinkError {
     }
 }
 
-async fn wait_until(at: Option<Instant>) {
-    match at {
-        Some(at) => sleep_until(at.into()).await,
-        None => std::future::pending().await,
-    }
-}
-
 /// No waiting for fuller packets; and a peer that is gone is noticed, whether it was silent (keepalive) or owed an
 /// acknowledgement (for which Linux sends no keepalive).
 fn tune(socket: &TcpStream, limits: &Limits) -> std::io::Result<()> {
@@ -410,12 +404,6 @@ fn tune(socket: &TcpStream, limits: &Limits) -> std::io::Result<()> {
     #[cfg(target_os = "linux")]
     socket.set_tcp_user_timeout(Some(limits.dead_peer))?;
     socket.set_tcp_keepalive(&keepalive)
-}
-
-/// Seconds since 1970; SV2's certificates have 32 bits for them.
-fn unix_now() -> u32 {
-    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs());
-    u32::try_from(seconds).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]
