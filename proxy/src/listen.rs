@@ -21,11 +21,7 @@ where
     O: Fn(TcpStream) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Result<W, (&'static str, io::Error)>> + Send,
 {
-    loop {
-        let (socket, address) = tokio::select! {
-            accepted = listener.accept() => accepted,
-            () = surroundings.shutdown.cancelled() => break,
-        };
+    while let Some((socket, address)) = listener.accept_until(&surroundings.shutdown).await {
         let seat = match surroundings.farm.admit(address) {
             Ok(seat) => seat,
             Err(refused) => {

@@ -40,11 +40,7 @@ impl Listener {
     /// Accepts until `shutdown`, then waits until every client has been let go.
     pub async fn run(self, shutdown: CancellationToken) {
         let tasks = TaskTracker::new();
-        loop {
-            let (socket, address) = tokio::select! {
-                accepted = self.socket.accept() => accepted,
-                () = shutdown.cancelled() => break,
-            };
+        while let Some((socket, address)) = self.socket.accept_until(&shutdown).await {
             self.admit(socket, address, &tasks, &shutdown);
         }
         tasks.close();

@@ -17,11 +17,7 @@ pub async fn run(
     connections: Arc<Connections>,
     shutdown: CancellationToken,
 ) {
-    loop {
-        let (socket, address) = tokio::select! {
-            accepted = listener.accept() => accepted,
-            () = shutdown.cancelled() => return,
-        };
+    while let Some((socket, address)) = listener.accept_until(&shutdown).await {
         match connections.enter(address, Instant::now()) {
             Ok(guard) => {
                 let span = tracing::info_span!("miner", id = guard.id, %address);

@@ -40,12 +40,8 @@ struct Door {
 pub async fn run(listener: Listener, sv2: Sv2, surroundings: Surroundings) {
     let door = Door::new(sv2, surroundings);
     let tasks = door.surroundings.tasks.clone();
-    loop {
-        let (socket, address) = tokio::select! {
-            accepted = listener.accept() => accepted,
-            () = door.surroundings.shutdown.cancelled() => break,
-        };
-        let surroundings = &door.surroundings;
+    let surroundings = &door.surroundings;
+    while let Some((socket, address)) = listener.accept_until(&surroundings.shutdown).await {
         match surroundings.farm.admit(address) {
             Ok(seat) => {
                 let span = tracing::info_span!("miner", %address);

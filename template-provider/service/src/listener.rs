@@ -10,6 +10,7 @@ use anyhow::Context as _;
 use socket2::{Domain, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use crate::files::leaves_spare;
 
@@ -111,6 +112,14 @@ impl Listener {
                     tokio::time::sleep(PAUSE).await;
                 }
             }
+        }
+    }
+
+    /// The next connection, as [`Self::accept`] has it; none from `shutdown` on.
+    pub async fn accept_until(&self, shutdown: &CancellationToken) -> Option<(TcpStream, SocketAddr)> {
+        tokio::select! {
+            accepted = self.accept() => Some(accepted),
+            () = shutdown.cancelled() => None,
         }
     }
 
