@@ -10,8 +10,6 @@ use mining::room::Room;
 use node::Node;
 use service::{Complaints, Context, Finding, Key, Listener, News, Problem, Program};
 use store::{OpenError, Options, SqliteStore, Store};
-use stratum_core::common_messages_sv2::Protocol;
-use stratum_core::extensions_sv2::EXTENSION_TYPE_WORKER_HASHRATE_TRACKING;
 use tokio_util::task::TaskTracker;
 
 use crate::config::{self, Config, Raw};
@@ -225,17 +223,10 @@ fn describe(counters: &service::Counters) {
 }
 
 fn server(config: &Config) -> Server {
-    Server {
-        authority: config.authority.clone(),
-        certificate_validity: config.certificate_validity,
-        protocol: Protocol::MiningProtocol,
-        supported_flags: mining::REQUIRES_STANDARD_JOBS | mining::REQUIRES_VERSION_ROLLING,
-        flags: 0,
-        extensions: vec![EXTENSION_TYPE_WORKER_HASHRATE_TRACKING],
-        limits: link::Limits {
-            rate: Some(config.rate),
-            dead_peer: config.dead_peer,
-            ..mining::server::limits(config.mining.max_channels)
-        },
-    }
+    let limits = link::Limits {
+        rate: Some(config.rate),
+        dead_peer: config.dead_peer,
+        ..mining::server::limits(config.mining.max_channels)
+    };
+    mining::server::offer(config.authority.clone(), config.certificate_validity, limits)
 }

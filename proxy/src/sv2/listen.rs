@@ -13,8 +13,6 @@ use mining::room::Room;
 use mining::server::Config;
 use service::Listener;
 use std::sync::Arc;
-use stratum_core::common_messages_sv2::Protocol;
-use stratum_core::extensions_sv2::EXTENSION_TYPE_WORKER_HASHRATE_TRACKING;
 use tokio::net::TcpStream;
 use tracing::Instrument as _;
 
@@ -62,15 +60,7 @@ impl Door {
             rate: Some(rate(surroundings.bounds.bytes_per_second)),
             ..mining::server::limits(sv2.mining.max_channels)
         };
-        let server = Server {
-            authority: sv2.authority,
-            certificate_validity: sv2.certificate_validity,
-            protocol: Protocol::MiningProtocol,
-            supported_flags: mining::REQUIRES_STANDARD_JOBS | mining::REQUIRES_VERSION_ROLLING,
-            flags: 0,
-            extensions: vec![EXTENSION_TYPE_WORKER_HASHRATE_TRACKING],
-            limits,
-        };
+        let server = mining::server::offer(sv2.authority, sv2.certificate_validity, limits);
         let openings = Arc::default();
         let room = Room::new(sv2.max_channels);
         let supported_flags = mining::REQUIRES_STANDARD_JOBS;

@@ -1,6 +1,10 @@
-//! What a mining server's connections may want of it, by how many channels each may open.
+//! What a mining server offers its connections, and what they may want of it, by how many channels each may open.
 
-use link::Limits;
+use crate::{REQUIRES_STANDARD_JOBS, REQUIRES_VERSION_ROLLING};
+use link::{AuthorityKey, Limits, Server};
+use std::time::Duration;
+use stratum_core::common_messages_sv2::Protocol;
+use stratum_core::extensions_sv2::EXTENSION_TYPE_WORKER_HASHRATE_TRACKING;
 
 /// Longest payload a miner may send, in bytes: its longest message opens a channel.
 const MAX_REQUEST: usize = 16 * 1024;
@@ -10,6 +14,19 @@ const MAX_QUEUED: usize = 1 << 20;
 const MAX_QUEUED_PER_CHANNEL: usize = 1 << 10;
 /// While more bytes than that wait for a miner to read them, it is read no further.
 const MAX_UNREAD: usize = 64 * 1024;
+
+/// What [`Session`](super::Session) can do: standard jobs for those who ask, versions that may be rolled, shares by worker.
+pub fn offer(authority: AuthorityKey, certificate_validity: Duration, limits: Limits) -> Server {
+    Server {
+        authority,
+        certificate_validity,
+        protocol: Protocol::MiningProtocol,
+        supported_flags: REQUIRES_STANDARD_JOBS | REQUIRES_VERSION_ROLLING,
+        flags: 0,
+        extensions: vec![EXTENSION_TYPE_WORKER_HASHRATE_TRACKING],
+        limits,
+    }
+}
 
 /// The limits of a connection that may open so many channels; those that are no matter of mining as [`Limits::default`] has them.
 pub fn limits(max_channels: usize) -> Limits {

@@ -19,7 +19,7 @@
 //! | `shares`, `unacknowledged` | shares that come in; those that wait for their commit, and the merged answer |
 //! | `retarget` | changing targets: vardiff, and UpdateChannel |
 //! | `patience` | how much nonsense a connection may send |
-//! | `config`, `limits` | what the operator decides; what a connection may want |
+//! | `config`, `limits` | what the operator decides; what a connection is offered and may want |
 //! | `event` | what a session tells its shell |
 
 mod assigned;
@@ -39,7 +39,7 @@ pub use assigned::{Assigned, Hashed};
 pub use config::{Config, ConfigError, IdentityCheck, IdentityRefusal, MAX_DIFFICULTY};
 pub use current::CurrentWork;
 pub use event::{AcceptedShare, ChannelKind, Event, FoundBlock, OpenedChannel, Ticket};
-pub use limits::limits;
+pub use limits::{limits, offer};
 
 use crate::extranonce::Extranonces;
 use crate::job::{FIRST_CHANNEL_ID, FIRST_SESSION_JOB_ID, GROUP_CHANNEL_ID, frame};
