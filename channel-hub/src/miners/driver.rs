@@ -31,8 +31,6 @@ use super::stall::Stall;
 use crate::identity::Owner;
 use crate::prefixes::Places;
 
-/// Frames taken from the socket before what they brought about is sent.
-const MAX_AT_ONCE: usize = 512;
 /// How long a miner may take to read its last answers when the hub closes.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
@@ -148,16 +146,12 @@ impl Driver {
     fn is_read(&self) -> bool {
         self.crediting.is_some()
             && self.record.rests().is_none()
-            && self.takes_shares_or_refuses_them()
+            && (self.has_room() || self.stall.is_over()) // what has no room is refused then
             && !self.link.is_unread()
     }
 
     fn has_room(&self) -> bool {
         self.pending.has_room() && self.session.has_room()
-    }
-
-    fn takes_shares_or_refuses_them(&self) -> bool {
-        self.stall.is_over() || self.has_room()
     }
 
     /// Where a store has taken nothing for long, shares that find no room are refused, so that blocks are read.
@@ -197,11 +191,10 @@ impl Driver {
         let (now, opened) = (now(), self.session.opened());
         self.received = now;
         self.session.handle(now, &mut received, self.link.extensions())?;
-        for _ in 0..MAX_AT_ONCE {
+        for _ in 0..Openings::FRAMES_AT_ONCE {
             self.take_events()?;
             // Others have a turn before the next channel is opened.
-            if !(self.session.has_room() || self.stall.is_over())
-                || self.record.rests().is_some()
+            if !self.is_read()
                 || self.session.opened() != opened
                 || self.session.updates() >= Openings::UPDATES_AT_ONCE
             {

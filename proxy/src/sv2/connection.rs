@@ -6,13 +6,11 @@ use crate::miner::account::{Account, Found};
 use crate::miner::{LAST_WORDS, Surroundings, now};
 use crate::session::{Disconnect, Outcome, Worker};
 use link::openings::Turn;
-use link::{Link, LinkError, Openings, THROTTLED, wait_until};
+use link::{Link, LinkError, Openings, Received, THROTTLED, wait_until};
 use service::{Call, Succession};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Frames taken from the socket before what they brought about is sent.
-const MAX_AT_ONCE: usize = 512;
 /// Pause between two looks of people at a miner.
 const SHOW: Duration = Duration::from_millis(250);
 /// Longest name of a firmware that is shown, in bytes.
@@ -144,10 +142,9 @@ impl Connection {
         let rests = self.account.record.rests();
         let held = self.account.held.poll_timeout();
         let timeout = [self.session.poll_timeout(), rests, held].into_iter().flatten().min();
-        let has_room = self.session.has_room() && self.account.held.is_empty();
-        let reads = has_room && !self.closing && rests.is_none() && !self.link.is_unread();
+        let is_read = self.is_read();
         tokio::select! {
-            received = self.link.recv_if(reads) => if let Some(received) = received? {
+            received = self.link.recv_if(is_read) => if let Some(received) = received? {
                 self.received(received)?;
             },
             Ok(()) = self.account.surroundings.active.changed() => {
@@ -188,36 +185,40 @@ impl Connection {
         Ok(())
     }
 
+    fn is_read(&self) -> bool {
+        let Account { held, record, .. } = &self.account;
+        let has_room = self.session.has_room() && held.is_empty();
+        has_room && !self.closing && record.rests().is_none() && !self.link.is_unread()
+    }
+
     /// It is not read any more.
     fn close(&mut self) {
         self.closing = true;
         self.account.held.leave(Instant::now());
     }
 
-    fn received(&mut self, first: link::Received) -> Result<(), End> {
+    fn received(&mut self, mut received: Received) -> Result<(), End> {
         if self.link.was_throttled() {
             let Account { seat, surroundings, .. } = &self.account;
             surroundings.complaints.say("throttled", seat.miner.address, THROTTLED);
         }
-        let (now, mut next, opened) = (now(), Some(first), self.session.opened());
+        let (now, opened) = (now(), self.session.opened());
         self.read = now.instant;
-        for _ in 0..MAX_AT_ONCE {
-            let Some(mut received) = next.take() else { break };
-            self.session.handle(now, &mut received, self.link.extensions())?;
+        self.session.handle(now, &mut received, self.link.extensions())?;
+        for _ in 0..Openings::FRAMES_AT_ONCE {
             self.take_events();
             // Others have a turn before the next channel is opened.
-            let goes_on = self.session.has_room()
-                && self.session.opened() == opened
-                && self.session.updates() < Openings::UPDATES_AT_ONCE;
-            if goes_on && self.account.record.rests().is_none() {
-                next = self.link.try_recv()?;
+            if !self.is_read()
+                || self.session.opened() != opened
+                || self.session.updates() >= Openings::UPDATES_AT_ONCE
+            {
+                break;
             }
+            let Some(mut received) = self.link.try_recv()? else { break };
+            self.session.handle(now, &mut received, self.link.extensions())?;
         }
         if self.session.opened() > opened {
             self.link.proved();
-        }
-        if let Some(mut received) = next {
-            self.session.handle(now, &mut received, self.link.extensions())?;
         }
         Ok(())
     }

@@ -51,6 +51,8 @@ impl Turn {
 pub struct Openings(Mutex<HashMap<IpAddr, Instant>>);
 
 impl Openings {
+    /// Frames that a peer's turn may have behind the first, before what they brought about is sent.
+    pub const FRAMES_AT_ONCE: usize = 512;
     /// Updates of channels that a peer's turn may have.
     pub const UPDATES_AT_ONCE: u32 = 32;
     /// A peer's fault, in log and metrics, whose turn had as many.
