@@ -4,7 +4,6 @@ use crate::farm::Seat;
 use crate::miner::{Bare, Surroundings, Wire, serve};
 use crate::slices::Claim;
 use service::Listener;
-use socket2::{SockRef, TcpKeepalive};
 use std::io;
 use std::time::Duration;
 use tokio::net::TcpStream;
@@ -73,15 +72,9 @@ where
     }
 }
 
-/// A peer that lost its power says nothing: probes find it while it is idle, and the bound on unacknowledged bytes while it is
-/// not (Linux sends no probe then). What cannot be set stays as the system has it.
+/// A miner that lost its power says nothing. What cannot be set stays as the system has it.
 pub(crate) fn tune(socket: &TcpStream, dead: Duration) {
-    let socket = SockRef::from(socket);
-    // The system counts in whole seconds, and takes no zero.
-    let interval = (dead / 8).max(Duration::from_secs(1));
-    let probes = TcpKeepalive::new().with_time(dead / 2).with_interval(interval).with_retries(4);
-    let set = socket.set_tcp_keepalive(&probes).and_then(|()| socket.set_tcp_user_timeout(Some(dead)));
-    if let Err(error) = set {
+    if let Err(error) = link::stream::notice_dead(socket, dead) {
         tracing::debug!("a dead miner will be noticed late: {error}");
     }
 }

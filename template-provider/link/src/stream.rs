@@ -393,16 +393,22 @@ fn lost(error: std::io::Error, closed: LinkError) -> LinkError {
     }
 }
 
-/// No waiting for fuller packets; and a peer that is gone is noticed, whether it was silent (keepalive) or owed an
-/// acknowledgement (for which Linux sends no keepalive).
+/// No waiting for fuller packets; and a peer that is gone is noticed.
 fn tune(socket: &TcpStream, limits: &Limits) -> std::io::Result<()> {
     socket.set_nodelay(true)?;
-    let between = (limits.dead_peer / (KEEPALIVE_PROBES + 1)).max(Duration::from_secs(1));
+    notice_dead(socket, limits.dead_peer)
+}
+
+/// A peer whose machine acknowledges nothing for so long is noticed, whether it was silent (keepalive) or owed an
+/// acknowledgement (for which Linux sends no keepalive).
+pub fn notice_dead(socket: &TcpStream, dead: Duration) -> std::io::Result<()> {
+    // The system counts in whole seconds, and takes no zero.
+    let between = (dead / (KEEPALIVE_PROBES + 1)).max(Duration::from_secs(1));
     let keepalive =
         TcpKeepalive::new().with_time(between).with_interval(between).with_retries(KEEPALIVE_PROBES);
     let socket = SockRef::from(socket);
     #[cfg(target_os = "linux")]
-    socket.set_tcp_user_timeout(Some(limits.dead_peer))?;
+    socket.set_tcp_user_timeout(Some(dead))?;
     socket.set_tcp_keepalive(&keepalive)
 }
 
