@@ -14,7 +14,7 @@ use link::places::{Bounds, Full, Places};
 use mining::Work;
 use service::Counters;
 use std::collections::VecDeque;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
@@ -24,15 +24,11 @@ use tokio::sync::Notify;
 const MAX_BLOCKS: usize = 50;
 /// How long a connection keeps its place that authorises and never finds a share, when somebody else wants it.
 const UNPROVEN: Duration = Duration::from_secs(600);
-/// To look through everybody for such a one costs; whoever floods a full farm must not make us do so each time.
-const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// Shared by all tasks.
 #[derive(Debug)]
 pub struct Farm {
     miners: Mutex<Places<Arc<Miner>>>,
-    /// When somebody was last looked for who never found a share.
-    looked: Mutex<Option<Instant>>,
     slices: Arc<Mutex<Slices>>,
     /// The upstream connection that miners work for; 0 is none.
     active: AtomicU64,
@@ -163,7 +159,6 @@ impl Farm {
             Bounds { all: max_connections, from_one: max_connections_per_address, silent: Duration::ZERO };
         Self {
             miners: Mutex::new(Places::new(bounds)),
-            looked: Mutex::default(),
             slices: Arc::default(),
             active: AtomicU64::new(0),
             blocks: Mutex::default(),
@@ -179,7 +174,10 @@ impl Farm {
     }
 
     fn admit_at(self: &Arc<Self>, now: Instant, address: SocketAddr) -> Result<Seat, Refused> {
-        let unproven = |miners: &Places<_>, among| self.unproven(now, miners, among);
+        let unproven = |miner: &Arc<Miner>| {
+            let is_old = now.saturating_duration_since(miner.connected) >= UNPROVEN;
+            (is_old && miner.view().last_share.is_none()).then_some(0)
+        };
         let mut miners = locked(&self.miners);
         let (id, displaced) = miners.take(now, address.ip(), Miner::numbered(now, address), unproven)?;
         if let Some(displaced) = displaced {
@@ -204,19 +202,6 @@ impl Farm {
     fn seated(self: &Arc<Self>, miners: &Places<Arc<Miner>>, id: u64) -> Seat {
         let Some(miner) = miners.get(id) else { unreachable!("its place was taken just now") };
         Seat { farm: self.clone(), miner: miner.clone() }
-    }
-
-    /// The oldest of these that has found no share in all of [`UNPROVEN`]; nobody if one was looked for just now.
-    fn unproven(&self, now: Instant, miners: &Places<Arc<Miner>>, among: Option<IpAddr>) -> Option<u64> {
-        let mut looked = locked(&self.looked);
-        if looked.is_some_and(|at| now.saturating_duration_since(at) < LOOK_AGAIN) {
-            return None;
-        }
-        *looked = Some(now);
-        let unproven = |miner: &Miner| {
-            now.saturating_duration_since(miner.connected) >= UNPROVEN && miner.view().last_share.is_none()
-        };
-        miners.among(among).find(|(_, miner)| unproven(miner)).map(|(id, _)| id)
     }
 
     /// This miner has authorised: its place is its own.
@@ -319,6 +304,7 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use link::places::LOOK_AGAIN;
 
     fn farm(max_connections: usize, max_connections_per_address: usize) -> (tempfile::TempDir, Arc<Farm>) {
         let dir = tempfile::tempdir().unwrap();

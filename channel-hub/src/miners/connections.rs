@@ -5,7 +5,7 @@
 //! those without a mining channel, last those whose channels never brought a share.
 
 use std::collections::{BTreeMap, HashSet};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -25,32 +25,12 @@ const SHAKING: Duration = Duration::from_secs(5);
 const UNUSED: Duration = Duration::from_secs(60);
 /// How long one does whose mining channels never brought a share.
 const UNPROVEN: Duration = Duration::from_secs(600);
-/// To look through everybody costs; whoever floods a full hub must not make it do so each time.
-const LOOK_AGAIN: Duration = Duration::from_millis(50);
-/// Most that are found at one look.
-const MAX_FOUND: usize = 256;
 
 /// Everybody who is connected.
 #[derive(Debug)]
 pub struct Connections {
     shutdown: CancellationToken,
-    open: Mutex<Open>,
-}
-
-#[derive(Debug)]
-struct Open {
-    places: Places<Arc<Connection>>,
-    search: Search,
-}
-
-/// For those who have spoken and bring nothing.
-#[derive(Debug, Default)]
-struct Search {
-    looked: Option<Instant>,
-    /// And among those of one neighbourhood: a crowd that knocks where its own bound is reached takes none of the others' looks.
-    looked_nearby: Option<Instant>,
-    /// Found at the last look for anybody's place, to be displaced one by one.
-    found: Vec<u64>,
+    places: Mutex<Places<Arc<Connection>>>,
 }
 
 /// One connection, for as long as this is held.
@@ -134,7 +114,7 @@ impl Connections {
     pub fn new(limits: Limits, shutdown: CancellationToken) -> Arc<Self> {
         let Limits { max_connections: all, max_connections_per_address: from_one, .. } = limits;
         let places = Places::new(Bounds { all, from_one, silent: SILENT });
-        Arc::new(Self { shutdown, open: Mutex::new(Open { places, search: Search::default() }) })
+        Arc::new(Self { shutdown, places: Mutex::new(places) })
     }
 
     /// Counts a connection in that comes `now`; it is counted out when the guard is dropped. Where a bound is
@@ -143,11 +123,9 @@ impl Connections {
     /// # Errors
     /// A bound is reached, and all are in use.
     pub fn enter(self: &Arc<Self>, address: SocketAddr, now: Instant) -> Result<Guard, TooMany> {
-        let open = &mut *self.lock();
-        let (places, search) = (&mut open.places, &mut open.search);
+        let mut places = self.lock();
         let new = |id| Arc::new(Connection::new(id, address, now, self.shutdown.child_token()));
-        let useless = |places: &Places<_>, among| search.useless(now, places, among);
-        let (id, displaced) = places.take(now, address.ip(), new, useless)?;
+        let (id, displaced) = places.take(now, address.ip(), new, |connection| connection.worth(now))?;
         if let Some(displaced) = displaced {
             displaced.leave.cancel();
         }
@@ -157,7 +135,7 @@ impl Connections {
 
     /// Those after the first `skip`, at most `limit`, oldest first.
     pub fn some(&self, skip: usize, limit: usize) -> Vec<Arc<Connection>> {
-        self.lock().places.iter().skip(skip).take(limit).cloned().collect()
+        self.lock().iter().skip(skip).take(limit).cloned().collect()
     }
 
     /// Everybody, oldest first.
@@ -176,59 +154,18 @@ impl Connections {
 
     /// How many.
     pub fn count(&self) -> usize {
-        self.lock().places.len()
+        self.lock().len()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Open> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Search {
-    /// One that may be displaced among those of a neighbourhood, or among all.
-    fn useless(
-        &mut self,
-        now: Instant,
-        places: &Places<Arc<Connection>>,
-        among: Option<IpAddr>,
-    ) -> Option<u64> {
-        if among.is_some() {
-            return self.look(now, places, among)?.pop();
-        }
-        let is_useless = |id: &u64| places.get(*id).is_some_and(|found| found.worth(now).is_some());
-        while let Some(id) = self.found.pop() {
-            if is_useless(&id) {
-                return Some(id);
-            }
-        }
-        self.found = self.look(now, places, None)?;
-        self.found.pop()
-    }
-
-    /// Those that may be displaced, first those at the end; `None` if the last look was just now.
-    fn look(
-        &mut self,
-        now: Instant,
-        places: &Places<Arc<Connection>>,
-        among: Option<IpAddr>,
-    ) -> Option<Vec<u64>> {
-        let looked = if among.is_some() { &mut self.looked_nearby } else { &mut self.looked };
-        if looked.is_some_and(|at| now.saturating_duration_since(at) < LOOK_AGAIN) {
-            return None;
-        }
-        *looked = Some(now);
-        let worth = |(id, connection): (u64, &Arc<Connection>)| Some((connection.worth(now)?, id));
-        let mut found: Vec<_> = places.among(among).filter_map(worth).collect();
-        found.sort_unstable();
-        found.truncate(MAX_FOUND);
-        Some(found.into_iter().rev().map(|(_, id)| id).collect())
+    fn lock(&self) -> MutexGuard<'_, Places<Arc<Connection>>> {
+        self.places.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Guard {
     /// Its first message is here `now`.
     pub fn spoke(&self, now: Instant) {
-        self.connections.lock().places.spoke(self.connection.id);
+        self.connections.lock().spoke(self.connection.id);
         self.connection.lock().standing = Standing::Shaking(now);
     }
 }
@@ -314,7 +251,7 @@ impl std::ops::Deref for Guard {
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        self.connections.lock().places.free(self.connection.id);
+        self.connections.lock().free(self.connection.id);
     }
 }
 

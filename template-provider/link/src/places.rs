@@ -1,12 +1,17 @@
 //! Places for peers: so many in all, and so many for one neighbourhood. Where a bound is reached, the oldest peer that has
 //! said nothing gives way to the newcomer, so that silence keeps nobody out; nobody has to be looked for, so that a flood
-//! of newcomers costs little.
+//! of newcomers costs little. Where nobody is silent, one is looked for that brings nothing, now and then.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use crate::address::neighbourhood;
+
+/// To look through everybody costs; whoever floods full places must not make us do so each time.
+pub const LOOK_AGAIN: Duration = Duration::from_millis(50);
+/// Most that are found at one look.
+const MAX_FOUND: usize = 256;
 
 /// How many places there are.
 #[derive(Clone, Copy, Debug)]
@@ -51,6 +56,17 @@ pub struct Places<T> {
     /// Those who have said nothing, oldest first; and by where they come from.
     silent: BTreeSet<u64>,
     silent_from: BTreeSet<(IpAddr, u64)>,
+    search: Search,
+}
+
+/// For those who have spoken and bring nothing.
+#[derive(Debug, Default)]
+struct Search {
+    looked: Option<Instant>,
+    /// And among those of one neighbourhood: a crowd that knocks where its own bound is reached takes none of the others' looks.
+    looked_nearby: Option<Instant>,
+    /// Found at the last look for anybody's place, to be displaced one by one.
+    found: Vec<u64>,
 }
 
 #[derive(Debug)]
@@ -70,11 +86,13 @@ impl<T> Places<T> {
             by_neighbourhood: HashMap::new(),
             silent: BTreeSet::new(),
             silent_from: BTreeSet::new(),
+            search: Search::default(),
         }
     }
 
-    /// A place for what `peer` makes of its number, and who gave way to it. Where a bound is reached and nobody is silent,
-    /// `other` may name one: among those of a neighbourhood if that is full, else among all.
+    /// A place for what `peer` makes of its number, and who gave way to it. Where a bound is reached and nobody is silent, it
+    /// is the one of least `worth`, `None` being more than any, and of those the oldest: among those of a neighbourhood if
+    /// that is full, else among all.
     ///
     /// # Errors
     /// A bound is reached, and nobody gives way.
@@ -83,13 +101,13 @@ impl<T> Places<T> {
         now: Instant,
         address: IpAddr,
         peer: impl FnOnce(u64) -> T,
-        other: impl FnOnce(&Self, Option<IpAddr>) -> Option<u64>,
+        worth: impl Fn(&T) -> Option<u8>,
     ) -> Result<(u64, Option<T>), Full> {
         let from = neighbourhood(address);
         let mut displaced = None;
         if let Some(full) = self.full(from) {
             let among = (full == Full::FromOne).then_some(from);
-            let number = self.silent(now, among).or_else(|| other(self, among)).ok_or(full)?;
+            let number = self.silent(now, among).or_else(|| self.useless(now, among, worth)).ok_or(full)?;
             displaced = self.free(number);
         }
         Ok((self.add(now, address, peer), displaced))
@@ -133,12 +151,6 @@ impl<T> Places<T> {
         self.taken.get(&number).map(|place| &place.peer)
     }
 
-    /// Everybody with their numbers, oldest first; of one neighbourhood, or all.
-    pub fn among(&self, from: Option<IpAddr>) -> impl Iterator<Item = (u64, &T)> {
-        let taken = self.taken.iter().filter(move |(_, place)| from.is_none_or(|from| place.from == from));
-        taken.map(|(number, place)| (*number, &place.peer))
-    }
-
     /// Everybody, oldest first.
     pub fn iter(&self) -> impl Iterator<Item = &T> {
         self.taken.values().map(|place| &place.peer)
@@ -172,6 +184,46 @@ impl<T> Places<T> {
         let since = self.taken.get(&number)?.since;
         (now.saturating_duration_since(since) >= self.bounds.silent).then_some(number)
     }
+
+    /// One that has spoken and may be displaced.
+    fn useless(
+        &mut self,
+        now: Instant,
+        among: Option<IpAddr>,
+        worth: impl Fn(&T) -> Option<u8>,
+    ) -> Option<u64> {
+        if among.is_some() {
+            return self.look(now, among, worth)?.pop();
+        }
+        while let Some(number) = self.search.found.pop() {
+            if self.get(number).is_some_and(|peer| worth(peer).is_some()) {
+                return Some(number);
+            }
+        }
+        self.search.found = self.look(now, None, worth)?;
+        self.search.found.pop()
+    }
+
+    /// Those that may be displaced, first those at the end; `None` if the last look was just now.
+    fn look(
+        &mut self,
+        now: Instant,
+        among: Option<IpAddr>,
+        worth: impl Fn(&T) -> Option<u8>,
+    ) -> Option<Vec<u64>> {
+        let Search { looked, looked_nearby, .. } = &mut self.search;
+        let looked = if among.is_some() { looked_nearby } else { looked };
+        if looked.is_some_and(|at| now.saturating_duration_since(at) < LOOK_AGAIN) {
+            return None;
+        }
+        *looked = Some(now);
+        let here = self.taken.iter().filter(|(_, place)| among.is_none_or(|from| place.from == from));
+        let mut found: Vec<_> =
+            here.filter_map(|(number, place)| Some((worth(&place.peer)?, *number))).collect();
+        found.sort_unstable();
+        found.truncate(MAX_FOUND);
+        Some(found.into_iter().rev().map(|(_, number)| number).collect())
+    }
 }
 
 #[cfg(test)]
@@ -186,7 +238,7 @@ mod tests {
     }
 
     fn take(places: &mut Places<u64>, now: Instant, address: &str) -> Result<(u64, Option<u64>), Full> {
-        places.take(now, address.parse().unwrap(), |number| number, |_, _| None)
+        places.take(now, address.parse().unwrap(), |number| number, |_| None)
     }
 
     #[test]
@@ -218,18 +270,31 @@ mod tests {
     }
 
     #[test]
-    fn where_nobody_is_silent_another_may_be_named() {
-        let (mut places, now) = (places(2, 2), Instant::now());
-        for _ in 0..2 {
-            let (number, _) = take(&mut places, now, "192.0.2.1").unwrap();
+    fn where_nobody_is_silent_the_oldest_of_least_worth_gives_way_and_a_flood_of_newcomers_looks_for_none() {
+        let (mut places, now) = (places(4, 3), Instant::now());
+        for address in ["192.0.2.1", "192.0.2.1", "192.0.2.1", "192.0.2.2"] {
+            let (number, _) = take(&mut places, now, address).unwrap();
             places.spoke(number);
         }
-        let newest = |places: &Places<u64>, from| places.among(from).last().map(|(number, _)| number);
-        for (address, gone) in [("192.0.2.1", 2), ("192.0.2.2", 3)] {
-            let taken = places.take(now, address.parse().unwrap(), |number| number, newest);
-            let (number, displaced) = taken.unwrap();
-            places.spoke(number);
-            assert_eq!(displaced, Some(gone));
-        }
+        let looks = std::cell::Cell::new(0);
+        let worth = |number: &u64| {
+            looks.set(looks.get() + 1);
+            [None, Some(1), Some(0), Some(0)].get(usize::try_from(*number).unwrap() - 1).copied().flatten()
+        };
+        let mut next = |address: &str, now| {
+            let taken = places.take(now, address.parse().unwrap(), |number| number, worth);
+            if let Ok((number, _)) = taken {
+                places.spoke(number);
+            }
+            taken.map(|(_, displaced)| displaced)
+        };
+        assert_eq!(next("192.0.2.1", now), Ok(Some(3)), "of its own neighbourhood");
+        assert_eq!(next("192.0.2.3", now), Ok(Some(4)), "whose look takes nobody else's");
+        assert_eq!(next("192.0.2.3", now), Ok(Some(2)), "found at the same look");
+        let before = looks.get();
+        assert_eq!(next("192.0.2.3", now), Err(Full::All));
+        assert_eq!(looks.get(), before);
+        assert_eq!(next("192.0.2.3", now + LOOK_AGAIN), Err(Full::All), "the first is worth its place");
+        assert_eq!(looks.get(), before + 4);
     }
 }

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
+use link::places::LOOK_AGAIN;
 use mining::Work;
 
 fn from(address: &str) -> SocketAddr {
