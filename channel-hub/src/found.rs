@@ -125,7 +125,7 @@ impl Finds {
         let hash = kept.hash.clone();
         let (height, hasher, worker) = (kept.height, &kept.hasher, &kept.worker);
         tracing::info!(hash, height, hasher, worker, "found a block");
-        let unkept = (sequence == Err(Refused::Full)).then(|| (kept.clone(), crediting.clone()));
+        let mut is_full = sequence == Err(Refused::Full);
         self.written(&kept, sequence).await;
         self.is_news(&kept, &BlockState::Pending);
         if !self.submit_to_provider(solution, template, entry.as_ref()) {
@@ -133,23 +133,9 @@ impl Finds {
         }
         // Syncs it to the disk while the node works.
         self.set_state(&hash, BlockState::Pending);
-        let keep = async {
-            if let Some((block, crediting)) = unkept {
-                self.keep_when_there_is_room(&block).await;
-                drop(crediting);
-            }
-        };
         let rest = async {
-            let mut is_full = false;
             if kept.block.is_none() {
-                let mut complete = std::pin::pin!(self.complete(&mut kept, entry));
-                is_full = match timeout(SUCCESSOR_WAITS, &mut complete).await {
-                    Ok(is_full) => is_full,
-                    Err(_) => {
-                        drop(crediting.take());
-                        complete.await
-                    }
-                };
+                self.complete(&mut kept, entry, &mut is_full, &mut crediting).await;
             }
             let keep = async {
                 if is_full {
@@ -160,7 +146,7 @@ impl Finds {
             tokio::join!(keep, self.submit_to_node(&kept))
         };
         tokio::select! {
-            _ = async { tokio::join!(keep, rest) } => {}
+            _ = rest => {}
             () = self.closing() => tracing::warn!(hash, "the node has not answered; handing it in again at the next start"),
         }
     }
@@ -240,19 +226,34 @@ impl Finds {
         self.supply.submit(entry.provider, template, solution)
     }
 
-    /// The transactions were asked for but had not come yet. Whether the store has no room for what came.
-    async fn complete(&self, block: &mut StoredBlock, entry: Option<Entry>) -> bool {
-        let Some(mut entry) = entry else { return false };
-        let fetched = timeout(FETCH_LIMIT, entry.fetched.wait_for(|f| !matches!(f, Fetched::Waiting))).await;
-        drop(fetched);
-        let transactions = entry.here();
-        block.fill(transactions.as_ref());
-        if block.block.is_none() {
-            return false;
+    /// The transactions were asked for but had not come yet. While `is_full`, the store has no room for what there is of the
+    /// block, and is tried again; what comes takes its place.
+    async fn complete(
+        &self,
+        block: &mut StoredBlock,
+        entry: Option<Entry>,
+        is_full: &mut bool,
+        crediting: &mut Option<TaskTrackerToken>,
+    ) {
+        let mut fetched = std::pin::pin!(async {
+            let mut entry = entry?;
+            drop(timeout(FETCH_LIMIT, entry.fetched.wait_for(|f| !matches!(f, Fetched::Waiting))).await);
+            entry.here()
+        });
+        let mut patience = std::pin::pin!(tokio::time::sleep(SUCCESSOR_WAITS));
+        let transactions = loop {
+            tokio::select! {
+                transactions = &mut fetched => break transactions,
+                () = self.keep_when_there_is_room(block), if *is_full => *is_full = false,
+                () = &mut patience, if !*is_full && crediting.is_some() => *crediting = None,
+            }
+        };
+        if transactions.is_some() {
+            block.fill(transactions.as_ref());
+            let sequence = self.store.keep_block(block.clone());
+            self.written(block, sequence).await;
+            *is_full = sequence == Err(Refused::Full);
         }
-        let sequence = self.store.keep_block(block.clone());
-        self.written(block, sequence).await;
-        sequence == Err(Refused::Full)
     }
 
     /// Until the node has answered: it may be away.
