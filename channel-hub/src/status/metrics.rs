@@ -2,7 +2,7 @@
 
 use service::Metric;
 
-use super::lists::Lists;
+use super::lists::{Lists, MAX_MEASURED};
 use super::snapshot::{Snapshot, difficulty};
 
 pub(super) fn metrics(snapshot: &Snapshot, lists: &Lists) -> Vec<Metric> {
@@ -29,6 +29,8 @@ pub(super) fn metrics(snapshot: &Snapshot, lists: &Lists) -> Vec<Metric> {
     metrics.extend(providers(snapshot));
     metrics
 }
+
+const _: () = assert!(MAX_MEASURED == 2000, "the help of these metrics says another number");
 
 fn workers(lists: &Lists) -> [Metric; 3] {
     let mut shares =
