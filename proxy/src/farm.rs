@@ -24,6 +24,8 @@ use tokio::sync::Notify;
 const MAX_BLOCKS: usize = 50;
 /// How long a connection keeps its place that authorises and never finds a share, when somebody else wants it.
 const UNPROVEN: Duration = Duration::from_secs(600);
+/// How long one does whose address has more than half of all places, when somebody from elsewhere wants it.
+const UNPROVEN_IN_A_CROWD: Duration = Duration::from_secs(60);
 
 /// Shared by all tasks.
 #[derive(Debug)]
@@ -168,14 +170,16 @@ impl Farm {
     }
 
     /// Lets a connection in; addresses of IPv6 count by their /64. Where all places are taken, it gets the one of the oldest connection that has not authorised, if
-    /// there is such, else of one that never found a share in ten minutes: who is idle cannot keep miners out.
+    /// there is such, else of one that never found a share in ten minutes, or in
+    /// one if its address has more than half of all places and the newcomer another: who is idle cannot keep miners out.
     pub fn admit(self: &Arc<Self>, address: SocketAddr) -> Result<Seat, Refused> {
         self.admit_at(Instant::now(), address)
     }
 
     fn admit_at(self: &Arc<Self>, now: Instant, address: SocketAddr) -> Result<Seat, Refused> {
-        let unproven = |miner: &Arc<Miner>| {
-            let is_old = now.saturating_duration_since(miner.connected) >= UNPROVEN;
+        let unproven = |miner: &Arc<Miner>, is_of_a_crowd| {
+            let patience = if is_of_a_crowd { UNPROVEN_IN_A_CROWD } else { UNPROVEN };
+            let is_old = now.saturating_duration_since(miner.connected) >= patience;
             (is_old && miner.view().last_share.is_none()).then_some(0)
         };
         let mut miners = locked(&self.miners);
@@ -349,6 +353,28 @@ mod tests {
         farm.authorized(&newcomer.miner);
         let again = after(UNPROVEN + LOOK_AGAIN * 4);
         assert_eq!(again.unwrap_err(), Refused::PerAddress, "the newcomer has its time");
+    }
+
+    #[tokio::test]
+    async fn an_address_that_fills_the_farm_without_a_share_makes_room_within_a_minute_for_others_but_not_for_itself()
+     {
+        let (_dir, farm) = farm(3, 3);
+        let start = Instant::now();
+        let come = |time, host| farm.admit_at(start + time, SocketAddr::from(([10, 0, 0, host], 5000)));
+        let known = |host| {
+            let seat = come(Duration::ZERO, host).unwrap();
+            farm.authorized(&seat.miner);
+            seat
+        };
+        let seats = [known(1), known(1), known(2)];
+        assert_eq!(come(UNPROVEN_IN_A_CROWD / 2, 2).unwrap_err(), Refused::Connections);
+        assert_eq!(
+            come(UNPROVEN_IN_A_CROWD, 1).unwrap_err(),
+            Refused::Connections,
+            "it has two of three itself"
+        );
+        let _newcomer = come(UNPROVEN_IN_A_CROWD + LOOK_AGAIN, 2).unwrap();
+        seats[0].miner.asked_to_leave().await;
     }
 
     #[test]

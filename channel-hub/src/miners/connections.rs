@@ -25,6 +25,8 @@ const SHAKING: Duration = Duration::from_secs(5);
 const UNUSED: Duration = Duration::from_secs(60);
 /// How long one does whose mining channels never brought a share.
 const UNPROVEN: Duration = Duration::from_secs(600);
+/// How long one of those does whose address has more than half of all places, when somebody from elsewhere wants it.
+const UNPROVEN_IN_A_CROWD: Duration = Duration::from_secs(60);
 
 /// Everybody who is connected.
 #[derive(Debug)]
@@ -125,7 +127,8 @@ impl Connections {
     pub fn enter(self: &Arc<Self>, address: SocketAddr, now: Instant) -> Result<Guard, TooMany> {
         let mut places = self.lock();
         let new = |id| Arc::new(Connection::new(id, address, now, self.shutdown.child_token()));
-        let (id, displaced) = places.take(now, address.ip(), new, |connection| connection.worth(now))?;
+        let (id, displaced) = places
+            .take(now, address.ip(), new, |connection, is_of_a_crowd| connection.worth(now, is_of_a_crowd))?;
         if let Some(displaced) = displaced {
             displaced.leave.cancel();
         }
@@ -182,7 +185,7 @@ impl Connection {
     }
 
     /// How little is lost with one that has spoken, least first; `None`: it may not be displaced.
-    fn worth(&self, now: Instant) -> Option<u8> {
+    fn worth(&self, now: Instant, is_of_a_crowd: bool) -> Option<u8> {
         let over = |since, limit| now.saturating_duration_since(since) >= limit;
         let details = self.lock();
         match details.standing {
@@ -190,8 +193,9 @@ impl Connection {
             Standing::Shaking(since) => over(since, SHAKING).then_some(0),
             Standing::Unused(since) => over(since, UNUSED).then_some(1),
             Standing::Mining(since) => {
+                let patience = if is_of_a_crowd { UNPROVEN_IN_A_CROWD } else { UNPROVEN };
                 let proven = || details.channels.values().any(|channel| channel.tally().accepted > 0);
-                (over(since, UNPROVEN) && !proven()).then_some(2)
+                (over(since, patience) && !proven()).then_some(2)
             }
         }
     }

@@ -92,7 +92,8 @@ impl<T> Places<T> {
 
     /// A place for what `peer` makes of its number, and who gave way to it. Where a bound is reached and nobody is silent, it
     /// is the one of least `worth`, `None` being more than any, and of those the oldest: among those of a neighbourhood if
-    /// that is full, else among all.
+    /// that is full, else among all. `worth` also hears whether the peer is one of a crowd: its neighbourhood has more than half of all
+    /// places, they are all taken, and the newcomer comes from elsewhere.
     ///
     /// # Errors
     /// A bound is reached, and nobody gives way.
@@ -101,13 +102,18 @@ impl<T> Places<T> {
         now: Instant,
         address: IpAddr,
         peer: impl FnOnce(u64) -> T,
-        worth: impl Fn(&T) -> Option<u8>,
+        worth: impl Fn(&T, bool) -> Option<u8>,
     ) -> Result<(u64, Option<T>), Full> {
         let from = neighbourhood(address);
         let mut displaced = None;
         if let Some(full) = self.full(from) {
-            let among = (full == Full::FromOne).then_some(from);
-            let number = self.silent(now, among).or_else(|| self.useless(now, among, worth)).ok_or(full)?;
+            let number = match full {
+                Full::FromOne => {
+                    self.silent(now, Some(from)).or_else(|| self.useless_nearby(now, from, worth))
+                }
+                Full::All => self.silent(now, None).or_else(|| self.useless(now, from, worth)),
+            };
+            let number = number.ok_or(full)?;
             displaced = self.free(number);
         }
         Ok((self.add(now, address, peer), displaced))
@@ -185,45 +191,58 @@ impl<T> Places<T> {
         (now.saturating_duration_since(since) >= self.bounds.silent).then_some(number)
     }
 
-    /// One that has spoken and may be displaced.
-    fn useless(
+    /// One among a neighbourhood that has spoken and may be displaced by a newcomer from there.
+    fn useless_nearby(
         &mut self,
         now: Instant,
-        among: Option<IpAddr>,
-        worth: impl Fn(&T) -> Option<u8>,
+        from: IpAddr,
+        worth: impl Fn(&T, bool) -> Option<u8>,
     ) -> Option<u64> {
-        if among.is_some() {
-            return self.look(now, among, worth)?.pop();
+        if !is_due(&mut self.search.looked_nearby, now) {
+            return None;
         }
+        let worth = |place: &Place<T>| worth(&place.peer, false).filter(|_| place.from == from);
+        self.least(worth).first().copied()
+    }
+
+    /// One that has spoken and may be displaced by a newcomer from here.
+    fn useless(&mut self, now: Instant, from: IpAddr, worth: impl Fn(&T, bool) -> Option<u8>) -> Option<u64> {
         while let Some(number) = self.search.found.pop() {
-            if self.get(number).is_some_and(|peer| worth(peer).is_some()) {
+            let place = self.taken.get(&number);
+            if place.is_some_and(|place| worth(&place.peer, self.is_of_a_crowd(place, from)).is_some()) {
                 return Some(number);
             }
         }
-        self.search.found = self.look(now, None, worth)?;
+        if !is_due(&mut self.search.looked, now) {
+            return None;
+        }
+        self.search.found = self.least(|place| worth(&place.peer, self.is_of_a_crowd(place, from)));
+        self.search.found.reverse();
         self.search.found.pop()
     }
 
-    /// Those that may be displaced, first those at the end; `None` if the last look was just now.
-    fn look(
-        &mut self,
-        now: Instant,
-        among: Option<IpAddr>,
-        worth: impl Fn(&T) -> Option<u8>,
-    ) -> Option<Vec<u64>> {
-        let Search { looked, looked_nearby, .. } = &mut self.search;
-        let looked = if among.is_some() { looked_nearby } else { looked };
-        if looked.is_some_and(|at| now.saturating_duration_since(at) < LOOK_AGAIN) {
-            return None;
-        }
-        *looked = Some(now);
-        let here = self.taken.iter().filter(|(_, place)| among.is_none_or(|from| place.from == from));
-        let mut found: Vec<_> =
-            here.filter_map(|(number, place)| Some((worth(&place.peer)?, *number))).collect();
+    /// Those of least worth, the least first, and of the same the oldest.
+    fn least(&self, worth: impl Fn(&Place<T>) -> Option<u8>) -> Vec<u64> {
+        let worth = |(number, place): (&u64, &Place<T>)| Some((worth(place)?, *number));
+        let mut found: Vec<_> = self.taken.iter().filter_map(worth).collect();
         found.sort_unstable();
         found.truncate(MAX_FOUND);
-        Some(found.into_iter().rev().map(|(_, number)| number).collect())
+        found.into_iter().map(|(_, number)| number).collect()
     }
+
+    fn is_of_a_crowd(&self, place: &Place<T>, newcomer: IpAddr) -> bool {
+        let count = self.by_neighbourhood.get(&place.from).copied().unwrap_or_default();
+        place.from != newcomer && count > self.bounds.all / 2
+    }
+}
+
+/// Whether it is long enough since the last look, which is now if so.
+fn is_due(looked: &mut Option<Instant>, now: Instant) -> bool {
+    let is_due = looked.is_none_or(|at| now.saturating_duration_since(at) >= LOOK_AGAIN);
+    if is_due {
+        *looked = Some(now);
+    }
+    is_due
 }
 
 #[cfg(test)]
@@ -238,7 +257,7 @@ mod tests {
     }
 
     fn take(places: &mut Places<u64>, now: Instant, address: &str) -> Result<(u64, Option<u64>), Full> {
-        places.take(now, address.parse().unwrap(), |number| number, |_| None)
+        places.take(now, address.parse().unwrap(), |number| number, |_, _| None)
     }
 
     #[test]
@@ -282,6 +301,7 @@ mod tests {
             [None, Some(1), Some(0), Some(0)].get(usize::try_from(*number).unwrap() - 1).copied().flatten()
         };
         let mut next = |address: &str, now| {
+            let worth = |number: &u64, _| worth(number);
             let taken = places.take(now, address.parse().unwrap(), |number| number, worth);
             if let Ok((number, _)) = taken {
                 places.spoke(number);
@@ -296,5 +316,22 @@ mod tests {
         assert_eq!(looks.get(), before);
         assert_eq!(next("192.0.2.3", now + LOOK_AGAIN), Err(Full::All), "the first is worth its place");
         assert_eq!(looks.get(), before + 4);
+    }
+
+    #[test]
+    fn one_of_a_crowd_is_told_from_the_others_by_a_newcomer_from_elsewhere() {
+        let (mut places, now) = (places(4, 4), Instant::now());
+        let mut next = |address: &str, now| {
+            let worth = |_: &u64, is_of_a_crowd: bool| is_of_a_crowd.then_some(0);
+            let (number, displaced) = places.take(now, address.parse().unwrap(), |number| number, worth)?;
+            places.spoke(number);
+            Ok(displaced)
+        };
+        for address in ["192.0.2.9", "192.0.2.1", "192.0.2.1", "192.0.2.1"] {
+            assert_eq!(next(address, now), Ok(None));
+        }
+        assert_eq!(next("192.0.2.1", now), Err(Full::All), "three of four, and one of them again");
+        assert_eq!(next("192.0.2.2", now + LOOK_AGAIN), Ok(Some(2)), "the oldest of the three");
+        assert_eq!(next("192.0.2.3", now + LOOK_AGAIN * 2), Err(Full::All), "two of four are no crowd");
     }
 }
