@@ -133,25 +133,42 @@ fn a_crowd_that_knocks_where_its_own_bound_is_reached_keeps_nobody_else_out() {
     drop(knocks);
 }
 
+/// Two that mine, of which the second has brought a share.
+fn idle_and_proven(connections: &Arc<Connections>, start: Instant, addresses: [&str; 2]) -> [Guard; 2] {
+    let guards = addresses.map(|address| {
+        let guard = connections.enter(from(address), start).unwrap();
+        guard.spoke(start);
+        guard
+    });
+    let channel = Channel::sample();
+    channel.count_accepted(Work::new(1), Work::new(1));
+    guards[0].opened(2, Channel::sample(), start);
+    guards[1].opened(2, channel, start);
+    guards
+}
+
 #[test]
 fn a_channel_that_never_brought_a_share_gives_way_at_last_and_one_that_did_never() {
     let start = Instant::now();
     let connections = connections(2, 2);
-    let (idle, proven) = (
-        connections.enter(from("1.1.1.1:1"), start).unwrap(),
-        connections.enter(from("1.1.1.1:2"), start).unwrap(),
-    );
-    let channel = Channel::sample();
-    channel.count_accepted(Work::new(1), Work::new(1));
-    proven.spoke(start);
-    proven.opened(2, channel, start);
-    idle.spoke(start);
-    idle.opened(2, Channel::sample(), start);
+    let [idle, proven] = idle_and_proven(&connections, start, ["1.1.1.1:1", "1.1.1.2:1"]);
     assert!(connections.enter(from("2.2.2.2:1"), start + UNPROVEN - Duration::from_secs(1)).is_err());
     let newest = connections.enter(from("2.2.2.2:1"), start + UNPROVEN).unwrap();
     newest.spoke(start + 9 * UNPROVEN);
     assert!(idle.leave.is_cancelled() && !proven.leave.is_cancelled());
     assert!(connections.enter(from("2.2.2.2:2"), start + 9 * UNPROVEN).is_err());
+}
+
+#[test]
+fn one_of_an_address_that_has_more_than_half_of_all_places_gives_way_sooner_and_only_to_others() {
+    let start = Instant::now();
+    let later = start + UNPROVEN_IN_A_CROWD;
+    let connections = connections(2, 3);
+    let [idle, proven] = idle_and_proven(&connections, start, ["1.1.1.1:1", "1.1.1.1:2"]);
+    assert!(connections.enter(from("2.2.2.2:1"), later - LOOK_AGAIN).is_err());
+    assert!(connections.enter(from("1.1.1.1:3"), later).is_err(), "it has both itself");
+    let _newcomer = connections.enter(from("2.2.2.2:1"), later + LOOK_AGAIN).unwrap();
+    assert!(idle.leave.is_cancelled() && !proven.leave.is_cancelled());
 }
 
 #[test]
