@@ -87,6 +87,8 @@ impl Pace {
             rate: Rate::new(now.instant),
         };
         pace.settle(now);
+        // Where a minimum is harder than what is wanted, nothing has changed by that, and yet shares have its work.
+        pace.vardiff.retargeted(now.instant, Work::from_target(pace.target));
         pace
     }
 
@@ -112,7 +114,8 @@ impl Pace {
             Target::from_be_bytes(FromHex::from_hex(&terms.wanted).map_err(|_| "its target cannot be")?);
         (self.difficulty, self.unsettled) = (read(terms.difficulty)?, true);
         self.target = self.difficulty.target();
-        self.vardiff.assume(now.instant, Work::from_target(self.target));
+        self.vardiff.assume(now.instant, Work::from_target(self.wanted));
+        self.vardiff.retargeted(now.instant, Work::from_target(self.target));
         Ok(())
     }
 

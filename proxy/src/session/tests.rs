@@ -1,7 +1,7 @@
 //! Exchanges with miners as real firmware has them.
 #![allow(clippy::unwrap_used)]
 
-use super::{AcceptedBy, Disconnect, Event, Outcome, Passport, Session};
+use super::{AcceptedBy, Disconnect, Event, Outcome, Passport, Session, Settings};
 use crate::sv1::Difficulty;
 use crate::testing::{HARDEST, Server, Talk, easiest, gist, settings, start, work};
 use crate::work::Work;
@@ -594,6 +594,65 @@ fn a_successor_takes_shares_of_a_difficulty_that_holds_for_the_next_job_only() {
     assert!(is_taken(&passport));
     passport["terms"].as_object_mut().unwrap().remove("stack").unwrap();
     assert!(!is_taken(&passport), "a predecessor that does not know of it");
+}
+
+/// Subscribed and authorised with other settings than usual, with work.
+fn mining_with(now: mining::Now, settings: Settings, work: &Arc<Work>) -> Talk {
+    let mut talk = Talk::with(now, settings);
+    talk.say(r#"{"id":1,"method":"mining.subscribe","params":[]}"#);
+    talk.say(r#"{"id":2,"method":"mining.authorize","params":["w","x"]}"#);
+    talk.apply(Some(work)).unwrap();
+    talk
+}
+
+/// The miner at a successor, which has a job for it.
+fn given_away(talk: &Talk, settings: Settings, next: &Arc<Work>) -> Talk {
+    let passport = Passport::read(serde_json::to_value(talk.session.passport(&[])).unwrap()).unwrap();
+    let session = Session::resumed(talk.now, settings.into(), &passport).unwrap();
+    let mut talk = Talk { session, now: talk.now };
+    talk.apply(Some(next)).unwrap();
+    talk
+}
+
+#[test]
+fn a_successor_does_not_think_a_miner_faster_than_usual_silent_after_a_second() {
+    let now = start();
+    let work = work(now, HARDEST);
+    let mut talk = Talk::mining(now, &work);
+    talk.say(r#"{"id":4,"method":"mining.suggest_difficulty","params":[1e-3]}"#);
+    let mut talk = given_away(&talk, settings(), &work);
+    assert_eq!(gist(&talk.wait(SECOND + SECOND / 10).unwrap()), Vec::<Value>::new());
+}
+
+#[test]
+fn a_successor_notices_when_a_miner_slower_than_usual_finds_nothing() {
+    let now = start();
+    let work = work(now, HARDEST);
+    let fast = || Settings {
+        pace: crate::session::PaceSettings { hash_rate: 1e12, ..settings().pace },
+        ..settings()
+    };
+    let mut talk = mining_with(now, fast(), &work);
+    talk.say(r#"{"id":4,"method":"mining.suggest_difficulty","params":[1e-3]}"#);
+    let mut talk = given_away(&talk, fast(), &work);
+    let lines: Vec<Value> = (0..40).flat_map(|_| talk.wait(3 * SECOND).unwrap()).collect();
+    assert_eq!(lines[0]["method"], "mining.set_difficulty");
+    assert!(lines[0]["params"][0].as_f64().unwrap() < 1e-3, "{lines:?}");
+}
+
+#[test]
+fn a_fast_miner_rises_above_a_minimum_that_is_harder_than_the_usual_beginning() {
+    let now = start();
+    let work = work(now, HARDEST);
+    let mut settings = settings(); // which begin with three hashes
+    settings.pace.minimum = Difficulty::new(300.0 / 2f64.powi(32)).unwrap();
+    let talk = mining_with(now, settings, &work);
+    let target = target(&json!(talk.session.difficulty()));
+    let mut miner = Miner { talk, takes: Takes::AtOnce, target, nonce: 0, told: Vec::new() };
+    miner.mine(&work, 60, 1000);
+    let suits = 3.0 * 1000.0 / 2f64.powi(32);
+    let last = miner.talk.session.difficulty() / suits;
+    assert!((0.2..5.0).contains(&last), "{last} times what suits");
 }
 
 #[test]
