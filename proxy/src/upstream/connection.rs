@@ -132,7 +132,8 @@ impl<'a> Connection<'a> {
     }
 
     pub(super) async fn run(&mut self, wanted: &mut watch::Receiver<bool>) -> anyhow::Result<()> {
-        let mut leave_by = None;
+        let linger = || Some(Instant::now() + LINGER);
+        let mut leave_by = if *wanted.borrow_and_update() { None } else { linger() };
         loop {
             let timeout = self.wire.poll_timeout();
             let leaving = leave_by.is_some();
@@ -145,8 +146,15 @@ impl<'a> Connection<'a> {
                     self.wire.handle_timeout(now());
                     self.tend()?;
                 }
-                _ = wanted.wait_for(|wanted| !*wanted), if !leaving => leave_by = Some(Instant::now() + LINGER),
-                () = self.common.shutdown.cancelled(), if !leaving => leave_by = Some(Instant::now() + LINGER),
+                changed = wanted.changed(), if !leaving => {
+                    if changed.is_err() || !*wanted.borrow_and_update() {
+                        leave_by = linger();
+                    } else if self.ready_by.is_none() {
+                        // It was not wanted for a moment, and whoever knew that it is ready has forgotten.
+                        self.ready().await?;
+                    }
+                }
+                () = self.common.shutdown.cancelled(), if !leaving => leave_by = linger(),
             }
             self.handle_events().await?;
             self.wire.send()?;
@@ -343,6 +351,7 @@ mod tests {
     use bitcoin::hashes::Hash as _;
     use serde_json::{Value, json};
     use service::{Counters, Secret};
+    use std::path::Path;
     use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
     use tokio::net::{TcpListener, TcpStream};
 
@@ -396,12 +405,44 @@ mod tests {
         Upstream { address, user_identity: "farm".into(), protocol: Protocol::Sv1(pool) }
     }
 
+    fn farm(data: &Path) -> Arc<Farm> {
+        let admission = Admission { max_connections: 1, max_connections_per_address: 1 };
+        Arc::new(Farm::new(admission, &Counters::open("test", data).unwrap()))
+    }
+
+    #[tokio::test]
+    async fn who_was_not_wanted_for_a_moment_says_again_that_it_is_ready() {
+        let dir = tempfile::tempdir().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let upstream = upstream(listener.local_addr().unwrap().port());
+        let (reports, mut reported) = mpsc::channel(1);
+        let common = common(farm(dir.path()), reports);
+        let health = Arc::new(Health::new(0, &upstream.address));
+        let wire = Wire::connect(&upstream, &common, 1, &[]).await.unwrap();
+        let mut connection = Connection::new(0, &upstream, &common, &health, 1, wire);
+        connection.begin().unwrap();
+        let (wants, mut wanted) = watch::channel(true);
+        let selector = async {
+            let Some(Report::Ready(..)) = reported.recv().await else { panic!("not ready") };
+            // Nothing else runs in between.
+            wants.send(false).unwrap();
+            wants.send(true).unwrap();
+            let again = tokio::time::timeout(FIRST_JOB, reported.recv()).await;
+            assert!(matches!(again, Ok(Some(Report::Ready(..)))), "{again:?}");
+        };
+        let (stream, _) = listener.accept().await.unwrap();
+        tokio::select! {
+            end = connection.run(&mut wanted) => panic!("{end:?}"),
+            () = slow_pool(stream, 1) => panic!("the connection is closed"),
+            () = selector => {}
+        }
+    }
+
     #[tokio::test]
     async fn shares_wait_while_a_pool_owes_many_answers_and_none_is_lost() {
         const SHARES: u32 = 5000;
         let dir = tempfile::tempdir().unwrap();
-        let admission = Admission { max_connections: 1, max_connections_per_address: 1 };
-        let farm = Arc::new(Farm::new(admission, &Counters::open("test", dir.path()).unwrap()));
+        let farm = farm(dir.path());
         let seat = farm.admit("127.0.0.1:1".parse().unwrap()).unwrap();
         let totals = farm.totals.worker(&"ann".into());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
