@@ -21,9 +21,13 @@ use std::time::{Duration, Instant};
 const LOOK: Duration = Duration::from_secs(1);
 /// A pool that says nothing for so long is gone: all of them send jobs more often.
 const SILENCE: Duration = Duration::from_secs(300);
-/// A pool that answers none of the newest shares for so long hangs; and one share that it has passed over for so long, having
-/// answered one that was sent later, is lost.
+/// A pool that answers none of the newest shares for so long hangs, if it says nothing else either or these are [`MANY`]; and one
+/// share that it has passed over for so long, having answered one that was sent later, is lost.
 const UNANSWERED: Duration = Duration::from_secs(60);
+/// So many of the newest shares are not passed over by chance. Of a slow farm one may be, with none after it for long.
+const MANY: u64 = 8;
+/// A share is lost after so long, and at the latest twice that, though the pool has answered none that was sent later.
+const OLD: Duration = Duration::from_secs(600);
 /// Shares without an answer; more are lost.
 pub const MAX_IN_FLIGHT: usize = 4096;
 /// Jobs whose shares are still handed in.
@@ -87,6 +91,8 @@ pub struct PoolTrunk {
     newest_answered: u64,
     /// The same as of some time ago, and when that was: what is older and not answered was passed over at least since then.
     passed: (u64, Instant),
+    /// The next share's id as of some time ago, and when that was: what is older waits at least since then.
+    old: (u64, Instant),
     heard: Instant,
     /// Since when shares newer than that are handed in and none is answered.
     unanswered: Option<Instant>,
@@ -132,8 +138,9 @@ impl PoolTrunk {
             next_job: 1,
             in_flight: HashMap::new(),
             next_share: asked::FIRST_SHARE,
-            newest_answered: 0,
+            newest_answered: asked::FIRST_SHARE - 1,
             passed: (0, now.instant),
+            old: (asked::FIRST_SHARE, now.instant),
             heard: now.instant,
             unanswered: None,
             look: now.instant + LOOK,
@@ -203,14 +210,18 @@ impl PoolTrunk {
     }
 
     /// Time passes: a job that miners have had for long is sent again, with a newer time; shares that the pool has passed over
-    /// are lost; a pool that hangs is named.
+    /// or leaves waiting are lost; a pool that hangs is named.
     pub fn handle_timeout(&mut self, now: Now) {
         if now.instant < self.look {
             return;
         }
         self.look = now.instant + LOOK;
         self.give_up_passed(now);
-        let hangs = self.unanswered.is_some_and(|since| since + UNANSWERED <= now.instant);
+        self.give_up_old(now);
+        let are_many = self.next_share - self.newest_answered > MANY;
+        let hangs = self
+            .unanswered
+            .is_some_and(|since| since + UNANSWERED <= now.instant && (are_many || self.heard <= since));
         if hangs || self.heard + SILENCE <= now.instant {
             self.events.push_back(Event::Hangs);
         }
@@ -300,6 +311,16 @@ impl PoolTrunk {
         if since + UNANSWERED <= now.instant {
             self.lose(passed);
             self.passed = (self.newest_answered, now.instant);
+        }
+    }
+
+    fn give_up_old(&mut self, now: Now) {
+        let (old, since) = self.old;
+        if since + OLD <= now.instant {
+            self.lose(old);
+            self.old = (self.next_share, now.instant);
+            let is_waiting = self.in_flight.keys().any(|id| *id > self.newest_answered);
+            self.unanswered = self.unanswered.filter(|_| is_waiting).map(|earlier| earlier.max(since));
         }
     }
 

@@ -349,6 +349,68 @@ fn a_share_that_a_pool_passes_over_is_lost_after_a_while_and_no_reason_to_leave_
     assert_eq!(talk.trunk.in_flight(), 0);
 }
 
+/// What happens in so many seconds, while the pool sends a job every half minute.
+fn with_jobs_for(talk: &mut Talk, seconds: u32) -> Vec<Event> {
+    let mut events = Vec::new();
+    for second in 1..=seconds {
+        talk.now = talk.now.after(SECOND);
+        if second % 30 == 0 {
+            talk.notify(&second.to_string(), PREV_HASH, false);
+        }
+        talk.trunk.handle_timeout(talk.now);
+        events.extend(talk.events());
+    }
+    events
+}
+
+fn hangs(events: &[Event]) -> bool {
+    events.iter().any(|event| matches!(event, Event::Hangs))
+}
+
+fn newest_work(events: &[Event]) -> Option<Arc<Work>> {
+    let work = |event: &Event| if let Event::Work { work, .. } = event { work.clone() } else { None };
+    events.iter().rev().find_map(work)
+}
+
+#[test]
+fn a_share_that_a_pool_never_answers_is_lost_in_the_end_and_no_reason_to_leave_while_it_sends_jobs() {
+    let mut talk = Talk::at_ckpool();
+    talk.notify("1", PREV_HASH, true);
+    let work = talk.work();
+    talk.submit(&work, 0x2000_0000, 1);
+    let events = with_jobs_for(&mut talk, 599);
+    assert!(!hangs(&events), "{events:?}");
+    assert_eq!(talk.trunk.in_flight(), 1, "it may still be answered");
+    let events = with_jobs_for(&mut talk, 601);
+    assert!(!hangs(&events), "{events:?}");
+    let lost = |event: &Event| matches!(event, Event::Answered { ticket: 1, outcome: Outcome::Lost });
+    assert!(events.iter().any(lost), "{events:?}");
+    assert_eq!(talk.trunk.in_flight(), 0);
+    talk.submit(&newest_work(&events).unwrap(), 0x2000_0000, 2);
+    let id = talk.heard().last().unwrap()["id"].clone();
+    talk.says(&json!({"id": id, "result": true, "error": null}).to_string());
+    assert_eq!(talk.answers(), [(2, Outcome::Accepted)]);
+    assert!(!hangs(&with_jobs_for(&mut talk, 1200)));
+}
+
+#[test]
+fn a_pool_that_sends_jobs_and_answers_none_of_eight_shares_hangs_however_slowly_they_come() {
+    for pause in [1, 300] {
+        let mut talk = Talk::at_ckpool();
+        talk.notify("1", PREV_HASH, true);
+        let mut work = talk.work();
+        for ticket in 1..=7 {
+            talk.submit(&work, 0x2000_0000, ticket);
+            let events = with_jobs_for(&mut talk, pause);
+            assert!(!hangs(&events), "{ticket} shares, one in {pause} s");
+            work = newest_work(&events).unwrap_or(work);
+        }
+        assert!(!hangs(&with_jobs_for(&mut talk, 90)));
+        talk.submit(&work, 0x2000_0000, 8);
+        assert!(hangs(&with_jobs_for(&mut talk, 60)), "one in {pause} s");
+    }
+}
+
 #[test]
 fn shares_of_another_connection_or_of_a_forgotten_job_are_answered_here() {
     let mut talk = Talk::at_ckpool();
