@@ -206,9 +206,12 @@ impl Account {
         let tag = share.tag;
         let totals = self.worker(&share.worker);
         let (miner, answers) = (self.seat.miner.clone(), self.answers.sender());
-        let command = Command::Share(ShareOut { share, totals, miner, answers });
+        let share = ShareOut { share, totals, miner, answers };
         match &self.source {
-            Source::Feed(route, _) => self.held.hand_on(&route.commands, tag, command),
+            Source::Feed(route, _) => {
+                let share = route.try_block(share).err()?;
+                self.held.hand_on(&route.commands, tag, Command::Share(share))
+            }
             Source::None | Source::Refused(_) => Some(tag),
         }
     }

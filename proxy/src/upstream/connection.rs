@@ -5,7 +5,7 @@ use super::health::{Health, State};
 use super::keeper::Common;
 use super::route::{Command, MAX_COMMANDS, Offer, Route, ShareOut};
 use super::selector::Report;
-use super::trunk::Event;
+use super::trunk::{Event, FOR_BLOCKS};
 use super::wire::Wire;
 use crate::config::Upstream;
 use crate::miner::now;
@@ -55,6 +55,7 @@ pub(super) struct Connection<'a> {
     /// To the route.
     offer: watch::Sender<Option<Offer>>,
     commands: mpsc::Receiver<Command>,
+    blocks: mpsc::Receiver<ShareOut>,
     feeds: HashMap<u64, Feed>,
     next_slot: u64,
     shares: HashMap<u64, ShareOut>,
@@ -80,6 +81,7 @@ impl<'a> Connection<'a> {
         wire: Wire,
     ) -> Self {
         let ((sender, commands), (offer, offered)) = (mpsc::channel(MAX_COMMANDS), watch::channel(None));
+        let (block_sender, blocks) = mpsc::channel(FOR_BLOCKS);
         let address = upstream.address.as_str().into();
         Self {
             index,
@@ -94,11 +96,13 @@ impl<'a> Connection<'a> {
                 index,
                 address,
                 commands: sender,
+                blocks: block_sender,
                 shared: None,
                 offer: offered,
             },
             offer,
             commands,
+            blocks,
             feeds: HashMap::new(),
             next_slot: SHARED + 1,
             shares: HashMap::new(),
@@ -138,8 +142,10 @@ impl<'a> Connection<'a> {
             let timeout = self.wire.poll_timeout();
             let leaving = leave_by.is_some();
             let takes = self.hold.is_none() && !self.is_full();
+            let takes_blocks = self.wire.in_flight() < self.wire.max_in_flight() + FOR_BLOCKS;
             tokio::select! {
                 arrived = self.wire.arrived() => self.wire.take(now(), arrived?)?,
+                Some(block) = self.blocks.recv(), if takes_blocks => self.hand_in(block),
                 Some(command) = self.commands.recv(), if takes => self.commanded(command),
                 () = wait_until(self.hold) => self.hold = None,
                 () = tokio::time::sleep_until(timeout.into()) => {
@@ -158,7 +164,7 @@ impl<'a> Connection<'a> {
             }
             self.handle_events().await?;
             self.wire.send()?;
-            let idle = self.commands.is_empty() && self.wire.in_flight() == 0;
+            let idle = self.commands.is_empty() && self.blocks.is_empty() && self.wire.in_flight() == 0;
             if leave_by.is_some_and(|by| by <= Instant::now() || idle) {
                 return Ok(());
             }
@@ -181,16 +187,7 @@ impl<'a> Connection<'a> {
 
     fn command(&mut self, command: Command) {
         match command {
-            Command::Share(share) => {
-                let ticket = self.next_ticket;
-                self.next_ticket += 1;
-                if share.share.is_block {
-                    self.common.farm.block_found(&share.share, &self.upstream.address);
-                }
-                self.common.farm.totals.in_flight.fetch_add(1, Ordering::Relaxed);
-                self.wire.submit(now(), &share.share, ticket);
-                self.shares.insert(ticket, share);
-            }
+            Command::Share(share) => self.hand_in(share),
             Command::Open { worker, hash_rate, work } => {
                 let slot = self.next_slot;
                 self.next_slot += 1;
@@ -201,6 +198,17 @@ impl<'a> Connection<'a> {
                 self.wire.open(slot, &identity, hash_rate);
             }
         }
+    }
+
+    fn hand_in(&mut self, share: ShareOut) {
+        let ticket = self.next_ticket;
+        self.next_ticket += 1;
+        if share.share.is_block {
+            self.common.farm.block_found(&share.share, &self.upstream.address);
+        }
+        self.common.farm.totals.in_flight.fetch_add(1, Ordering::Relaxed);
+        self.wire.submit(now(), &share.share, ticket);
+        self.shares.insert(ticket, share);
     }
 
     async fn handle_events(&mut self) -> anyhow::Result<()> {
@@ -293,11 +301,12 @@ impl<'a> Connection<'a> {
             }
         }
         self.commands.close();
-        while let Ok(command) = self.commands.try_recv() {
-            if let Command::Share(share) = command {
-                share.totals.unanswered.add(1);
-                let _ = share.answers.try_send((share.share.tag, Outcome::Lost));
-            }
+        self.blocks.close();
+        let shares = std::iter::from_fn(|| self.commands.try_recv().ok())
+            .filter_map(|command| if let Command::Share(share) = command { Some(share) } else { None });
+        for share in shares.chain(std::iter::from_fn(|| self.blocks.try_recv().ok())) {
+            share.totals.unanswered.add(1);
+            let _ = share.answers.try_send((share.share.tag, Outcome::Lost));
         }
     }
 
@@ -439,7 +448,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn shares_wait_while_a_pool_owes_many_answers_and_none_is_lost() {
+    async fn shares_wait_while_a_pool_owes_many_answers_but_for_a_block_and_none_is_lost() {
         const SHARES: u32 = 5000;
         let dir = tempfile::tempdir().unwrap();
         let farm = farm(dir.path());
@@ -454,39 +463,37 @@ mod tests {
         let mut connection = Connection::new(0, &upstream, &common, &health, 1, wire);
         connection.begin().unwrap();
         let (_wanted, mut wanted) = watch::channel(true);
-        let (answers, mut answered) = mpsc::channel(SHARES as usize);
+        let (answers, mut answered) = mpsc::channel(SHARES as usize + 1);
         let miner = async {
             let Some(Report::Ready(_, route)) = reported.recv().await else { panic!("not ready") };
             let mut shared = route.shared.clone().unwrap();
             let work = shared.newest.wait_for(Option::is_some).await.unwrap().clone().unwrap();
-            for tag in 0..SHARES {
+            let share = |tag, is_block| {
                 let mut extranonce = Extranonce::default();
                 extranonce.push(&[0; 8]);
                 let rolled =
                     Rolled { extranonce, version: work.job.version(), ntime: work.ntime, nonce: tag };
                 let hash = bitcoin::BlockHash::all_zeros();
-                let share = UpstreamShare {
-                    tag,
-                    worker: "ann".into(),
-                    work: work.clone(),
-                    rolled,
-                    hash,
-                    is_block: false,
-                };
+                let share =
+                    UpstreamShare { tag, worker: "ann".into(), work: work.clone(), rolled, hash, is_block };
                 let (totals, miner, answers) = (totals.clone(), seat.miner.clone(), answers.clone());
-                let share = ShareOut { share: Box::new(share), totals, miner, answers };
-                route.commands.send(Command::Share(share)).await.unwrap();
+                ShareOut { share: Box::new(share), totals, miner, answers }
+            };
+            for tag in 0..SHARES {
+                route.commands.send(Command::Share(share(tag, false))).await.unwrap();
             }
-            for _ in 0..SHARES {
+            // The pool says nothing before it has this one as well.
+            assert!(route.try_block(share(SHARES, true)).is_ok());
+            for _ in 0..=SHARES {
                 assert_eq!(answered.recv().await.unwrap().1, Outcome::Accepted);
             }
         };
         let (stream, _) = listener.accept().await.unwrap();
         tokio::select! {
             end = connection.run(&mut wanted) => panic!("{end:?}"),
-            () = slow_pool(stream, most) => panic!("the connection is closed"),
+            () = slow_pool(stream, most + 1) => panic!("the connection is closed"),
             () = miner => {}
         }
-        assert_eq!((totals.credited.value(), totals.unanswered.value()), (SHARES.into(), 0));
+        assert_eq!((totals.credited.value(), totals.unanswered.value()), ((SHARES + 1).into(), 0));
     }
 }

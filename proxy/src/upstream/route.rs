@@ -7,6 +7,7 @@ use crate::sv1::VERSION_ROLLING_MASK;
 use crate::totals::WorkerTotals;
 use crate::work::{Layout, Work};
 use std::sync::Arc;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, watch};
 
 /// Commands that wait for an upstream connection's task; beyond that, miners are not read.
@@ -23,6 +24,8 @@ pub struct Route {
     pub address: Arc<str>,
     /// To the connection's task; a full queue means: wait.
     pub commands: mpsc::Sender<Command>,
+    /// The same for shares that are blocks, which wait for no answer to others; see [`Self::try_block`].
+    pub blocks: mpsc::Sender<ShareOut>,
     /// The one channel that all miners share; `None` in non-aggregated mode.
     pub shared: Option<WorkFeed>,
     /// What miners can know of it before they have its work, as its newest job says.
@@ -54,6 +57,17 @@ impl Route {
     /// What it offers at the moment.
     pub fn offers(&self) -> Option<Offer> {
         *self.offer.borrow()
+    }
+
+    /// Hands in a share past all others if it is a block.
+    ///
+    /// # Errors
+    /// The share, if it is none, or if too many blocks wait already: it goes the way of all others.
+    pub fn try_block(&self, share: ShareOut) -> Result<(), ShareOut> {
+        if !share.share.is_block {
+            return Err(share);
+        }
+        self.blocks.try_send(share).map_err(TrySendError::into_inner)
     }
 }
 

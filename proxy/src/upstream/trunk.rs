@@ -28,6 +28,10 @@ const UNHEARD: (u32, Duration) = (20, Duration::from_secs(60));
 /// say that a share cannot be stored is no answer. A pool may answer a hundred shares at a time, for which a slow device takes a quarter of an hour.
 const UNANSWERED: [(usize, Duration); 2] = [(128, Duration::from_secs(600)), (1024, Duration::from_secs(60))];
 
+/// So many shares that are blocks are handed in beyond those that may have no answer: a block is worth something only while
+/// it is new.
+pub const FOR_BLOCKS: usize = 64;
+
 /// What a trunk is made with.
 #[derive(Clone, Debug)]
 pub struct Settings {

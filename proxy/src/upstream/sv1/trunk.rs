@@ -9,7 +9,7 @@ use super::refusal;
 use super::said::{self, Answer, Nonsense, PoolExtranonce, PoolJob, Said};
 use crate::session::{Outcome, UpstreamShare};
 use crate::sv1::{Difficulty, VERSION_ROLLING_MASK};
-use crate::upstream::trunk::Event;
+use crate::upstream::trunk::{Event, FOR_BLOCKS};
 use crate::work::{JobIds, Layout, Line, MAX_ROLLABLE, Work};
 use mining::client::{ExtendedBody, ExtendedParts, Job};
 use mining::{Now, Tip};
@@ -28,7 +28,7 @@ const UNANSWERED: Duration = Duration::from_secs(60);
 const MANY: u64 = 8;
 /// A share is lost after so long, and at the latest twice that, though the pool has answered none that was sent later.
 const OLD: Duration = Duration::from_secs(600);
-/// Shares without an answer; more are lost.
+/// Shares without an answer; more are lost, but for [`FOR_BLOCKS`].
 pub const MAX_IN_FLIGHT: usize = 4096;
 /// Jobs whose shares are still handed in.
 const MAX_JOBS: usize = 64;
@@ -172,7 +172,8 @@ impl PoolTrunk {
 
     fn try_submit(&mut self, share: &UpstreamShare, ticket: u64) -> Result<(), Outcome> {
         let (work, rolled) = (&share.work, &share.rolled);
-        if work.channel.connection != self.settings.connection || self.in_flight.len() >= MAX_IN_FLIGHT {
+        let most = if share.is_block { MAX_IN_FLIGHT + FOR_BLOCKS } else { MAX_IN_FLIGHT };
+        if work.channel.connection != self.settings.connection || self.in_flight.len() >= most {
             return Err(Outcome::Lost);
         }
         let job = self.jobs.iter().rev().find(|(id, _)| *id == work.job.id());
