@@ -48,7 +48,8 @@ pub struct WorkerTotals {
     work: Counter,
     /// What earlier versions counted. It rises no more, but by what one of them still tells when it is replaced.
     earlier_work: Counter,
-    rest: Mutex<u128>,
+    /// What shares' work leaves over in whole units, summed up and kept: of a farm of CPU miners that is all there is.
+    rest: Mutex<Counter>,
     best: Best,
     rejected: Mutex<Vec<(&'static str, Counter)>>,
 }
@@ -162,7 +163,7 @@ impl WorkerTotals {
             unanswered: counter("shares_unanswered"),
             work: counter("work_credited_gigahashes"),
             earlier_work: counter("work_credited_megahashes"),
-            rest: Mutex::default(),
+            rest: Mutex::new(counter("work_credited_rest_hashes")),
             best: Best {
                 hashes: counter("worker_best_share_hashes"),
                 gigahashes: counter("worker_best_share_gigahashes"),
@@ -191,10 +192,12 @@ impl WorkerTotals {
     /// The upstream acknowledged one share worth `work`.
     pub fn credit(&self, work: Work) {
         self.credited.add(1);
-        let mut rest = locked(&self.rest);
-        *rest = rest.saturating_add(work.hashes());
-        self.work.add(u64::try_from(*rest / UNIT).unwrap_or(u64::MAX));
-        *rest %= UNIT;
+        let rest = locked(&self.rest);
+        let units = || u128::from(rest.value()) / UNIT;
+        let before = units();
+        rest.add(u64::try_from(work.hashes() % UNIT).unwrap_or(u64::MAX));
+        let carried = units().saturating_sub(before);
+        self.work.add(u64::try_from(work.hashes() / UNIT + carried).unwrap_or(u64::MAX));
     }
 
     /// Expected hashes of the best share's own hash.
@@ -298,6 +301,10 @@ const HELP: &[(&str, &str)] = &[
         "work_credited_gigahashes",
         "Work that the upstream acknowledged, in thousands of millions of expected hashes",
     ),
+    (
+        "work_credited_rest_hashes",
+        "What each share's work left over in whole thousands of millions of hashes; as often as these are full, work_credited_gigahashes has them",
+    ),
     ("blocks_found", "Shares handed to an upstream that meet the network's target"),
     ("best_share_hashes", "Expected hashes of the best share's own hash; at most 2^64 - 1"),
     ("best_share_gigahashes", "As best_share_hashes, in thousands of millions, and without that bound"),
@@ -346,13 +353,17 @@ mod tests {
     }
 
     #[test]
-    fn work_below_a_unit_adds_up() {
+    fn work_below_a_unit_adds_up_over_restarts() {
         let dir = tempfile::tempdir().unwrap();
-        let totals = Totals::new(&Counters::open("test", dir.path()).unwrap());
-        let worker = totals.worker(&"ann".into());
-        (0..10).for_each(|_| worker.credit(Work::new(150_000_000)));
-        let unit = Work::new(1_000_000_000);
-        assert_eq!((worker.work(), totals.credited_work()), (unit, unit));
+        for units in [0, 1, 2] {
+            let counters = Counters::open("test", dir.path()).unwrap();
+            let totals = Totals::new(&counters);
+            let worker = totals.worker(&"ann".into());
+            (0..5).for_each(|_| worker.credit(Work::new(150_000_000)));
+            let expected = Work::new(units * UNIT);
+            assert_eq!((worker.work(), totals.credited_work()), (expected, expected));
+            counters.save().unwrap();
+        }
     }
 
     #[test]
