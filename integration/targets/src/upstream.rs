@@ -126,7 +126,10 @@ impl Upstream {
                 trunk::Event::Work { work, .. } => news.work = Some(work),
                 trunk::Event::Closed { .. } => news.work = Some(None),
                 trunk::Event::Answered { ticket, outcome } => news.answers.push((ticket, outcome)),
-                trunk::Event::Reconnect | trunk::Event::Notice(_) | trunk::Event::Hangs => {}
+                trunk::Event::Reconnect
+                | trunk::Event::Notice(_)
+                | trunk::Event::Full
+                | trunk::Event::Hangs => {}
             }
         }
         news

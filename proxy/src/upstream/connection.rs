@@ -36,10 +36,15 @@ const TOGETHER: Duration = Duration::from_micros(100);
 const MANY: usize = 32;
 /// If an upstream that owes as many answers as it may gives none for so long, it hangs, though it owes no channel many.
 const STUCK: Duration = Duration::from_secs(60);
-/// Said of an upstream that hangs.
-const HANGS: &str = "connected, but it does not answer any more";
+/// Pause between two reports of credit.
+const CREDITED: Duration = Duration::from_secs(60);
 /// The channel that all miners share, in aggregated mode; in the other, one that is opened only to see whether it can be.
 const SHARED: u64 = 0;
+
+/// Why a connection ends whose other end hangs.
+#[derive(Debug, thiserror::Error)]
+#[error("connected, but it does not answer any more")]
+pub(super) struct Hangs;
 
 /// A connection that is set up, with all that is done on it.
 pub(super) struct Connection<'a> {
@@ -69,6 +74,10 @@ pub(super) struct Connection<'a> {
     /// Since when no share is handed on and none is answered.
     stuck: Option<Instant>,
     noticed: Option<Instant>,
+    /// When the selector was told last of credit, or would have been.
+    told_credit: Instant,
+    /// Whether it was told since that the ledger is full.
+    told_full: bool,
 }
 
 impl<'a> Connection<'a> {
@@ -113,6 +122,8 @@ impl<'a> Connection<'a> {
             told_hash_rate: 0.0,
             stuck: None,
             noticed: None,
+            told_credit: Instant::now(),
+            told_full: false,
         }
     }
 
@@ -219,7 +230,8 @@ impl<'a> Connection<'a> {
                 Event::Answered { ticket, outcome } => self.answered(ticket, outcome),
                 Event::Reconnect => bail!("the upstream asks to be connected to anew"),
                 Event::Notice(text) => self.notice(&text),
-                Event::Hangs => bail!(HANGS),
+                Event::Full => self.full(),
+                Event::Hangs => return Err(Hangs.into()),
             }
         }
         self.health.counts(self.wire.channels(), self.wire.in_flight());
@@ -281,6 +293,7 @@ impl<'a> Connection<'a> {
             Outcome::Accepted => {
                 share.totals.credit(mining::Work::from_target(share.share.work.job.target()));
                 share.miner.credited.fetch_add(1, Ordering::Relaxed);
+                self.credited();
             }
             Outcome::Rejected(code) => {
                 share.totals.refused.add(1);
@@ -290,6 +303,23 @@ impl<'a> Connection<'a> {
         }
         // A miner that has left, or does not read its answers, was told or does not need to know.
         let _ = share.answers.try_send((share.share.tag, outcome));
+    }
+
+    /// A report for which the selector has no room comes again.
+    fn full(&mut self) {
+        if !std::mem::replace(&mut self.told_full, true) {
+            tracing::warn!(upstream = %self.upstream.address, "its ledger is full: shares get no credit");
+        }
+        self.health.full();
+        let _ = self.common.reports.try_send(Report::Full(self.index));
+    }
+
+    /// As [`Self::full`].
+    fn credited(&mut self) {
+        if std::mem::take(&mut self.told_full) || self.told_credit.elapsed() >= CREDITED {
+            self.told_credit = Instant::now();
+            let _ = self.common.reports.try_send(Report::Credited(self.index));
+        }
     }
 
     /// Tells everybody whose share has no answer yet that it is lost.
@@ -316,7 +346,7 @@ impl<'a> Connection<'a> {
             bail!("no job within {} seconds", FIRST_JOB.as_secs());
         }
         if self.is_full() && self.stuck.get_or_insert_with(Instant::now).elapsed() >= STUCK {
-            bail!(HANGS);
+            return Err(Hangs.into());
         }
         if self.tended.elapsed() < TEND {
             return Ok(());

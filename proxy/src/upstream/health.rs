@@ -34,7 +34,7 @@ pub struct Seen {
     pub state: State,
     /// Since when.
     pub since: Instant,
-    /// Why the last connection or attempt ended, or a miner got no channel, and when.
+    /// Why the last connection or attempt ended, or a miner got no channel or no credit, and when.
     pub failure: Option<(String, Instant)>,
     /// Attempts that failed since the last one that did not.
     pub failures: u32,
@@ -107,6 +107,11 @@ impl Health {
     /// The upstream serves, but gave a miner no channel of its own.
     pub(super) fn refused(&self, reason: &str) {
         self.lock().failure = Some((format!("no channel for a miner: {reason}"), Instant::now()));
+    }
+
+    /// The upstream serves, but gives no credit.
+    pub(super) fn full(&self) {
+        self.lock().failure = Some(("its ledger is full: shares get no credit".into(), Instant::now()));
     }
 
     pub(super) fn connected(&self, extensions: &[u16]) {

@@ -1,6 +1,6 @@
 //! The task that keeps one upstream connected while it is wanted.
 
-use super::connection::Connection;
+use super::connection::{Connection, Hangs};
 use super::health::{Health, State};
 use super::selector::Report;
 use super::wire::{self, Wire};
@@ -75,7 +75,8 @@ pub async fn keep(
         health.failed(&error);
         common.farm.totals.upstream_down(&upstream.address);
         tracing::warn!(upstream = %upstream.address, "{error}");
-        if common.reports.send(Report::Lost(index)).await.is_err() {
+        let report = if error.is::<Hangs>() { Report::Hung(index) } else { Report::Lost(index) };
+        if common.reports.send(report).await.is_err() {
             return;
         }
         if matches!(error.downcast_ref(), Some(LinkError::ExtensionsRefused)) && !extensions.is_empty() {

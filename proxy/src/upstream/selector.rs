@@ -17,6 +17,12 @@ pub enum Report {
     Ready(usize, Route),
     /// An attempt failed, or the connection ended.
     Lost(usize),
+    /// The connection ended because the upstream answered nothing any more.
+    Hung(usize),
+    /// The upstream's ledger takes no shares.
+    Full(usize),
+    /// The upstream has credited a share; said now and then.
+    Credited(usize),
 }
 
 /// Runs all upstreams until the program ends; `active` is what miners work for.
@@ -49,6 +55,12 @@ pub async fn run(
                     routes[index] = None;
                     failover.lost(Instant::now(), index);
                 }
+                Report::Hung(index) => {
+                    routes[index] = None;
+                    failover.hung(Instant::now(), index);
+                }
+                Report::Full(index) => failover.full(Instant::now(), index),
+                Report::Credited(index) => failover.credited(Instant::now(), index),
             },
             () = tokio::time::sleep_until(timeout.into()) => failover.handle_timeout(Instant::now()),
             () = common.shutdown.cancelled() => break,

@@ -24,9 +24,11 @@ const FEWEST: u16 = 6;
 /// A server that is handed so many shares and says nothing at all for so long hangs: to miners it is as good as gone.
 /// Pools that answer shares in batches take up to ten at a time.
 const UNHEARD: (u32, Duration) = (20, Duration::from_secs(60));
-/// One that owes a channel so many answers, and gives it none for so long, hangs whatever else it says: there is no credit. To
-/// say that a share cannot be stored is no answer. A pool may answer a hundred shares at a time, for which a slow device takes a quarter of an hour.
+/// One that owes a channel so many answers, and gives it none for so long, hangs whatever else it says: there is no credit. A
+/// pool may answer a hundred shares at a time, for which a slow device takes a quarter of an hour.
 const UNANSWERED: [(usize, Duration); 2] = [(128, Duration::from_secs(600)), (1024, Duration::from_secs(60))];
+/// One that refuses so many shares because it cannot store them, and credits none for so long, has a full ledger.
+const FULL: (u32, Duration) = (8, Duration::from_secs(60));
 
 /// So many shares that are blocks are handed in beyond those that may have no answer: a block is worth something only while
 /// it is new.
@@ -75,6 +77,8 @@ pub enum Event {
     Reconnect,
     /// Something for the log: an SV1 pool's words to people, or a wish that is not granted.
     Notice(String),
+    /// The server's ledger is full: shares get no credit, though blocks are brought to the network. Comes again while it stays so.
+    Full,
     /// The server takes shares and answers none any more.
     Hangs,
 }
@@ -90,8 +94,7 @@ pub struct Trunk {
     slots: HashMap<u64, u32>,
     /// By channel and sequence number.
     in_flight: HashMap<(u32, u32), u64>,
-    /// When the server last credited a share.
-    credited: Option<Instant>,
+    unstored: Option<Unstored>,
     /// Shares handed in since the server was last heard, and when the first was.
     unheard: Option<(u32, Instant)>,
     /// The last line made, and of what: channels of a group have the same.
@@ -118,51 +121,48 @@ struct Channel {
     owed: Owed,
 }
 
-/// Answers that the server owes a channel. One that is refused because the server cannot store it stays owed until a later
-/// share of any channel is credited: whoever answers all shares so gives no more credit than who answers none.
+/// Answers that the server owes a channel.
 #[derive(Debug, Default)]
 struct Owed {
-    /// Without any answer.
     count: usize,
-    /// Not stored since the server's last credit, and when the last of them was refused.
-    unstored: usize,
-    refused: Option<Instant>,
-    /// Since when none comes that is owed.
+    /// Since when none comes.
     since: Option<Instant>,
 }
 
 impl Owed {
     /// One more share.
-    fn share(&mut self, now: Instant, credited: Option<Instant>) {
-        self.forgive(credited);
+    fn share(&mut self, now: Instant) {
         self.count += 1;
         self.since.get_or_insert(now);
     }
 
     /// One has its answer.
-    fn answer(&mut self, now: Instant, outcome: &Outcome, credited: Option<Instant>) {
-        self.forgive(credited);
+    fn answer(&mut self, now: Instant) {
         self.count = self.count.saturating_sub(1);
-        if matches!(outcome, Outcome::Rejected(code) if code == LEDGER_FULL) {
-            (self.unstored, self.refused) = (self.unstored.saturating_add(1), Some(now));
-        }
-        if self.unstored == 0 {
-            self.since = (self.count > 0).then_some(now);
-        }
+        self.since = (self.count > 0).then_some(now);
     }
 
-    /// The server's last credit says that it stores shares again.
-    fn forgive(&mut self, credited: Option<Instant>) {
-        if self.unstored > 0 && self.refused < credited {
-            (self.unstored, self.since) = (0, credited.filter(|_| self.count > 0));
-        }
-    }
-
-    fn are_overdue(&mut self, now: Instant, credited: Option<Instant>) -> bool {
-        self.forgive(credited);
-        let owed = self.count.saturating_add(self.unstored);
-        let is_over = |(many, long)| owed >= many && self.since.is_some_and(|since| since + long <= now);
+    fn are_overdue(&self, now: Instant) -> bool {
+        let is_over =
+            |(many, long)| self.count >= many && self.since.is_some_and(|since| since + long <= now);
         UNANSWERED.into_iter().any(is_over)
+    }
+}
+
+/// Shares that the server could not store since its last credit.
+#[derive(Debug)]
+struct Unstored {
+    count: u32,
+    /// When it said so first.
+    since: Instant,
+    /// Whether it has said so again since [`Self::are_many`] was true.
+    is_news: bool,
+}
+
+impl Unstored {
+    fn are_many(&mut self, now: Instant) -> bool {
+        let (many, long) = FULL;
+        self.count >= many && self.since + long <= now && std::mem::take(&mut self.is_news)
     }
 }
 
@@ -176,7 +176,7 @@ impl Trunk {
             channels: HashMap::new(),
             slots: HashMap::new(),
             in_flight: HashMap::new(),
-            credited: None,
+            unstored: None,
             unheard: None,
             line: None,
             look: now.instant + LOOK,
@@ -237,7 +237,7 @@ impl Trunk {
             Some(Ok(number)) => {
                 self.in_flight.insert((channel.channel_id, number), ticket);
                 if let Some(channel) = self.channels.get_mut(&channel.channel_id) {
-                    channel.owed.share(now.instant, self.credited);
+                    channel.owed.share(now.instant);
                 }
             }
             Some(Err(_)) | None => self.events.push_back(Event::Answered { ticket, outcome: Outcome::Lost }),
@@ -254,7 +254,8 @@ impl Trunk {
         Ok(())
     }
 
-    /// Time passes: a job that miners have had for long is sent again, with a newer time; a server that hangs is named.
+    /// Time passes: a job that miners have had for long is sent again, with a newer time; a server that hangs is named, and one
+    /// whose ledger is full.
     pub fn handle_timeout(&mut self, now: Now) {
         if now.instant < self.look {
             return;
@@ -263,10 +264,11 @@ impl Trunk {
         let (many, long) = UNHEARD;
         let is_silent =
             self.unheard.is_some_and(|(count, since)| count >= many && since + long <= now.instant);
-        let credited = self.credited;
-        let mut owed = self.channels.values_mut().map(|channel| &mut channel.owed);
-        if is_silent || owed.any(|owed| owed.are_overdue(now.instant, credited)) {
+        if is_silent || self.channels.values().any(|channel| channel.owed.are_overdue(now.instant)) {
             self.events.push_back(Event::Hangs);
+        }
+        if self.unstored.as_mut().is_some_and(|unstored| unstored.are_many(now.instant)) {
+            self.events.push_back(Event::Full);
         }
         let old = now.instant.checked_sub(self.settings.repeat);
         let due =
@@ -407,14 +409,22 @@ impl Trunk {
 
     fn answered(&mut self, now: Now, share: (u32, u32), outcome: Outcome) {
         if let Some(ticket) = self.in_flight.remove(&share) {
-            if matches!(outcome, Outcome::Accepted) {
-                self.credited = Some(now.instant);
+            match &outcome {
+                Outcome::Accepted => self.unstored = None,
+                Outcome::Rejected(code) if code == LEDGER_FULL => self.not_stored(now.instant),
+                _ => {}
             }
             if let Some(channel) = self.channels.get_mut(&share.0) {
-                channel.owed.answer(now.instant, &outcome, self.credited);
+                channel.owed.answer(now.instant);
             }
             self.events.push_back(Event::Answered { ticket, outcome });
         }
+    }
+
+    fn not_stored(&mut self, now: Instant) {
+        let first = Unstored { count: 0, since: now, is_news: true };
+        let unstored = self.unstored.get_or_insert(first);
+        (unstored.count, unstored.is_news) = (unstored.count.saturating_add(1), true);
     }
 
     fn lose(&mut self, which: impl Fn((u32, u32)) -> bool) {

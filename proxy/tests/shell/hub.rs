@@ -32,6 +32,7 @@ struct Shared {
     prefixes: Arc<ExtranoncePrefixes>,
     next: AtomicU32,
     silent: AtomicBool,
+    is_full: AtomicBool,
     hangs_up: AtomicU32,
     /// Every user identity, or this one.
     refuses: AtomicBool,
@@ -53,6 +54,7 @@ impl Hub {
             prefixes: Arc::new(ExtranoncePrefixes::new(1, 0..1_000_000)),
             next: AtomicU32::new(1),
             silent: AtomicBool::new(false),
+            is_full: AtomicBool::new(false),
             hangs_up: AtomicU32::new(0),
             refuses: AtomicBool::new(false),
             refused: Mutex::default(),
@@ -112,6 +114,11 @@ impl Hub {
     /// Acknowledges nothing from now on, or again.
     pub fn silent(&self, silent: bool) {
         self.shared.silent.store(silent, Ordering::Relaxed);
+    }
+
+    /// Stores no shares from now on, or again.
+    pub fn full(&self, is_full: bool) {
+        self.shared.is_full.store(is_full, Ordering::Relaxed);
     }
 
     /// Closes so many connections after SetupConnection, before extensions are negotiated.
@@ -200,6 +207,7 @@ async fn session(socket: TcpStream, server: Arc<Server>, shared: Arc<Shared>) ->
             received = link.recv() => {
                 let mut received = received.ok()?;
                 let extensions = link.extensions().to_vec();
+                session.refuse_shares(shared.is_full.load(Ordering::Relaxed));
                 session.handle(now(), &mut received, &extensions).ok()?;
             }
             update = updates.recv() => session.apply(now(), &update.ok()?),

@@ -102,6 +102,35 @@ async fn a_hub_that_says_nothing_costs_two_seconds_and_gives_no_credit() {
 }
 
 #[tokio::test]
+async fn a_hub_whose_ledger_is_full_is_left_for_the_next_and_not_returned_to_at_once() {
+    let (first, second, data) = (Hub::start().await, Hub::start().await, tempdir().unwrap());
+    let upstreams = format!("{}{}", first.toml(), second.toml());
+    let farm = Farm::start(&toml("aggregated", data.path(), &upstreams)).await;
+    let mut miner = Miner::login(farm.miners, "ann").await;
+    miner.mine_credited(&first).await;
+    first.full(true);
+    // A minute without credit, and some more for a slow machine.
+    let deadline = Instant::now() + Duration::from_secs(150);
+    while second.credited() == 0 {
+        assert!(Instant::now() < deadline, "{}", farm.api("upstreams").await);
+        miner.mine().await;
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    first.full(false);
+    nothing_is_unaccounted_for(&farm).await;
+    assert!(farm.api("totals").await["refused"].as_u64() >= Some(8));
+    let failure = farm.api("upstreams").await[0]["last_failure"].clone();
+    assert!(failure.as_str().is_some_and(|failure| failure.contains("ledger is full")), "{failure}");
+    // `failover.return_seconds` is one.
+    let since = Instant::now();
+    while since.elapsed() < Duration::from_secs(3) {
+        miner.mine_credited(&second).await;
+    }
+    assert_eq!((first.connections(), second.connections()), (1, 1), "both are connected all the time");
+    assert_eq!(miner.messages, Vec::<String>::new());
+}
+
+#[tokio::test]
 async fn a_pool_that_hangs_up_on_extensions_is_asked_again_without() {
     let (hub, data) = (Hub::start().await, tempdir().unwrap());
     hub.hang_up(1);

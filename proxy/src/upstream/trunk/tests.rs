@@ -225,29 +225,40 @@ fn a_server_that_sends_jobs_and_answers_no_share_hangs_all_the_same() {
     }
 }
 
-#[test]
-fn a_server_whose_ledger_takes_nothing_owes_what_it_refuses_for_that() {
-    for (at_once, minutes) in [(1024, 1), (128, 10)] {
-        let begin = start();
-        let seconds = |seconds| begin.after(Duration::from_secs(seconds));
-        let (mut server, channel, work) = at_work(begin);
-        hand_in(&mut server, begin, &work, 0..at_once);
-        let end = 60 * minutes;
-        for number in 1..=at_once {
-            let code = if number % 64 == 0 { "stale-share" } else { "ledger-full" };
-            server.refuse(seconds(u64::from(number) % end), channel, number, code);
-        }
-        hand_in(&mut server, seconds(end - 1), &work, at_once..at_once * 2 + 1);
-        assert!(!hangs(&mut server, seconds(end - 1)));
-        server.acknowledge(seconds(end - 1), channel, at_once + 1, 1);
-        assert!(!hangs(&mut server, seconds(2 * end - 2)), "its ledger takes shares again");
-        server.refuse(seconds(2 * end - 2), channel, at_once + 2, "ledger-full");
-        assert!(hangs(&mut server, seconds(2 * end - 1)));
-    }
+fn is_full(server: &mut Server, now: Now) -> bool {
+    server.trunk.handle_timeout(now);
+    let events = server.events();
+    assert!(!events.iter().any(|event| matches!(event, Event::Hangs)), "it answers");
+    events.iter().any(|event| matches!(event, Event::Full))
 }
 
 #[test]
-fn a_channel_without_shares_since_the_ledger_is_full_no_more_is_no_reason_to_leave() {
+fn a_server_that_credits_nothing_for_a_minute_and_cannot_store_eight_shares_is_full() {
+    let begin = start();
+    let seconds = |seconds| begin.after(Duration::from_secs(seconds));
+    let (mut server, channel, work) = at_work(begin);
+    hand_in(&mut server, begin, &work, 0..1100);
+    for number in 1..=7 {
+        server.refuse(seconds(1), channel, number, "ledger-full");
+    }
+    server.refuse(seconds(2), channel, 8, "stale-share");
+    server.refuse(seconds(61), channel, 9, "stale-share");
+    assert!(!is_full(&mut server, seconds(61)), "few");
+    server.refuse(seconds(62), channel, 10, "ledger-full");
+    assert!(is_full(&mut server, seconds(62)));
+    assert!(!is_full(&mut server, seconds(63)), "it has said nothing since");
+    server.refuse(seconds(64), channel, 11, "ledger-full");
+    assert!(is_full(&mut server, seconds(64)));
+    server.acknowledge(seconds(65), channel, 12, 1);
+    for number in 13..=1100 {
+        server.refuse(seconds(66), channel, number, "ledger-full");
+    }
+    assert!(!is_full(&mut server, seconds(125)), "it stored one a minute ago");
+    assert!(is_full(&mut server, seconds(126)));
+}
+
+#[test]
+fn a_share_stored_for_one_channel_speaks_for_the_others() {
     let begin = start();
     let seconds = |seconds| begin.after(Duration::from_secs(seconds));
     let mut server = Server::new(begin, 1);
@@ -266,7 +277,7 @@ fn a_channel_without_shares_since_the_ledger_is_full_no_more_is_no_reason_to_lea
     }
     hand_in(&mut server, seconds(30), &of_mines, 0..1);
     server.acknowledge(seconds(30), mines, 1, 1);
-    assert!(!hangs(&mut server, seconds(90)), "it stores shares again");
+    assert!(!is_full(&mut server, seconds(90)), "it stores shares again");
 }
 
 #[test]
