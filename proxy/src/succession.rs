@@ -2,7 +2,7 @@
 //!
 //! The predecessor's upstream connections go on until all have left: who has not left yet works and is credited as before.
 
-use crate::miner::{Bare, Surroundings, resume};
+use crate::miner::{Bare, Resumed, Surroundings, resume};
 use crate::session::Passport;
 use crate::{listen, miner};
 use anyhow::Context as _;
@@ -14,7 +14,7 @@ use tracing::Instrument as _;
 
 /// How long a proxy that takes over waits for its first work.
 const FIRST_WORK: Duration = Duration::from_secs(30);
-/// What a miner is told whose session cannot be read.
+/// What a miner is told whose session cannot go on.
 const RECONNECT: &[u8] = b"{\"id\":null,\"method\":\"client.reconnect\",\"params\":[]}\n";
 
 /// Returns when a successor serves and all miners are gone. A hand-over that comes to nothing changes nothing.
@@ -84,21 +84,130 @@ fn go_on(passport: Result<Passport, String>, mut socket: TcpStream, surroundings
     let span = tracing::info_span!("miner", %address);
     let tasks = surroundings.tasks.clone();
     let task = async move {
-        let resumed = match passport {
-            Ok(passport) => {
+        // Before the socket is anybody's: whoever cannot be served any more is told so on it.
+        match passport.and_then(|passport| Resumed::new(&passport, &surroundings)) {
+            Ok(resumed) => {
                 listen::tune(&socket, surroundings.bounds.dead_peer);
                 let seat = surroundings.farm.readmit(address);
-                resume(Bare::new(socket), &passport, seat, surroundings).await
+                let end = resume(Bare::new(socket), resumed, seat, surroundings).await; // not in the macro: it may not be evaluated
+                tracing::debug!("{end}");
             }
             Err(reason) => {
-                let told = tokio::time::timeout(miner::LAST_WORDS, socket.write_all(RECONNECT)).await;
-                told.is_ok_and(|told| told.is_ok()).then_some(miner::End::Shutdown).ok_or(reason)
+                tracing::warn!(
+                    "a predecessor's session cannot go on, its miner is asked to connect again: {reason}"
+                );
+                let _ = tokio::time::timeout(miner::LAST_WORDS, socket.write_all(RECONNECT)).await; // it may be gone
             }
-        };
-        match resumed {
-            Ok(end) => tracing::debug!("{end}"),
-            Err(reason) => tracing::warn!("a predecessor's session cannot go on: {reason}"),
         }
     };
     tasks.spawn(task.instrument(span));
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::Proxy;
+    use crate::farm::Farm;
+    use crate::slices::MOST;
+    use crate::testing::{Talk, easiest, start, work};
+    use link::Handshakes;
+    use serde_json::{Value, json};
+    use service::{Complaints, Program};
+    use std::path::Path;
+    use std::sync::Arc;
+    use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
+    use tokio::net::TcpListener;
+    use tokio::sync::watch;
+    use tokio::time::timeout;
+    use tokio_util::task::TaskTracker;
+
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    /// A successor's, without an upstream.
+    async fn surroundings(data: &Path) -> Surroundings {
+        let key = link::AuthorityKey::generate(&mut rand::thread_rng()).public();
+        let toml = format!(
+            "data_dir = \"{}\"\npage.listen = \"127.0.0.1:0\"\n\
+             [[upstream]]\naddress = \"h:1\"\nauthority_public_key = \"{key}\"\nuser_identity = \"a\"\n",
+            data.display(),
+        );
+        let (operation, config) = service::config_from_text::<Proxy>(&toml).unwrap();
+        let context = Context::open(Proxy::NAME, Proxy::VERSION, &operation).await.unwrap();
+        Surroundings {
+            farm: Arc::new(Farm::new(config.admission, &context.counters)),
+            settings: config.session,
+            bounds: config.bounds,
+            handshakes: Handshakes::new(),
+            active: watch::channel(None).1,
+            complaints: Complaints::new(&context.counters),
+            shutdown: context.shutdown.clone(),
+            tasks: TaskTracker::new(),
+            succession: context.succession(),
+            standing: TaskTracker::new(),
+        }
+    }
+
+    /// What a predecessor gives of a miner that mines.
+    fn state() -> Value {
+        let talk = Talk::mining(start(), &work(start(), easiest()));
+        serde_json::to_value(talk.session.passport(b"")).unwrap()
+    }
+
+    fn with(change: impl FnOnce(&mut Value)) -> Value {
+        let mut state = state();
+        change(&mut state);
+        state
+    }
+
+    /// Gives a successor a miner with this state; the miner's end.
+    async fn given(state: Value, surroundings: &Surroundings) -> TcpStream {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (miner, ours) =
+            tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
+        let parcel = Parcel::new(state, ours.unwrap().0).unwrap();
+        let (passport, socket) = open(parcel).unwrap();
+        go_on(passport, socket, surroundings);
+        miner.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_miner_whose_session_cannot_go_on_is_asked_to_connect_again_whatever_is_wrong_with_it() {
+        let data = tempfile::tempdir().unwrap();
+        let surroundings = surroundings(data.path()).await;
+        let bad = [
+            ("no passport", json!({})),
+            ("another version", with(|state| state["version"] = json!(99))),
+            ("no slice", with(|state| state["slice"] = json!(MOST))),
+            ("no extranonce", with(|state| state["extranonces"] = json!([9, 1]))),
+            (
+                "no room for its slice",
+                with(|state| (state["slice"], state["extranonces"]) = (json!(1 << 16), json!([2, 8]))),
+            ),
+            ("no difficulty", with(|state| state["terms"]["difficulty"] = json!(0))),
+            ("no fixed difficulty", with(|state| state["terms"]["fixed"] = json!((-1.0_f64).to_bits()))),
+            ("no target", with(|state| state["terms"]["wanted"] = json!("a target"))),
+            ("no hex", with(|state| state["unsent"] = json!("a line"))),
+        ];
+        for (what, state) in bad {
+            let mut miner = given(state, &surroundings).await;
+            let mut heard = Vec::new();
+            timeout(PATIENCE, miner.read_to_end(&mut heard)).await.expect(what).unwrap();
+            assert_eq!(String::from_utf8_lossy(&heard), String::from_utf8_lossy(RECONNECT), "{what}");
+        }
+        assert!(surroundings.farm.miners().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_miner_whose_session_goes_on_hears_nothing_but_the_answers_to_what_it_says() {
+        let data = tempfile::tempdir().unwrap();
+        let surroundings = surroundings(data.path()).await;
+        let mut miner = given(state(), &surroundings).await;
+        miner.write_all(b"{\"id\":77,\"method\":\"mining.ping\",\"params\":[]}\n").await.unwrap();
+        let mut line = String::new();
+        timeout(PATIENCE, BufReader::new(&mut miner).read_line(&mut line)).await.unwrap().unwrap();
+        let line: Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(line["id"], 77, "{line}");
+        assert_eq!(surroundings.farm.miners().len(), 1);
+    }
 }

@@ -8,9 +8,9 @@ use super::allowance::Allowance;
 use super::ear::Told;
 use super::source::Came;
 use super::wire::{Moved, Wire, transfer, write_now};
-use super::{End, Surroundings, now};
+use super::{End, Resumed, Surroundings, now};
 use crate::farm::Seat;
-use crate::session::{Disconnect, Event, Outcome, Passport, Session, WRITE_SECONDS, Worker};
+use crate::session::{Disconnect, Event, Outcome, Session, WRITE_SECONDS, Worker};
 use crate::slices::Claim;
 use crate::sv1::Lines;
 use link::THROTTLED;
@@ -85,18 +85,12 @@ impl<W: Wire> Connection<W> {
     }
 
     /// A predecessor's session goes on.
-    pub(super) fn resumed(
-        wire: W,
-        passport: &Passport,
-        seat: Seat,
-        surroundings: Surroundings,
-    ) -> Result<Self, String> {
-        let claim = Claim::kept(&surroundings.farm.slices(), passport.slice());
-        let session = Session::resumed(now(), surroundings.settings.clone(), passport)?;
+    pub(super) fn resumed(wire: W, resumed: Resumed, seat: Seat, surroundings: Surroundings) -> Self {
+        let Resumed { session, claim, unread } = resumed;
         let mut connection = Self::with(session, wire, seat, claim, surroundings);
-        connection.lines.push(&passport.unread());
+        connection.lines.push(&unread);
         connection.handle_events();
-        Ok(connection)
+        connection
     }
 
     fn with(session: Session, wire: W, seat: Seat, claim: Claim, surroundings: Surroundings) -> Self {

@@ -21,7 +21,7 @@ mod wire;
 
 use crate::config::Bounds;
 use crate::farm::{Farm, Seat};
-use crate::session::{Disconnect, Passport, Settings};
+use crate::session::{Disconnect, Passport, Session, Settings};
 use crate::slices::Claim;
 use crate::upstream::Route;
 pub(crate) use allowance::Allowance;
@@ -119,18 +119,31 @@ pub async fn serve(wire: impl Wire, seat: Seat, claim: Claim, surroundings: Surr
     follow(Box::new(Connection::new(wire, seat, claim, surroundings.clone())), surroundings).await
 }
 
+/// A predecessor's session that goes on, and its place among the slices.
+#[derive(Debug)]
+pub struct Resumed {
+    session: Session,
+    claim: Claim,
+    /// What the miner has sent and nobody has read.
+    unread: Vec<u8>,
+}
+
+impl Resumed {
+    /// The session as the predecessor gave it, before anything is done to its socket. Its slice was
+    /// [kept](crate::slices::Slices::keep); it is given back with the session, also if there can be none.
+    ///
+    /// # Errors
+    /// The session cannot be what a predecessor gave; in words.
+    pub fn new(passport: &Passport, surroundings: &Surroundings) -> Result<Self, String> {
+        let claim = Claim::kept(&surroundings.farm.slices(), passport.slice());
+        let session = Session::resumed(now(), surroundings.settings.clone(), passport)?;
+        Ok(Self { session, claim, unread: passport.unread() })
+    }
+}
+
 /// Goes on with a predecessor's miner.
-///
-/// # Errors
-/// The session cannot be what a predecessor gave; in words.
-pub async fn resume(
-    wire: impl Wire,
-    passport: &Passport,
-    seat: Seat,
-    surroundings: Surroundings,
-) -> Result<End, String> {
-    let connection = Connection::resumed(wire, passport, seat, surroundings.clone())?;
-    Ok(follow(Box::new(connection), surroundings).await)
+pub async fn resume(wire: impl Wire, resumed: Resumed, seat: Seat, surroundings: Surroundings) -> End {
+    follow(Box::new(Connection::resumed(wire, resumed, seat, surroundings.clone())), surroundings).await
 }
 
 /// The connection is in a box: a future would have room for it once for each that it is handed to.
