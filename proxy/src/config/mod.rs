@@ -94,7 +94,7 @@ pub fn check(raw: Raw) -> Result<Config, Vec<Problem>> {
     let listen = problems.parse("miners.listen", &raw.miners.listen, "write address:port, as 0.0.0.0:3333");
     let admission = admission(&raw.miners, &mut problems);
     let bounds = bounds::check(&raw.miners, &mut problems);
-    let session = settings(&raw.miners, &mut problems);
+    let session = settings(&raw, &mut problems);
     let pace = session.as_ref().map(|session| session.pace);
     let tls = tls::check(&raw.tls, &mut problems);
     let sv2 = sv2::check(&raw.sv2, raw.authority_secret_key.as_ref(), pace, &mut problems);
@@ -128,7 +128,9 @@ fn admission(raw: &RawMiners, problems: &mut Problems) -> Option<Admission> {
     Some(Admission { max_connections: connections?, max_connections_per_address: per_address? })
 }
 
-fn settings(raw: &RawMiners, problems: &mut Problems) -> Option<Settings> {
+fn settings(raw: &Raw, problems: &mut Problems) -> Option<Settings> {
+    let channel_timeout = problems.seconds("sv2.channel_seconds", raw.sv2.channel_seconds, 1..=30 * DAY);
+    let raw = &raw.miners;
     let extranonce2 = problems.number("miners.extranonce2_bytes", raw.extranonce2_bytes, 4..=8);
     let per_minute = problems.number("miners.shares_per_minute", raw.shares_per_minute, 0.01..=60_000.0);
     let hash_rate = problems.number("miners.hash_rate", raw.hash_rate, 1.0..=1e30);
@@ -146,6 +148,7 @@ fn settings(raw: &RawMiners, problems: &mut Problems) -> Option<Settings> {
         },
         authorize_timeout: authorize_timeout?,
         idle_timeout: idle_timeout?,
+        channel_timeout: channel_timeout?,
         answer_timeout: ANSWER_TIMEOUT,
         hold: hold?,
     })
@@ -183,7 +186,7 @@ mod tests {
     fn everything_that_is_wrong_is_named_at_once() {
         let text = keys(
             "mode = \"both\"\nauthority_secret_key = \"x\"\nsv2.listen = \"x\"\n\
-             sv2.max_channels_per_connection = 0\nsv2.max_channels = 0\n[miners]\nlisten = \"here\"\nextranonce2_bytes = 9\nhash_rate = -1.0\n\
+             sv2.max_channels_per_connection = 0\nsv2.max_channels = 0\nsv2.channel_seconds = 0\n[miners]\nlisten = \"here\"\nextranonce2_bytes = 9\nhash_rate = -1.0\n\
              minimum_difficulty = 0\nidle_seconds = 0\nmax_connections = 0\n\
              [[upstream]]\naddress = \"nowhere\"\nauthority_public_key = \"x\"\nuser_identity = \"\"\n",
         );
@@ -194,6 +197,7 @@ mod tests {
             "sv2.listen",
             "sv2.max_channels_per_connection",
             "sv2.max_channels",
+            "sv2.channel_seconds",
             "miners.extranonce2_bytes",
             "miners.hash_rate",
             "miners.minimum_difficulty",

@@ -60,6 +60,11 @@ pub const KEYS: &[Key] = &[
         "200000",
         "Most mining channels on all connections, 1 to 8000000. A connection's first is not counted, and let in while there is extranonce for it",
     ),
+    Key::new(
+        "sv2.channel_seconds",
+        "86400",
+        "An SV2 connection that has no mining channel for so long is let go, 1 to 2592000 (30 days). Long: a proxy waits so for its first miner, and where connections are full it makes place sooner",
+    ),
     Key::optional(
         "tls.listen",
         "\"0.0.0.0:3443\"",
@@ -167,6 +172,7 @@ pub(super) struct RawSv2 {
     pub(super) certificate_validity_seconds: u64,
     pub(super) max_channels_per_connection: usize,
     pub(super) max_channels: usize,
+    pub(super) channel_seconds: u64,
 }
 
 #[derive(Debug, Deserialize)]

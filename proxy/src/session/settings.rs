@@ -19,6 +19,8 @@ pub struct Settings {
     pub authorize_timeout: Duration,
     /// Without a line from the miner.
     pub idle_timeout: Duration,
+    /// How long an SV2 connection may be without a channel.
+    pub channel_timeout: Duration,
     /// How long a share's answer waits for the upstream.
     pub answer_timeout: Duration,
     /// How long a miner is kept while there is no upstream.
@@ -40,6 +42,9 @@ pub enum Disconnect {
     /// Silent for too long.
     #[error("silent for longer than miners.idle_seconds")]
     Idle,
+    /// An SV2 connection without a channel for too long.
+    #[error("no mining channel for longer than sv2.channel_seconds")]
+    NoChannel,
     /// No upstream for too long: the miner is better off at its own backup pool.
     #[error("no upstream for longer than miners.hold_seconds")]
     NoUpstream,
@@ -70,6 +75,7 @@ impl Disconnect {
             Self::BadLines => "bad-lines",
             Self::AuthorizeTimeout => "authorize-timeout",
             Self::Idle => "idle",
+            Self::NoChannel => "no-channel",
             Self::NoUpstream => "no-upstream",
             Self::ExtranonceChanged => "extranonce-changed",
             Self::RollingChanged => "rolling-changed",
@@ -87,7 +93,8 @@ mod tests {
 
     /// Keys that the text names.
     fn keys(text: &str) -> Vec<&str> {
-        text.split([' ', ',', '(', ')']).filter(|word| word.starts_with("miners.")).collect()
+        let is_key = |word: &&str| ["miners.", "sv2."].into_iter().any(|table| word.starts_with(table));
+        text.split([' ', ',', '(', ')']).filter(is_key).collect()
     }
 
     #[test]
@@ -99,6 +106,7 @@ mod tests {
         };
         keys_are(Disconnect::AuthorizeTimeout.to_string(), &["miners.authorize_seconds"]);
         keys_are(Disconnect::Idle.to_string(), &["miners.idle_seconds"]);
+        keys_are(Disconnect::NoChannel.to_string(), &["sv2.channel_seconds"]);
         keys_are(Disconnect::NoUpstream.to_string(), &["miners.hold_seconds"]);
         keys_are(Disconnect::LineTimeout.to_string(), &["miners.line_seconds"]);
         keys_are(

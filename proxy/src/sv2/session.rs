@@ -62,6 +62,8 @@ pub struct Session {
     channels: BTreeMap<u32, Channel>,
     waiting: Waiting,
     heard: Instant,
+    /// Since when it has no channel.
+    unused_since: Option<Instant>,
     without_work_since: Option<Instant>,
     events: VecDeque<Event>,
 }
@@ -100,6 +102,7 @@ impl Session {
             channels: BTreeMap::new(),
             waiting: Waiting::default(),
             heard: now.instant,
+            unused_since: Some(now.instant),
             without_work_since: Some(now.instant),
             events: VecDeque::new(),
         }
@@ -171,15 +174,15 @@ impl Session {
         self.inner.handle_timeout(now);
         self.take_events(now);
         match self.deadline() {
-            Some((at, why)) if at <= now.instant => Err(why.into()),
+            (at, why) if at <= now.instant => Err(why.into()),
             _ => Ok(()),
         }
     }
 
     /// When [`Self::handle_timeout`] is due next.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let end = self.deadline().map(|(at, _)| at);
-        [end, self.inner.poll_timeout(), self.waiting.next_timeout()].into_iter().flatten().min()
+        let (end, _) = self.deadline();
+        [Some(end), self.inner.poll_timeout(), self.waiting.next_timeout()].into_iter().flatten().min()
     }
 
     /// What happened, oldest first.
@@ -306,7 +309,7 @@ impl Session {
         while let Some(event) = self.inner.poll_event() {
             match event {
                 server::Event::Opened(opened) => self.has_opened(&opened),
-                server::Event::Closed { channel_id, .. } => drop(self.channels.remove(&channel_id)),
+                server::Event::Closed { channel_id, .. } => self.has_closed(now, channel_id),
                 server::Event::Target { channel_id, target } => {
                     if let Some(channel) = self.channels.get_mut(&channel_id) {
                         channel.target = target;
@@ -336,7 +339,15 @@ impl Session {
         let OpenedChannel { channel_id, kind, target, .. } = *opened;
         let worker = Worker::new(&opened.user_identity);
         self.channels.insert(channel_id, Channel { worker: worker.clone(), kind, target, shares: 0 });
+        self.unused_since = None;
         self.events.push_back(Event::Authorized(worker));
+    }
+
+    fn has_closed(&mut self, now: Now, channel_id: u32) {
+        self.channels.remove(&channel_id);
+        if self.channels.is_empty() {
+            self.unused_since.get_or_insert(now.instant);
+        }
     }
 
     /// The worker of a share: named with it, else the channel's.
@@ -386,14 +397,18 @@ impl Session {
         self.work.iter().rev().find(|work| work.id == id).cloned()
     }
 
-    /// When it ends if nothing happens. A connection without a channel may stay: proxies wait so for their first miner. It
-    /// makes place for others.
-    fn deadline(&self) -> Option<(Instant, Disconnect)> {
+    /// When it ends if nothing happens. A connection without a channel may stay for long, whatever it says: proxies wait so
+    /// for their first miner, and some end when they are let go. It makes place for others.
+    fn deadline(&self) -> (Instant, Disconnect) {
         let settings = &self.settings;
-        let idle =
-            (!self.channels.is_empty()).then_some((self.heard + settings.idle_timeout, Disconnect::Idle));
-        let lost = self.without_work_since.map(|since| (since + settings.hold, Disconnect::NoUpstream));
-        [idle, lost].into_iter().flatten().min_by_key(|(at, _)| *at)
+        let end = match self.unused_since {
+            Some(since) => (since + settings.channel_timeout, Disconnect::NoChannel),
+            None => (self.heard + settings.idle_timeout, Disconnect::Idle),
+        };
+        match self.without_work_since {
+            Some(since) if since + settings.hold < end.0 => (since + settings.hold, Disconnect::NoUpstream),
+            _ => end,
+        }
     }
 }
 

@@ -480,15 +480,21 @@ fn what_a_miner_says_of_its_hash_rate_does_not_make_it_fast() {
 }
 
 #[test]
-fn a_connection_without_a_channel_may_stay_as_long_as_there_is_an_upstream() {
-    let now = start();
+fn a_connection_without_a_channel_may_stay_for_long_and_not_for_ever() {
+    let (now, second) = (start(), Duration::from_secs(1));
     let (_, work) = upstream(now, 1, easiest(), 16);
     let mut proxy = Miner::connected(now, 0);
     proxy.apply(Some(&work));
-    proxy.wait(Duration::from_secs(100_000)).unwrap();
+    let long = settings().channel_timeout;
+    proxy.wait(long - second).unwrap();
     proxy.open("farm.ann");
     proxy.submit(2, 1, easiest(), HARDEST);
     assert_eq!(proxy.handed_on().len(), 1);
+    proxy.wait(second).unwrap();
+    proxy.client.close(2, "over");
+    proxy.settle();
+    proxy.wait(long - second).unwrap();
+    assert_eq!(proxy.wait(second).unwrap_err(), End::Disconnect(Disconnect::NoChannel));
 }
 
 fn offer(server: &mut Server, now: Now, rolls: bool) -> Arc<Work> {
