@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use stratum_core::common_messages_sv2::Protocol;
+use tokio::net::TcpStream;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -42,7 +43,12 @@ pub fn request(user_identity: &str) -> OpenRequest<'_> {
 
 impl Device {
     pub async fn connect(farm: &Farm, flags: u32) -> Result<Self, LinkError> {
-        let link = Link::connect(&farm.sv2.to_string(), &client(farm, flags)).await?;
+        Self::connect_on(TcpStream::connect(farm.sv2).await?, farm, flags).await
+    }
+
+    /// On a socket that is connected already.
+    pub async fn connect_on(socket: TcpStream, farm: &Farm, flags: u32) -> Result<Self, LinkError> {
+        let link = Link::connect_on(socket, &farm.sv2.ip().to_string(), &client(farm, flags)).await?;
         let session = Session::new(link.extensions());
         Ok(Self { link, session, jobs: BTreeMap::new(), events: Vec::new(), heard: Vec::new(), seed: 0 })
     }

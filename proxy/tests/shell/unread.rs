@@ -1,5 +1,6 @@
 //! Miners that ask and read no answer.
 
+use crate::device::{Device, request};
 use crate::farm::{Farm, toml};
 use crate::hub::Hub;
 use crate::miner::Miner;
@@ -8,7 +9,7 @@ use serde_json::json;
 use std::time::Duration;
 use tempfile::tempdir;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 #[tokio::test]
 async fn a_miner_that_reads_no_answer_is_let_go_over_tls_too_and_is_not_merely_read_more_slowly() {
@@ -24,6 +25,43 @@ async fn a_miner_that_reads_no_answer_is_let_go_over_tls_too_and_is_not_merely_r
     assert!(metrics.contains("miners_let_go_total{reason=\"slow-reader\"} 2"), "{metrics}");
     assert!(!metrics.contains("throttled"), "{metrics}");
     honest.mine_one().await;
+}
+
+/// Each of its channels is told each job and each tip by itself: some 8 kB a tip, until more waits than sockets hold.
+#[tokio::test]
+async fn an_sv2_miner_that_reads_no_job_is_let_go_with_a_reason_and_the_others_mine_on() {
+    const CHANNELS: usize = 40;
+    /// 3 MB, and the kernel's buffer of the proxy's socket grows to 2.6 MB at most before the miner has read anything.
+    const TIPS: u32 = 400;
+    let let_go = "miners_let_go_total{reason=\"slow-reader\"} 1";
+    let (hub, data) = (Hub::start().await, tempdir().unwrap());
+    let farm = Farm::start(&toml("aggregated", data.path(), &hub.toml())).await;
+    let mut honest = Miner::login(farm.miners, "ann").await;
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    let socket = socket.connect(farm.sv2).await.unwrap();
+    let mut deaf = Device::connect_on(socket, &farm, mining::REQUIRES_STANDARD_JOBS).await.unwrap();
+    for _ in 0..CHANNELS {
+        deaf.session.open_standard(&request("farm.deaf")).unwrap();
+    }
+    deaf.until(|deaf| deaf.jobs.len() == CHANNELS).await;
+    let mut tips = 0;
+    let ends = async {
+        while !farm.text("/metrics").await.contains(let_go) {
+            if tips < TIPS {
+                tips += 1;
+                hub.new_tip();
+            }
+            honest.mine_one().await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(180), ends).await.expect("it is let go");
+    assert!(farm.text("/metrics").await.contains("peers_dropped_total{reason=\"slow-reader\"} 1"));
+    farm.until("status", |status| status["miners"] == 1).await;
+    honest.mine_one().await;
+    Device::extended(&farm, "farm.bob").await.mine(2, None).await.unwrap();
+    drop(deaf);
 }
 
 /// Until the proxy has ended it: a hundred requests a second, half of what is read, with answers as long as themselves.
