@@ -8,6 +8,7 @@ use link::Frame;
 use mining::client::Event;
 use mining::share::Choice;
 use serde_json::json;
+use std::cell::Cell;
 use std::time::{Duration, Instant};
 use stratum_core::mining_sv2::{SubmitSharesStandard, UpdateChannelOwned};
 use stratum_core::parsers_sv2::MiningOwned;
@@ -233,4 +234,64 @@ async fn an_sv2_miner_whose_shares_are_all_refused_is_read_twenty_times_a_second
     }
     let least = Duration::from_millis(50) * (300 - 256);
     assert!(begun.elapsed() > least, "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
+async fn an_sv2_miner_above_its_rate_of_bytes_is_read_more_slowly_loses_no_share_and_nobody_else_notices() {
+    const SHARES: usize = 3_000;
+    const RATE: u32 = 20_000;
+    /// What header and payload of a frame get by encryption, in bytes (SV2 spec §4.6).
+    const TAGS: usize = 2 * 16;
+    /// Free, in seconds' worth, and what one read may be more, in bytes.
+    const FREE: (f64, f64) = (2.0, 65_536.0);
+    let (hub, data) = (Hub::start().await, tempdir().unwrap());
+    // As many shares wanted as come: no target changes.
+    let keys = format!("miners.max_bytes_per_second = {RATE}\nminers.shares_per_minute = 60000\n");
+    let farm = Farm::start(&toml("aggregated", data.path(), &format!("{keys}{}", hub.toml()))).await;
+    let throttled = "peers_dropped_total{reason=\"throttled\"}";
+    let mut honest = Miner::login(farm.miners, "ann").await;
+    honest.mine_one().await;
+    let mut device = Device::extended(&farm, "farm.bob").await;
+    assert!(!farm.text("/metrics").await.contains(throttled));
+
+    for _ in 0..SHARES {
+        device.submit(2, None);
+    }
+    let mut bytes = 0;
+    while let Some(frame) = device.session.poll_send() {
+        bytes += frame.as_bytes().len() + TAGS;
+        device.link.queue(&frame).unwrap();
+    }
+    #[allow(clippy::cast_precision_loss)]
+    let least = (bytes as f64 - FREE.1) / f64::from(RATE) - FREE.0;
+    assert!(least > 3.0, "{bytes} bytes are too few to tell");
+    let accepted = |device: &Device| {
+        device.events.iter().filter(|event| matches!(event, Event::ShareAccepted { .. })).count()
+    };
+    let (begun, over) = (Instant::now(), Cell::new(false));
+    let greedy = async {
+        while accepted(&device) < SHARES {
+            device.hear().await.unwrap();
+        }
+        over.set(true);
+        begun.elapsed()
+    };
+    let beside = async {
+        let (mut mined, mut longest) = (0, Duration::ZERO);
+        while !over.get() {
+            let asked = Instant::now();
+            honest.mine_one().await;
+            (mined, longest) = (mined + 1, longest.max(asked.elapsed()));
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        (mined, longest)
+    };
+    let both = async { tokio::join!(greedy, beside) };
+    let (took, (mined, longest)) =
+        tokio::time::timeout(Duration::from_secs(120), both).await.expect("all are accepted");
+    assert!(took.as_secs_f64() > least, "{took:?}, not {least} s");
+    assert!(mined > 5 && longest < took / 2, "{mined} beside it, the slowest in {longest:?} of {took:?}");
+    let rejected = |event: &&Event| matches!(event, Event::ShareRejected { .. });
+    assert_eq!(device.events.iter().filter(rejected).count(), 0);
+    assert!(farm.text("/metrics").await.contains(throttled));
 }
