@@ -36,7 +36,7 @@ mod work;
 pub use buckets::Buckets;
 pub use plan::{Kind, Plan, Pressure, Protocol};
 pub use report::{Report, Share, Times, Tip};
-pub use servers::Server;
+pub use servers::{Server, Usage};
 
 use anyhow::Context as _;
 use tokio::sync::oneshot;

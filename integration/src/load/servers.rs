@@ -30,13 +30,13 @@ pub struct Server {
 
 /// What `/proc` says of one process now.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Usage {
+pub struct Usage {
     /// When it was started, in ticks since the system was: another process may come to have its number.
-    pub(super) started: u64,
-    /// Seconds.
-    pub(super) cpu: f64,
-    /// KiB.
-    pub(super) rss: u64,
+    pub started: u64,
+    /// CPU time that it has had, user's and system's, in seconds.
+    pub cpu: f64,
+    /// Resident memory, in KiB.
+    pub rss: u64,
 }
 
 /// What the clock of `/proc/<pid>/stat` counts in a second; the same on every Linux that we run on.
@@ -44,7 +44,7 @@ const TICKS: f64 = 100.0;
 
 impl Usage {
     /// None if there is no such process, or it has ended and nobody has asked how.
-    pub(super) fn of(pid: u32) -> Option<Self> {
+    pub fn of(pid: u32) -> Option<Self> {
         let proc = Path::new("/proc").join(pid.to_string());
         let (started, cpu) = times(&std::fs::read_to_string(proc.join("stat")).ok()?)?;
         let rss = rss(&std::fs::read_to_string(proc.join("status")).ok()?)?;

@@ -58,6 +58,13 @@ impl Process {
         self.arguments.splice(0..0, pinned);
     }
 
+    /// Gives it this soft limit of open files, from its next start on; the hard one stays.
+    pub fn limit_files(&mut self, soft: u64) {
+        let program = std::mem::replace(&mut self.program, "/bin/sh".into());
+        let limited = format!("ulimit -Sn {soft} && exec \"$0\" \"$@\"");
+        self.arguments.splice(0..0, ["-c".into(), limited.into(), program.into_os_string()]);
+    }
+
     /// Starts it; its output is added to the log.
     ///
     /// In a process group of its own, so that Ctrl-C reaches only us, who end the children in order. It is killed

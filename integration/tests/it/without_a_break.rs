@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Context;
+use integration::load::Usage;
 use integration::world::chain::ADDRESS;
 use integration::world::{Part, Plan, World, bounded, holds, until};
 use integration::{sv1, sv2};
@@ -14,6 +15,10 @@ const SOON: Duration = Duration::from_secs(40);
 
 /// More than fit.
 const STRANGERS: usize = 20;
+/// While they wait, a program is looked at for so long, and has at most so many seconds of CPU time: one that asks for the
+/// next connection without a pause would take all there are.
+const LOOKED_AT: Duration = Duration::from_secs(2);
+const CALM: f64 = 0.5;
 
 fn old(world: &World, worker: &str) -> sv1::Miner {
     sv1::Miner::start(sv1::Options::new(world.proxy.address(), format!("{ADDRESS}.{worker}")).rate(400_000))
@@ -118,17 +123,33 @@ async fn without_file_descriptors_those_connected_are_served_and_the_others_wait
         let (old, native) = (old(&world, "ann"), native(&world, "bob")?);
         more_shares(&old).await?;
         native.until("shares", SOON, |tally| tally.accepted > 0).await?;
-        for part in [&world.pool.hub, &world.proxy] {
+        let sv2 = world.proxy.sv2()?;
+        let listeners = [
+            (&world.pool.hub, vec![(world.pool.hub.address(), "miners")]),
+            (&world.proxy, vec![(world.proxy.address(), "miners"), (sv2.address(), "sv2")]),
+        ];
+        for (part, listeners) in listeners {
             let before = leave_room_for(part, 5)?;
             let mut strangers = Vec::new();
-            for _ in 0..STRANGERS {
-                strangers.push(TcpStream::connect(part.address()).await?);
+            for (address, _) in &listeners {
+                for _ in 0..STRANGERS {
+                    strangers.push(TcpStream::connect(address).await?);
+                }
             }
-            until("it says what it lacks", SOON, async || {
-                let log = part.process.log();
-                holds(log.contains("cannot accept connections"), log)
-            })
-            .await?;
+            for (_, listener) in &listeners {
+                until("it says what it lacks", SOON, async || {
+                    let log = part.process.log();
+                    let named = format!("listener=\"{listener}\"");
+                    let says =
+                        |line: &str| line.contains("cannot accept connections") && line.contains(&named);
+                    holds(log.lines().any(says), log)
+                })
+                .await?;
+            }
+            let began = usage(part)?.cpu;
+            tokio::time::sleep(LOOKED_AT).await;
+            let took = usage(part)?.cpu - began;
+            assert!(took < CALM, "{} took {took:.2} s of {LOOKED_AT:?}", part.process.name());
             more_shares(&old).await?;
             let shares = native.tally().accepted;
             native.until("more shares", SOON, |tally| tally.accepted > shares + 2).await?;
@@ -139,6 +160,38 @@ async fn without_file_descriptors_those_connected_are_served_and_the_others_wait
         more_shares(&self::old(&world, "newcomer")).await?;
         let newcomer = self::native(&world, "newcomer")?;
         newcomer.until("shares", SOON, |tally| tally.accepted > 0).await?;
+        let options = sv2::Options::new(&sv2, format!("{ADDRESS}.newcomer"))?;
+        let newcomer = sv2::Miner::start(options.rate(200_000));
+        newcomer.until("shares at the proxy", SOON, |tally| tally.accepted > 0).await?;
+        Ok(())
+    };
+    bounded(BOUND, test).await.unwrap();
+}
+
+fn usage(part: &Part) -> anyhow::Result<Usage> {
+    Usage::of(part.process.id().context("it does not run")?).context("it does not run")
+}
+
+#[tokio::test]
+async fn each_program_raises_the_soft_limit_of_open_files_to_the_hard_one_when_it_starts() {
+    const FEW: u64 = 256;
+    let hard = getrlimit(Resource::Nofile).maximum.map_or("unlimited".to_owned(), |hard| hard.to_string());
+    assert_ne!(hard, FEW.to_string(), "nothing can be raised here");
+    let test = async {
+        let mut world = World::start(Plan::default()).await?;
+        let World { proxy, pool } = &mut world;
+        for part in [&mut pool.template_provider, &mut pool.hub, proxy] {
+            part.kill();
+            part.process.limit_files(FEW);
+            part.start().await?;
+            let pid = part.process.id().context("it does not run")?;
+            let limits = std::fs::read_to_string(format!("/proc/{pid}/limits"))?;
+            let row = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
+            let row: Vec<&str> = row.context("no such limit")?.split_whitespace().collect();
+            assert_eq!(row, [&*hard, &*hard, "files"], "soft and hard limit of {}", part.process.name());
+            let log = part.process.log();
+            assert!(log.contains(&format!("before={FEW}")), "it did not begin with few:\n{log}");
+        }
         Ok(())
     };
     bounded(BOUND, test).await.unwrap();
