@@ -16,7 +16,10 @@ use super::attack::{RECEIVE_BUFFER, connect};
 use super::target::Target;
 
 /// A connection from `source` whose TLS is done elsewhere: what is written here arrives there.
-pub(super) async fn inside(target: &Target, source: IpAddr) -> anyhow::Result<TcpStream> {
+///
+/// # Errors
+/// Nobody speaks TLS there.
+pub async fn inside(target: &Target, source: IpAddr) -> anyhow::Result<TcpStream> {
     let name = ServerName::from(target.address.ip());
     let mut far = connector()?.connect(name, connect(target, source).await?).await?;
     let listener = TcpListener::bind("127.0.0.1:0").await?;

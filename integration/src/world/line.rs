@@ -119,6 +119,22 @@ impl World {
         Self::before(pool, plan.proxy).await
     }
 
+    /// Starts everything and a second hub, on the same templates, to which the proxy goes while the first is away.
+    ///
+    /// # Errors
+    /// A program is missing or does not come up.
+    pub async fn start_with_two_hubs() -> anyhow::Result<(Self, Part)> {
+        let pool = Pool::start(Plan::default()).await?;
+        let templates = [pool.template_provider.upstream()?];
+        let settings = vec![("server_id", 2.into())];
+        let mut second = parts::hub(pool.directory(), "hub-2", &pool.chain, &templates, settings)?;
+        second.start().await?;
+        let upstreams = [pool.hub.upstream()?, second.upstream()?];
+        let mut proxy = parts::proxy(pool.directory(), "proxy", &upstreams, vec![])?;
+        proxy.start().await?;
+        Ok((Self { proxy, pool }, second))
+    }
+
     async fn before(pool: Pool, settings: Settings) -> anyhow::Result<Self> {
         let mut proxy = parts::proxy(pool.directory(), "proxy", &[pool.hub.upstream()?], settings)?;
         proxy.start().await?;

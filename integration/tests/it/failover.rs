@@ -4,26 +4,12 @@ use std::time::{Duration, Instant};
 
 use integration::sv1::{Miner, Options};
 use integration::world::chain::ADDRESS;
-use integration::world::{Part, Plan, World, bounded, holds, parts, until};
+use integration::world::{Part, World, bounded, holds, until};
 
 const BOUND: Duration = Duration::from_secs(180);
 const SOON: Duration = Duration::from_secs(40);
 /// "At most a few seconds", on two slow cores with other tests beside.
 const FEW_SECONDS: Duration = Duration::from_secs(30);
-
-/// A line whose proxy has a second hub behind the first.
-pub(crate) async fn with_a_second_hub() -> anyhow::Result<(World, Part)> {
-    let mut world = World::start(Plan::default()).await?;
-    let templates = [world.pool.template_provider.upstream()?];
-    let settings = vec![("server_id", 2.into())];
-    let mut second = parts::hub(world.pool.directory(), "hub-2", &world.pool.chain, &templates, settings)?;
-    second.start().await?;
-    world.proxy.kill();
-    let upstreams = [world.pool.hub.upstream()?, second.upstream()?];
-    world.proxy = parts::proxy(world.pool.directory(), "proxy-2", &upstreams, vec![])?;
-    world.proxy.start().await?;
-    Ok((world, second))
-}
 
 async fn shares(hub: &Part) -> anyhow::Result<u64> {
     Ok(hub.credits().await?.shares)
@@ -39,7 +25,7 @@ pub(crate) async fn more_shares_at(hub: &Part) -> anyhow::Result<()> {
 }
 
 async fn moves_and_returns(follows_extranonce: bool) -> anyhow::Result<()> {
-    let (mut world, second) = with_a_second_hub().await?;
+    let (mut world, second) = World::start_with_two_hubs().await?;
     let options =
         Options { follows_extranonce, ..Options::new(world.proxy.address(), format!("{ADDRESS}.ann")) };
     let miner = Miner::start(options.rate(400_000));

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::failover::{more_shares_at, with_a_second_hub};
+use crate::failover::more_shares_at;
 use integration::sv1;
 use integration::sv2::{Kind, Miner, Options};
 use integration::world::chain::ADDRESS;
@@ -87,7 +87,7 @@ async fn they_do_with_channels_of_their_own_upstream_too() {
 
 /// The hub is killed and the miner goes on at the second; then it returns.
 async fn moves_and_returns() -> anyhow::Result<()> {
-    let (mut world, second) = with_a_second_hub().await?;
+    let (mut world, second) = World::start_with_two_hubs().await?;
     let miner = Miner::start(options(&world, "ann", Kind::Extended)?.rate(400_000));
     miner.until("shares at the first hub", SOON, |tally| tally.accepted > 5).await?;
     world.pool.hub.kill();
