@@ -6,6 +6,7 @@ mod clocks;
 mod disks;
 mod lines;
 mod lost_packets;
+mod overload;
 mod stalls;
 mod vanished;
 
