@@ -20,7 +20,8 @@ struct Arguments {
     /// drip, handshakes, visits or useless.
     #[arg(long)]
     kind: Option<String>,
-    /// Only this listener: sv2 or page (the hub's), sv1, tls, proxy-sv2 or proxy-page (the proxy's), templates (the template provider's).
+    /// Only this listener: sv2 or page (the hub's), sv1, tls, proxy-sv2 or proxy-page (the proxy's), templates or tp-page (the template
+    /// provider's).
     #[arg(long)]
     listener: Option<String>,
     /// Honest miners.
@@ -92,7 +93,7 @@ async fn abuse(arguments: Arguments) -> anyhow::Result<()> {
 
 /// All listeners that strangers may reach. Those of the template provider and of the pages have no miners: it is the hub's or the
 /// proxy's that must not notice.
-fn fronts(world: &World, tls: &str) -> anyhow::Result<[Front; 7]> {
+fn fronts(world: &World, tls: &str) -> anyhow::Result<[Front; 8]> {
     let World { proxy, pool } = world;
     let hub = Target::mining(&pool.hub.upstream()?)?;
     let (sv1, sv2) = (Target::sv1(&proxy.address())?, Target::mining(&proxy.sv2()?)?);
@@ -105,6 +106,7 @@ fn fronts(world: &World, tls: &str) -> anyhow::Result<[Front; 7]> {
         front("templates", Target::templates(&pool.template_provider.upstream()?)?, &hub),
         front("page", Target::page(&pool.hub)?, &hub),
         front("proxy-page", Target::page(proxy)?, &sv1),
+        front("tp-page", Target::page(&pool.template_provider)?, &hub),
     ])
 }
 
