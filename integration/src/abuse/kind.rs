@@ -19,7 +19,7 @@ pub enum Kind {
     Replays,
     /// A connection that says nothing.
     Idle,
-    /// Requests without end, and not one answer read.
+    /// Requests without end, and not one answer read. In SV2 nothing is wrong with any of them.
     NeverReads,
     /// Requests without end, and one byte of the answers read now and then.
     SlowReader,
@@ -148,7 +148,9 @@ impl Kind {
 
     fn reasons_mining(self) -> &'static [&'static str] {
         match self {
-            NeverReads | SlowReader => &["slow-reader", "too-much-nonsense"],
+            NeverReads => &["slow-reader"],
+            // It opens channels without end, of which all but the first few hundred are refused.
+            SlowReader => &["slow-reader", "too-much-nonsense"],
             UnknownChannels => &["invalid-channel-id", "20 unknown channel"],
             Replays => &["duplicate-share", "22 duplicate share"],
             _ => self.reasons_sv2(),

@@ -32,7 +32,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// Longest wait for work.
 const WORK: Duration = Duration::from_secs(10);
 const COPIES: usize = 20;
-/// Channels that a peer opens without reading one answer.
+/// Channels that a peer opens while it reads a byte of the answers now and then.
 const CHANNELS: usize = 4_000;
 /// Templates whose transactions a peer asks for without reading them: no more may wait.
 const TEMPLATES: usize = 16;
@@ -59,7 +59,7 @@ pub(super) async fn abuse(kind: Kind, target: &Target, source: IpAddr) -> anyhow
     let client = client(target)?;
     if matches!(kind, Kind::NeverReads | Kind::SlowReader) {
         let line = Throttle::start(target, source, kind == Kind::SlowReader).await?;
-        return unread(&client, target.speaks, line).await;
+        return unread(kind, &client, target.speaks, line).await;
     }
     let mut link = link_from(source, target, &client).await?;
     match kind {
@@ -276,10 +276,11 @@ async fn send(link: &mut Link, session: &mut Session) -> anyhow::Result<()> {
 }
 
 /// Asks for much and reads no more than the line lets back.
-async fn unread(client: &Client, speaks: Speaks, line: Throttle) -> anyhow::Result<End> {
+async fn unread(kind: Kind, client: &Client, speaks: Speaks, line: Throttle) -> anyhow::Result<End> {
     let mut link = Link::connect(&line.address.to_string(), client).await?;
-    let (frames, times) = match speaks {
-        Speaks::Templates(_) => (vec![transactions(&mut link).await?], TEMPLATES),
+    let (frames, times) = match (kind, speaks) {
+        (_, Speaks::Templates(_)) => (vec![transactions(&mut link).await?], TEMPLATES),
+        (Kind::NeverReads, _) => (vec![no_change(&mut link).await?], usize::MAX),
         _ => (openings()?, usize::MAX),
     };
     line.narrow.cancel();
@@ -317,7 +318,18 @@ fn request(template_id: u64) -> anyhow::Result<Frame> {
     Ok(Frame::message(TemplateDistribution::RequestTransactionData(request))?)
 }
 
-/// Requests whose answers are longer than they are.
+/// Opens a channel; what may then be asked for ever, and is answered each time: an update of it that changes nothing. That costs a peer
+/// none of a server's patience, only its pace, so its end is that it does not read.
+async fn no_change(link: &mut Link) -> anyhow::Result<Frame> {
+    let (_, job) = with_job(link).await?;
+    Ok(Frame::message(MiningOwned::UpdateChannel(UpdateChannelOwned {
+        channel_id: job.channel_id(),
+        nominal_hash_rate: 0.0, // nobody mines on it at present: no reason for another target
+        maximum_target: [0xff; 32].into(),
+    }))?)
+}
+
+/// Requests whose answers are longer than they are. Beyond the channels that a peer may open they are refused.
 fn openings() -> anyhow::Result<Vec<Frame>> {
     let mut session = Session::new(&[]);
     let mut frames = Vec::with_capacity(CHANNELS);

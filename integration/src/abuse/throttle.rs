@@ -8,7 +8,7 @@ use tokio::net::TcpListener;
 use tokio::time::sleep;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::attack::connect;
+use super::attack::connect_afar;
 use super::target::Target;
 
 /// One connection's line; broken when dropped.
@@ -47,7 +47,7 @@ async fn relay(
     one_byte: bool,
 ) -> Option<()> {
     let (mut near, _) = listener.accept().await.ok()?;
-    let mut far = connect(target, source).await.ok()?;
+    let mut far = connect_afar(target, source).await.ok()?;
     let ((mut from_near, mut to_near), (mut from_far, mut to_far)) = (near.split(), far.split());
     let forth = tokio::io::copy(&mut from_near, &mut to_far);
     let back = async {
