@@ -20,18 +20,20 @@ const BOUND: Duration = Duration::from_secs(300);
 const MINERS: usize = 100;
 /// Of all miners together.
 const SHARES_PER_SECOND: f64 = 100.0;
+/// Few mining channels on a connection: what is freed of 4,096 the allocator keeps for long.
+const CHANNELS: usize = 300;
 
 /// Shares that cost the honest next to nothing, and bounds short enough for a test.
 fn plan() -> Plan {
+    let channels = toml::Value::Integer(CHANNELS as i64);
     Plan {
-        // Few mining channels on a connection: what is freed of 4,096 the allocator keeps for long.
-        hub: vec![("minimum_difficulty", 1e-7.into()), ("max_channels_per_connection", 300.into())],
+        hub: vec![("minimum_difficulty", 1e-7.into()), ("max_channels_per_connection", channels.clone())],
         proxy: vec![
             ("miners.minimum_difficulty", 1e-7.into()),
             ("miners.hash_rate", 2_000.0.into()),
             ("miners.authorize_seconds", 4.into()),
             ("miners.line_seconds", 3.into()),
-            ("sv2.max_channels_per_connection", 300.into()),
+            ("sv2.max_channels_per_connection", channels),
         ],
         template_provider: vec![],
     }

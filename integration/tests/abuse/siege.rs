@@ -5,14 +5,17 @@
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
+use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use integration::abuse::{Crowd, Kind, Outcome, Sources, Speaks, Target, attack};
 use integration::world::{Part, holds, until};
 use tokio::task::JoinHandle;
-use tokio::time::sleep_until;
+use tokio::time::{interval, sleep_until};
 use tokio_util::sync::CancellationToken;
+
+use crate::CHANNELS;
 
 /// Longest wait for the slowest reason: a peer that reads nothing has half a minute.
 const DEADLINE: Duration = Duration::from_secs(75);
@@ -26,6 +29,10 @@ const ANSWER: Duration = Duration::from_secs(10);
 const LINES_APART: u64 = 10;
 /// What the memory of a program may have grown by when the abuse is over, in KiB.
 const GROWTH: u64 = 48 * 1024;
+/// From one look at its memory to the next while it lasts.
+const LOOK: Duration = Duration::from_secs(1);
+/// What a mining channel takes of a hub or a proxy, in bytes; see `max_channels` in their READMEs.
+const CHANNEL: usize = 3 * 1024;
 /// Where the first of them comes from; honest miners are at 127.0.0.1.
 const FIRST: Ipv4Addr = Ipv4Addr::new(127, 7, 0, 1);
 
@@ -42,7 +49,7 @@ pub(crate) async fn lay(part: &Part, targets: &[Target]) -> anyhow::Result<()> {
     let begun = Instant::now();
     let memory = memory(part)?;
     for turn in turns(assaults(targets)) {
-        attack_together(part, &turn).await?;
+        attack_together(part, &turn, memory).await?;
     }
     lines_are_few(part, begun)?;
     until("memory is free again", DEADLINE, async || {
@@ -74,11 +81,17 @@ fn turns(assaults: Vec<Assault>) -> Vec<Vec<Assault>> {
     turns
 }
 
-async fn attack_together(part: &Part, assaults: &[Assault]) -> anyhow::Result<()> {
+/// The program had `before` KiB before all abuse.
+async fn attack_together(part: &Part, assaults: &[Assault], before: u64) -> anyhow::Result<()> {
     let (begun, stop) = (Instant::now(), CancellationToken::new());
+    let _stops_with_us = stop.clone().drop_guard();
     let attacks: Vec<_> = assaults.iter().map(|assault| assault.begin(&stop)).collect();
-    let named = name_them_all(part, assaults).await;
-    sleep_until((begun + AT_LEAST).into()).await;
+    let (named, peak) = watched(part, async {
+        let named = name_them_all(part, assaults).await;
+        sleep_until((begun + AT_LEAST).into()).await;
+        named
+    })
+    .await?;
     stop.cancel();
     let mut outcomes = Vec::new();
     for attack in attacks {
@@ -88,7 +101,32 @@ async fn attack_together(part: &Part, assaults: &[Assault]) -> anyhow::Result<()
     for (assault, outcome) in assaults.iter().zip(&outcomes) {
         assault.had_its_end(outcome).with_context(|| table(assaults, &outcomes))?;
     }
+    let most = before + most_more(assaults);
+    ensure!(
+        peak <= most,
+        "{peak} KiB at a time, not {most} (before {before}):\n{}",
+        table(assaults, &outcomes)
+    );
     Ok(())
+}
+
+/// What came of it, and the most memory that the program had meanwhile in KiB, by a look each second.
+async fn watched<T>(part: &Part, meanwhile: impl Future<Output = T>) -> anyhow::Result<(T, u64)> {
+    let mut meanwhile = pin!(meanwhile);
+    let (mut looks, mut peak) = (interval(LOOK), 0);
+    loop {
+        tokio::select! {
+            came = &mut meanwhile => return Ok((came, peak)),
+            _ = looks.tick() => peak = peak.max(memory(part)?),
+        }
+    }
+}
+
+/// What the memory of a program may be more, in KiB, while these are at it: what it may have grown by for good, and for each of their
+/// connections all that the program's limits let it keep for one. Whatever the abusers send, no more may wait.
+fn most_more(assaults: &[Assault]) -> u64 {
+    let kept: usize = assaults.iter().map(|assault| STRENGTH * assault.kept()).sum();
+    GROWTH + kept as u64 / 1024
 }
 
 async fn name_them_all(part: &Part, assaults: &[Assault]) -> anyhow::Result<()> {
@@ -150,6 +188,27 @@ impl Assault {
         use Kind::{NeverReads, SlowReader, UnknownChannels, WrongTime};
         let is_flood = matches!(self.kind, NeverReads | SlowReader | UnknownChannels | WrongTime);
         is_flood && matches!(self.target.speaks, Speaks::Sv1 | Speaks::Tls)
+    }
+
+    /// What the limits let a program keep for one such connection, in bytes.
+    fn kept(&self) -> usize {
+        const KIB: usize = 1024;
+        let reads = !matches!(self.kind, Kind::NeverReads | Kind::SlowReader);
+        match self.target.speaks {
+            // A line and its answers of 16 KiB each before it is read no further, and around them TLS, whose records are as long.
+            Speaks::Sv1 | Speaks::Tls => 64 * KIB,
+            // A frame; answers, before it is read no further; and if it reads none, all that comes without being asked for until it is
+            // dropped, and its channels.
+            Speaks::Mining(_) => {
+                let limits = mining::server::limits(CHANNELS);
+                let unread = limits.max_queued + CHANNELS * CHANNEL;
+                limits.max_payload + if reads { limits.max_unread } else { unread }
+            }
+            // A solution of 64 KiB; and 256 KiB of answers, with one of 400 kB behind them, of which one is made at a time.
+            Speaks::Templates(_) => 64 * KIB + if reads { 0 } else { (256 + 400) * KIB },
+            // A header of 16 KiB, and the answer.
+            Speaks::Page => 64 * KIB,
+        }
     }
 
     fn is_named_in(&self, line: &str) -> bool {
