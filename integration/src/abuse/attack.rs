@@ -19,7 +19,7 @@ use super::{page, raw, sv1, sv2, tls};
 /// What an attack came to.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Outcome {
-    /// Connections that were made.
+    /// Connections that were made; of squatters, those that are set up.
     pub connected: u64,
     /// Attempts that came to nothing.
     pub refused: u64,
@@ -123,6 +123,12 @@ async fn attacker(kind: Kind, target: &Target, source: IpAddr, counts: &Counts) 
 }
 
 async fn once(kind: Kind, target: &Target, source: IpAddr, counts: &Counts) -> anyhow::Result<End> {
+    if kind == Kind::Squat {
+        let set_up = || {
+            counts.connected.fetch_add(1, Ordering::Relaxed);
+        };
+        return squat(target, source, set_up).await;
+    }
     if let Speaks::Mining(_) | Speaks::Templates(_) = target.speaks
         && sv2::speaks(kind)
     {
@@ -141,6 +147,17 @@ async fn once(kind: Kind, target: &Target, source: IpAddr, counts: &Counts) -> a
     match target.speaks {
         Speaks::Page if page::speaks(kind) => page::abuse(kind, socket).await,
         speaks => raw::abuse(kind, socket, speaks).await,
+    }
+}
+
+/// `set_up` is called when it has what it came for.
+async fn squat(target: &Target, source: IpAddr, set_up: impl FnOnce()) -> anyhow::Result<End> {
+    match target.speaks {
+        Speaks::Mining(_) | Speaks::Templates(_) => sv2::squat(target, source, set_up).await,
+        // No detour: there may be ten thousand of them.
+        Speaks::Tls => sv1::squat(tls::connected(target, source).await?, set_up).await,
+        Speaks::Sv1 => sv1::squat(connect(target, source).await?, set_up).await,
+        Speaks::Page => anyhow::bail!("nobody is set up at a page"),
     }
 }
 

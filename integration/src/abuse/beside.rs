@@ -24,6 +24,8 @@ const ONSET: Duration = Duration::from_secs(3);
 const TURN: Duration = Duration::from_millis(500);
 /// Connections that every listener takes in a second; see `service::Listener`.
 const TAKEN: f64 = 2_000.0;
+/// Squatters that come to be set up in a second, or so: each has a handshake and is given work.
+const SET_UP: f64 = 1_000.0;
 
 /// A measurement that does not tell is made again; as often in all.
 const RUNS: usize = 3;
@@ -114,7 +116,7 @@ impl Case {
     pub fn all(speaks: Speaks) -> Vec<Self> {
         let kinds = Kind::ALL.into_iter().filter(|kind| kind.concerns(speaks));
         let cases = kinds.flat_map(|kind| match kind {
-            Kind::Idle => vec![(kind, 10_000, 1), (kind, 10_000, 250)],
+            Kind::Idle | Kind::Squat => vec![(kind, 10_000, 1), (kind, 10_000, 250)],
             Kind::HalfHandshake | Kind::Drip => vec![(kind, 2_000, 1)],
             _ => vec![(kind, 20, 1)],
         });
@@ -170,7 +172,8 @@ impl Case {
     /// Until an attack that begins anew is at its strength, and a slice beside it can begin.
     fn strengthening(&self) -> Duration {
         let strength = u32::try_from(self.strength).unwrap_or(u32::MAX);
-        TURN + Duration::from_secs_f64(f64::from(strength) / TAKEN)
+        let per_second = if self.kind == Kind::Squat { SET_UP } else { TAKEN };
+        TURN + Duration::from_secs_f64(f64::from(strength) / per_second)
     }
 
     fn noticed(&self, listener: &'static str, seconds: f64, seen: &Seen) -> Noticed {

@@ -32,16 +32,18 @@ pub enum Kind {
     /// Messages that may be sent and bring nothing: extensions asked for again and again, a channel's target or the
     /// constraints changed each time.
     Useless,
+    /// A peer that sets itself up as one does that means to mine, is given work, and then says nothing for ever.
+    Squat,
 }
 
 use Kind::{
-    Drip, Garbage, HalfHandshake, Handshakes, Idle, NeverReads, Oversized, Replays, SlowReader,
+    Drip, Garbage, HalfHandshake, Handshakes, Idle, NeverReads, Oversized, Replays, SlowReader, Squat,
     UnknownChannels, Useless, Visits, WrongTime,
 };
 
 impl Kind {
     /// All.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Garbage,
         HalfHandshake,
         Oversized,
@@ -55,6 +57,7 @@ impl Kind {
         Handshakes,
         Visits,
         Useless,
+        Squat,
     ];
 
     /// For tables and the command line.
@@ -73,6 +76,7 @@ impl Kind {
             Handshakes => "handshakes",
             Visits => "visits",
             Useless => "useless",
+            Squat => "squat",
         }
     }
 
@@ -97,9 +101,9 @@ impl Kind {
         }
     }
 
-    /// Whether it is bad input. Of handshakes and visits nothing is wrong but their number.
+    /// Whether it is bad input. Of handshakes, visits and squatters nothing is wrong but their number.
     pub fn is_wrong(self) -> bool {
-        !matches!(self, Handshakes | Visits)
+        !matches!(self, Handshakes | Visits | Squat)
     }
 
     /// Reasons of which the program must name one when it ends such a connection, slows it down or refuses its messages.
@@ -119,7 +123,7 @@ impl Kind {
         match self {
             Garbage | HalfHandshake | Oversized | Idle | Drip | Useless => true,
             WrongTime => !matches!(speaks, Speaks::Sv1 | Speaks::Tls),
-            UnknownChannels | Replays | NeverReads | SlowReader | Handshakes | Visits => false,
+            UnknownChannels | Replays | NeverReads | SlowReader | Handshakes | Visits | Squat => false,
         }
     }
 
@@ -134,7 +138,7 @@ impl Kind {
             WrongTime => &["25 not subscribed", "bad-parameters"],
             UnknownChannels => &["21 job not found"],
             Replays => &["22 duplicate share"],
-            Handshakes | Visits | Useless => &[],
+            Handshakes | Visits | Useless | Squat => &[],
         }
     }
 
@@ -183,6 +187,27 @@ impl Kind {
             HalfHandshake | Idle | Drip => &["page-slow-request"],
             NeverReads | SlowReader => &["page-slow-reader"],
             _ => &[],
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_kind_has_a_name_of_its_own_and_a_reason_wherever_it_is_wrong() {
+        let key = "9auqWEzQDVyd2oe1JVGFLMLHZtCo2FFqZwtKA5gd9xbuEu7PH72".parse().unwrap();
+        let listeners = [Speaks::Sv1, Speaks::Tls, Speaks::Mining(key), Speaks::Templates(key), Speaks::Page];
+        for kind in Kind::ALL {
+            assert_eq!(Kind::named(kind.name()), Some(kind));
+            let concerned: Vec<Speaks> =
+                listeners.into_iter().filter(|speaks| kind.concerns(*speaks)).collect();
+            assert!(!concerned.is_empty(), "{kind:?} is nobody's");
+            for speaks in concerned {
+                assert_eq!(kind.reasons(speaks).is_empty(), !kind.is_wrong(), "{kind:?} at {speaks:?}");
+            }
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
@@ -85,7 +85,7 @@ async fn drip(socket: &mut TcpStream, bytes: &[u8]) -> anyhow::Result<End> {
 }
 
 /// Reads what comes, says nothing, and waits for the end.
-pub(super) async fn until_dropped(socket: &mut TcpStream) -> anyhow::Result<End> {
+pub(super) async fn until_dropped(socket: &mut (impl AsyncRead + Unpin)) -> anyhow::Result<End> {
     let mut buffer = [0; 4096];
     let reading = async { while matches!(socket.read(&mut buffer).await, Ok(read) if read > 0) {} };
     Ok(match timeout(PATIENCE, reading).await {

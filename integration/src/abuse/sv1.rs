@@ -3,8 +3,9 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use anyhow::ensure;
 use serde_json::json;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
@@ -19,6 +20,10 @@ use crate::world::chain::ADDRESS;
 const BATCH: usize = 200;
 const ROUNDS: usize = 3_000;
 const COPIES: usize = 20;
+/// Longest wait for work.
+const WORK: Duration = Duration::from_secs(10);
+/// Bytes that a squatter reads at once; there may be ten thousand of them.
+const SIP: usize = 1024;
 
 pub(super) fn speaks(kind: Kind) -> bool {
     use Kind::{Handshakes, NeverReads, Replays, SlowReader, UnknownChannels, WrongTime};
@@ -67,6 +72,27 @@ fn greeting() -> String {
     let authorize =
         json!({"id": 2, "method": "mining.authorize", "params": [format!("{ADDRESS}.abuse"), "x"]});
     format!("{subscribe}\n{authorize}\n")
+}
+
+/// Subscribes, authorises, is given work, and says nothing more.
+pub(super) async fn squat(
+    socket: impl AsyncRead + AsyncWrite + Unpin,
+    set_up: impl FnOnce(),
+) -> anyhow::Result<End> {
+    let mut socket = BufReader::with_capacity(SIP, socket);
+    socket.write_all(greeting().as_bytes()).await?;
+    socket.flush().await?;
+    let work = async {
+        let mut line = String::new();
+        while !line.contains("mining.notify") {
+            line.clear();
+            ensure!(socket.read_line(&mut line).await? > 0, "it was let go before it had work");
+        }
+        anyhow::Ok(())
+    };
+    timeout(WORK, work).await??;
+    set_up();
+    until_dropped(&mut socket).await
 }
 
 /// Says it, reads what is answered for a second, and goes.

@@ -78,14 +78,29 @@ pub(super) async fn abuse(kind: Kind, target: &Target, source: IpAddr) -> anyhow
 
 /// Gets what it comes for, and goes.
 async fn visit(mut link: Link, speaks: Speaks) -> anyhow::Result<End> {
+    with_work(&mut link, speaks).await?;
+    Ok(End::Done)
+}
+
+/// Gets what it comes for, and says nothing more.
+pub(super) async fn squat(target: &Target, source: IpAddr, set_up: impl FnOnce()) -> anyhow::Result<End> {
+    let mut link = link_from(source, target, &client(target)?).await?;
+    with_work(&mut link, target.speaks).await?;
+    set_up();
+    let reading = async { while link.recv().await.is_ok() {} };
+    Ok(if timeout(PATIENCE, reading).await.is_ok() { End::Dropped } else { End::Done })
+}
+
+/// Opens a channel and waits for its job, or names constraints and waits for a template.
+async fn with_work(link: &mut Link, speaks: Speaks) -> anyhow::Result<()> {
     if let Speaks::Mining(_) = speaks {
-        with_job(&mut link).await?;
-        return Ok(End::Done);
+        with_job(link).await?;
+        return Ok(());
     }
     link.queue(&constraints(100)?)?;
     link.flush().await?;
-    timeout(WORK, link.recv()).await??; // a template
-    Ok(End::Done)
+    timeout(WORK, link.recv()).await??;
+    Ok(())
 }
 
 /// What one connection of three says again and again: which extensions it wants, that it takes other targets or constraints

@@ -7,6 +7,7 @@ use socket2::SockRef;
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use tokio_rustls::rustls::crypto::{CryptoProvider, ring};
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, UnixTime};
@@ -15,13 +16,18 @@ use tokio_rustls::rustls::{ClientConfig, DigitallySignedStruct, Error, Signature
 use super::attack::{RECEIVE_BUFFER, connect};
 use super::target::Target;
 
+/// A connection from `source` that speaks TLS.
+pub(super) async fn connected(target: &Target, source: IpAddr) -> anyhow::Result<TlsStream<TcpStream>> {
+    let name = ServerName::from(target.address.ip());
+    Ok(connector()?.connect(name, connect(target, source).await?).await?)
+}
+
 /// A connection from `source` whose TLS is done elsewhere: what is written here arrives there.
 ///
 /// # Errors
 /// Nobody speaks TLS there.
 pub async fn inside(target: &Target, source: IpAddr) -> anyhow::Result<TcpStream> {
-    let name = ServerName::from(target.address.ip());
-    let mut far = connector()?.connect(name, connect(target, source).await?).await?;
+    let mut far = connected(target, source).await?;
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let near = TcpSocket::new_v4()?;
     near.set_recv_buffer_size(RECEIVE_BUFFER)?;

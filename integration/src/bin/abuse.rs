@@ -17,7 +17,7 @@ use rustix::process::{Resource, getrlimit, setrlimit};
 #[derive(Parser)]
 struct Arguments {
     /// Only this kind: garbage, half-handshake, oversized, wrong-time, unknown-channels, replays, idle, never-reads, slow-reader,
-    /// drip, handshakes, visits or useless.
+    /// drip, handshakes, visits, useless or squat.
     #[arg(long)]
     kind: Option<String>,
     /// Only this listener: sv2 or page (the hub's), sv1, tls, proxy-sv2 or proxy-page (the proxy's), templates or tp-page (the template
