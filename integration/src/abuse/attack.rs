@@ -135,6 +135,11 @@ async fn once(kind: Kind, target: &Target, source: IpAddr, counts: &Counts) -> a
         counts.connected.fetch_add(1, Ordering::Relaxed);
         return sv2::abuse(kind, target, source).await;
     }
+    if let (Speaks::Tls, Some(kind)) = (target.speaks, kind.within_tls()) {
+        let socket = open(target, source).await?;
+        counts.connected.fetch_add(1, Ordering::Relaxed);
+        return raw::abuse(kind, socket, Speaks::Sv1).await;
+    }
     if let Speaks::Sv1 | Speaks::Tls = target.speaks
         && sv1::speaks(kind)
     {

@@ -112,12 +112,14 @@ impl Noticed {
 
 impl Case {
     /// Every kind that concerns a listener: ten thousand connections of those that only wait, from one address and from many;
-    /// twenty of those that keep a program busy.
+    /// fewer of those that wait behind a handshake; twenty of those that keep a program busy.
     pub fn all(speaks: Speaks) -> Vec<Self> {
         let kinds = Kind::ALL.into_iter().filter(|kind| kind.concerns(speaks));
         let cases = kinds.flat_map(|kind| match kind {
             Kind::Idle | Kind::Squat => vec![(kind, 10_000, 1), (kind, 10_000, 250)],
             Kind::HalfHandshake | Kind::Drip => vec![(kind, 2_000, 1)],
+            // As many of one address have their handshakes at once.
+            Kind::HalfInside | Kind::IdleInside | Kind::DripInside => vec![(kind, 200, 1)],
             _ => vec![(kind, 20, 1)],
         });
         cases.map(|(kind, strength, sources)| Self { kind, strength, sources }).collect()

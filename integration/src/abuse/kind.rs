@@ -34,16 +34,27 @@ pub enum Kind {
     Useless,
     /// A peer that sets itself up as one does that means to mine, is given work, and then says nothing for ever.
     Squat,
+    /// Within TLS: bytes that are nothing at all.
+    GarbageInside,
+    /// Within TLS: a line of megabytes.
+    OversizedInside,
+    /// Within TLS: half a line, and then silence.
+    HalfInside,
+    /// Within TLS: nothing.
+    IdleInside,
+    /// Within TLS a line at one byte a second, behind the set-up of SV2 a frame.
+    DripInside,
 }
 
 use Kind::{
-    Drip, Garbage, HalfHandshake, Handshakes, Idle, NeverReads, Oversized, Replays, SlowReader, Squat,
-    UnknownChannels, Useless, Visits, WrongTime,
+    Drip, DripInside, Garbage, GarbageInside, HalfHandshake, HalfInside, Handshakes, Idle, IdleInside,
+    NeverReads, Oversized, OversizedInside, Replays, SlowReader, Squat, UnknownChannels, Useless, Visits,
+    WrongTime,
 };
 
 impl Kind {
     /// All.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 19] = [
         Garbage,
         HalfHandshake,
         Oversized,
@@ -58,6 +69,11 @@ impl Kind {
         Visits,
         Useless,
         Squat,
+        GarbageInside,
+        OversizedInside,
+        HalfInside,
+        IdleInside,
+        DripInside,
     ];
 
     /// For tables and the command line.
@@ -77,6 +93,11 @@ impl Kind {
             Visits => "visits",
             Useless => "useless",
             Squat => "squat",
+            GarbageInside => "garbage-inside",
+            OversizedInside => "oversized-inside",
+            HalfInside => "half-inside",
+            IdleInside => "idle-inside",
+            DripInside => "drip-inside",
         }
     }
 
@@ -88,10 +109,11 @@ impl Kind {
     /// Whether it can be done to such a listener.
     pub fn concerns(self, speaks: Speaks) -> bool {
         match speaks {
-            Speaks::Mining(_) => true,
+            Speaks::Mining(_) => !self.is_inside() || self == DripInside,
             // An SV1 handshake is a visit; what is useless is said in SV2's messages.
-            Speaks::Sv1 | Speaks::Tls => !matches!(self, Visits | Useless),
-            Speaks::Templates(_) => self != Replays,
+            Speaks::Sv1 => !matches!(self, Visits | Useless) && !self.is_inside(),
+            Speaks::Tls => !matches!(self, Visits | Useless),
+            Speaks::Templates(_) => self != Replays && (!self.is_inside() || self == DripInside),
             Speaks::Page => {
                 matches!(
                     self,
@@ -99,6 +121,22 @@ impl Kind {
                 )
             }
         }
+    }
+
+    /// What it is in lines of SV1, if it is done within TLS.
+    pub(super) fn within_tls(self) -> Option<Self> {
+        match self {
+            GarbageInside => Some(Garbage),
+            OversizedInside => Some(Oversized),
+            HalfInside => Some(HalfHandshake),
+            IdleInside => Some(Idle),
+            DripInside => Some(Drip),
+            _ => None,
+        }
+    }
+
+    fn is_inside(self) -> bool {
+        self.within_tls().is_some()
     }
 
     /// Whether it is bad input. Of handshakes, visits and squatters nothing is wrong but their number.
@@ -122,6 +160,8 @@ impl Kind {
     pub fn ends_soon(self, speaks: Speaks) -> bool {
         match self {
             Garbage | HalfHandshake | Oversized | Idle | Drip | Useless => true,
+            GarbageInside | OversizedInside | HalfInside | IdleInside => true,
+            DripInside => matches!(speaks, Speaks::Tls),
             WrongTime => !matches!(speaks, Speaks::Sv1 | Speaks::Tls),
             UnknownChannels | Replays | NeverReads | SlowReader | Handshakes | Visits | Squat => false,
         }
@@ -139,11 +179,17 @@ impl Kind {
             UnknownChannels => &["21 job not found"],
             Replays => &["22 duplicate share"],
             Handshakes | Visits | Useless | Squat => &[],
+            GarbageInside | OversizedInside | HalfInside | IdleInside | DripInside => &[],
         }
     }
 
     fn reasons_tls(self) -> &'static [&'static str] {
         match self {
+            GarbageInside => Garbage.reasons_sv1(),
+            OversizedInside => Oversized.reasons_sv1(),
+            // A line has less time than there is to authorise in.
+            HalfInside | DripInside => &["line-timeout"],
+            IdleInside => &["authorize-timeout"],
             Garbage | Oversized => &["no-tls"],
             HalfHandshake | Idle | Drip => &["handshake-timeout", "crowded"],
             _ => self.reasons_sv1(),
@@ -177,6 +223,7 @@ impl Kind {
             Oversized => &["frame-too-long"],
             WrongTime => &["unexpected-message", "malformed-message"],
             Useless => &["too-many-negotiations"],
+            DripInside => &["frame-timeout"],
             _ => &[],
         }
     }

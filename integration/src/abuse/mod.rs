@@ -13,7 +13,7 @@
 //! | [`noticed`] | what the honest notice of an attack, and whether that can be told |
 //! | `raw` | abuse that any protocol knows: bytes and their absence |
 //! | `sv1`, `sv2`, `page` | abuse that speaks the protocol |
-//! | `throttle`, [`tls`] | a line that lets few bytes back; one that speaks TLS |
+//! | `throttle`, [`tls`] | a line that lets few bytes back or through; one that speaks TLS |
 
 pub mod attack;
 pub mod beside;

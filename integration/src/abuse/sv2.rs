@@ -22,7 +22,7 @@ use tokio::time::{sleep, timeout};
 use super::attack::{End, connect};
 use super::kind::Kind;
 use super::target::{Speaks, Target};
-use super::throttle::Throttle;
+use super::throttle::{Flow, Flows, Throttle};
 use crate::world::chain::ADDRESS;
 
 /// Messages between two looks at what the server says.
@@ -39,11 +39,13 @@ const TEMPLATES: usize = 16;
 
 pub(super) fn speaks(kind: Kind) -> bool {
     use Kind::{
-        Handshakes, NeverReads, Oversized, Replays, SlowReader, UnknownChannels, Useless, Visits, WrongTime,
+        DripInside, Handshakes, NeverReads, Oversized, Replays, SlowReader, UnknownChannels, Useless, Visits,
+        WrongTime,
     };
     matches!(
         kind,
-        Handshakes
+        DripInside
+            | Handshakes
             | NeverReads
             | Oversized
             | Replays
@@ -57,9 +59,12 @@ pub(super) fn speaks(kind: Kind) -> bool {
 
 pub(super) async fn abuse(kind: Kind, target: &Target, source: IpAddr) -> anyhow::Result<End> {
     let client = client(target)?;
-    if matches!(kind, Kind::NeverReads | Kind::SlowReader) {
-        let line = Throttle::start(target, source, kind == Kind::SlowReader).await?;
-        return unread(kind, &client, target.speaks, line).await;
+    if let Some(flows) = flows(kind) {
+        let line = Throttle::start(target, source, flows).await?;
+        return match kind {
+            Kind::DripInside => drip(&client, target.speaks, line).await,
+            _ => unread(kind, &client, target.speaks, line).await,
+        };
     }
     let mut link = link_from(source, target, &client).await?;
     match kind {
@@ -74,6 +79,26 @@ pub(super) async fn abuse(kind: Kind, target: &Target, source: IpAddr) -> anyhow
         Kind::Useless => useless(link, target.speaks).await,
         _ => Ok(End::Done),
     }
+}
+
+/// What the line of such a peer lets pass behind its set-up, if it is not all.
+fn flows(kind: Kind) -> Option<Flows> {
+    match kind {
+        Kind::NeverReads => Some(Flows { forth: Flow::All, back: Flow::Nothing }),
+        Kind::SlowReader => Some(Flows { forth: Flow::All, back: Flow::Drips }),
+        Kind::DripInside => Some(Flows { forth: Flow::Drips, back: Flow::All }),
+        _ => None,
+    }
+}
+
+/// Sets itself up and begins a frame, which takes two minutes at a byte a second. What it would say does not matter.
+async fn drip(client: &Client, speaks: Speaks, line: Throttle) -> anyhow::Result<End> {
+    let mut link = Link::connect(&line.address.to_string(), client).await?;
+    line.narrow.cancel();
+    link.queue(&wrong(speaks)?)?;
+    link.flush().await?;
+    let ended = timeout(PATIENCE, line.ended.cancelled()).await;
+    Ok(if ended.is_ok() { End::Dropped } else { End::Done })
 }
 
 /// Gets what it comes for, and goes.

@@ -1,10 +1,13 @@
-//! A line that takes everything from us and lets back so many bytes a second: what a slow reader is to the other side.
+//! A line that becomes narrow: it lets back so many bytes a second, which is what a slow reader is to the other side, or lets so many
+//! through.
 
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
+use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::time::sleep;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -21,10 +24,25 @@ pub(super) struct Throttle {
     _stop: DropGuard,
 }
 
+/// What a narrow line still lets pass.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Flow {
+    All,
+    /// One byte a second.
+    Drips,
+    Nothing,
+}
+
+/// What it lets through to the other side, and what it lets back.
+#[derive(Clone, Copy)]
+pub(super) struct Flows {
+    pub(super) forth: Flow,
+    pub(super) back: Flow,
+}
+
 impl Throttle {
-    /// A line from `source` to `target` for the first connection that comes. Once narrow, it lets back one byte a second,
-    /// or none.
-    pub(super) async fn start(target: &Target, source: IpAddr, one_byte: bool) -> anyhow::Result<Self> {
+    /// A line from `source` to `target` for the first connection that comes. Once narrow, it lets pass what `flows` say.
+    pub(super) async fn start(target: &Target, source: IpAddr, flows: Flows) -> anyhow::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
         let [narrow, ended, stop] = std::array::from_fn(|_| CancellationToken::new());
@@ -32,7 +50,7 @@ impl Throttle {
         let target = target.clone();
         tokio::spawn(async move {
             let _over = over.drop_guard();
-            stopped.run_until_cancelled(relay(listener, &target, source, narrowed, one_byte)).await
+            stopped.run_until_cancelled(relay(listener, &target, source, narrowed, flows)).await
         });
         Ok(Self { address, narrow, ended, _stop: stop.drop_guard() })
     }
@@ -44,32 +62,43 @@ async fn relay(
     target: &Target,
     source: IpAddr,
     narrow: CancellationToken,
-    one_byte: bool,
+    flows: Flows,
 ) -> Option<()> {
     let (mut near, _) = listener.accept().await.ok()?;
     let mut far = connect_afar(target, source).await.ok()?;
-    let ((mut from_near, mut to_near), (mut from_far, mut to_far)) = (near.split(), far.split());
-    let forth = tokio::io::copy(&mut from_near, &mut to_far);
-    let back = async {
-        let mut buffer = [0; 4096];
-        loop {
-            let limit = if narrow.is_cancelled() { 1 } else { buffer.len() };
-            if narrow.is_cancelled() && !one_byte {
-                std::future::pending::<()>().await;
-            }
-            let read = tokio::select! {
-                read = from_far.read(&mut buffer[..limit]) => read?,
-                () = narrow.cancelled(), if limit > 1 => continue,
-            };
-            if read == 0 {
-                return std::io::Result::Ok(());
-            }
-            to_near.write_all(&buffer[..read]).await?;
-            if limit == 1 {
-                sleep(Duration::from_secs(1)).await;
-            }
-        }
-    };
-    tokio::select! { _ = forth => {}, _ = back => {} }
+    let ((from_near, to_near), (from_far, to_far)) = (near.split(), far.split());
+    tokio::select! {
+        _ = pass(from_near, to_far, &narrow, flows.forth) => {}
+        _ = pass(from_far, to_near, &narrow, flows.back) => {}
+    }
     Some(())
+}
+
+/// One direction, until its end.
+async fn pass(
+    mut from: ReadHalf<'_>,
+    mut to: WriteHalf<'_>,
+    narrow: &CancellationToken,
+    flow: Flow,
+) -> io::Result<()> {
+    let mut buffer = [0; 4096];
+    loop {
+        let is_narrow = flow != Flow::All && narrow.is_cancelled();
+        if is_narrow && flow == Flow::Nothing {
+            std::future::pending::<()>().await;
+        }
+        let limit = if is_narrow { 1 } else { buffer.len() };
+        let read = tokio::select! {
+            biased; // what comes when it is narrow already does not slip through
+            () = narrow.cancelled(), if flow != Flow::All && !is_narrow => continue,
+            read = from.read(&mut buffer[..limit]) => read?,
+        };
+        if read == 0 {
+            return Ok(());
+        }
+        to.write_all(&buffer[..read]).await?;
+        if is_narrow {
+            sleep(Duration::from_secs(1)).await;
+        }
+    }
 }

@@ -17,7 +17,7 @@ use rustix::process::{Resource, getrlimit, setrlimit};
 #[derive(Parser)]
 struct Arguments {
     /// Only this kind: garbage, half-handshake, oversized, wrong-time, unknown-channels, replays, idle, never-reads, slow-reader,
-    /// drip, handshakes, visits, useless or squat.
+    /// drip, handshakes, visits, useless, squat, garbage-inside, oversized-inside, half-inside, idle-inside or drip-inside.
     #[arg(long)]
     kind: Option<String>,
     /// Only this listener: sv2 or page (the hub's), sv1, tls, proxy-sv2 or proxy-page (the proxy's), templates or tp-page (the template

@@ -16,7 +16,7 @@ use integration::world::ports::Port;
 use integration::world::{Part, Plan, Pool, World, bounded};
 use tokio_util::sync::CancellationToken;
 
-const BOUND: Duration = Duration::from_secs(300);
+const BOUND: Duration = Duration::from_secs(400);
 const MINERS: usize = 100;
 /// Of all miners together.
 const SHARES_PER_SECOND: f64 = 100.0;
