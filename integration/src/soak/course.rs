@@ -28,11 +28,12 @@ pub enum Event {
     Replace(Part),
 }
 
-const FIRST_HALF: [Event; 9] = [
+const FIRST_HALF: [Event; 10] = [
     Event::Kill(Part::Hub),
     Event::Terminate(Part::Proxy),
     Event::Kill(Part::TemplateProvider),
     Event::Replace(Part::Hub),
+    Event::Terminate(Part::Node),
     Event::Kill(Part::Proxy),
     Event::Terminate(Part::Hub),
     Event::Replace(Part::Proxy),

@@ -5,6 +5,7 @@
 //! |---|---|
 //! | [`course`] | what happens when |
 //! | [`refused`] | shares that were refused though nothing was restarted |
+//! | `visitors` | miners over TLS that come and go beside the load |
 //! | [`lives`] | memory and open files of each process, from its first seconds to its last |
 //! | [`run`](mod@run) | the whole, and what came out |
 
@@ -12,6 +13,7 @@ pub mod course;
 pub mod lives;
 pub mod refused;
 pub mod run;
+mod visitors;
 
 pub use course::{Event, LEAST, Part};
 pub use lives::Lives;

@@ -11,10 +11,11 @@ use tokio::time::{Instant, interval, sleep_until, timeout};
 use super::course::{Event, Part, course};
 use super::lives::{Lives, Verdict};
 use super::refused::Quiet;
+use super::visitors::Visitors;
 use crate::abuse::Target;
 use crate::load::{Plan as Load, Pressure, Protocol, Report, run as load};
 use crate::world::chain::ADDRESS;
-use crate::world::{self, Plan, World, holds, until};
+use crate::world::{self, Chain, Plan, Port, Upstream, World, holds, until};
 
 /// What came out, as one JSON object.
 #[derive(Debug, Serialize)]
@@ -23,8 +24,9 @@ pub struct Outcome {
     pub minutes: u64,
     /// Restarts and hand-overs, those that failed included.
     pub restarts: usize,
-    /// Shares a second that were sent to hub and proxy: half of what each took alone, shared between the two.
-    pub pace: [f64; 2],
+    /// Shares a second that were sent to the hub, to the proxy in SV1 and to the proxy in SV2: half of what each took alone, shared
+    /// between the three.
+    pub pace: [f64; 3],
     /// Shares that the hub acknowledged to its SV2 miners and to the proxy.
     pub acknowledged: u64,
     /// Shares in the ledger.
@@ -39,6 +41,8 @@ pub struct Outcome {
     pub rejected_in_quiet: u64,
     /// Connections that were made again.
     pub reconnected: u64,
+    /// Visits of miners over TLS that had work, and no load.
+    pub visits_over_tls: u64,
     /// Blocks of others that were mined meanwhile.
     pub blocks: u32,
     /// Height of the chain at the end; it began at 250. A node that is killed may lose its last blocks.
@@ -49,7 +53,10 @@ pub struct Outcome {
     pub faults: Vec<String>,
 }
 
+/// Of each crowd.
 const MINERS: usize = 200;
+/// Half of what a listener takes alone, shared between three.
+const PART: f64 = 1.0 / 6.0;
 /// Each connection is made anew after about so long.
 const LIFETIME: Duration = Duration::from_secs(45);
 /// From one block of others to the next.
@@ -66,35 +73,47 @@ const MOST: f64 = 5_000.0;
 /// # Errors
 /// The programs do not even start. What goes wrong later is in the outcome.
 pub async fn run(minutes: u64, mut say: impl FnMut(&str)) -> anyhow::Result<Outcome> {
-    let mut world = World::start(plan()).await?;
+    let tls = Port::take()?;
+    let mut world = World::start(plan(&tls.address())).await?;
     let whole = Duration::from_secs(60 * minutes);
-    let pace =
-        [capacity(&sv2(&world)?).await? / 4.0, capacity(&sv1(&world)?).await? / 4.0].map(|p| p.min(MOST));
-    say(&format!("pace: {:.0} shares/s to the hub, {:.0} to the proxy", pace[0], pace[1]));
+    let plans = [sv2(&world.pool.hub.upstream()?)?, sv1(&world)?, sv2(&world.proxy.sv2()?)?];
+    let mut pace = [0.0; 3];
+    for (pace, plan) in pace.iter_mut().zip(&plans) {
+        *pace = MOST.min(capacity(plan).await? * PART);
+    }
+    let [to_hub, in_sv1, in_sv2] = pace;
+    say(&format!(
+        "pace: {to_hub:.0} shares/s to the hub, to the proxy {in_sv1:.0} in SV1 and {in_sv2:.0} in SV2"
+    ));
     let before = world.pool.hub.credits().await?.shares;
     let acknowledged_before = world.proxy.forwarded().await?;
 
-    let crowds = [sv2(&world)?, sv1(&world)?].into_iter().zip(pace).map(|(plan, per_second)| {
+    let crowds = plans.into_iter().zip(pace).map(|(plan, per_second)| {
         let pressure = Pressure::Paced { per_second };
         let plan = Load { pressure, reconnect: true, lifetime: Some(LIFETIME), duration: whole, ..plan };
         tokio::spawn(load(plan))
     });
-    let [of_hub, of_proxy] =
-        <[_; 2]>::try_from(crowds.collect::<Vec<_>>()).unwrap_or_else(|_| unreachable!());
+    let crowds: Vec<_> = crowds.collect();
+    let visitors = Visitors::come_to(&Target::tls(&tls.address())?);
     let mut seen = Seen { height: world.pool.chain.height().await?, ..Seen::default() };
     follow(&mut world, whole, &mut seen, &mut say).await;
     let Seen { lives, mut faults, restarts, blocks, height: least } = seen;
     say("the miners stop");
-    let (of_hub, of_proxy) = (of_hub.await??, of_proxy.await??);
+    let visits_over_tls = visitors.leave().await;
+    let mut reports = Vec::new();
+    for crowd in crowds {
+        reports.push(crowd.await??);
+    }
 
-    let of = |count: fn(&Report) -> u64| count(&of_hub) + count(&of_proxy);
+    let of = |count: fn(&Report) -> u64| reports.iter().map(count).sum::<u64>();
     let (answered, unanswered) = (of(|r| r.accepted_in_all + r.rejected_in_all), of(|r| r.lost));
     let (sent, reconnected) = (answered + unanswered, of(|r| r.reconnected));
+    let by_hub = reports[0].accepted_in_all;
     let books = until("the books agree", SOON, async || {
         let forwarded = world.proxy.forwarded().await?;
         let ledger = world.pool.hub.credits().await?.shares - before;
         // A proxy that is killed forgets what it counted in its last second, so this may be less than it was told.
-        let acknowledged = of_hub.accepted_in_all + forwarded.credited - acknowledged_before.credited;
+        let acknowledged = by_hub + forwarded.credited - acknowledged_before.credited;
         let now = format!("ledger {ledger}, acknowledged {acknowledged}, sent {sent}");
         ensure!(forwarded.waiting() == 0, "shares wait at the proxy: {forwarded:?}");
         ensure!(acknowledged <= ledger, "acknowledged shares are missing: {now}");
@@ -112,10 +131,13 @@ pub async fn run(minutes: u64, mut say: impl FnMut(&str)) -> anyhow::Result<Outc
     );
     let lives = lives.verdicts();
     faults.extend(lives.iter().filter(|life| !life.flat).map(|life| format!("not flat: {life:?}")));
-    faults.extend([(&of_hub, pace[0]), (&of_proxy, pace[1])].into_iter().filter_map(|(r, p)| too_slow(r, p)));
-    let quiet = [&of_hub, &of_proxy].map(|report| Quiet::of(report, &restarts));
-    for (quiet, report) in quiet.iter().zip([&of_hub, &of_proxy]) {
+    faults.extend(reports.iter().zip(pace).filter_map(|(report, pace)| too_slow(report, pace)));
+    let quiet: Vec<Quiet> = reports.iter().map(|report| Quiet::of(report, &restarts)).collect();
+    for (quiet, report) in quiet.iter().zip(&reports) {
         faults.extend(quiet.fault().map(|fault| format!("{fault}: {report}")));
+    }
+    if visits_over_tls == 0 {
+        faults.push("no miner had work over TLS".to_owned());
     }
     let height = world.pool.chain.height().await.unwrap_or_default();
     if blocks == 0 || height < least {
@@ -135,6 +157,7 @@ pub async fn run(minutes: u64, mut say: impl FnMut(&str)) -> anyhow::Result<Outc
         rejected: of(|r| r.rejected_in_all),
         rejected_in_quiet: quiet.iter().map(|quiet| quiet.rejected).sum(),
         reconnected,
+        visits_over_tls,
         blocks,
         height,
         lives,
@@ -191,10 +214,16 @@ async fn follow(world: &mut World, whole: Duration, seen: &mut Seen, say: &mut i
                 };
                 fault.iter().for_each(|fault| say(fault));
                 seen.faults.extend(fault);
-                if event == Event::Kill(Part::Node) {
-                    // It may have lost what it had not written down.
+                if let Event::Kill(Part::Node) | Event::Terminate(Part::Node) = event {
                     match world.pool.chain.height().await {
-                        Ok(height) => seen.height = height,
+                        Ok(height) => {
+                            // One that is killed may have lost what it had not written down.
+                            let may_lose = event == Event::Kill(Part::Node);
+                            let before = std::mem::replace(&mut seen.height, height);
+                            if height < before && !may_lose {
+                                seen.faults.push(format!("{event:?}: from height {before} to {height}"));
+                            }
+                        }
                         Err(error) => seen.faults.push(format!("the node does not say its height: {error:#}")),
                     }
                 }
@@ -220,15 +249,12 @@ fn look(world: &mut World, lives: &mut Lives) {
 }
 
 async fn happen(world: &mut World, event: Event) -> anyhow::Result<()> {
-    if let Event::Kill(Part::Node) = event {
-        world.pool.chain.kill();
-        return world.pool.chain.restart().await;
-    }
     let (Event::Kill(part) | Event::Terminate(part) | Event::Replace(part)) = event;
     let part = match part {
         Part::Hub => &mut world.pool.hub,
         Part::Proxy => &mut world.proxy,
-        Part::TemplateProvider | Part::Node => &mut world.pool.template_provider,
+        Part::TemplateProvider => &mut world.pool.template_provider,
+        Part::Node => return restart_node(&mut world.pool.chain, event).await,
     };
     match event {
         Event::Kill(_) => part.kill(),
@@ -241,6 +267,16 @@ async fn happen(world: &mut World, event: Event) -> anyhow::Result<()> {
     part.wait_healthy(SOON).await
 }
 
+async fn restart_node(chain: &mut Chain, event: Event) -> anyhow::Result<()> {
+    if let Event::Terminate(_) = event {
+        let status = chain.process.terminate(SOON).await?;
+        ensure!(status.success(), "it ended with {status}");
+    } else {
+        chain.kill();
+    }
+    chain.restart().await
+}
+
 async fn replace(part: &mut world::Part) -> anyhow::Result<()> {
     let old = part.process.id();
     part.process.replace("--take-over", SOON).await?;
@@ -248,7 +284,7 @@ async fn replace(part: &mut world::Part) -> anyhow::Result<()> {
     part.wait_healthy(SOON).await
 }
 
-fn plan() -> Plan {
+fn plan(tls: &str) -> Plan {
     let quiet = ("log.level", toml::Value::from("info"));
     Plan {
         hub: vec![
@@ -256,15 +292,15 @@ fn plan() -> Plan {
             ("maximum_difficulty", DIFFICULTY.into()),
             quiet.clone(),
         ],
-        proxy: vec![("miners.minimum_difficulty", 1e-12.into()), quiet.clone()],
+        proxy: vec![("miners.minimum_difficulty", 1e-12.into()), ("tls.listen", tls.into()), quiet.clone()],
         template_provider: vec![quiet],
     }
 }
 
-fn sv2(world: &World) -> anyhow::Result<Load> {
-    let upstream = world.pool.hub.upstream()?;
-    let protocol = Protocol::sv2(Some(upstream.authority_key.parse()?));
-    Ok(crowd(&Target::mining(&upstream)?, protocol))
+/// At the hub or the proxy, where no share is harder than the hub wants it either.
+fn sv2(server: &Upstream) -> anyhow::Result<Load> {
+    let protocol = Protocol::sv2(Some(server.authority_key.parse()?));
+    Ok(crowd(&Target::mining(server)?, protocol))
 }
 
 fn sv1(world: &World) -> anyhow::Result<Load> {
