@@ -219,6 +219,8 @@ fn significant(value: f64) -> String {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     fn values(values: &[(&str, f64)]) -> Values {
@@ -281,6 +283,33 @@ mod tests {
         assert!(lines[1].1.contains("here") && lines[1].1.contains("0.5"));
         let gone = r#"{"name":"no_more","value":1}"#;
         assert_eq!(merged(&(old.clone() + gone), &[]).unwrap(), old);
+    }
+
+    #[test]
+    fn the_checked_in_results_have_one_line_for_each_name_with_all_its_fields() {
+        let fields = ["name", "value", "unit", "peer", "peer_value", "ratio", "machine"];
+        let mut lines: BTreeMap<String, serde_json::Value> = BTreeMap::new();
+        for line in include_str!("../../benches/results.jsonl").lines() {
+            let row: serde_json::Value = serde_json::from_str(line).unwrap();
+            let keys: BTreeSet<&str> = row.as_object().unwrap().keys().map(String::as_str).collect();
+            assert_eq!(keys, BTreeSet::from(fields), "{line}");
+            let before = lines.insert(row["name"].as_str().unwrap().to_owned(), row);
+            assert!(before.is_none(), "twice: {line}");
+        }
+        for name in names() {
+            let row = lines.remove(name.name).unwrap_or_else(|| panic!("no line for {}", name.name));
+            assert!(row["value"].as_f64().is_some_and(|value| value > 0.0), "{row}");
+            assert_eq!(row["unit"], name.unit, "{row}");
+            assert!(row["machine"].as_str().is_some_and(|machine| !machine.is_empty()), "{row}");
+            assert_eq!(row["peer"].as_str().is_some(), name.has_peer, "{row}");
+            let theirs = [row["peer_value"].as_f64(), row["ratio"].as_f64()];
+            assert!(theirs.iter().all(|number| number.is_some() == name.has_peer), "{row}");
+            if let (Some(value), [Some(peer), Some(ratio)]) = (row["value"].as_f64(), theirs) {
+                let expected = if name.more_is_better { value / peer } else { peer / value };
+                assert!((ratio / expected - 1.0).abs() < 1e-6, "not {expected}: {row}");
+            }
+        }
+        assert!(lines.is_empty(), "no name any more: {:?}", lines.keys());
     }
 
     #[test]

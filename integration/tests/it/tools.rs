@@ -1,17 +1,20 @@
-//! The programs that come with this crate: the demo and the CPU miner.
+//! The programs that come with this crate: the demo, the CPU miner, the load generator and the bench.
 
-use std::process::Output;
+use std::process::{Output, Stdio};
 use std::time::Duration;
 
+use anyhow::Context as _;
 use bitcoin::BlockHash;
 use integration::world::chain::{ADDRESS, CHECKED_IN};
-use integration::world::{Plan, World, bounded};
+use integration::world::{Part, Plan, Pool, World, bounded, holds, until};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpListener;
 use tokio::process::Command;
 
 const BOUND: Duration = Duration::from_secs(300);
+const SOON: Duration = Duration::from_secs(60);
 
 async fn run(program: &str, arguments: &[&str]) -> anyhow::Result<Output> {
     Ok(Command::new(program).args(arguments).kill_on_drop(true).output().await?)
@@ -100,6 +103,92 @@ async fn the_load_generator_prints_one_json_line_with_a_histogram() {
         Ok(())
     };
     bounded(BOUND, test).await.unwrap();
+}
+
+#[tokio::test]
+async fn the_load_generator_says_what_a_hub_took_what_it_used_for_that_and_when_its_miners_heard_of_a_tip() {
+    let test = async {
+        // About five hashes a share.
+        let difficulty: f64 = 1.2e-9;
+        let hub = vec![("minimum_difficulty", difficulty.into()), ("maximum_difficulty", difficulty.into())];
+        let pool = Pool::start(Plan { hub, ..Plan::default() }).await?;
+        let server = pool.hub.process.id().context("the hub does not run")?;
+        let (upstream, pid) = (pool.hub.upstream()?, server.to_string());
+        let url = format!("stratum2+tcp://{}/{}", upstream.address(), upstream.authority_key);
+        let amount =
+            ["-n", "5", "--channels", "2", "-r", "300", "--warm-up", "0", "-d", "240", "--pid", &pid];
+        let load = Command::new(env!("CARGO_BIN_EXE_load"))
+            .args([&["sv2", &url, ADDRESS][..], &amount].concat())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()?;
+        credited(&pool.hub, 300).await?;
+        let tip = pool.chain.generate().await?.to_string();
+        until("the hub's job builds on it", SOON, async || {
+            let job = pool.hub.api("job").await?;
+            holds(job["prev_hash"] == tip, job)
+        })
+        .await?;
+        credited(&pool.hub, pool.hub.credits().await?.shares + 300).await?;
+        kill_process(pid_of(&load)?, Signal::INT)?;
+        let output = load.wait_with_output().await?;
+        let (said, text) = (String::from_utf8(output.stdout)?, String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success() && said.lines().count() == 1, "{said}{text}");
+        let report: Value = serde_json::from_str(&said)?;
+        let count = |name: &str| report[name].as_u64().with_context(|| format!("{name} in {report}"));
+        assert_eq!((count("connections")?, count("connected")?, count("lost")?), (5, 5, 0), "{report}");
+        // The last answers come when it has been told to end.
+        let accepted = count("accepted_in_all")?;
+        assert!(accepted >= 600 && count("accepted")? > 0, "{report}");
+        assert!(count("submitted")? >= count("accepted")?, "{report}");
+        heard_by_all(&report, &tip, 5);
+        used(&report, server);
+        until("the ledger has as many", SOON, async || {
+            let now = pool.hub.credits().await?.shares;
+            holds(now == accepted, now)
+        })
+        .await
+    };
+    bounded(BOUND, test).await.unwrap();
+}
+
+fn pid_of(child: &tokio::process::Child) -> anyhow::Result<Pid> {
+    let id = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
+    id.context("it has ended")
+}
+
+async fn credited(hub: &Part, shares: u64) -> anyhow::Result<()> {
+    until("shares are credited", SOON, async || {
+        let now = hub.credits().await?.shares;
+        holds(now >= shares, now)
+    })
+    .await
+}
+
+/// Each connection counts once, however many channels it has.
+fn heard_by_all(report: &Value, tip: &str, connections: u64) {
+    let tips = report["tips"].as_array().unwrap();
+    let heard = tips.iter().find(|heard| heard["prev_hash"] == tip);
+    let heard = heard.unwrap_or_else(|| panic!("no tip {tip}: {report}"));
+    assert_eq!(heard["heard"], connections, "{report}");
+    let [p50, p99, last] = ["p50", "p99", "last"].map(|name| heard[name].as_f64().unwrap());
+    assert!(0.0 <= p50 && p50 <= p99 && p99 <= last, "{report}");
+    assert!(heard["first_unix_us"].as_u64() > Some(1_600_000_000_000_000), "{report}");
+}
+
+fn used(report: &Value, pid: u32) {
+    let [server] = &report["servers"].as_array().unwrap()[..] else { panic!("not one server: {report}") };
+    assert_eq!(server["pid"], pid, "{report}");
+    assert_eq!(server["name"], "sluice-hub", "{report}");
+    assert_eq!(server["ended"], false, "{report}");
+    for name in ["cpu_seconds", "rss_before_kib", "rss_connected_kib", "rss_end_kib"] {
+        assert!(server[name].as_f64() > Some(0.0), "{name}: {report}");
+    }
+    for name in ["set_up_cpu_seconds", "kib_per_connection"] {
+        assert!(server[name].as_f64() >= Some(0.0), "{name}: {report}");
+    }
+    assert!(report["cpu_us_per_share"].as_f64() > Some(0.0), "{report}");
 }
 
 #[tokio::test]
