@@ -1,11 +1,11 @@
 //! Found blocks: kept, handed to whoever can bring them to the network, followed until their fate is known.
 //!
 //! Written before it is sent, fsynced beside; sent at once to the template's provider and, whole, to the hub's own
-//! node, which is asked again after a restart and until it has answered. A store without room for it is tried again beside.
+//! node, which is asked again after a restart and until it has answered for good. A store without room for it is tried again beside.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bitcoin::VarInt;
 use bitcoin::consensus::encode::serialize;
@@ -36,6 +36,8 @@ const FOLLOW: Duration = Duration::from_secs(10);
 const CONFIRMED: i64 = 6;
 /// bitcoind's error code for a block that it does not know.
 const UNKNOWN_BLOCK: i32 = -5;
+/// How long a node that refuses a block for now is handed it again at once; then with those whose fate is open.
+const PASSES: Duration = Duration::from_secs(600);
 /// How long the node may still take for a block when the hub closes.
 const LAST_TRY: Duration = Duration::from_secs(2);
 /// Shortest and longest pause before a store without room is tried again.
@@ -256,7 +258,7 @@ impl Finds {
         }
     }
 
-    /// Until the node has answered: it may be away.
+    /// Until the node has answered for good: it may be away, or behind.
     async fn submit_to_node(&self, block: &StoredBlock) {
         let Some(bytes) = &block.block else {
             tracing::warn!(
@@ -266,15 +268,25 @@ impl Finds {
             return;
         };
         let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(10));
-        let mut told = String::new();
+        let (mut told, mut refused) = (String::new(), None);
         loop {
-            match self.node.submit_block(bytes).await {
-                Ok(submission) => return self.judge(block, &submission),
-                Err(error) if error.to_string() == told => {}
-                Err(error) => {
-                    told = error.to_string();
-                    tracing::warn!(hash = block.hash, %error, "the node did not take a found block; trying again");
+            let reason = match self.node.submit_block(bytes).await {
+                Ok(Submission::Rejected(reason)) if Submission::is_passing(&reason) => {
+                    if refused.get_or_insert_with(Instant::now).elapsed() >= PASSES {
+                        return;
+                    }
+                    reason
                 }
+                Ok(submission) => return self.judge(block, &submission),
+                Err(error) => error.to_string(),
+            };
+            if reason != told {
+                tracing::warn!(
+                    hash = block.hash,
+                    reason,
+                    "the node did not take a found block; trying again"
+                );
+                told = reason;
             }
             tokio::time::sleep(backoff.wait()).await;
         }
@@ -282,7 +294,7 @@ impl Finds {
 
     fn judge(&self, block: &StoredBlock, submission: &Submission) {
         match submission {
-            // Not the block's fault: the node is behind the template provider's, or its clock is.
+            // Not the block's fault: the node is behind the template provider's, or its clock is. It is asked again.
             Submission::Rejected(reason) if Submission::is_passing(reason) => {}
             Submission::Rejected(reason) => self.become_state(block, BlockState::Rejected(reason.clone())),
             Submission::Accepted | Submission::Duplicate => self.become_state(block, BlockState::Accepted),

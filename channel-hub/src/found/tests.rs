@@ -3,17 +3,27 @@
 use super::*;
 use crate::feed::Feed;
 use std::path::Path;
-use std::time::Instant;
 use store::writer::Pace;
 use store::{Options, SqliteStore};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
+
+/// Nothing in these tests takes longer.
+const DEADLINE: Duration = Duration::from_secs(30);
 
 /// Nobody but the store is there.
 fn finds(path: &Path) -> Arc<Finds> {
+    finds_with(path, "http://127.0.0.1:1")
+}
+
+/// The store is there, and a node.
+fn finds_with(path: &Path, node: &str) -> Arc<Finds> {
     let key = link::AuthorityKey::generate(&mut rand::thread_rng());
     let text = format!(
         "authority_secret_key = \"{key}\"\ncoinbase.descriptor = \"mipcBbFg9gMiCh81Kj8tqqdgoZub1ZJRfn\"\n\
-         node.network = \"regtest\"\nnode.url = \"http://127.0.0.1:1\"\nnode.user = \"u\"\nnode.password = \"p\"\n\
+         node.network = \"regtest\"\nnode.url = \"{node}\"\nnode.user = \"u\"\nnode.password = \"p\"\n\
          [[template_provider]]\naddress = \"127.0.0.1:1\"\n"
     );
     let (_, config) = service::config_from_text::<crate::Hub>(&text).map_err(|r| format!("{r:?}")).unwrap();
@@ -25,6 +35,37 @@ fn finds(path: &Path) -> Arc<Finds> {
         Supply::start(&config, node.clone(), Arc::new(Feed::default()), &TaskTracker::new(), &shutdown);
     let counters = Counters::open("test", path.parent().unwrap()).unwrap();
     Arc::new(Finds::new(store, supply, node, counters, shutdown))
+}
+
+/// A node that answers with each of these results (JSON) once, in turn, then with the last one again and again. Where it is, and
+/// how often it was asked.
+async fn node_saying(results: &'static [&'static str]) -> (String, watch::Receiver<usize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let (asked, asks) = watch::channel(0);
+    tokio::spawn(async move {
+        for turn in 0.. {
+            let mut stream = listener.accept().await.unwrap().0;
+            let result = results.get(turn).or(results.last()).unwrap();
+            assert_ne!(stream.read(&mut [0; 4096]).await.unwrap(), 0);
+            let body = format!(r#"{{"result":{result},"error":null,"id":0}}"#);
+            let head =
+                format!("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {}\r\n\r\n", body.len());
+            stream.write_all((head + &body).as_bytes()).await.unwrap();
+            asked.send_replace(turn + 1);
+        }
+    });
+    (url, asks)
+}
+
+/// Waits until that is so.
+async fn eventually(is_so: impl Fn() -> bool) {
+    let asking = async {
+        while !is_so() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(DEADLINE, asking).await.unwrap();
 }
 
 fn block(hash: &str) -> StoredBlock {
@@ -90,4 +131,21 @@ async fn a_block_that_a_closed_store_did_not_take_is_not_called_written() {
     let later = finds.store.committed().now() + 1;
     assert!(!finds.written(&block("bb"), Ok(later)).await);
     assert!(!finds.written(&block("bb"), finds.store.keep_block(block("bb"))).await);
+}
+
+#[tokio::test]
+async fn a_block_that_the_node_refuses_for_now_is_handed_in_again_while_the_ledger_takes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("hub.sqlite");
+    let (url, mut asks) = node_saying(&["\"prev-blk-not-found\"", "null"]).await;
+    let finds = finds_with(&path, &url);
+    let other = rusqlite::Connection::open(&path).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let mut found = found(&finds, "aa");
+    found.kept.block = Some(vec![0; 81]);
+    let bringing = tokio::spawn(Arc::clone(&finds).bring(found));
+    timeout(DEADLINE, asks.wait_for(|asked| *asked >= 1)).await.unwrap().unwrap();
+    timeout(Duration::from_secs(1), asks.wait_for(|asked| *asked >= 2)).await.unwrap().unwrap();
+    eventually(|| finds.told.lock().unwrap().get("aa") == Some(&BlockState::Accepted)).await;
+    bringing.abort();
 }
