@@ -206,7 +206,7 @@ impl Finds {
         written
     }
 
-    /// Tries until the store takes it, or takes nothing for ever.
+    /// Tries until the store takes it, and what became of it meanwhile, which syncs it to the disk; or takes nothing for ever.
     async fn keep_when_there_is_room(&self, block: &StoredBlock) {
         let Ok(_place) = self.waiting.try_acquire() else {
             let header = HexOf(&block.header);
@@ -214,6 +214,9 @@ impl Finds {
         };
         let mut backoff = Backoff::new(AGAIN.0, AGAIN.1);
         while self.store.keep_block(block.clone()) == Err(Refused::Full) {
+            tokio::time::sleep(backoff.wait()).await;
+        }
+        while self.store_what_was_told(&block.hash) == Err(Refused::Full) {
             tokio::time::sleep(backoff.wait()).await;
         }
     }
@@ -254,7 +257,8 @@ impl Finds {
             block.fill(transactions.as_ref());
             let sequence = self.store.keep_block(block.clone());
             self.written(block, sequence).await;
-            *is_full = sequence == Err(Refused::Full);
+            // What was still under way for what there was of it goes on for the whole.
+            *is_full |= sequence == Err(Refused::Full);
         }
     }
 
@@ -369,6 +373,14 @@ impl Finds {
             self.counters.counter("blocks", &[("state", state.name())]).add(1);
         }
         news
+    }
+
+    /// The state that was told last.
+    fn store_what_was_told(&self, hash: &str) -> Result<Sequence, Refused> {
+        let told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = told.get(hash).cloned().unwrap_or(BlockState::Pending);
+        // Under the lock: whoever tells of another one now stores it behind this one.
+        self.store.set_block_state(hash, state)
     }
 
     fn set_state(&self, hash: &str, state: BlockState) {

@@ -92,14 +92,8 @@ fn found(finds: &Finds, hash: &str) -> Found {
     Found { solution: None, template, kept, entry: None, sequence, crediting: None }
 }
 
-#[tokio::test]
-async fn a_block_that_the_store_has_no_room_for_is_kept_when_it_has() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("hub.sqlite");
-    let finds = finds(&path);
-    let other = rusqlite::Connection::open(&path).unwrap();
-    other.execute_batch("BEGIN IMMEDIATE").unwrap();
-    // Full for good once the writer has taken its batch.
+/// Fills the queue of a store that commits nothing: it is full for good once the writer has taken its batch.
+async fn fill(finds: &Finds) {
     let mut full_since = Instant::now();
     while full_since.elapsed() < Duration::from_millis(300) {
         if finds.store.keep_block(block("aa")).is_ok() {
@@ -107,17 +101,31 @@ async fn a_block_that_the_store_has_no_room_for_is_kept_when_it_has() {
         }
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
+}
+
+/// What the store has of a block whose fate is open.
+fn state(finds: &Finds, hash: &str) -> Option<BlockState> {
+    let open = finds.store.open_blocks().unwrap();
+    open.into_iter().find(|block| block.hash == hash).map(|block| block.state)
+}
+
+#[tokio::test]
+async fn a_block_that_the_store_has_no_room_for_is_kept_when_it_has_with_what_became_of_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("hub.sqlite");
+    let finds = finds(&path);
+    let other = rusqlite::Connection::open(&path).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    fill(&finds).await;
     let found = found(&finds, "bb");
     assert_eq!(found.sequence, Err(Refused::Full));
     let bringing = tokio::spawn(Arc::clone(&finds).bring(found));
+    eventually(|| finds.told.lock().unwrap().contains_key("bb")).await;
+    // The node takes it meanwhile: the store has no room for that either.
+    finds.become_state(&block("bb"), BlockState::Accepted);
     tokio::time::sleep(WRITE_LIMIT).await;
     other.execute_batch("ROLLBACK").unwrap();
-    let kept = async {
-        while !finds.store.open_blocks().unwrap().iter().any(|block| block.hash == "bb") {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    timeout(Duration::from_secs(30), kept).await.unwrap();
+    eventually(|| state(&finds, "bb") == Some(BlockState::Accepted)).await;
     bringing.abort();
 }
 
