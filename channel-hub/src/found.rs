@@ -76,6 +76,15 @@ pub struct Found {
     crediting: Option<TaskTrackerToken>,
 }
 
+/// How far a found block is on its way to the disk.
+#[derive(Debug)]
+struct Keeping {
+    sequence: Result<Sequence, Refused>,
+    /// The store has no room for what there is of it, and is tried again.
+    is_full: bool,
+    crediting: Option<TaskTrackerToken>,
+}
+
 impl Finds {
     /// `counters` counts blocks by what became of them.
     pub fn new(
@@ -123,11 +132,11 @@ impl Finds {
 
     /// Does everything else that a found block needs.
     pub async fn bring(self: Arc<Self>, found: Found) {
-        let Found { solution, template, mut kept, entry, sequence, mut crediting } = found;
+        let Found { solution, template, mut kept, entry, sequence, crediting } = found;
+        let mut keeping = Keeping { sequence, is_full: sequence == Err(Refused::Full), crediting };
         let hash = kept.hash.clone();
         let (height, hasher, worker) = (kept.height, &kept.hasher, &kept.worker);
         tracing::info!(hash, height, hasher, worker, "found a block");
-        let mut is_full = sequence == Err(Refused::Full);
         self.written(&kept, sequence).await;
         self.is_news(&kept, &BlockState::Pending);
         if !self.submit_to_provider(solution, template, entry.as_ref()) {
@@ -135,21 +144,33 @@ impl Finds {
         }
         // Syncs it to the disk while the node works.
         self.set_state(&hash, BlockState::Pending);
+        let mut is_answered = false;
         let rest = async {
             if kept.block.is_none() {
-                self.complete(&mut kept, entry, &mut is_full, &mut crediting).await;
+                self.complete(&mut kept, entry, &mut keeping).await;
             }
+            let (kept, keeping) = (&kept, &mut keeping);
             let keep = async {
-                if is_full {
-                    self.keep_when_there_is_room(&kept).await;
+                if keeping.is_full {
+                    keeping.sequence = self.keep_when_there_is_room(kept).await;
                 }
-                drop(crediting);
+                keeping.crediting = None;
             };
-            tokio::join!(keep, self.submit_to_node(&kept))
+            let submit = async {
+                self.submit_to_node(kept).await;
+                is_answered = true;
+            };
+            tokio::join!(keep, submit);
         };
-        tokio::select! {
-            _ = rest => {}
-            () = self.closing() => tracing::warn!(hash, "the node has not answered; handing it in again at the next start"),
+        let is_closing = tokio::select! {
+            () = rest => false,
+            () = self.closing() => true,
+        };
+        let is_kept = keeping.sequence.is_ok_and(|sequence| !is_closing || self.will_be_kept(sequence));
+        if !is_kept {
+            tracing::error!(hash, block = ?HexOf(&kept.header), "found block was never kept");
+        } else if !is_answered {
+            tracing::warn!(hash, "the node has not taken it yet; it is looked after at the next start");
         }
     }
 
@@ -206,19 +227,32 @@ impl Finds {
         written
     }
 
+    /// Whether what is queued is committed, or will be as the store closes.
+    fn will_be_kept(&self, sequence: Sequence) -> bool {
+        let committed = self.store.committed();
+        committed.now() >= sequence || committed.failing().is_none()
+    }
+
     /// Tries until the store takes it, and what became of it meanwhile, which syncs it to the disk; or takes nothing for ever.
-    async fn keep_when_there_is_room(&self, block: &StoredBlock) {
+    async fn keep_when_there_is_room(&self, block: &StoredBlock) -> Result<Sequence, Refused> {
         let Ok(_place) = self.waiting.try_acquire() else {
-            let header = HexOf(&block.header);
-            return tracing::error!(hash = block.hash, block = ?header, "found block is not kept: {MAX_WAITING} wait for room in the store");
+            tracing::error!(
+                hash = block.hash,
+                "found block does not wait for room in the store: {MAX_WAITING} do"
+            );
+            return Err(Refused::Full);
         };
         let mut backoff = Backoff::new(AGAIN.0, AGAIN.1);
-        while self.store.keep_block(block.clone()) == Err(Refused::Full) {
-            tokio::time::sleep(backoff.wait()).await;
-        }
+        let sequence = loop {
+            match self.store.keep_block(block.clone()) {
+                Err(Refused::Full) => tokio::time::sleep(backoff.wait()).await,
+                done => break done,
+            }
+        };
         while self.store_what_was_told(&block.hash) == Err(Refused::Full) {
             tokio::time::sleep(backoff.wait()).await;
         }
+        sequence
     }
 
     fn submit_to_provider(
@@ -231,15 +265,9 @@ impl Finds {
         self.supply.submit(entry.provider, template, solution)
     }
 
-    /// The transactions were asked for but had not come yet. While `is_full`, the store has no room for what there is of the
-    /// block, and is tried again; what comes takes its place.
-    async fn complete(
-        &self,
-        block: &mut StoredBlock,
-        entry: Option<Entry>,
-        is_full: &mut bool,
-        crediting: &mut Option<TaskTrackerToken>,
-    ) {
+    /// The transactions were asked for but had not come yet. While the store has no room for what there is of the block, it
+    /// is tried again; what comes takes its place.
+    async fn complete(&self, block: &mut StoredBlock, entry: Option<Entry>, keeping: &mut Keeping) {
         let mut fetched = std::pin::pin!(async {
             let mut entry = entry?;
             drop(timeout(FETCH_LIMIT, entry.fetched.wait_for(|f| !matches!(f, Fetched::Waiting))).await);
@@ -249,16 +277,20 @@ impl Finds {
         let transactions = loop {
             tokio::select! {
                 transactions = &mut fetched => break transactions,
-                () = self.keep_when_there_is_room(block), if *is_full => *is_full = false,
-                () = &mut patience, if !*is_full && crediting.is_some() => *crediting = None,
+                sequence = self.keep_when_there_is_room(block), if keeping.is_full => {
+                    (keeping.sequence, keeping.is_full) = (sequence, false);
+                }
+                () = &mut patience, if !keeping.is_full && keeping.crediting.is_some() => {
+                    keeping.crediting = None;
+                }
             }
         };
         if transactions.is_some() {
             block.fill(transactions.as_ref());
-            let sequence = self.store.keep_block(block.clone());
-            self.written(block, sequence).await;
+            keeping.sequence = self.store.keep_block(block.clone());
+            self.written(block, keeping.sequence).await;
             // What was still under way for what there was of it goes on for the whole.
-            *is_full |= sequence == Err(Refused::Full);
+            keeping.is_full |= keeping.sequence == Err(Refused::Full);
         }
     }
 

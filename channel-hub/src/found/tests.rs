@@ -1,14 +1,19 @@
 #![allow(clippy::unwrap_used)]
 
+use std::fmt::Write as _;
+use std::path::Path;
+
 use super::*;
 use crate::feed::Feed;
-use std::path::Path;
 use store::writer::Pace;
 use store::{Options, SqliteStore};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
+use tracing::field::{Field, Visit};
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Event, Metadata};
 
 /// Nothing in these tests takes longer.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -156,4 +161,82 @@ async fn a_block_that_the_node_refuses_for_now_is_handed_in_again_while_the_ledg
     timeout(Duration::from_secs(1), asks.wait_for(|asked| *asked >= 2)).await.unwrap().unwrap();
     eventually(|| finds.told.lock().unwrap().get("aa") == Some(&BlockState::Accepted)).await;
     bringing.abort();
+}
+
+/// What is logged on a thread, a line each.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<String>>>);
+
+impl Log {
+    fn says(&self, what: &str) -> bool {
+        self.0.lock().unwrap().iter().any(|line| line.contains(what))
+    }
+}
+
+struct Line(String);
+
+impl Visit for Line {
+    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
+        write!(self.0, "{field}={value:?} ").unwrap();
+    }
+}
+
+impl tracing::Subscriber for Log {
+    fn enabled(&self, _: &Metadata<'_>) -> bool {
+        true
+    }
+
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+
+    fn event(&self, event: &Event<'_>) {
+        let mut line = Line(String::new());
+        event.record(&mut line);
+        self.0.lock().unwrap().push(line.0);
+    }
+
+    fn enter(&self, _: &Id) {}
+
+    fn exit(&self, _: &Id) {}
+}
+
+const NEVER_KEPT: &str = "found block was never kept";
+const NOT_TAKEN: &str = "the node has not taken it yet";
+
+#[tokio::test]
+async fn a_block_that_was_never_kept_is_called_so_when_the_hub_closes() {
+    let log = Log::default();
+    let _logs = tracing::subscriber::set_default(log.clone());
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("hub.sqlite");
+    let (url, _) = node_saying(&["null"]).await;
+    let finds = finds_with(&path, &url);
+    let other = rusqlite::Connection::open(&path).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    fill(&finds).await;
+    let mut found = found(&finds, "bb");
+    found.kept.block = Some(vec![0; 81]);
+    let bringing = tokio::spawn(Arc::clone(&finds).bring(found));
+    eventually(|| finds.told.lock().unwrap().get("bb") == Some(&BlockState::Accepted)).await;
+    finds.shutdown.cancel();
+    timeout(DEADLINE, bringing).await.unwrap().unwrap();
+    assert!(log.says(NEVER_KEPT) && !log.says(NOT_TAKEN), "{:?}", log.0);
+}
+
+#[tokio::test]
+async fn a_block_that_is_kept_and_that_the_node_has_not_taken_is_left_to_the_next_start() {
+    let log = Log::default();
+    let _logs = tracing::subscriber::set_default(log.clone());
+    let dir = tempfile::tempdir().unwrap();
+    let finds = finds(&dir.path().join("hub.sqlite"));
+    let mut found = found(&finds, "aa");
+    found.kept.block = Some(vec![0; 81]);
+    finds.shutdown.cancel();
+    timeout(DEADLINE, Arc::clone(&finds).bring(found)).await.unwrap();
+    assert!(log.says(NOT_TAKEN) && !log.says(NEVER_KEPT), "{:?}", log.0);
 }
