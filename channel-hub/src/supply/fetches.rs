@@ -9,7 +9,8 @@ use mining::TemplateId;
 
 /// Most requests without an answer; the newest waits behind so many at most.
 const MAX_ASKED: usize = 4;
-/// One that has no answer for so long gets none: it keeps no place.
+/// One that a provider has left without an answer for so long, and answered nothing else meanwhile, gets none: it keeps no
+/// place. Answers come in order, so over a slow line each of them brings the others nearer.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// Most templates whose turn has not come.
 const MAX_WAITING: usize = 16;
@@ -20,6 +21,8 @@ pub struct Fetches {
     asked: Vec<(TemplateId, Instant)>,
     /// The newest last.
     waiting: Vec<TemplateId>,
+    /// When the last answer came.
+    answered: Option<Instant>,
 }
 
 impl Fetches {
@@ -31,7 +34,8 @@ impl Fetches {
 
     /// The next one to ask for, if it is time to.
     pub fn next(&mut self, now: Instant) -> Option<TemplateId> {
-        self.asked.retain(|(_, at)| now < *at + PATIENCE);
+        let answered = self.answered;
+        self.asked.retain(|(_, at)| now < answered.map_or(*at, |answered| answered.max(*at)) + PATIENCE);
         if self.asked.len() >= MAX_ASKED {
             return None;
         }
@@ -40,14 +44,20 @@ impl Fetches {
         Some(template)
     }
 
-    /// This one was answered, or could not be asked for.
-    pub fn over(&mut self, template: TemplateId) {
+    /// This one was answered `now`, be it that nobody waits for it any more.
+    pub fn over(&mut self, template: TemplateId, now: Instant) {
+        self.answered = Some(now);
+        self.unsent(template);
+    }
+
+    /// This one could not be asked for.
+    pub fn unsent(&mut self, template: TemplateId) {
         self.asked.retain(|(asked, _)| *asked != template);
     }
 
     /// The connection is gone, and with it these requests.
     pub fn end(&mut self) -> impl Iterator<Item = TemplateId> + use<> {
-        let Self { asked, waiting } = std::mem::take(self);
+        let Self { asked, waiting, .. } = std::mem::take(self);
         asked.into_iter().map(|(template, _)| template).chain(waiting)
     }
 }
@@ -73,11 +83,11 @@ mod tests {
             asked.extend(all(&mut fetches, now));
         }
         assert_eq!(asked, [1, 2, 3, 4]);
-        fetches.over(id(2));
+        fetches.over(id(2), now);
         assert_eq!(all(&mut fetches, now), [20]);
-        fetches.over(id(2));
+        fetches.over(id(2), now);
         assert_eq!(all(&mut fetches, now), [0; 0], "an answer that nobody waits for makes no room");
-        fetches.over(id(1));
+        fetches.over(id(1), now);
         assert_eq!(all(&mut fetches, now), [19]);
         let late = now + PATIENCE;
         assert_eq!(all(&mut fetches, late), [18, 17, 16, 15], "those before get no answer any more");
@@ -86,6 +96,19 @@ mod tests {
             [18, 17, 16, 15, 5, 6]
         );
         assert_eq!(all(&mut fetches, late), [0; 0]);
+    }
+
+    #[test]
+    fn a_provider_that_answers_slowly_is_asked_for_no_more_than_it_answers() {
+        let (mut fetches, start) = (Fetches::default(), Instant::now());
+        let after = |seconds| start + Duration::from_secs(seconds);
+        assert!((1..=12).all(|n| fetches.want(id(n)).is_none()));
+        assert_eq!(all(&mut fetches, start), [12, 11, 10, 9]);
+        fetches.over(id(12), after(100));
+        assert_eq!(all(&mut fetches, after(121)), [8]);
+        fetches.over(id(99), after(200));
+        assert_eq!(all(&mut fetches, after(319)), [0; 0], "it answers, though what nobody waits for");
+        assert_eq!(all(&mut fetches, after(320)), [7, 6, 5, 4], "it does not answer any more");
     }
 
     #[test]

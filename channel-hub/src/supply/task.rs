@@ -292,7 +292,7 @@ impl Centre {
 
     fn fetched(&mut self, provider: usize, template: TemplateId, transactions: Option<Vec<Vec<u8>>>) {
         self.supply.shelf.fill(template, transactions);
-        self.fetches[provider].over(template);
+        self.fetches[provider].over(template, Instant::now());
         self.fetch_more(provider);
     }
 
@@ -312,7 +312,7 @@ impl Centre {
         while let Some(template) = self.fetches[provider].next(Instant::now()) {
             if !self.supply.ask_for(provider, template) {
                 self.supply.shelf.fill(template, None);
-                self.fetches[provider].over(template);
+                self.fetches[provider].unsent(template);
             }
         }
     }
