@@ -147,6 +147,7 @@ impl Finds {
         let mut is_answered = false;
         let rest = async {
             if kept.block.is_none() {
+                self.supply.urge(template);
                 self.complete(&mut kept, entry, &mut keeping).await;
             }
             let (kept, keeping) = (&kept, &mut keeping);

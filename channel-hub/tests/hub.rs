@@ -235,6 +235,30 @@ async fn a_provider_that_is_slow_with_transactions_is_asked_for_few_and_then_for
 }
 
 #[tokio::test]
+async fn the_transactions_of_a_found_block_are_asked_for_before_those_of_newer_templates() {
+    let World { dir: _dir, mut provider, hub, mut miner } = World::start("alice").await;
+    miner.job().await;
+    until("the first one's transactions are asked for", async || (provider.asked() == [1]).then_some(()))
+        .await;
+    provider.give_transactions(false);
+    let mut jobs = Vec::new();
+    for _ in 2..=12 {
+        provider.publish(100);
+        jobs.push(miner.job().await);
+    }
+    until("some are asked for", async || (provider.asked() == [1, 2, 3, 4, 5]).then_some(())).await;
+    let (sequence, _) = miner.submit(&jobs[5], None, |share| share.is_block).await;
+    assert_eq!(miner.answer(sequence).await, Ok(()));
+    until("the provider has the block", async || provider.solutions.lock().unwrap().pop()).await;
+    provider.give_transactions(true);
+    until("more are asked for", async || (provider.asked().len() > 5).then_some(())).await;
+    assert_eq!(provider.asked()[5], 7, "the found block's, and not the newest one's");
+    until("the block is whole", async || (hub.api("blocks").await[0]["transactions"] == 2).then_some(()))
+        .await;
+    hub.stop().await;
+}
+
+#[tokio::test]
 async fn no_extranonce_prefix_is_given_twice_restarts_included() {
     let dir = tempfile::tempdir().unwrap();
     let mut seen = std::collections::HashSet::new();

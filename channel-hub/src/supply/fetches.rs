@@ -32,6 +32,16 @@ impl Fetches {
         (self.waiting.len() > MAX_WAITING).then(|| self.waiting.remove(0))
     }
 
+    /// This template's transactions are wanted before all others, also if it was given up. If too many wait, the one that is
+    /// given up for it.
+    pub fn urge(&mut self, template: TemplateId) -> Option<TemplateId> {
+        if self.asked.iter().any(|(asked, _)| *asked == template) {
+            return None;
+        }
+        self.waiting.retain(|waiting| *waiting != template);
+        self.want(template)
+    }
+
     /// The next one to ask for, if it is time to.
     pub fn next(&mut self, now: Instant) -> Option<TemplateId> {
         let answered = self.answered;
@@ -109,6 +119,18 @@ mod tests {
         fetches.over(id(99), after(200));
         assert_eq!(all(&mut fetches, after(319)), [0; 0], "it answers, though what nobody waits for");
         assert_eq!(all(&mut fetches, after(320)), [7, 6, 5, 4], "it does not answer any more");
+    }
+
+    #[test]
+    fn one_that_is_urged_comes_next_also_if_it_was_given_up() {
+        let (mut fetches, now) = (Fetches::default(), Instant::now());
+        assert_eq!((1..=17).filter_map(|n| fetches.want(id(n))).collect::<Vec<_>>(), [id(1)]);
+        assert_eq!(fetches.urge(id(5)), None);
+        assert_eq!(fetches.urge(id(1)), Some(id(2)));
+        assert_eq!(all(&mut fetches, now), [1, 5, 17, 16]);
+        assert_eq!(fetches.urge(id(1)), None, "it was asked for");
+        fetches.over(id(17), now);
+        assert_eq!(all(&mut fetches, now), [15]);
     }
 
     #[test]

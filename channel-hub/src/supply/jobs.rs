@@ -72,6 +72,11 @@ impl Jobs {
         self.sources.get(provider)?.active.as_ref().map(|job| job.height())
     }
 
+    /// Number of a provider's present connection.
+    pub fn connection(&self, provider: usize) -> Option<u16> {
+        self.sources.get(provider)?.connection
+    }
+
     /// A provider is connected; `connection` numbers its connections.
     pub fn up(&mut self, provider: usize, connection: u16) {
         self.reset(provider, Some(connection));

@@ -68,6 +68,19 @@ impl Shelf {
         }
     }
 
+    /// A template's transactions are asked for once more: whoever waits for them waits on.
+    pub fn expect_again(&self, template: TemplateId) {
+        let templates = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some((_, kept)) = templates.iter().find(|(id, _)| *id == template) else { return };
+        kept.fetched.send_if_modified(|fetched| {
+            let is_refused = matches!(fetched, Fetched::Refused);
+            if is_refused {
+                *fetched = Fetched::Waiting;
+            }
+            is_refused
+        });
+    }
+
     /// The template, if it is still here.
     pub fn find(&self, template: TemplateId) -> Option<Entry> {
         let templates = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -130,6 +143,18 @@ mod tests {
         assert!(shelf.find(id(0)).is_none());
         assert!(shelf.find(id(1)).is_some());
         assert!(!shelf.put(id(1), 0), "a template is asked for once");
+    }
+
+    #[test]
+    fn only_what_was_refused_is_expected_again() {
+        let shelf = Shelf::default();
+        for (n, came) in [(1, None), (2, Some(vec![vec![1; 100]]))] {
+            shelf.put(id(n), 0);
+            shelf.fill(id(n), came);
+            shelf.expect_again(id(n));
+        }
+        assert!(matches!(*shelf.find(id(1)).unwrap().fetched.borrow(), Fetched::Waiting));
+        assert_eq!(transactions(&shelf, 2).len(), 1);
     }
 
     #[tokio::test]

@@ -21,12 +21,14 @@ use super::fetches::Fetches;
 use super::jobs::{Jobs, Outcome};
 use super::judge::judge;
 use super::provider::{Command, MAX_COMMANDS, Provider, Report};
-use super::shelf::Shelf;
+use super::shelf::{Entry, Fetched, Shelf};
 use crate::config::Config;
 use crate::feed::Feed;
 
 /// Reports that may wait for the centre; a provider that says more has to wait.
 const MAX_REPORTS: usize = 256;
+/// Templates of found blocks that may wait for the centre.
+const MAX_URGENT: usize = 64;
 
 /// What it means that the node knows nothing of a provider's blocks.
 pub const FOREIGN: &str = "builds on a block that the hub's node does not know: it is on another network, or the hub's node is cut off";
@@ -37,6 +39,8 @@ pub struct Supply {
     /// Templates that may still become blocks.
     pub shelf: Shelf,
     providers: Vec<Known>,
+    /// To the centre: templates of found blocks.
+    urgent: mpsc::Sender<TemplateId>,
     network: Network,
     reward: crate::reward::Reward,
 }
@@ -98,9 +102,11 @@ impl Supply {
             };
             tasks.spawn(provider.run(u16::try_from(index).unwrap_or(u16::MAX), shutdown.clone()));
         }
+        let (urgent, urged) = mpsc::channel(MAX_URGENT);
         let supply = Arc::new(Self {
             shelf: Shelf::default(),
             providers,
+            urgent,
             network: config.network,
             reward: config.reward.clone(),
         });
@@ -111,7 +117,7 @@ impl Supply {
         let shutdown = shutdown.clone();
         tasks.spawn(async move {
             tokio::select! {
-                () = centre.run(reports) => {}
+                () = centre.run(reports, urged) => {}
                 () = shutdown.cancelled() => {}
             }
         });
@@ -138,6 +144,14 @@ impl Supply {
         let Some(known) = self.providers.get(provider) else { return false };
         let command = Command::Solution { connection: template.provider, solution };
         known.lock().connected && known.commands.try_send(command).is_ok()
+    }
+
+    /// A block was found on this template: its transactions, unless they are here, are asked for next, also if they were
+    /// given up.
+    pub fn urge(&self, template: TemplateId) {
+        let Ok(place) = self.urgent.try_reserve() else { return };
+        self.shelf.expect_again(template);
+        place.send(template);
     }
 
     /// Why the provider in use should not be, if it should not; or why there is none.
@@ -192,7 +206,11 @@ impl Drop for AbortOnDrop {
 }
 
 impl Centre {
-    async fn run(mut self, mut reports: mpsc::Receiver<(usize, u16, Report)>) {
+    async fn run(
+        mut self,
+        mut reports: mpsc::Receiver<(usize, u16, Report)>,
+        mut urgent: mpsc::Receiver<TemplateId>,
+    ) {
         let (verdict_sender, mut verdicts) = mpsc::channel(MAX_REPORTS);
         loop {
             let due = self.jobs.poll_timeout(Instant::now());
@@ -205,6 +223,10 @@ impl Centre {
                     None => return,
                 },
                 Some((provider, standing)) = verdicts.recv() => self.judged(provider, standing),
+                Some(template) = urgent.recv() => {
+                    self.urge(template);
+                    Vec::new()
+                }
                 () = wait_until(due) => self.jobs.handle_timeout(Instant::now()),
             };
             self.carry_out(outcomes);
@@ -301,7 +323,26 @@ impl Centre {
         if !self.supply.shelf.put(template, provider) {
             return;
         }
-        if let Some(given_up) = self.fetches[provider].want(template) {
+        let given_up = self.fetches[provider].want(template);
+        self.want(provider, given_up);
+    }
+
+    /// A block was found on this template.
+    fn urge(&mut self, template: TemplateId) {
+        let Some(Entry { provider, fetched }) = self.supply.shelf.find(template) else { return };
+        if !matches!(*fetched.borrow(), Fetched::Waiting) {
+            return;
+        }
+        // On another connection it means nothing.
+        if self.jobs.connection(provider) != Some(template.provider) {
+            return self.supply.shelf.fill(template, None);
+        }
+        let given_up = self.fetches[provider].urge(template);
+        self.want(provider, given_up);
+    }
+
+    fn want(&mut self, provider: usize, given_up: Option<TemplateId>) {
+        if let Some(given_up) = given_up {
             self.supply.shelf.fill(given_up, None);
         }
         self.fetch_more(provider);
