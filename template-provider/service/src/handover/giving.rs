@@ -142,7 +142,11 @@ async fn depart(line: &mut Line, house: &House) -> anyhow::Result<Duration> {
     house.counters.leave_home(); // what the disk does not take is told later
     docket.settled.send_replace(Some(true));
     drop(sent); // the successor has them: closing ours says nothing to the peers
-    docket.released().await;
+    // A program that has ended has let go of everything, and may not say so.
+    tokio::select! {
+        () = docket.released() => {}
+        () = house.empty.cancelled() => {}
+    }
     // If it is gone by now, nothing here can serve either: it is as after a crash of the new program.
     if let Err(error) = line.send(&Reply::Released, &[]).await {
         tracing::error!("the successor is gone though it had taken over: {error}");
@@ -153,6 +157,24 @@ async fn depart(line: &mut Line, house: &House) -> anyhow::Result<Duration> {
 /// Sends what the program gives, and waits until the successor has taken it.
 async fn hand(
     line: &mut Line,
+    docket: &mut Docket,
+    sent: &mut Vec<Sealed>,
+    house: &House,
+) -> anyhow::Result<()> {
+    tokio::select! {
+        biased;
+        () = house.shutdown.cancelled() => bail!(ENDING),
+        sent = send_all(line, docket, sent, house) => sent?,
+    }
+    match timeout(WORD, line.recv()).await.context("it did not say that it took what it got")?? {
+        (Ask::Took, _) => Ok(()),
+        (other, _) => bail!("it said {other:?} where took was due"),
+    }
+}
+
+/// Sends what the program gives, and that it is all. Cancelled, it loses nothing: what was given is in the docket, or `sent`.
+async fn send_all(
+    line: &Line,
     docket: &mut Docket,
     sent: &mut Vec<Sealed>,
     house: &House,
@@ -174,10 +196,7 @@ async fn hand(
     timeout(WORD, line.send(&Reply::End { parcels: sent.len() }, &[]))
         .await
         .context("it does not read")??;
-    match timeout(WORD, line.recv()).await.context("it did not say that it took what it got")?? {
-        (Ask::Took, _) => Ok(()),
-        (other, _) => bail!("it said {other:?} where took was due"),
-    }
+    Ok(())
 }
 
 /// Passes on what is counted until all have left.

@@ -201,8 +201,7 @@ impl Departure {
 }
 
 impl Docket {
-    /// The next parcels that fit a packet; none when the program has finished. Cancelled, it may lose what it holds: only
-    /// for the end of a departure.
+    /// The next parcels that fit a packet; none when the program has finished. Cancel-safe: it waits only while it holds none.
     pub(super) async fn batch(&mut self) -> Vec<Sealed> {
         let (mut batch, mut size) = (Vec::new(), 0);
         while batch.len() < MAX_FILES {

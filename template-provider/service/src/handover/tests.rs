@@ -165,6 +165,46 @@ async fn a_program_that_has_nothing_left_to_do_does_not_end_before_its_successor
     assert!(parcels.unwrap().is_empty());
 }
 
+#[tokio::test]
+async fn a_program_that_ends_once_it_was_taken_over_need_not_say_that_it_has_let_go() {
+    let dir = tempfile::tempdir().unwrap();
+    let (old, _miners) = open(dir.path()).await;
+    drop(old.succession());
+    let (new, _inherited) = successor(dir.path()).await.unwrap();
+    let gives = async {
+        let mut departure = departing(&old).await;
+        departure.finish(0);
+        assert!(departure.settled().await);
+        drop(departure); // as on SIGTERM: whoever followed the hand-over is gone
+        tokio::time::timeout(Duration::from_secs(1), old.farewell()).await.unwrap();
+        assert!(old.has_successor());
+    };
+    let (parcels, ()) = tokio::join!(new.ready(), gives);
+    assert!(parcels.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_program_that_is_told_to_end_while_it_is_given_away_calls_it_off_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let (old, miners) = open(dir.path()).await;
+    drop(old.succession());
+    let (_peer, ours) = connect(&miners).await;
+    let (new, _inherited) = successor(dir.path()).await.unwrap();
+    let ends = async {
+        let mut departure = departing(&old).await;
+        let given = departure.carry(Parcel::new(json!({}), ours).unwrap()).await;
+        old.shutdown.cancel(); // before it has finished
+        assert!(!departure.settled().await);
+        assert!(given.taken().await.is_err(), "the session is its own again");
+        old.farewell().await;
+    };
+    let ends = async { tokio::time::timeout(Duration::from_secs(1), ends).await.unwrap() };
+    let (parcels, ()) = tokio::join!(new.ready(), ends);
+    let error = parcels.unwrap_err().to_string();
+    assert!(error.contains("this one is ending"), "{error}");
+    assert!(!old.has_successor());
+}
+
 /// The predecessor may still be busy with one that has just died.
 async fn say_hello_when_free(dir: &Path) -> (Line, Reply) {
     loop {
