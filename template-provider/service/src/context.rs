@@ -6,7 +6,6 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use anyhow::Context as _;
 use sd_notify::NotifyState;
 use tokio_util::sync::CancellationToken;
 
@@ -17,6 +16,10 @@ use crate::operation::Operation;
 use crate::sockets::Sockets;
 use crate::status::PageServer;
 use crate::systemd;
+
+/// What it means that the data directory cannot be taken over.
+const HOLDS_ON: &str = "the predecessor holds on to its data directory: it serves on";
+const CANNOT_TAKE: &str = "the predecessor has left, and its totals cannot be taken over";
 
 /// What a running program is given. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -153,8 +156,12 @@ impl Context {
         };
         // One that has only closed its line to us holds on to the data directory.
         let home = || self.counters.come_home(self.program, &self.data_dir);
-        let home = handover::when_let_go(home, |error| matches!(error, OpenError::InUse { .. })).await;
-        home.context("the predecessor holds on to its data directory: it serves on")?;
+        let is_held = |error: &OpenError| matches!(error, OpenError::InUse { .. });
+        let home = handover::when_let_go(home, is_held).await;
+        home.map_err(|error| {
+            let means = if is_held(&error) { HOLDS_ON } else { CANNOT_TAKE };
+            anyhow::Error::new(error).context(means)
+        })?;
         Ok(match taken {
             Ok((parcels, leftover)) => {
                 tokio::spawn(leftover.follow(self.counters.clone()));

@@ -205,6 +205,24 @@ async fn a_program_that_is_told_to_end_while_it_is_given_away_calls_it_off_at_on
     assert!(!old.has_successor());
 }
 
+#[tokio::test]
+async fn a_successor_that_cannot_write_the_totals_does_not_say_that_its_predecessor_serves_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let (old, _miners) = open(dir.path()).await;
+    drop(old.succession());
+    let (new, _inherited) = successor(dir.path()).await.unwrap();
+    std::fs::create_dir(dir.path().join("counters.jsonl.new")).unwrap();
+    let gives = async {
+        let mut departure = departing(&old).await;
+        departure.finish(0);
+        assert!(departure.settled().await);
+        departure.released();
+    };
+    let (parcels, ()) = tokio::join!(new.ready(), gives);
+    let error = format!("{:#}", parcels.unwrap_err());
+    assert!(error.contains("its totals cannot be taken over") && !error.contains("serves on"), "{error}");
+}
+
 /// The predecessor may still be busy with one that has just died.
 async fn say_hello_when_free(dir: &Path) -> (Line, Reply) {
     loop {
