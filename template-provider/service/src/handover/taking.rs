@@ -82,6 +82,8 @@ impl Inheritance {
         self.line.send(&Ask::Took, &[]).await?;
         match timeout(RELEASE, self.line.recv()).await {
             Ok(Ok((Reply::Released, _))) => {}
+            // It did not hear us in time.
+            Ok(Ok((Reply::Refused { reason }, _))) => bail!("{GAVE_UP}: {reason}"),
             // It cannot serve any more: go on, the data directory is free as soon as it is gone.
             other => tracing::error!(?other, "the predecessor did not say that it has let go"),
         }

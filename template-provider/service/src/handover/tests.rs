@@ -9,7 +9,7 @@ use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use super::line::Line;
+use super::line::{Exchange, Line};
 use super::message::{Ask, Reply};
 use super::{Call, Departure, PROTOCOL, Parcel, SOCKET};
 use crate::context::Context;
@@ -221,6 +221,27 @@ async fn a_successor_that_cannot_write_the_totals_does_not_say_that_its_predeces
     let (parcels, ()) = tokio::join!(new.ready(), gives);
     let error = format!("{:#}", parcels.unwrap_err());
     assert!(error.contains("its totals cannot be taken over") && !error.contains("serves on"), "{error}");
+}
+
+#[tokio::test]
+async fn a_successor_that_is_refused_after_it_took_all_knows_that_its_predecessor_lives() {
+    let dir = tempfile::tempdir().unwrap();
+    let exchange = Exchange::bind(&dir.path().join(SOCKET)).unwrap();
+    let predecessor = async {
+        let mut line = exchange.accept().await.unwrap();
+        assert!(matches!(line.recv().await.unwrap().0, Ask::Hello { .. }));
+        let welcome = Reply::Welcome { version: "1".into(), pid: 7, sockets: Vec::new() };
+        line.send(&welcome, &[]).await.unwrap();
+        assert!(matches!(line.recv().await.unwrap().0, Ask::Ready));
+        line.send(&Reply::End { parcels: 0 }, &[]).await.unwrap();
+        assert!(matches!(line.recv().await.unwrap().0, Ask::Took));
+        line.send(&Reply::Refused { reason: "too late".into() }, &[]).await.unwrap();
+    };
+    let takes = async { super::ask(dir.path(), "sluice-test", "2").await.unwrap().take().await };
+    let (taken, ()) = tokio::join!(takes, predecessor);
+    let error = taken.unwrap_err();
+    assert_eq!(error.to_string(), "the predecessor gave up: too late");
+    assert!(!super::is_gone(&error));
 }
 
 /// The predecessor may still be busy with one that has just died.
