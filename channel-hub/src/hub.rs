@@ -202,9 +202,16 @@ async fn has_work(feed: &Feed) -> anyhow::Result<()> {
 }
 
 /// Opens the ledger. A predecessor that died may let go of it a little later than of the rest.
-async fn open(path: &Path, options: Options, is_taking_over: bool) -> Result<SqliteStore, OpenError> {
-    let is_held = |error: &OpenError| is_taking_over && matches!(error, OpenError::Locked { .. });
-    service::when_let_go(|| SqliteStore::open(path, options), is_held).await
+async fn open(path: &Path, options: Options, is_taking_over: bool) -> anyhow::Result<SqliteStore> {
+    let is_held = |error: &anyhow::Error| {
+        is_taking_over && matches!(error.downcast_ref(), Some(OpenError::Locked { .. }))
+    };
+    service::when_let_go(|| open_beside(path.to_owned(), options), is_held).await
+}
+
+/// To bring it up to date and to read it through takes time, in which signals and miners are heard.
+async fn open_beside(path: PathBuf, options: Options) -> anyhow::Result<SqliteStore> {
+    Ok(tokio::task::spawn_blocking(move || SqliteStore::open(&path, options)).await??)
 }
 
 /// A ledger that cannot be used is found out while the hub that runs can still go on with it.

@@ -3,6 +3,8 @@
 
 mod support;
 
+use std::time::{Duration, Instant};
+
 use link::Frame;
 use store::{Options, Share, SqliteStore, Store as _};
 use stratum_core::common_messages_sv2::SetupConnectionSuccess;
@@ -255,6 +257,28 @@ async fn the_transactions_of_a_found_block_are_asked_for_before_those_of_newer_t
     assert_eq!(provider.asked()[5], 7, "the found block's, and not the newest one's");
     until("the block is whole", async || (hub.api("blocks").await[0]["transactions"] == 2).then_some(()))
         .await;
+    hub.stop().await;
+}
+
+#[tokio::test]
+async fn a_hub_that_waits_for_its_ledger_keeps_nothing_else_waiting() {
+    let dir = tempfile::tempdir().unwrap();
+    let ledger = dir.path().join("hub.sqlite");
+    drop(SqliteStore::open(&ledger, Options::default()).unwrap());
+    let other = rusqlite::Connection::open(&ledger).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let hub = RunningHub::start(dir.path(), &["127.0.0.1:1"], NO_NODE).await;
+    // The hub shares this one thread.
+    let (begun, mut last, mut longest) = (Instant::now(), Instant::now(), Duration::ZERO);
+    while begun.elapsed() < Duration::from_secs(2) {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        longest = longest.max(last.elapsed());
+        last = Instant::now();
+    }
+    assert!(longest < Duration::from_secs(1), "nothing else went on for {longest:?}");
+    other.execute_batch("ROLLBACK").unwrap();
+    let mut miner = Miner::connect(&hub).await.unwrap();
+    miner.open("alice").await.unwrap();
     hub.stop().await;
 }
 

@@ -155,7 +155,7 @@ impl Context {
             taken => taken,
         };
         // One that has only closed its line to us holds on to the data directory.
-        let home = || self.counters.come_home(self.program, &self.data_dir);
+        let home = || std::future::ready(self.counters.come_home(self.program, &self.data_dir));
         let is_held = |error: &OpenError| matches!(error, OpenError::InUse { .. });
         let home = handover::when_let_go(home, is_held).await;
         home.map_err(|error| {

@@ -11,13 +11,13 @@ const PAUSE: Duration = Duration::from_millis(20);
 ///
 /// # Errors
 /// Those of the attempt: at once where nothing `is_held`.
-pub async fn when_let_go<T, E>(
-    mut attempt: impl FnMut() -> Result<T, E>,
+pub async fn when_let_go<T, E, F: Future<Output = Result<T, E>>>(
+    mut attempt: impl FnMut() -> F,
     is_held: impl Fn(&E) -> bool,
 ) -> Result<T, E> {
     let began = Instant::now();
     loop {
-        match attempt() {
+        match attempt().await {
             Err(error) if is_held(&error) && began.elapsed() < PATIENCE => tokio::time::sleep(PAUSE).await,
             done => return done,
         }
