@@ -153,6 +153,53 @@ async fn a_block_found_while_the_ledger_takes_nothing_and_its_miner_no_more_shar
 }
 
 #[tokio::test]
+async fn whoever_comes_while_the_ledger_takes_nothing_brings_a_block_at_once() {
+    /// Shares of one connection that may wait for their commit.
+    const EACH: usize = 4096;
+    let World { dir, provider, hub, miner: first } =
+        World::start_with("alice", NO_NODE, "maximum_difficulty = 1e-9").await;
+    let other = rusqlite::Connection::open(dir.path().join("hub.sqlite")).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    // As many as the store queues, and some more.
+    let mut miners = vec![first];
+    while miners.len() < 16 {
+        let mut miner = Miner::connect(&hub).await.unwrap();
+        miner.open("alice").await.unwrap();
+        miners.push(miner);
+    }
+    for miner in &mut miners {
+        let job = miner.job().await;
+        for _ in 0..EACH {
+            miner.submit(&job, None, |share| !share.is_block).await;
+        }
+    }
+    let mut newest = Miner::connect(&hub).await.unwrap();
+    newest.open("bob").await.unwrap();
+    let job = newest.job().await;
+    for _ in 0..EACH / 4 {
+        newest.submit(&job, None, |share| !share.is_block).await;
+    }
+    until("whoever came before has waited for long", async || {
+        (hub.api("totals").await["rejected"]["ledger-full"].as_u64()? > 0).then_some(())
+    })
+    .await;
+
+    let mut miner = Miner::connect(&hub).await.unwrap();
+    miner.open("carol").await.unwrap();
+    let job = miner.job().await;
+    miner.submit(&job, None, |share| !share.is_block).await;
+    tokio::time::sleep(Duration::from_millis(200)).await; // the share has found no room
+    let (_, found) = miner.submit(&job, None, |share| share.is_block).await;
+    let submitted = Instant::now();
+    let solved = until("the provider has it", async || provider.solutions.lock().unwrap().pop()).await;
+    assert!(submitted.elapsed() < Duration::from_secs(1), "{:?}", submitted.elapsed());
+    let block: bitcoin::Block = bitcoin::consensus::deserialize(&solved.block().unwrap()).unwrap();
+    assert_eq!(block.block_hash(), found.hash);
+    other.execute_batch("ROLLBACK").unwrap();
+    hub.stop().await;
+}
+
+#[tokio::test]
 async fn miners_stay_when_the_template_provider_goes_and_the_next_one_takes_over() {
     let dir = tempfile::tempdir().unwrap();
     let (mut first, mut second) = (Provider::start().await, Provider::start().await);

@@ -157,7 +157,8 @@ impl Driver {
     /// Where a store has taken nothing for long, shares that find no room are refused, so that blocks are read.
     fn look_at_the_store(&mut self) {
         let refused_before = self.stall.is_over();
-        self.stall.look(self.has_room(), || (Instant::now(), self.pending.committed()));
+        let store = || (Instant::now(), self.pending.committed(), self.pending.commit_begun());
+        self.stall.look(self.has_room(), store);
         let refuses = self.stall.is_over();
         if refuses && !refused_before && self.floor.news.room() {
             tracing::warn!("the ledger takes nothing: shares are refused, blocks are brought to the network");

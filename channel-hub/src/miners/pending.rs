@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Instant;
 
 use store::{Committed, Refused, Sequence, Share, Store};
 
@@ -45,6 +46,11 @@ impl<T> Pending<T> {
     /// The last change that the store has committed, whoever's it is.
     pub fn committed(&self) -> Sequence {
         self.committed.now()
+    }
+
+    /// Since when the store's commit under way is; none if none is.
+    pub fn commit_begun(&self) -> Option<Instant> {
+        self.committed.begun()
     }
 
     /// Waits until one of the shares may have been committed, or there may be room for one more; for ever if there is
@@ -115,6 +121,15 @@ mod tests {
         Share { hasher, worker, height: 1, time: 60, work: 1, best: 1, hash: [0; 32] }
     }
 
+    async fn eventually(is_so: impl Fn() -> bool) {
+        let asking = async {
+            while !is_so() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(Duration::from_secs(20), asking).await.unwrap();
+    }
+
     #[tokio::test]
     async fn shares_that_the_store_has_no_room_for_wait_and_none_is_lost() {
         let dir = tempfile::tempdir().unwrap();
@@ -131,8 +146,11 @@ mod tests {
             credited += 1;
         }
         (0..10).for_each(|more| pending.credit(share(), credited + more).unwrap());
+        eventually(|| pending.commit_begun().is_some()).await;
+        let begun = pending.commit_begun();
         assert!(timeout(Duration::from_millis(300), pending.commit()).await.is_err());
         assert_eq!(pending.poll(), None, "nothing is answered that is not committed");
+        assert_eq!(pending.commit_begun(), begun, "the same commit is still under way");
         other.execute_batch("ROLLBACK").unwrap();
         let mut answered = Vec::new();
         while answered.len() < credited + 10 {
@@ -145,5 +163,6 @@ mod tests {
             timeout(Duration::from_millis(50), pending.commit()).await.is_err(),
             "nothing waits any more"
         );
+        eventually(|| pending.commit_begun().is_none()).await;
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! A disk that is slow for a moment costs nothing: the connection is read no further, and all that was sent is taken in when
 //! there is room. But what is not read may be a block, and a block is worth something for as long as nobody else has one. So
-//! when the store has committed nothing for [`LONGEST`], whatever the reason, the connection is read on; shares that find no
-//! room are refused, and blocks go where they always go.
+//! when a commit of the store takes [`LONGEST`], whatever the reason, the connection is read on, however short it has waited
+//! itself; shares that find no room are refused, and blocks go where they always go.
 
 use std::time::{Duration, Instant};
 
@@ -27,17 +27,17 @@ struct Wait {
 }
 
 impl Stall {
-    /// Takes in whether there is room for shares; `store` says what time it is and what is committed.
-    pub fn look(&mut self, has_room: bool, store: impl FnOnce() -> (Instant, Sequence)) {
+    /// Takes in whether there is room for shares; `store` says what time it is, what is committed, and since when the commit
+    /// under way is, if one is.
+    pub fn look(&mut self, has_room: bool, store: impl FnOnce() -> (Instant, Sequence, Option<Instant>)) {
         if has_room {
             self.waits = None;
             return;
         }
-        let (now, committed) = store();
-        match &mut self.waits {
-            Some(wait) if wait.committed == committed => wait.is_over = wait.since + LONGEST <= now,
-            _ => self.waits = Some(Wait { since: now, committed, is_over: false }),
-        }
+        let (now, committed, begun) = store();
+        let waited = self.waits.take().filter(|wait| wait.committed == committed).map(|wait| wait.since);
+        let since = waited.unwrap_or_else(|| begun.map_or(now, |begun| begun.min(now)));
+        self.waits = Some(Wait { since, committed, is_over: since + LONGEST <= now });
     }
 
     /// Whether it has waited for as long as it may.
@@ -61,28 +61,43 @@ mod tests {
         let start = Instant::now();
         let mut stall = Stall::default();
         for second in 0..20 {
-            stall.look(false, || (start + Duration::from_secs(second), second));
+            stall.look(false, || (start + Duration::from_secs(second), second, None));
             assert!(!stall.is_over());
         }
         let begun = start + Duration::from_secs(19);
         assert_eq!(stall.poll_timeout(), Some(begun + LONGEST));
-        stall.look(false, || (begun + LONGEST / 2, 19));
+        stall.look(false, || (begun + LONGEST / 2, 19, None));
         assert!(!stall.is_over());
-        stall.look(false, || (begun + LONGEST, 19));
+        stall.look(false, || (begun + LONGEST, 19, None));
         assert!(stall.is_over());
         assert_eq!(stall.poll_timeout(), None, "there is nothing more to wait for");
-        stall.look(false, || (begun + LONGEST, 20));
+        stall.look(false, || (begun + LONGEST, 20, None));
         assert!(!stall.is_over(), "the store takes something again");
+    }
+
+    #[test]
+    fn whoever_comes_while_nothing_is_committed_waits_no_longer_than_those_before() {
+        let start = Instant::now();
+        let mut stall = Stall::default();
+        stall.look(false, || (start + LONGEST / 2, 7, Some(start)));
+        assert_eq!((stall.is_over(), stall.poll_timeout()), (false, Some(start + LONGEST)));
+        stall.look(false, || (start + LONGEST, 7, Some(start)));
+        assert!(stall.is_over());
+        let mut another = Stall::default();
+        another.look(false, || (start + LONGEST, 7, Some(start)));
+        assert!(another.is_over(), "at once");
+        another.look(false, || (start + LONGEST, 8, Some(start + LONGEST)));
+        assert!(!another.is_over(), "the store takes something again");
     }
 
     #[test]
     fn where_there_is_room_nothing_waits() {
         let start = Instant::now();
         let mut stall = Stall::default();
-        stall.look(false, || (start, 0));
-        stall.look(true, || (start + LONGEST, 0));
+        stall.look(false, || (start, 0, None));
+        stall.look(true, || (start + LONGEST, 0, None));
         assert!(!stall.is_over());
-        stall.look(false, || (start + LONGEST, 0));
+        stall.look(false, || (start + LONGEST, 0, None));
         assert!(!stall.is_over(), "it waits anew");
     }
 }

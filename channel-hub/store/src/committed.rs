@@ -6,6 +6,7 @@ use std::future::poll_fn;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
+use std::time::Instant;
 
 use crate::writer::{Refused, Sequence};
 
@@ -23,16 +24,25 @@ pub(crate) struct Progress {
 struct State {
     /// Why commits fail, if they do at present.
     failing: Option<String>,
+    /// Since when the commit under way is, its failed tries included.
+    begun: Option<Instant>,
     /// By the commit that each waits for, and its own number.
     waiting: BTreeMap<(Sequence, u64), Waker>,
 }
 
 impl Progress {
+    /// A commit is under way.
+    pub(crate) fn begin(&self, now: Instant) {
+        self.lock().begun = Some(now);
+    }
+
     /// Every change up to `sequence` is committed.
     pub(crate) fn reach(&self, sequence: Sequence) {
-        self.committed.store(sequence, Ordering::Release);
         let due = {
             let mut state = self.lock();
+            // First: whoever sees this commit does not take its beginning for the next one's.
+            state.begun = None;
+            self.committed.store(sequence, Ordering::Release);
             state.failing = None;
             let later = state.waiting.split_off(&(sequence + 1, 0));
             std::mem::replace(&mut state.waiting, later)
@@ -84,6 +94,11 @@ impl Committed {
     /// Why commits fail, if they do at present.
     pub fn failing(&self) -> Option<String> {
         self.progress.failing()
+    }
+
+    /// Since when the commit under way is; none if none is.
+    pub fn begun(&self) -> Option<Instant> {
+        self.progress.lock().begun
     }
 
     /// Waits until `sequence` is committed and returns the last one that is, which may be later. Cancel-safe.

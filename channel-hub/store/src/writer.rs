@@ -306,7 +306,9 @@ impl<S: Schema> Work<S> {
         let mut batch = Vec::new();
         let mut due = Instant::now();
         while let Some(last) = self.queue.take(&mut batch, due, self.schema.due()) {
-            due = Instant::now() + self.pace.between;
+            let now = Instant::now();
+            due = now + self.pace.between;
+            self.progress.begin(now);
             if !self.commit_until_it_holds(&batch) {
                 break;
             }
