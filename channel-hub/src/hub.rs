@@ -198,7 +198,7 @@ async fn has_work(feed: &Feed) -> anyhow::Result<()> {
         }
     };
     let came = tokio::time::timeout(FIRST_WORK, work).await;
-    came.context("no template provider has sent work; the hub that runs serves on")
+    came.context("no template provider has sent work; a hub that still runs serves on")
 }
 
 /// Opens the ledger. A predecessor that died may let go of it a little later than of the rest.
@@ -217,7 +217,7 @@ async fn open_beside(path: PathBuf, options: Options) -> anyhow::Result<SqliteSt
 /// A ledger that cannot be used is found out while the hub that runs can still go on with it.
 async fn examine(ledger: PathBuf) -> anyhow::Result<()> {
     let examined = tokio::task::spawn_blocking(move || SqliteStore::examine(&ledger)).await?;
-    examined.context("the ledger cannot be taken over; the hub that runs serves on")
+    examined.context("the ledger cannot be taken over; a hub that still runs serves on")
 }
 
 /// How long a hub that takes over waits for its first work.

@@ -137,7 +137,8 @@ async fn watch(exchange: Exchange, house: Weak<House>, closing: CancellationToke
 async fn answer(line: Line, house: Arc<House>) {
     let busy = house.busy.swap(true, Ordering::AcqRel);
     if let Err(error) = giving::give(line, &house, busy).await {
-        tracing::warn!("a successor did not take over: {error:#}. Serving as before");
+        let then = if house.shutdown.is_cancelled() { "" } else { ". Serving as before" };
+        tracing::warn!("a successor did not take over: {error:#}{then}");
     }
     if !busy {
         house.busy.store(false, Ordering::Release);
