@@ -66,8 +66,8 @@ impl Totals {
             blocks: counters.counter("blocks_found", &[]),
             connections: counters.counter("miner_connections", &[]),
             best: Best {
-                hashes: counters.counter("best_share_hashes", &[]),
-                gigahashes: counters.counter("best_share_gigahashes", &[]),
+                hashes: counters.record("best_share_hashes", &[]),
+                gigahashes: counters.record("best_share_gigahashes", &[]),
             },
             rejected: Rejection::REASONS
                 .map(|reason| counters.counter("shares_rejected", &[("reason", reason)])),
@@ -155,6 +155,7 @@ impl Totals {
 impl WorkerTotals {
     fn new(counters: &Counters, name: &Arc<str>) -> Self {
         let counter = |of| counters.counter(of, &[("worker", name)]);
+        let record = |of| counters.record(of, &[("worker", name)]);
         Self {
             accepted: AcceptedBy::ALL
                 .map(|by| counters.counter("shares_accepted", &[("worker", name), ("by", by.name())])),
@@ -165,8 +166,8 @@ impl WorkerTotals {
             earlier_work: counter("work_credited_megahashes"),
             rest: Mutex::new(counter("work_credited_rest_hashes")),
             best: Best {
-                hashes: counter("worker_best_share_hashes"),
-                gigahashes: counter("worker_best_share_gigahashes"),
+                hashes: record("worker_best_share_hashes"),
+                gigahashes: record("worker_best_share_gigahashes"),
             },
             rejected: Mutex::default(),
             counters: counters.clone(),

@@ -8,7 +8,7 @@ mod journal;
 mod labels;
 mod succession;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -37,6 +37,8 @@ pub struct Counter(Arc<Cell>);
 struct Inner {
     cells: Mutex<BTreeMap<String, BTreeMap<Labels, Arc<Cell>>>>,
     help: Mutex<HashMap<String, &'static str>>,
+    /// Names of records.
+    records: Mutex<HashSet<&'static str>>,
     /// Where they are kept.
     home: Mutex<Home>,
     /// Why the last save failed, if it did.
@@ -110,6 +112,15 @@ impl Counters {
     #[must_use]
     pub fn counter(&self, name: &'static str, labels: &[(&str, &str)]) -> Counter {
         self.cell(name, Labels::of(labels), MAX_SERIES)
+    }
+
+    /// As [`Self::counter`], for a total that is [raised](Counter::raise) and never added to.
+    #[must_use]
+    pub fn record(&self, name: &'static str, labels: &[(&str, &str)]) -> Counter {
+        locked(&self.0.records).insert(name);
+        let counter = self.counter(name, labels);
+        counter.0.record.store(true, Ordering::Relaxed);
+        counter
     }
 
     fn cell(&self, name: &str, mut labels: Labels, most: usize) -> Counter {

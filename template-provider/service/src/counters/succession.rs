@@ -35,6 +35,7 @@ impl Counters {
         Self(Arc::new(Inner {
             cells: Mutex::default(),
             help: Mutex::default(),
+            records: Mutex::default(),
             home: Mutex::new(Home::Predecessor),
             failing: Mutex::default(),
         }))
@@ -93,8 +94,10 @@ impl Counters {
         for Change { name, labels, by } in changes {
             let counter = self.cell(&name, labels, MAX_SERIES);
             match by {
-                // An older program adds what a record has risen by, which this one's may have done, too.
-                By::Add(_) if counter.is_record() => {}
+                // An older program says of a record what it has risen by: so it is at least that.
+                By::Add(count) if counter.is_record() || locked(&self.0.records).contains(name.as_str()) => {
+                    counter.raise(count);
+                }
                 By::Add(count) => counter.add(count),
                 By::Raise(value) => drop(counter.raise(value)),
             }
@@ -126,6 +129,28 @@ fn told(name: &str, labels: &Labels, value: u64, cell: &Cell) -> Change {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_an_older_program_adds_to_a_record_does_not_count_twice_though_none_was_raised_here() {
+        let dir = tempfile::tempdir().unwrap();
+        let old = Counters::open("test", dir.path()).unwrap();
+        old.counter("best", &[("worker", "ann")]).raise(70);
+        old.save().unwrap();
+        let new = Counters::preview(dir.path()).unwrap();
+        let ann = new.record("best", &[("worker", "ann")]);
+        old.leave_home();
+        new.come_home("test", dir.path()).unwrap();
+        let added = |worker, count| Change {
+            name: "best".into(),
+            labels: Labels::of(&[("worker", worker)]),
+            by: By::Add(count),
+        };
+        new.hear(vec![added("ann", 20), added("bob", 30)]);
+        let bob = new.counter("best", &[("worker", "bob")]);
+        assert_eq!((ann.value(), bob.value()), (70, 30));
+        new.hear(vec![added("bob", 5)]);
+        assert_eq!(bob.value(), 30);
+    }
 
     #[test]
     fn totals_go_on_in_a_successor_and_nothing_is_lost_or_counted_twice() {
