@@ -104,15 +104,22 @@ async fn serve<P: Program>(
         tokio::time::sleep(operation.drain).await;
     };
     tokio::spawn(replacement::on_signal(shutdown.clone())?);
-    let ended = tokio::select! {
-        ended = Box::pin(P::start(config, context)) => ended.map(|()| ExitCode::SUCCESS),
-        code = signals.watch(shutdown.clone()) => Ok(ExitCode::from(code)),
-        () = cut_off => Err(anyhow::anyhow!(
-            "not drained after {} s, ended all the same; drain_seconds sets how long that may take",
-            operation.drain.as_secs(),
-        )),
+    let program = async {
+        let ended = tokio::select! {
+            ended = Box::pin(P::start(config, context)) => ended,
+            () = cut_off => Err(anyhow::anyhow!(
+                "not drained after {} s, ended all the same; drain_seconds sets how long that may take",
+                operation.drain.as_secs(),
+            )),
+        };
+        end.farewell().await;
+        ended.map(|()| ExitCode::SUCCESS)
     };
-    end.farewell().await;
+    let ended = tokio::select! {
+        ended = program => ended,
+        // Without a farewell: whoever says it twice waits for nobody.
+        code = signals.watch(shutdown.clone()) => Ok(ExitCode::from(code)),
+    };
     let saved = counters.save();
     match end.has_successor() {
         true => tracing::info!("ended; the successor goes on"),
