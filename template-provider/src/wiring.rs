@@ -81,15 +81,21 @@ impl Wiring {
 }
 
 /// Says it once if JSON-RPC does not work when templates have come by IPC: nobody would notice before it is needed.
-async fn look_at_rpc(node: Node, mut reaches: watch::Receiver<u64>, shutdown: CancellationToken) {
-    let look = async {
-        reaches.changed().await.ok()?;
-        trouble_by_rpc(&node, STARTING).await
-    };
+async fn look_at_rpc(node: Node, reaches: watch::Receiver<u64>, shutdown: CancellationToken) {
     tokio::select! {
-        Some(trouble) = look => warn!("{trouble}"),
+        Some(trouble) = trouble_when_reached(&node, reaches, STARTING) => warn!("{trouble}"),
         () = shutdown.cancelled() => {}
     }
+}
+
+/// Waits for templates, and then as [`trouble_by_rpc`].
+async fn trouble_when_reached(
+    node: &Node,
+    mut reaches: watch::Receiver<u64>,
+    patience: Duration,
+) -> Option<String> {
+    reaches.changed().await.ok()?;
+    trouble_by_rpc(node, patience).await
 }
 
 /// What is wrong with JSON-RPC, if that does not pass within `patience`: a node may serve IPC before it.
@@ -195,9 +201,15 @@ mod tests {
     use crate::delivery::tests::{REFUSES_THE_LOGIN, node_saying};
 
     #[tokio::test]
-    async fn json_rpc_that_does_not_work_beside_ipc_is_named() {
-        let node = node_saying(&[REFUSES_THE_LOGIN]).await.0;
-        let trouble = trouble_by_rpc(&node, Duration::ZERO).await;
+    async fn json_rpc_that_does_not_work_beside_ipc_is_named_when_templates_have_come_by_ipc() {
+        let (node, asks) = node_saying(&[REFUSES_THE_LOGIN]).await;
+        let (reach, reaches) = watch::channel(0);
+        let mut look = Box::pin(trouble_when_reached(&node, reaches, Duration::ZERO));
+        let early = tokio::time::timeout(Duration::from_millis(200), &mut look).await;
+        assert_eq!((early.is_err(), *asks.borrow()), (true, 0), "nothing has come yet");
+        reach.send_replace(1);
+        let trouble = tokio::time::timeout(Duration::from_secs(10), look).await;
+        let trouble = trouble.ok().flatten();
         assert!(trouble.is_some_and(|trouble| trouble.contains("refuses the login")));
     }
 }

@@ -1,5 +1,6 @@
 //! What `--check` finds at the node's socket.
 
+use bitcoin::Network;
 use distribution::{Constraints, Parts};
 use tokio::task::LocalSet;
 
@@ -18,9 +19,12 @@ pub fn probe(settings: &Settings, alone: bool) -> Result<String, String> {
     let runtime = runtime.map_err(|error| error.to_string())?;
     let seen = LocalSet::new().block_on(&runtime, look(settings));
     let (seen, parts) = seen.map_err(|error| error.to_string())?;
-    let network = settings.network.to_core_arg();
-    let lacks = if alone && !takes_whole_blocks(&seen) { LACKS } else { "" };
-    Ok(format!("{} on {network}, block {} to mine{lacks}", seen.version, parts.height))
+    Ok(said(&seen, settings.network, parts.height, alone))
+}
+
+fn said(seen: &Seen, network: Network, height: u32, alone: bool) -> String {
+    let lacks = if alone && !takes_whole_blocks(seen) { LACKS } else { "" };
+    format!("{} on {}, block {height} to mine{lacks}", seen.version, network.to_core_arg())
 }
 
 /// Said where the node cannot be given every block.
@@ -48,12 +52,23 @@ async fn template(connection: &Connection, settings: &Settings) -> Result<(Seen,
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
+    use super::super::fake::Node;
     use super::*;
+    use std::rc::Rc;
+    use std::time::Duration;
 
-    #[test]
-    fn a_node_that_tells_nothing_of_its_peers_takes_no_whole_blocks() {
-        let seen = |peers| Seen { version: "test".into(), network: None, height: 99, peers };
-        assert!(takes_whole_blocks(&seen(Some(0))) && !takes_whole_blocks(&seen(None)));
+    /// As those of version 30 are.
+    #[tokio::test]
+    async fn a_node_that_takes_no_whole_blocks_is_named_where_there_is_no_json_rpc_beside_it() {
+        let seen = async {
+            let connection = Connection::to(Rc::new(Node::new([])), Duration::from_secs(10)).unwrap();
+            network::check(&connection, Network::Regtest).await.unwrap()
+        };
+        let seen = LocalSet::new().run_until(seen).await;
+        let said = |alone| said(&seen, Network::Regtest, 100, alone);
+        assert_eq!(said(true), format!("Bitcoin Core test on regtest, block 100 to mine{LACKS}"));
+        assert_eq!(said(false), "Bitcoin Core test on regtest, block 100 to mine");
     }
 }
