@@ -81,7 +81,7 @@ async fn pass(
     narrow: &CancellationToken,
     flow: Flow,
 ) -> io::Result<()> {
-    let mut buffer = [0; 4096];
+    let mut buffer = vec![0; 4096];
     loop {
         let is_narrow = flow != Flow::All && narrow.is_cancelled();
         if is_narrow && flow == Flow::Nothing {

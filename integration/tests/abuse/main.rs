@@ -98,7 +98,7 @@ async fn abuse_of_a_template_provider_and_of_the_pages_costs_the_abuser_and_no_h
         assert!(!log.contains("template provider is away"), "the hub lost its template provider:\n{log}");
         Ok(())
     };
-    bounded(BOUND, test).await.unwrap();
+    bounded(BOUND, Box::pin(test)).await.unwrap();
 }
 
 #[tokio::test]
