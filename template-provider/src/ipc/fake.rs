@@ -36,6 +36,8 @@ struct Inner {
     tip: watch::Sender<u8>,
     gives_transactions: watch::Sender<bool>,
     made: Cell<usize>,
+    /// What the templates that it was asked for were to leave free, in order.
+    rooms: RefCell<Vec<Room>>,
     looks: Cell<usize>,
     /// So many waits it answers with nothing, at once.
     early: Cell<usize>,
@@ -58,6 +60,7 @@ impl Node {
             tip: watch::Sender::new(1),
             gives_transactions: watch::Sender::new(true),
             made: Cell::new(0),
+            rooms: RefCell::default(),
             looks: Cell::new(0),
             early: Cell::new(0),
             is_late: Cell::new(false),
@@ -94,6 +97,11 @@ impl Node {
     /// So many templates it has made.
     pub(super) fn made(&self) -> usize {
         self.0.made.get()
+    }
+
+    /// What `createNewBlock` was asked to leave free, call by call.
+    pub(super) fn rooms(&self) -> Vec<Room> {
+        self.0.rooms.borrow().clone()
     }
 
     /// A template on its tip.
@@ -147,7 +155,8 @@ impl Mining for Node {
         Promise::ok(Some((vec![*self.0.tip.borrow(); 32], 99)))
     }
 
-    fn create_new_block(&self, _: Room) -> Answer<Rc<dyn Template>> {
+    fn create_new_block(&self, room: Room) -> Answer<Rc<dyn Template>> {
+        self.0.rooms.borrow_mut().push(room);
         Promise::ok(self.template())
     }
 

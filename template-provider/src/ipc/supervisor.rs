@@ -210,3 +210,60 @@ impl Sets {
         self.shared.kept.borrow_mut().clear();
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use bitcoin::Network;
+    use tokio::task::LocalSet;
+
+    use super::super::Desk;
+    use super::super::fake::Node;
+    use super::super::wire::Room;
+    use super::*;
+
+    /// Longer than anything here takes.
+    const DEADLINE: Duration = Duration::from_secs(10);
+
+    fn with_sigops(max_additional_sigops: u16) -> Constraints {
+        Constraints { max_additional_size: 1000, max_additional_sigops }
+    }
+
+    #[tokio::test]
+    async fn for_clients_that_differ_in_sigops_alone_the_node_is_asked_to_leave_what_each_has_named() {
+        let body = async {
+            let node = Node::new([]);
+            let shared = Rc::new(node.shared());
+            let _clients = [4, 400].map(|sigops| shared.feed.join(with_sigops(sigops)));
+            let settings = Settings {
+                socket: shared.connection.socket(),
+                network: Network::Regtest,
+                fees: shared.fees,
+                timeout: DEADLINE,
+                stall: DEADLINE,
+                sets: 8,
+                stale: Duration::from_secs(60),
+            };
+            let (_desk, orders) = Desk::open();
+            let mut source = Ipc::new(settings.clone(), orders);
+            let mut sets = Sets::new(shared, 0);
+            let mut backoff = Backoff::new(DEADLINE, DEADLINE);
+            let asked = async {
+                while node.rooms().len() < 2 {
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+            };
+            tokio::select! {
+                failure = sets.run(&mut source, &settings, &mut backoff) => panic!("{failure}"),
+                asked = tokio::time::timeout(DEADLINE, asked) => asked.expect("a set for each"),
+            }
+            sets.end(true).await;
+            let mut rooms = node.rooms();
+            rooms.sort_unstable_by_key(|room| room.sigops);
+            // Of 83 bytes of header and number of transactions, and of the coinbase's 1198 each counts four times: 1000 of the client's, 47
+            // of the commitment's output, 151 others. Its witness counts 36. A sigop costs four.
+            assert_eq!(rooms, [16, 1600].map(|sigops| Room { weight: 4 * (83 + 1198) + 36, sigops }));
+        };
+        LocalSet::new().run_until(body).await;
+    }
+}

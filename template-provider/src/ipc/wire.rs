@@ -69,10 +69,10 @@ pub(super) trait Template {
 }
 
 /// What a template leaves free, as `BlockCreateOptions` says it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Room {
-    weight: u64,
-    sigops: u64,
+    pub(super) weight: u64,
+    pub(super) sigops: u64,
 }
 
 /// The part of a solved block's header that the miner chooses.
