@@ -1,7 +1,8 @@
 //! A hub's session and a client's, with everything between them that can happen.
 //!
 //! What holds: no share is credited twice, none above the target it is credited for; no share is answered before it is
-//! committed; what waits has its bounds; and as long as both ends keep the rules, every share gets exactly one answer.
+//! committed; none is credited while the ledger takes none; what waits has its bounds; and as long as both ends keep the
+//! rules, every share gets exactly one answer.
 
 use crate::blocks::{self, Found, any_target, grind};
 use crate::connection::frame;
@@ -49,6 +50,8 @@ struct World {
     credited: BTreeSet<BlockHash>,
     next_job: u32,
     next_tip: u8,
+    /// The ledger takes nothing.
+    is_full: bool,
     counts: Counts,
     /// Neither end was sent anything that the other did not say, and no channel ended.
     is_clean: bool,
@@ -95,6 +98,7 @@ impl World {
             credited: BTreeSet::new(),
             next_job: 2,
             next_tip: 2,
+            is_full: false,
             counts: Counts::default(),
             is_clean: true,
         }
@@ -138,7 +142,14 @@ impl World {
                 self.server.ease(self.now);
             }
             22 => self.server.reconnect("elsewhere", 1),
-            _ => return !input.rarely(4),
+            _ => match input.below(4) {
+                1 => return false,
+                2 => {
+                    self.is_full = !self.is_full;
+                    self.server.refuse_shares(self.is_full);
+                }
+                _ => {}
+            },
         }
         true
     }
@@ -295,7 +306,11 @@ impl World {
     /// Takes out what happened, and holds it against what must be.
     fn look(&mut self) {
         while let Some(event) = self.server.poll_event() {
+            if let Event::Block(found) = &event {
+                assert!(!(found.is_share && self.is_full), "a block's share counts that no ledger takes");
+            }
             if let Event::Share(share) = event {
+                assert!(!self.is_full, "credited while the ledger takes nothing");
                 assert!(self.credited.insert(share.hash), "the same share is credited twice");
                 assert!(as_number(share.hash) <= share.work.to_target(), "a share above its target");
                 assert!(share.work > Work::ZERO);
