@@ -54,6 +54,7 @@ pub const KEYS: &[Key] = &[
     Key::new("max_messages_per_second", "50000", "Messages that each connection may send in a second, 10 to 1000000000; who sends more is read more slowly. 50,000 devices behind one connection send about 10,000."),
     Key::new("max_bytes_per_second", "16000000", "Bytes that each connection may send in a second, 10000 to 1000000000; likewise."),
     Key::new("dead_peer_seconds", "60", "A connection whose other end does not even acknowledge (TCP) for so long is closed; 4 to 3600."),
+    Key::new("unused_seconds", "86400", "A connection that has opened no mining channel for so long is let go, 1 to 2592000 (30 days); one that has opened one stays. Long: a proxy waits so for its first miner, and where connections are full it makes place sooner."),
     Key::list(
         "template_provider",
         &[
@@ -90,6 +91,7 @@ pub struct Raw {
     max_messages_per_second: u32,
     max_bytes_per_second: u32,
     dead_peer_seconds: u64,
+    unused_seconds: u64,
     template_provider: Vec<RawProvider>,
     node: RawNode,
 }
@@ -137,6 +139,8 @@ pub struct Config {
     pub rate: Rate,
     /// How long a connection may go without an acknowledgement of TCP.
     pub dead_peer: Duration,
+    /// How long a connection may stay that never opened a mining channel.
+    pub unused: Duration,
     /// In order of preference; never empty.
     pub providers: Vec<Provider>,
     /// The hub's own node.
@@ -180,6 +184,7 @@ pub fn check(raw: Raw) -> Result<Config, Vec<Problem>> {
     let limits = limits(p, &raw);
     let rate = rate(p, &raw);
     let dead_peer = p.seconds("dead_peer_seconds", raw.dead_peer_seconds, 4..=3600);
+    let unused = p.seconds("unused_seconds", raw.unused_seconds, 1..=2_592_000);
     let mining_numbers = (raw.shares_per_minute, raw.minimum_difficulty, raw.max_channels_per_connection);
     let node = raw.node.check(p);
     let network = node.as_ref().and_then(|node| node.network);
@@ -208,6 +213,7 @@ pub fn check(raw: Raw) -> Result<Config, Vec<Problem>> {
             limits: limits?,
             rate: rate?,
             dead_peer: dead_peer?,
+            unused: unused?,
             providers: providers?,
             node: node?,
             network: network?,

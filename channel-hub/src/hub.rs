@@ -233,6 +233,7 @@ fn server(config: &Config) -> Server {
     let limits = link::Limits {
         rate: Some(config.rate),
         dead_peer: config.dead_peer,
+        unused: Some(config.unused),
         ..mining::server::limits(config.mining.max_channels)
     };
     mining::server::offer(config.authority.clone(), config.certificate_validity, limits)

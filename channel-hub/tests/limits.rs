@@ -203,6 +203,16 @@ async fn whoever_asks_and_reads_no_answer_is_read_no_further() {
 }
 
 #[tokio::test]
+async fn whoever_opens_no_mining_channel_is_let_go_in_its_time_and_who_has_one_stays() {
+    let world = World::start_with("honest", NO_NODE, "unused_seconds = 6").await;
+    let mut waits = miner::connect(&world.hub.place()).await.unwrap();
+    assert!(timeout(DEADLINE, waits.recv()).await.unwrap().is_err());
+    world.until_dropped("unused").await;
+    assert_eq!(world.dropped("unused").await, 1, "the honest one came first, and stays");
+    world.end().await;
+}
+
+#[tokio::test]
 async fn connections_of_one_address_are_bounded_and_silent_ones_give_way() {
     let world = World::start_with("honest", NO_NODE, "max_connections_per_address = 3").await;
     let (first, _second) = (world.socket().await, world.socket().await);

@@ -79,6 +79,11 @@ pub const KEYS: &[Key] = &[
         "60",
         "A client whose machine does not even acknowledge (TCP) for so long is let go; 4 to 3600.",
     ),
+    Key::new(
+        "limits.unused_seconds",
+        "300",
+        "A client that has not said what it adds to the coinbase for so long is let go, 1 to 86400: it gets no template.",
+    ),
     Key::new("limits.templates", "64", "How many templates each client may still solve, 2 to 1000."),
     Key::new(
         "limits.template_minutes",
@@ -130,6 +135,7 @@ struct RawLimits {
     max_connections: usize,
     max_connections_per_address: usize,
     dead_peer_seconds: u64,
+    unused_seconds: u64,
     templates: usize,
     template_minutes: u64,
     stale_seconds: u64,
@@ -162,6 +168,8 @@ pub struct Config {
     pub max_connections_per_address: usize,
     /// How long a client may go without an acknowledgement of TCP.
     pub dead_peer: Duration,
+    /// How long a client may stay that has not named its constraints.
+    pub unused: Duration,
     /// How long templates stay solvable.
     pub retention: Retention,
 }
@@ -198,6 +206,7 @@ pub fn check(raw: Raw) -> Result<Config, Vec<Problem>> {
     let per_address = raw.limits.max_connections_per_address;
     let per_address = found.number("limits.max_connections_per_address", per_address, bound);
     let dead_peer = found.seconds("limits.dead_peer_seconds", raw.limits.dead_peer_seconds, 4..=3600);
+    let unused = found.seconds("limits.unused_seconds", raw.limits.unused_seconds, 1..=86_400);
     let retention = raw.limits.check(found);
     problems.finish(|| {
         Some(Config {
@@ -213,6 +222,7 @@ pub fn check(raw: Raw) -> Result<Config, Vec<Problem>> {
             max_connections: connections?,
             max_connections_per_address: per_address?,
             dead_peer: dead_peer?,
+            unused: unused?,
             retention: retention?,
         })
     })

@@ -119,6 +119,7 @@ fn shared(
                 max_payload: MAX_PAYLOAD,
                 rate: Some(RATE),
                 dead_peer: config.dead_peer,
+                unused: Some(config.unused),
                 ..link::Limits::default()
             },
         }),

@@ -1,7 +1,7 @@
 //! Who is connected: counted for the bounds, described for the pages.
 //!
-//! A connection that brings nothing may stay: a proxy waits so for its first miner. But where a bound is reached it
-//! gives way to one that may want to mine: first those who have said nothing, then those whose handshake is not done, then
+//! A connection that brings nothing may stay for a while (`unused_seconds`): a proxy waits so for its first miner. But where a bound is
+//! reached it gives way to one that may want to mine: first those who have said nothing, then those whose handshake is not done, then
 //! those without a mining channel, last those whose channels never brought a share.
 
 use std::collections::{BTreeMap, HashSet};

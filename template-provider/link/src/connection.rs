@@ -53,6 +53,8 @@ pub struct Connection {
     sent: usize,
     started: Instant,
     heard: Instant,
+    /// See [`Self::proved`].
+    proved: bool,
     /// Since when a frame has been coming in.
     begun: Option<Instant>,
     pace: Pace,
@@ -129,6 +131,7 @@ impl Connection {
             sent: 0,
             started: now,
             heard: now,
+            proved: false,
             begun: None,
             unix,
         }
@@ -152,6 +155,11 @@ impl Connection {
     /// Whether handshake and setup are done.
     pub fn is_ready(&self) -> bool {
         matches!(self.phase, Phase::Ready(_))
+    }
+
+    /// The peer has done what peers come for: [`unused`](Limits::unused) bounds nothing any more.
+    pub fn proved(&mut self) {
+        self.proved = true;
     }
 
     /// Takes bytes that came in. Then call [`Self::poll_frame`] until it has none.
@@ -266,7 +274,7 @@ impl Connection {
         match &self.phase {
             Phase::Ready(_) => {
                 let idle = self.limits.idle.map(|idle| self.heard + idle);
-                idle.into_iter().chain(self.frame_due()).min()
+                idle.into_iter().chain(self.frame_due()).chain(self.unused_due()).min()
             }
             Phase::AwaitingExtensions { since, .. } => Some(*since + EXTENSIONS_ANSWER),
             Phase::Dead => None,
@@ -279,7 +287,7 @@ impl Connection {
         if self.poll_timeout().is_none_or(|at| now < at) {
             return Ok(());
         }
-        let frame_due = self.frame_due();
+        let (frame_due, unused_due) = (self.frame_due(), self.unused_due());
         match std::mem::replace(&mut self.phase, Phase::Dead) {
             Phase::AwaitingExtensions { cipher, .. } => {
                 self.phase = Phase::Ready(cipher);
@@ -287,6 +295,9 @@ impl Connection {
             }
             Phase::Ready(_) if frame_due.is_some_and(|due| due <= now) => {
                 Err(LinkError::FrameTimeout(self.limits.frame))
+            }
+            Phase::Ready(_) if unused_due.is_some_and(|due| due <= now) => {
+                Err(LinkError::Unused(self.limits.unused.unwrap_or_default()))
             }
             Phase::Ready(_) => Err(LinkError::Idle(self.limits.idle.unwrap_or_default())),
             _ => Err(LinkError::HandshakeTimeout(self.limits.handshake)),
@@ -297,6 +308,11 @@ impl Connection {
     fn frame_due(&self) -> Option<Instant> {
         let bytes = self.taken() + self.incoming.len() - self.consumed;
         self.begun.map(|since| since + Limits::with_transfer(self.limits.frame, bytes))
+    }
+
+    /// When the peer must have done what peers come for.
+    fn unused_due(&self) -> Option<Instant> {
+        self.limits.unused.filter(|_| !self.proved).map(|unused| self.started + unused)
     }
 
     /// Bytes that the decoder holds of a frame that is not whole.

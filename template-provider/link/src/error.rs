@@ -59,6 +59,9 @@ pub enum LinkError {
     /// Nothing came in for [`idle`](crate::Limits::idle).
     #[error("silent for {0:?}")]
     Idle(Duration),
+    /// The peer did not do what peers come for within [`unused`](crate::Limits::unused).
+    #[error("it has been of no use for {0:?}")]
+    Unused(Duration),
     /// A frame began and was not whole within [`frame`](crate::Limits::frame).
     #[error("a frame was not whole after {0:?}")]
     FrameTimeout(Duration),
@@ -110,6 +113,7 @@ impl LinkError {
             Self::NoTurn(NoTurn) => NoTurn::FAULT,
             Self::FrameTimeout(_) => "frame-timeout",
             Self::Idle(_) => "idle",
+            Self::Unused(_) => "unused",
             Self::Dead => "dead-peer",
             Self::Unexpected { .. } => "unexpected-message",
             Self::Malformed(_) => "malformed-message",

@@ -85,6 +85,8 @@ pub struct Limits {
     pub handshake: Duration,
     /// Longest silence of the peer; `None` leaves half-open connections to TCP, see [`dead_peer`](Self::dead_peer).
     pub idle: Option<Duration>,
+    /// From connecting until the peer has done what peers come for, see [`Link::proved`](crate::Link::proved); `None`: there is no hurry.
+    pub unused: Option<Duration>,
     /// A frame that has begun to come in must be whole after this, and a second for each [`SLOWEST`] bytes of it.
     pub frame: Duration,
     /// Bytes that wait for the peer must be read after this, and a second for each [`SLOWEST`] bytes of them.
@@ -126,6 +128,7 @@ impl Default for Limits {
         Self {
             handshake: Duration::from_secs(15),
             idle: None,
+            unused: None,
             frame: Duration::from_secs(30),
             write: Duration::from_secs(30),
             dead_peer: Duration::from_secs(60),

@@ -89,8 +89,10 @@ impl Link {
     }
 
     /// The peer has done what peers come for: opened a channel, named its constraints. From now on its handshake does not keep
-    /// others of its [neighbourhood](crate::address::neighbourhood) waiting, unless the connection ends within ten seconds.
+    /// others of its [neighbourhood](crate::address::neighbourhood) waiting, unless the connection ends within ten seconds; and it
+    /// may stay for as long as it likes, see [`Limits::unused`].
     pub fn proved(&mut self) {
+        self.wire.connection.proved();
         if let Some(visit) = &mut self.visit {
             visit.proved();
         }

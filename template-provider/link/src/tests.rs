@@ -363,6 +363,33 @@ fn silence_ends_a_connection_that_has_an_idle_bound() {
 }
 
 #[test]
+fn whoever_talks_and_never_does_what_peers_come_for_is_let_go_in_its_time_and_who_does_may_be_silent_for_ever()
+ {
+    let unused = Duration::from_secs(600);
+    let mut pair = Pair::new(|server, _| server.limits.unused = Some(unused));
+    pair.step().0.unwrap();
+    let begun = pair.now;
+    while pair.now < begun + Duration::from_secs(590) {
+        pair.now += Duration::from_secs(10);
+        pair.client.queue(&message(1)).unwrap();
+        assert_eq!(pair.step().0.unwrap().len(), 1);
+    }
+    assert_eq!(pair.server.poll_timeout(), Some(begun + unused));
+    pair.server.handle_timeout(begun + unused - Duration::from_millis(1)).unwrap();
+    let ended = pair.server.handle_timeout(begun + unused).unwrap_err();
+    assert!(matches!(ended, LinkError::Unused(_)), "{ended:?}");
+    assert_eq!(ended.fault(), Some("unused"));
+
+    let mut pair = Pair::new(|server, _| server.limits.unused = Some(unused));
+    pair.step().0.unwrap();
+    pair.server.proved();
+    assert_eq!(pair.server.poll_timeout(), None);
+    pair.server.handle_timeout(pair.now + 100 * unused).unwrap();
+    pair.client.queue(&message(1)).unwrap();
+    assert_eq!(pair.step().0.unwrap().len(), 1);
+}
+
+#[test]
 fn the_first_frame_must_be_setup_connection() {
     // A client that skips the setup: its cipher is used for another message.
     let mut random = StdRng::seed_from_u64(3);

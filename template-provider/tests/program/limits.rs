@@ -47,6 +47,18 @@ async fn clients_that_are_set_up_and_want_nothing_keep_nobody_out() {
 }
 
 #[tokio::test]
+async fn whoever_does_not_say_what_it_adds_to_the_coinbase_is_let_go_in_its_time_and_who_has_said_it_stays() {
+    let world = World::start("limits.unused_seconds = 5").await;
+    let mut miner = world.client(1000).await;
+    miner.new_tip().await;
+    let mut idle = Link::connect(&world.address(), &client::settings(world.key())).await.unwrap();
+    until_dropped(&world, "unused").await;
+    assert!(tokio::time::timeout(AT_ONCE, idle.recv()).await.unwrap().is_err());
+    mine(&world.node, 1).await.unwrap();
+    miner.new_tip_within(Duration::from_secs(10)).await;
+}
+
+#[tokio::test]
 async fn garbage_oversized_frames_and_messages_out_of_place_are_dropped_and_who_mines_is_served() {
     let world = World::start("limits.max_connections_per_address = 4").await;
     let mut miner = world.client(1000).await;
