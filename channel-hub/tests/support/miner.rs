@@ -1,13 +1,14 @@
 //! A miner: the mining protocol's client end on a socket, grinding in the test's own task.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use link::{AuthorityPublicKey, Client, Device, Frame, Limits, Link, LinkError};
 use mining::client::{Checked, Event, Job, OpenRequest, OpenedChannel, Session};
 use mining::share::Choice;
 use mining::{Now, Target};
 use stratum_core::common_messages_sv2::Protocol;
+use tokio::net::TcpSocket;
 use tokio::time::timeout;
 
 use super::{DEADLINE, RunningHub};
@@ -149,15 +150,29 @@ pub(crate) struct Place {
 
 /// A connection that is set up, and nothing more.
 pub(crate) async fn connect(hub: &Place) -> Result<Link, LinkError> {
-    let client = Client {
+    Link::connect(&hub.address, &settings(hub, Limits::default())).await
+}
+
+/// The same, for one that is not going to read: the system takes little in its place, and it waits for its own bytes to leave
+/// for longer than any test.
+pub(crate) async fn connect_deaf(hub: &Place) -> Link {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    let socket = socket.connect(hub.address.parse().unwrap()).await.unwrap();
+    let hour = Duration::from_secs(3600);
+    let limits = Limits { write: hour, dead: hour, ..Limits::default() };
+    Link::connect_on(socket, "127.0.0.1", &settings(hub, limits)).await.unwrap()
+}
+
+fn settings(hub: &Place, limits: Limits) -> Client {
+    Client {
         authority: Some(hub.authority),
         protocol: Protocol::MiningProtocol,
         flags: 0,
         device: Device { vendor: "test".into(), firmware: "1.0".into(), ..Device::default() },
         extensions: vec![2],
-        limits: Limits::default(),
-    };
-    Link::connect(&hub.address, &client).await
+        limits,
+    }
 }
 
 fn now() -> Now {
