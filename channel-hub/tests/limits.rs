@@ -6,7 +6,7 @@ mod support;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use link::{Frame, Link};
 use stratum_core::common_messages_sv2::SetupConnectionSuccess;
@@ -26,6 +26,7 @@ trait Honest {
     async fn end(self);
     async fn dropped(&self, reason: &str) -> u64;
     async fn until_dropped(&self, reason: &str);
+    async fn until_credited(&self, shares: u64);
     async fn socket(&self) -> TcpStream;
 }
 
@@ -47,6 +48,11 @@ impl Honest for World {
 
     async fn until_dropped(&self, reason: &str) {
         until(reason, async || (self.dropped(reason).await > 0).then_some(())).await;
+    }
+
+    /// The ledger has so many.
+    async fn until_credited(&self, shares: u64) {
+        until("credits", async || (self.hub.api("totals").await["shares"] == shares).then_some(())).await;
     }
 
     async fn socket(&self) -> TcpStream {
@@ -207,6 +213,64 @@ async fn whoever_asks_and_reads_no_answer_is_read_no_further_and_dropped_at_last
     timeout(DEADLINE, asking).await.expect("its connection is closed").unwrap();
     assert_eq!(world.dropped("slow-reader").await, 1);
     world.end().await;
+}
+
+/// So many seconds' worth may come at once.
+const BURST: u64 = 2;
+
+/// The honest miner hands in right shares, so many before it waits for their answers, and this behind each; all are accepted.
+/// How long that took.
+async fn hand_in(miner: &mut Miner, batches: u64, at_once: u64, behind: Option<&Frame>) -> Duration {
+    let job = miner.job().await;
+    let begin = Instant::now();
+    for _ in 0..batches {
+        let mut sequences = Vec::new();
+        for _ in 0..at_once {
+            miner.behind = behind.cloned();
+            sequences.push(miner.submit(&job, None, |share| !share.is_block).await.0);
+        }
+        for sequence in sequences {
+            assert_eq!(miner.answer(sequence).await, Ok(()));
+        }
+    }
+    begin.elapsed()
+}
+
+#[tokio::test]
+async fn whoever_sends_more_messages_than_its_rate_has_to_wait_and_loses_none() {
+    const RATE: u64 = 20;
+    const AT_ONCE: u64 = 20;
+    // The difficulty stays, so that every share is right.
+    let settings = format!("max_messages_per_second = {RATE}\nmaximum_difficulty = 1e-9");
+    let mut world = World::start_with("honest", NO_NODE, &settings).await;
+    let took = hand_in(&mut world.miner, 200 / AT_ONCE, AT_ONCE, None).await;
+    // The last ones may come in with a single look; all before them have had their time.
+    let least = Duration::from_secs((200 - AT_ONCE) / RATE - BURST);
+    assert!(took >= least, "200 shares at {RATE} a second took {took:?}");
+    world.until_dropped("throttled").await;
+    world.until_credited(200).await;
+    world.hub.stop().await;
+}
+
+#[tokio::test]
+async fn whoever_sends_more_bytes_than_its_rate_has_to_wait_and_loses_none() {
+    const RATE: u64 = 10_000;
+    const LENGTH: u64 = 4_000;
+    const SHARES: u64 = 25;
+    let settings = format!("max_bytes_per_second = {RATE}\nmaximum_difficulty = 1e-9");
+    let mut world = World::start_with("honest", NO_NODE, &settings).await;
+    // A message of an extension that is not spoken: it means nothing, and is not short.
+    let mut long = vec![0x43, 0x50, 0x09];
+    long.extend_from_slice(&LENGTH.to_le_bytes()[..3]);
+    long.resize(6 + 4_000, 7);
+    let long = Frame::from_bytes(long.into()).unwrap();
+    let took = hand_in(&mut world.miner, SHARES, 1, Some(&long)).await;
+    // What came before the last but one has had its time.
+    let least = Duration::from_millis((SHARES - 2) * LENGTH * 1000 / RATE - BURST * 1000);
+    assert!(took >= least, "{SHARES} times {LENGTH} bytes at {RATE} a second took {took:?}");
+    world.until_dropped("throttled").await;
+    world.until_credited(SHARES).await;
+    world.hub.stop().await;
 }
 
 #[tokio::test]

@@ -1,10 +1,11 @@
 //! Clients that mean no good: each loses its connection for a reason with a name, and the one that mines beside them nothing.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::support::bitcoind::mine;
-use crate::support::{AT_ONCE, World, client, eventually, prev_hash};
+use crate::support::{AT_ONCE, DEADLINE, World, client, eventually, prev_hash};
 use bitcoin::Amount;
+use distribution::client::Event;
 use link::{Frame, Link};
 use stratum_core::common_messages_sv2::SetupConnectionSuccess;
 use stratum_core::parsers_sv2::{CommonMessages, TemplateDistributionOwned};
@@ -123,6 +124,36 @@ async fn a_client_that_asks_for_templates_that_are_none_is_read_more_slowly_and_
     let hash = honest.solve(&work).await;
     eventually("the block is the tip", || async { world.node.best_block_hash().await.unwrap() == hash })
         .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_sends_more_messages_than_its_rate_has_to_wait_and_every_one_is_answered() {
+    // The program's: messages in a second, and two seconds' worth at once.
+    const RATE: u64 = 200;
+    const BURST: u64 = 2 * RATE;
+    // As many requests as may wait for an answer.
+    const WAITING: u64 = 16;
+    const BATCHES: u64 = 60;
+    let world = World::start("").await;
+    let mut eager = world.client(100).await;
+    let work = eager.new_tip().await;
+    let begin = Instant::now();
+    for _ in 0..BATCHES {
+        eager.ask_without_reading(work.template.template_id, 16).await;
+        let mut answers = 0;
+        while answers < WAITING {
+            match eager.event_within(DEADLINE).await.expect("an answer") {
+                Event::TransactionData { .. } => answers += 1,
+                Event::Template(_) => {}
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+    let took = begin.elapsed();
+    // The last ones may come in with a single look; all before them have had their time.
+    let least = Duration::from_millis(((BATCHES - 1) * WAITING - BURST) * 1000 / RATE);
+    assert!(took >= least, "{} requests took {took:?}", BATCHES * WAITING);
+    until_dropped(&world, "throttled").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
