@@ -1,5 +1,7 @@
 //! Disks that are full or read-only.
 
+use std::fs::File;
+use std::io::{ErrorKind, Write};
 use std::path::Path;
 use std::time::Duration;
 
@@ -153,6 +155,71 @@ fn a_disk_that_turns_read_only_holds_up_no_block_loses_no_acknowledged_share_and
         Ok(())
     };
     apart(NAME, &["mount", "mkfs.ext4"], bounded(BOUND, test));
+}
+
+#[test]
+fn a_disk_too_full_for_logs_costs_their_lines_and_nothing_else() {
+    let test = async {
+        let directory = tempfile::Builder::new().prefix("sluice-disks-").tempdir()?;
+        let disk = Disk::mount(&directory.path().join("of-logs"), SIZE)?;
+        let logs = ["tp", "hub", "proxy"].map(|name| format!("{name}.log"));
+        for log in &logs {
+            std::os::unix::fs::symlink(disk.path().join(log), directory.path().join(log))?;
+        }
+        let mut line = Line::start_in(directory, Plan::default()).await?;
+        let miner = miner(&line);
+        more_shares(&miner, 5).await?;
+
+        disk.fill()?;
+        for log in &logs {
+            fill_last_page(&disk.path().join(log))?;
+        }
+        let full = lengths(&line);
+        a_block_arrives(&mut line, &miner).await?;
+        more_shares(&miner, 5).await?;
+        let World { proxy, pool } = &mut line.world;
+        for part in [&mut pool.template_provider, &mut pool.hub, proxy] {
+            part.wait_healthy(SOON).await?; // they do their work, and say so
+        }
+        line.every_share_is_answered(&miner).await?;
+        assert_eq!(lengths(&line), full, "there was room for lines");
+
+        disk.free()?;
+        miner.limit(Some(400_000));
+        a_block_arrives(&mut line, &miner).await?;
+        let goes_on = async || {
+            let now = lengths(&line);
+            holds(full.iter().zip(&now).all(|(full, now)| full < now), format!("{full:?}, {now:?}"))
+        };
+        until("the logs go on", SOON, goes_on).await?;
+        more_shares(&miner, 5).await?;
+        line.every_share_is_answered(&miner).await?;
+        drop(disk);
+        Ok(())
+    };
+    apart(
+        "disks::a_disk_too_full_for_logs_costs_their_lines_and_nothing_else",
+        &["mount"],
+        bounded(BOUND, test),
+    );
+}
+
+/// Of a file on a disk that is full: its last page may have room.
+fn fill_last_page(path: &Path) -> anyhow::Result<()> {
+    let mut file = File::options().append(true).open(path)?;
+    loop {
+        match file.write_all(b"\n") {
+            Ok(()) => {}
+            Err(error) if error.kind() == ErrorKind::StorageFull => return Ok(()),
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// What each program has said, in bytes.
+fn lengths(line: &Line) -> [usize; 3] {
+    let pool = &line.world.pool;
+    [&pool.template_provider, &pool.hub, &line.world.proxy].map(|part| part.process.log().len())
 }
 
 #[test]
