@@ -5,16 +5,22 @@ mod support;
 
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, getrlimit, setrlimit};
-use support::miner::{Miner, Place};
+use store::{Options, SqliteStore, Store};
+use support::miner::{Miner, Place, Tally};
 use support::provider::Provider;
-use support::until;
+use support::{DEADLINE, until};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{Mutex, MutexGuard};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 /// As many as the hub lets in by default.
 const STRANGERS: u32 = 10_000;
@@ -26,13 +32,20 @@ const KIB_EACH: u64 = 8;
 /// What a mining channel may take of the hub's memory, in KiB. It is about 3.
 const KIB_PER_CHANNEL: u64 = 5;
 
+/// So many shares that wait for their commit take a KiB at most, in all queues that they stand in together.
+const SHARES_PER_KIB: u32 = 2;
+/// So many of a connection's may wait: 4,096, and those of one look at what it sent.
+const WAITING: u32 = 4096 + 512;
+/// What buffers, which there are some of for each connection and thread, may come to, in KiB.
+const KIB_OF_BUFFERS: u64 = 4 * 1024;
+
 /// A hub in a process of its own; it ends with this.
 struct Program {
     child: Child,
     miners: SocketAddr,
     page: SocketAddr,
     authority: link::AuthorityPublicKey,
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
 impl Program {
@@ -57,7 +70,7 @@ impl Program {
             .stdout(Stdio::null())
             .spawn()
             .unwrap();
-        let program = Self { child, miners, page, authority: key.public(), _dir: dir };
+        let program = Self { child, miners, page, authority: key.public(), dir };
         until("the hub listens", async || TcpStream::connect(miners).await.ok()).await;
         program
     }
@@ -73,6 +86,17 @@ impl Program {
         line.trim().trim_end_matches(" kB").parse().unwrap()
     }
 
+    /// Its ledger's file.
+    fn ledger(&self) -> PathBuf {
+        self.dir.path().join("data/hub.sqlite")
+    }
+
+    /// SIGKILL.
+    fn kill(&mut self) {
+        let _ = self.child.kill(); // it may have ended by itself
+        let _ = self.child.wait();
+    }
+
     async fn metric(&self, name: &str) -> u64 {
         let metrics =
             reqwest::get(format!("http://{}/metrics", self.page)).await.unwrap().text().await.unwrap();
@@ -83,8 +107,7 @@ impl Program {
 
 impl Drop for Program {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.kill();
     }
 }
 
@@ -218,4 +241,61 @@ async fn mining_channels_are_bounded_in_all_and_each_takes_little() {
     assert_eq!(newcomer.open("newcomer").await.map(|_| ()), Err("channel-capacity-exhausted".into()));
     let after = program.memory();
     assert!(after < before + opened * KIB_PER_CHANNEL, "{before} KiB became {after}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn memory_stays_flat_while_the_ledger_takes_nothing_and_no_acknowledged_share_is_lost() {
+    const MINERS: u32 = 4;
+    let mut provider = Provider::start().await;
+    provider.publish(100);
+    // The difficulty stays, so that shares are as many all the time.
+    let mut program = Program::start(&provider.address, "maximum_difficulty = 1e-9").await;
+    let mut miners = Vec::new();
+    for _ in 0..MINERS {
+        let mut miner = Miner::connect_to(&program.place()).await.unwrap();
+        miner.open("busy").await.unwrap();
+        let job = miner.job().await;
+        let (sequence, _) = miner.submit(&job, None, |share| !share.is_block).await;
+        assert_eq!(miner.answer(sequence).await, Ok(()));
+        miners.push((miner, job));
+    }
+    let other = rusqlite::Connection::open(program.ledger()).unwrap();
+    other.busy_timeout(DEADLINE).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let (before, begin) = (program.memory(), Instant::now());
+    let (tally, stop) = (Arc::new(Tally::default()), CancellationToken::new());
+    let floods: Vec<_> = miners
+        .into_iter()
+        .map(|(mut miner, job)| {
+            let (tally, stop) = (Arc::clone(&tally), stop.clone());
+            tokio::spawn(async move { miner.flood(&job, &stop, &tally).await })
+        })
+        .collect();
+
+    let bound = u64::from(MINERS * WAITING / SHARES_PER_KIB) + KIB_OF_BUFFERS;
+    for seconds in [10, 25] {
+        tokio::time::sleep_until((begin + Duration::from_secs(seconds)).into()).await;
+        let now = program.memory();
+        assert!(now < before + bound, "{before} KiB became {now} in {seconds} s: {tally:?}");
+    }
+    assert_eq!(tally.accepted.load(Ordering::Relaxed), 0, "acknowledged without a commit");
+    // More than may wait has come, and goes on coming.
+    assert!(tally.refused.load(Ordering::Relaxed) > 0, "{tally:?}");
+
+    other.execute_batch("ROLLBACK").unwrap();
+    let taken = async {
+        while tally.accepted.load(Ordering::Relaxed) == 0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(DEADLINE, taken).await.expect("the ledger takes shares again");
+    stop.cancel();
+    for flood in floods {
+        timeout(DEADLINE, flood).await.expect("every share is answered").unwrap();
+    }
+    program.kill();
+    drop(other);
+    let ledger = SqliteStore::open(&program.ledger(), Options::default()).unwrap();
+    let acknowledged = tally.accepted.load(Ordering::Relaxed) + u64::from(MINERS);
+    assert_eq!(ledger.whole().unwrap().shares, acknowledged, "{tally:?}");
 }

@@ -1,6 +1,7 @@
 //! A miner: the mining protocol's client end on a socket, grinding in the test's own task.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use link::{AuthorityPublicKey, Client, Device, Frame, Limits, Link, LinkError};
@@ -10,6 +11,7 @@ use mining::{Now, Target};
 use stratum_core::common_messages_sv2::Protocol;
 use tokio::net::TcpSocket;
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 use super::{DEADLINE, RunningHub};
 
@@ -67,6 +69,47 @@ impl Miner {
         worker: Option<&str>,
         wanted: impl Fn(&Checked) -> bool,
     ) -> (u32, Checked) {
+        let found = self.find(job, worker, wanted);
+        self.send().await;
+        found
+    }
+
+    /// Hands in right shares that are no blocks, some thousands a second for as long as they are taken, until `stop`, and reads the
+    /// answers meanwhile; then waits for the last ones. The only refusal is that the ledger is full.
+    pub(crate) async fn flood(&mut self, job: &Job, stop: &CancellationToken, tally: &Tally) {
+        let (mut due, mut open) = (Instant::now(), 0);
+        loop {
+            while let Some(event) = self.session.poll_event() {
+                open -= tally.take(&event);
+            }
+            let is_over = stop.is_cancelled();
+            if is_over && open == 0 {
+                return;
+            }
+            let may_submit = !is_over && self.link.unsent() < MAX_UNSENT && open < MAX_OPEN;
+            tokio::select! {
+                received = self.link.recv_or_sent() => if let Some(mut received) = received.unwrap() {
+                    self.session.handle(now(), &mut received).unwrap();
+                },
+                () = tokio::time::sleep_until(due.into()), if may_submit => {
+                    due = Instant::now() + BETWEEN;
+                    for _ in 0..AT_ONCE {
+                        self.find(job, None, |share| !share.is_block);
+                    }
+                    open += AT_ONCE;
+                    tally.submitted.fetch_add(AT_ONCE, Ordering::Relaxed);
+                    while let Some(frame) = self.session.poll_send() {
+                        self.link.queue(&frame).unwrap();
+                    }
+                    self.link.try_flush().unwrap();
+                }
+                () = stop.cancelled(), if !is_over => {}
+            }
+        }
+    }
+
+    /// The next share that fits `wanted`, ready to be sent.
+    fn find(&mut self, job: &Job, worker: Option<&str>, wanted: impl Fn(&Checked) -> bool) -> (u32, Checked) {
         let extranonce = vec![7; job.extranonce_size()];
         loop {
             self.nonce += 1;
@@ -75,7 +118,6 @@ impl Miner {
             let Ok(checked) = job.check(&choice, now()) else { continue };
             if checked.is_share && wanted(&checked) {
                 let sequence = self.session.submit(job.channel_id(), job.id(), &choice, worker).unwrap();
-                self.send().await;
                 return (sequence, checked);
             }
         }
@@ -139,6 +181,37 @@ impl Miner {
             }
         };
         timeout(DEADLINE, waiting).await.unwrap()
+    }
+}
+
+/// Shares that a flood hands in with one write, and the pause after it.
+const AT_ONCE: u64 = 16;
+const BETWEEN: Duration = Duration::from_millis(8);
+/// While so many bytes wait to leave, or shares for their answer, it pauses.
+const MAX_UNSENT: usize = 64 * 1024;
+const MAX_OPEN: u64 = 16_384;
+
+/// What floods have come to.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    pub(crate) submitted: AtomicU64,
+    pub(crate) accepted: AtomicU64,
+    /// The ledger was full.
+    pub(crate) refused: AtomicU64,
+}
+
+impl Tally {
+    /// How many shares this is the answer to.
+    fn take(&self, event: &Event) -> u64 {
+        match event {
+            Event::ShareAccepted { .. } => self.accepted.fetch_add(1, Ordering::Relaxed),
+            Event::ShareRejected { code, .. } => {
+                assert_eq!(code, "ledger-full");
+                self.refused.fetch_add(1, Ordering::Relaxed)
+            }
+            _ => return 0,
+        };
+        1
     }
 }
 
