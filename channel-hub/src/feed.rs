@@ -9,7 +9,7 @@ use mining::server::CurrentWork;
 use tokio::sync::broadcast;
 
 /// Updates that a session may be behind. At one template in six seconds this is half a minute and more.
-const RING: usize = 32;
+pub(crate) const RING: usize = 32;
 
 /// The work of the moment, and who hears of changes.
 #[derive(Debug)]

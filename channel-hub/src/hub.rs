@@ -229,7 +229,8 @@ fn describe(counters: &service::Counters) {
     counters.describe("worker_shares_rejected_by_reason", "Shares rejected, by hasher, worker and reason");
 }
 
-fn server(config: &Config) -> Server {
+/// Our end of every connection.
+pub(crate) fn server(config: &Config) -> Server {
     let limits = link::Limits {
         rate: Some(config.rate),
         dead_peer: config.dead_peer,

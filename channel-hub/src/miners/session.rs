@@ -135,3 +135,6 @@ impl End {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;
