@@ -9,14 +9,19 @@ use bitcoin_capnp_types::capnp_rpc::rpc_twoparty_capnp::Side;
 use bitcoin_capnp_types::capnp_rpc::twoparty::VatNetwork;
 use bitcoin_capnp_types::capnp_rpc::{Disconnector, RpcSystem};
 use bitcoin_capnp_types::init_capnp::init;
-use tokio::io::{BufReader, BufWriter};
+use tokio::io::{AsyncRead, AsyncWrite, BufReader, BufWriter};
 use tokio::net::UnixStream;
 use tokio::task::JoinHandle;
 use tokio_util::compat::{TokioAsyncReadCompatExt, TokioAsyncWriteCompatExt};
+use tokio_util::sync::CancellationToken;
 
 use super::error::IpcError;
 use super::wire::{self, Answer, Mining};
 use crate::config::too_long;
+
+/// Longest message of a node, and most that is read of one, in words of 8 bytes: four times the largest block. Whatever the
+/// beginning of a message claims, room is made for no more.
+const MOST_WORDS: usize = 2 << 20;
 
 /// How long closing in order may take.
 const CLOSING: Duration = Duration::from_secs(1);
@@ -27,7 +32,15 @@ pub(super) struct Connection {
     mining: Rc<dyn Mining>,
     timeout: Duration,
     disconnector: Disconnector<Side>,
-    system: JoinHandle<()>,
+    system: System,
+}
+
+/// What carries calls and answers, in a task of its own.
+struct System {
+    task: JoinHandle<()>,
+    /// Cancelled when it has ended, be it by a panic: `capnp-rpc` trusts its peer, and panics for one at an answer that it has no
+    /// question for. Calls without an answer would wait for their time to be over.
+    ended: CancellationToken,
 }
 
 impl Connection {
@@ -38,24 +51,33 @@ impl Connection {
             return Err(fail(format!("its path {reason}")));
         }
         let stream = UnixStream::connect(socket).await.map_err(|error| fail(error.to_string()))?;
-        let mut system = speak(stream);
+        let (reader, writer) = stream.into_split();
+        Self::over(reader, writer, socket, timeout).await
+    }
+
+    /// The same over a stream that reaches the node already.
+    pub(super) async fn over(
+        reader: impl AsyncRead + Unpin + 'static,
+        writer: impl AsyncWrite + Unpin + 'static,
+        socket: &Path,
+        timeout: Duration,
+    ) -> Result<Self, IpcError> {
+        let mut system = speak(reader, writer);
         let init: init::Client = system.bootstrap(Side::Server);
         let disconnector = system.get_disconnector();
-        // Its end shows in every call.
-        let system = tokio::task::spawn_local(async move {
-            let _ = system.await;
-        });
-        let opening = Opening { socket, timeout, system: &system };
-        let mining = opening.ask("makeMining", wire::mining(init)).await?;
+        let system = System::start(system);
+        let mining = within(socket, timeout, &system, "makeMining", wire::mining(init)).await?;
         Ok(Self { socket: socket.to_owned(), mining, timeout, disconnector, system })
     }
 
     /// A connection to a node that is not there: these are its calls.
     #[cfg(test)]
     pub(super) fn to(mining: Rc<dyn Mining>, timeout: Duration) -> std::io::Result<Self> {
-        let system = speak(UnixStream::pair()?.0);
+        let (reader, writer) = UnixStream::pair()?.0.into_split();
+        let system = speak(reader, writer);
         let disconnector = system.get_disconnector();
-        let system = tokio::task::spawn_local(async { drop(system) });
+        let task = tokio::task::spawn_local(async { drop(system) });
+        let system = System { task, ended: CancellationToken::new() };
         Ok(Self { socket: "/test.sock".into(), mining, timeout, disconnector, system })
     }
 
@@ -81,7 +103,7 @@ impl Connection {
         call: &'static str,
         answer: Answer<T>,
     ) -> Result<T, IpcError> {
-        within(&self.socket, limit, call, answer).await
+        within(&self.socket, limit, &self.system, call, answer).await
     }
 
     /// What a failure of a call means.
@@ -91,54 +113,60 @@ impl Connection {
 
     /// Tells the node before the connection goes; a node of version 30 does not take it well otherwise.
     pub(super) async fn close(mut self) {
+        if self.system.ended.is_cancelled() {
+            return; // there is nobody to be told
+        }
         let disconnector = &mut self.disconnector;
         let _ = tokio::time::timeout(CLOSING, disconnector).await;
     }
 }
 
-impl Drop for Connection {
+impl System {
+    /// Has it go on until it ends, which shows in every call.
+    fn start(system: RpcSystem<Side>) -> Self {
+        let ended = CancellationToken::new();
+        let guard = ended.clone().drop_guard();
+        let task = tokio::task::spawn_local(async move {
+            let _guard = guard;
+            let _ = system.await;
+        });
+        Self { task, ended }
+    }
+}
+
+impl Drop for System {
     fn drop(&mut self) {
-        self.system.abort();
+        self.task.abort();
     }
 }
 
-fn speak(stream: UnixStream) -> RpcSystem<Side> {
-    let (reader, writer) = stream.into_split();
+fn speak(
+    reader: impl AsyncRead + Unpin + 'static,
+    writer: impl AsyncWrite + Unpin + 'static,
+) -> RpcSystem<Side> {
     let (reader, writer) = (BufReader::new(reader).compat(), BufWriter::new(writer).compat_write());
-    let network = VatNetwork::new(reader, writer, Side::Client, capnp::message::ReaderOptions::new());
+    let options = capnp::message::ReaderOptions {
+        traversal_limit_in_words: Some(MOST_WORDS),
+        ..capnp::message::ReaderOptions::new()
+    };
+    let network = VatNetwork::new(reader, writer, Side::Client, options);
     RpcSystem::new(Box::new(network), None)
-}
-
-/// A connection whose interface is not known yet.
-struct Opening<'a> {
-    socket: &'a Path,
-    timeout: Duration,
-    system: &'a JoinHandle<()>,
-}
-
-impl Opening<'_> {
-    async fn ask<T>(
-        self,
-        call: &'static str,
-        answer: impl Future<Output = Result<T, capnp::Error>>,
-    ) -> Result<T, IpcError> {
-        let answer = within(self.socket, self.timeout, call, answer).await;
-        if answer.is_err() {
-            self.system.abort();
-        }
-        answer
-    }
 }
 
 async fn within<T>(
     socket: &Path,
     limit: Duration,
+    system: &System,
     call: &'static str,
     answer: impl Future<Output = Result<T, capnp::Error>>,
 ) -> Result<T, IpcError> {
-    match tokio::time::timeout(limit, answer).await {
-        Ok(answer) => answer.map_err(|error| failure(socket, call, &error)),
-        Err(_) => Err(IpcError::Silent { socket: socket.to_owned(), call, after: limit }),
+    tokio::select! {
+        biased; // an answer that came, or says why none does, before the end of all
+        answer = answer => answer.map_err(|error| failure(socket, call, &error)),
+        () = system.ended.cancelled() => Err(IpcError::Lost { socket: socket.to_owned(), call }),
+        () = tokio::time::sleep(limit) => {
+            Err(IpcError::Silent { socket: socket.to_owned(), call, after: limit })
+        }
     }
 }
 

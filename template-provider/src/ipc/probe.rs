@@ -2,6 +2,7 @@
 
 use bitcoin::Network;
 use distribution::{Constraints, Parts};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::LocalSet;
 
 use super::connection::Connection;
@@ -17,9 +18,25 @@ use crate::health::Seen;
 pub fn probe(settings: &Settings, alone: bool) -> Result<String, String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| error.to_string())?;
-    let seen = LocalSet::new().block_on(&runtime, look(settings));
-    let (seen, parts) = seen.map_err(|error| error.to_string())?;
+    let look = async { look(Connection::open(&settings.socket, settings.timeout).await?, settings).await };
+    let (seen, parts) = LocalSet::new().block_on(&runtime, look).map_err(|error| error.to_string())?;
     Ok(said(&seen, settings.network, parts.height, alone))
+}
+
+/// The same of whoever is at the other end of a stream, whatever that says, for which JSON-RPC stands beside. Needs a `LocalSet`. For tests.
+///
+/// # Errors
+/// What is wrong, in words.
+pub async fn probe_over(
+    reader: impl AsyncRead + Unpin + 'static,
+    writer: impl AsyncWrite + Unpin + 'static,
+    settings: &Settings,
+) -> Result<String, String> {
+    let look = async {
+        look(Connection::over(reader, writer, &settings.socket, settings.timeout).await?, settings).await
+    };
+    let (seen, parts) = look.await.map_err(|error| error.to_string())?;
+    Ok(said(&seen, settings.network, parts.height, false))
 }
 
 fn said(seen: &Seen, network: Network, height: u32, alone: bool) -> String {
@@ -35,8 +52,7 @@ fn takes_whole_blocks(seen: &Seen) -> bool {
     seen.peers.is_some()
 }
 
-async fn look(settings: &Settings) -> Result<(Seen, Parts), IpcError> {
-    let connection = Connection::open(&settings.socket, settings.timeout).await?;
+async fn look(connection: Connection, settings: &Settings) -> Result<(Seen, Parts), IpcError> {
     let found = template(&connection, settings).await;
     connection.close().await;
     found
