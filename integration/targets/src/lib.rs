@@ -17,6 +17,7 @@
 //! | [`payout_channel_world`] | actions of a hub, its hashers, miners and the council on a simulated chain: nobody loses |
 //! | [`payout`] | a message, a stored row or an exit kit of a payout channel |
 //! | [`answers`] | what a node answers: a template as JSON, or over the mining interface |
+//! | [`ipc_socket`] | what a node does at the other end of the mining interface's socket |
 //! | [`configuration`] | a configuration file |
 //! | [`input`], [`mutation`] | bytes read as choices; changes made to them |
 //! | [`blocks`], [`upstream`] | templates, jobs and a mining server to play against |
@@ -31,6 +32,7 @@ pub mod connection;
 pub mod distribution;
 pub mod hub;
 pub mod input;
+pub mod ipc_socket;
 pub mod mining;
 pub mod mutation;
 pub mod payout;
@@ -45,7 +47,7 @@ pub mod upstream;
 pub type Body = fn(&[u8]);
 
 /// Every target by its name.
-pub const ALL: [(&str, Body); 14] = [
+pub const ALL: [(&str, Body); 15] = [
     ("link", connection::run),
     ("mining", mining::run),
     ("distribution", distribution::run),
@@ -59,5 +61,6 @@ pub const ALL: [(&str, Body); 14] = [
     ("payout_messages", payout::run),
     ("gbt", answers::gbt),
     ("ipc", answers::ipc),
+    ("ipc_socket", ipc_socket::run),
     ("configuration", configuration::run),
 ];

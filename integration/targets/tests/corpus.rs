@@ -136,6 +136,33 @@ fn no_answer_of_the_mining_interface_stops_the_template_provider() {
 }
 
 #[test]
+fn nothing_that_comes_from_the_nodes_socket_stops_the_template_provider() {
+    survives("ipc_socket", 5_000);
+}
+
+#[test]
+fn of_a_node_at_the_socket_it_is_said_what_it_is_or_what_is_wrong() {
+    let said = [
+        ("version_31", "Bitcoin Core 31 or later on regtest, block 100 to mine"),
+        ("version_30", "Bitcoin Core 30 on regtest, block 100 to mine"),
+        ("hangs_up", "lost the node"),
+        ("hangs_up_before_the_template", "lost the node"),
+        ("no_tip", "has no tip yet"),
+        ("main_network", "is on main"),
+        ("too_long", "too large"),
+        ("refuses", "refuses createNewBlock: no room"),
+        ("header_cut_off", "its header does not parse"),
+        ("answers_what_nobody_asked", "lost the node"),
+    ];
+    let corpus = corpus("ipc_socket");
+    for (name, words) in said {
+        let (_, bytes) = corpus.iter().find(|(file, _)| file.ends_with(name)).unwrap();
+        let (Ok(outcome) | Err(outcome)) = targets::ipc_socket::outcome(bytes);
+        assert!(outcome.contains(words), "{name}: {outcome}");
+    }
+}
+
+#[test]
 fn the_corpus_reaches_every_refusal_of_a_template() {
     let refusals = [
         ("a_fee_too_many", "fees and"),
