@@ -44,7 +44,7 @@ pub(crate) fn settings() -> Settings {
         },
         authorize_timeout: Duration::from_secs(60),
         idle_timeout: Duration::from_secs(900),
-        channel_timeout: Duration::from_secs(3600),
+        unused_timeout: Duration::from_secs(3600),
         answer_timeout: Duration::from_secs(2),
         hold: Duration::from_secs(120),
     }

@@ -233,7 +233,7 @@ pub(crate) async fn connect_deaf(hub: &Place) -> Link {
     socket.set_recv_buffer_size(4096).unwrap();
     let socket = socket.connect(hub.address.parse().unwrap()).await.unwrap();
     let hour = Duration::from_secs(3600);
-    let limits = Limits { write: hour, dead: hour, ..Limits::default() };
+    let limits = Limits { write: hour, dead_peer: hour, ..Limits::default() };
     Link::connect_on(socket, "127.0.0.1", &settings(hub, limits)).await.unwrap()
 }
 

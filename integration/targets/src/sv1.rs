@@ -73,7 +73,7 @@ pub fn settings() -> Settings {
         },
         authorize_timeout: Duration::from_secs(60),
         idle_timeout: Duration::from_secs(900),
-        channel_timeout: Duration::from_secs(86_400),
+        unused_timeout: Duration::from_secs(86_400),
         answer_timeout: Duration::from_secs(2),
         hold: Duration::from_secs(120),
     }

@@ -129,7 +129,7 @@ fn admission(raw: &RawMiners, problems: &mut Problems) -> Option<Admission> {
 }
 
 fn settings(raw: &Raw, problems: &mut Problems) -> Option<Settings> {
-    let channel_timeout = problems.seconds("sv2.channel_seconds", raw.sv2.channel_seconds, 1..=30 * DAY);
+    let unused_timeout = problems.seconds("sv2.unused_seconds", raw.sv2.unused_seconds, 1..=30 * DAY);
     let raw = &raw.miners;
     let extranonce2 = problems.number("miners.extranonce2_bytes", raw.extranonce2_bytes, 4..=8);
     let per_minute = problems.number("miners.shares_per_minute", raw.shares_per_minute, 0.01..=60_000.0);
@@ -148,7 +148,7 @@ fn settings(raw: &Raw, problems: &mut Problems) -> Option<Settings> {
         },
         authorize_timeout: authorize_timeout?,
         idle_timeout: idle_timeout?,
-        channel_timeout: channel_timeout?,
+        unused_timeout: unused_timeout?,
         answer_timeout: ANSWER_TIMEOUT,
         hold: hold?,
     })
@@ -186,7 +186,7 @@ mod tests {
     fn everything_that_is_wrong_is_named_at_once() {
         let text = keys(
             "mode = \"both\"\nauthority_secret_key = \"x\"\nsv2.listen = \"x\"\n\
-             sv2.max_channels_per_connection = 0\nsv2.max_channels = 0\nsv2.channel_seconds = 0\n[miners]\nlisten = \"here\"\nextranonce2_bytes = 9\nhash_rate = -1.0\n\
+             sv2.max_channels_per_connection = 0\nsv2.max_channels = 0\nsv2.unused_seconds = 0\n[miners]\nlisten = \"here\"\nextranonce2_bytes = 9\nhash_rate = -1.0\n\
              minimum_difficulty = 0\nidle_seconds = 0\nmax_connections = 0\n\
              [[upstream]]\naddress = \"nowhere\"\nauthority_public_key = \"x\"\nuser_identity = \"\"\n",
         );
@@ -197,7 +197,7 @@ mod tests {
             "sv2.listen",
             "sv2.max_channels_per_connection",
             "sv2.max_channels",
-            "sv2.channel_seconds",
+            "sv2.unused_seconds",
             "miners.extranonce2_bytes",
             "miners.hash_rate",
             "miners.minimum_difficulty",

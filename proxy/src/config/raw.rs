@@ -61,7 +61,7 @@ pub const KEYS: &[Key] = &[
         "Most mining channels on all connections, 1 to 8000000. A connection's first is not counted, and let in while there is extranonce for it",
     ),
     Key::new(
-        "sv2.channel_seconds",
+        "sv2.unused_seconds",
         "86400",
         "An SV2 connection that has no mining channel for so long is let go, 1 to 2592000 (30 days). Long: a proxy waits so for its first miner, and where connections are full it makes place sooner",
     ),
@@ -172,7 +172,7 @@ pub(super) struct RawSv2 {
     pub(super) certificate_validity_seconds: u64,
     pub(super) max_channels_per_connection: usize,
     pub(super) max_channels: usize,
-    pub(super) channel_seconds: u64,
+    pub(super) unused_seconds: u64,
 }
 
 #[derive(Debug, Deserialize)]

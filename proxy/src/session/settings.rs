@@ -20,7 +20,7 @@ pub struct Settings {
     /// Without a line from the miner.
     pub idle_timeout: Duration,
     /// How long an SV2 connection may be without a channel.
-    pub channel_timeout: Duration,
+    pub unused_timeout: Duration,
     /// How long a share's answer waits for the upstream.
     pub answer_timeout: Duration,
     /// How long a miner is kept while there is no upstream.
@@ -43,8 +43,8 @@ pub enum Disconnect {
     #[error("silent for longer than miners.idle_seconds")]
     Idle,
     /// An SV2 connection without a channel for too long.
-    #[error("no mining channel for longer than sv2.channel_seconds")]
-    NoChannel,
+    #[error("no mining channel for longer than sv2.unused_seconds")]
+    Unused,
     /// No upstream for too long: the miner is better off at its own backup pool.
     #[error("no upstream for longer than miners.hold_seconds")]
     NoUpstream,
@@ -75,7 +75,7 @@ impl Disconnect {
             Self::BadLines => "bad-lines",
             Self::AuthorizeTimeout => "authorize-timeout",
             Self::Idle => "idle",
-            Self::NoChannel => "no-channel",
+            Self::Unused => "unused",
             Self::NoUpstream => "no-upstream",
             Self::ExtranonceChanged => "extranonce-changed",
             Self::RollingChanged => "rolling-changed",
@@ -106,7 +106,7 @@ mod tests {
         };
         keys_are(Disconnect::AuthorizeTimeout.to_string(), &["miners.authorize_seconds"]);
         keys_are(Disconnect::Idle.to_string(), &["miners.idle_seconds"]);
-        keys_are(Disconnect::NoChannel.to_string(), &["sv2.channel_seconds"]);
+        keys_are(Disconnect::Unused.to_string(), &["sv2.unused_seconds"]);
         keys_are(Disconnect::NoUpstream.to_string(), &["miners.hold_seconds"]);
         keys_are(Disconnect::LineTimeout.to_string(), &["miners.line_seconds"]);
         keys_are(

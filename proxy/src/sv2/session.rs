@@ -402,7 +402,7 @@ impl Session {
     fn deadline(&self) -> (Instant, Disconnect) {
         let settings = &self.settings;
         let end = match self.unused_since {
-            Some(since) => (since + settings.channel_timeout, Disconnect::NoChannel),
+            Some(since) => (since + settings.unused_timeout, Disconnect::Unused),
             None => (self.heard + settings.idle_timeout, Disconnect::Idle),
         };
         match self.without_work_since {

@@ -324,14 +324,14 @@ async fn a_proxy_without_miners_may_stay_as_long_as_there_is_an_upstream() {
 async fn an_sv2_connection_that_has_no_channel_for_too_long_is_let_go_with_a_reason_and_one_that_has_is_not()
 {
     let (hub, data) = (Hub::start().await, tempdir().unwrap());
-    let more = format!("sv2.channel_seconds = 4\n{}", hub.toml());
+    let more = format!("sv2.unused_seconds = 4\n{}", hub.toml());
     let farm = Farm::start(&toml("aggregated", data.path(), &more)).await;
     let mut mines = Device::extended(&farm, "farm.ann").await;
     let mut idle = Device::connect(&farm, 0).await.unwrap();
     let ends = async { while idle.hear().await.is_ok() {} };
     tokio::time::timeout(Duration::from_secs(60), ends).await.expect("it is let go");
     let metrics = farm.text("/metrics").await;
-    assert!(metrics.contains("miners_let_go_total{reason=\"no-channel\"} 1"), "{metrics}");
+    assert!(metrics.contains("miners_let_go_total{reason=\"unused\"} 1"), "{metrics}");
     mines.mine(2, None).await.unwrap();
 }
 

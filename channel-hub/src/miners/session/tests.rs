@@ -71,7 +71,7 @@ impl World {
             mining: Arc::clone(&config.mining),
             identities: config.identities,
             prefixes: crate::prefixes::first(&*store, config.server_id).await.unwrap(),
-            room: Room::new(config.limits.channels),
+            room: Room::new(config.limits.max_channels),
             feed: Arc::default(),
             store,
             finds: Arc::new(finds),

@@ -485,7 +485,7 @@ fn a_connection_without_a_channel_may_stay_for_long_and_not_for_ever() {
     let (_, work) = upstream(now, 1, easiest(), 16);
     let mut proxy = Miner::connected(now, 0);
     proxy.apply(Some(&work));
-    let long = settings().channel_timeout;
+    let long = settings().unused_timeout;
     proxy.wait(long - second).unwrap();
     proxy.open("farm.ann");
     proxy.submit(2, 1, easiest(), HARDEST);
@@ -494,7 +494,7 @@ fn a_connection_without_a_channel_may_stay_for_long_and_not_for_ever() {
     proxy.client.close(2, "over");
     proxy.settle();
     proxy.wait(long - second).unwrap();
-    assert_eq!(proxy.wait(second).unwrap_err(), End::Disconnect(Disconnect::NoChannel));
+    assert_eq!(proxy.wait(second).unwrap_err(), End::Disconnect(Disconnect::Unused));
 }
 
 fn offer(server: &mut Server, now: Now, rolls: bool) -> Arc<Work> {
