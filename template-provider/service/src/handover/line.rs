@@ -92,6 +92,17 @@ impl Line {
         }
         Ok((serde_json::from_slice(&self.packet[..bytes])?, files))
     }
+
+    /// Waits for one packet, and leaves it unread.
+    #[cfg(test)]
+    pub(super) async fn heard(&self) -> io::Result<()> {
+        let peek = || -> io::Result<()> {
+            let mut beside = RecvAncillaryBuffer::new(&mut []);
+            recvmsg(&self.socket, &mut [IoSliceMut::new(&mut [0])], &mut beside, RecvFlags::PEEK)?;
+            Ok(())
+        };
+        self.socket.async_io(Interest::READABLE, peek).await
+    }
 }
 
 /// Where lines are taken.

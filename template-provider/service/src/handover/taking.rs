@@ -70,17 +70,17 @@ impl Inheritance {
     pub(crate) async fn take(mut self) -> anyhow::Result<(Vec<Parcel>, Leftover)> {
         let parcels = match self.parcels().await {
             Ok(parcels) => parcels,
-            Err(error) if is_gone(&error) => {
-                // What it said before it closed the line can still be read.
-                return Err(match timeout(WORD, self.line.recv()).await {
-                    Ok(Ok((Reply::Refused { reason }, _))) => anyhow!("{GAVE_UP}: {reason}"),
-                    _ => error,
-                });
-            }
-            Err(error) => return Err(error),
+            Err(error) => return Err(self.why(error).await),
         };
-        self.line.send(&Ask::Took, &[]).await?;
-        match timeout(RELEASE, self.line.recv()).await {
+        if let Err(error) = self.line.send(&Ask::Took, &[]).await {
+            return Err(self.why(error.into()).await);
+        }
+        let mut said = timeout(RELEASE, self.line.recv()).await;
+        if matches!(&said, Ok(Err(error)) if is_closed(error)) {
+            // That it closed the line without having read all comes first, and once; then what it said before.
+            said = timeout(WORD, self.line.recv()).await;
+        }
+        match said {
             Ok(Ok((Reply::Released, _))) => {}
             // It did not hear us in time.
             Ok(Ok((Reply::Refused { reason }, _))) => bail!("{GAVE_UP}: {reason}"),
@@ -88,6 +88,17 @@ impl Inheritance {
             other => tracing::error!(?other, "the predecessor did not say that it has let go"),
         }
         Ok((parcels, Leftover(self.line)))
+    }
+
+    /// Why it failed: what the predecessor said before it closed the line can still be read.
+    async fn why(&mut self, error: anyhow::Error) -> anyhow::Error {
+        if !is_gone(&error) {
+            return error;
+        }
+        match timeout(WORD, self.line.recv()).await {
+            Ok(Ok((Reply::Refused { reason }, _))) => anyhow!("{GAVE_UP}: {reason}"),
+            _ => error,
+        }
     }
 
     async fn parcels(&mut self) -> anyhow::Result<Vec<Parcel>> {
@@ -115,9 +126,12 @@ const GAVE_UP: &str = "the predecessor gave up";
 
 /// Whether the error is that the predecessor's end of the line is closed.
 pub(crate) fn is_gone(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(is_closed)
+}
+
+fn is_closed(error: &io::Error) -> bool {
     use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
-    let kind = error.downcast_ref::<io::Error>().map(io::Error::kind);
-    kind.is_some_and(|kind| matches!(kind, BrokenPipe | ConnectionReset | UnexpectedEof))
+    matches!(error.kind(), BrokenPipe | ConnectionReset | UnexpectedEof)
 }
 
 fn parcel((state, socket): (serde_json::Value, OwnedFd)) -> Parcel {

@@ -223,25 +223,30 @@ async fn a_successor_that_cannot_write_the_totals_does_not_say_that_its_predeces
     assert!(error.contains("its totals cannot be taken over") && !error.contains("serves on"), "{error}");
 }
 
+/// A predecessor that has not heard that all was taken gives up, says so and closes the line.
 #[tokio::test]
-async fn a_successor_that_is_refused_after_it_took_all_knows_that_its_predecessor_lives() {
-    let dir = tempfile::tempdir().unwrap();
-    let exchange = Exchange::bind(&dir.path().join(SOCKET)).unwrap();
-    let predecessor = async {
-        let mut line = exchange.accept().await.unwrap();
-        assert!(matches!(line.recv().await.unwrap().0, Ask::Hello { .. }));
-        let welcome = Reply::Welcome { version: "1".into(), pid: 7, sockets: Vec::new() };
-        line.send(&welcome, &[]).await.unwrap();
-        assert!(matches!(line.recv().await.unwrap().0, Ask::Ready));
-        line.send(&Reply::End { parcels: 0 }, &[]).await.unwrap();
-        assert!(matches!(line.recv().await.unwrap().0, Ask::Took));
-        line.send(&Reply::Refused { reason: "too late".into() }, &[]).await.unwrap();
-    };
-    let takes = async { super::ask(dir.path(), "sluice-test", "2").await.unwrap().take().await };
-    let (taken, ()) = tokio::join!(takes, predecessor);
-    let error = taken.unwrap_err();
-    assert_eq!(error.to_string(), "the predecessor gave up: too late");
-    assert!(!super::is_gone(&error));
+async fn a_successor_that_is_refused_when_it_has_all_knows_that_its_predecessor_lives() {
+    for is_took_sent in [true, false] {
+        let dir = tempfile::tempdir().unwrap();
+        let exchange = Exchange::bind(&dir.path().join(SOCKET)).unwrap();
+        let predecessor = async {
+            let mut line = exchange.accept().await.unwrap();
+            assert!(matches!(line.recv().await.unwrap().0, Ask::Hello { .. }));
+            let welcome = Reply::Welcome { version: "1".into(), pid: 7, sockets: Vec::new() };
+            line.send(&welcome, &[]).await.unwrap();
+            assert!(matches!(line.recv().await.unwrap().0, Ask::Ready));
+            line.send(&Reply::End { parcels: 0 }, &[]).await.unwrap();
+            if is_took_sent {
+                line.heard().await.unwrap(); // and does not read it
+            }
+            line.send(&Reply::Refused { reason: "too late".into() }, &[]).await.unwrap();
+        };
+        let takes = async { super::ask(dir.path(), "sluice-test", "2").await.unwrap().take().await };
+        let (taken, ()) = tokio::join!(takes, predecessor);
+        let error = taken.unwrap_err();
+        assert_eq!(error.to_string(), "the predecessor gave up: too late", "took was sent: {is_took_sent}");
+        assert!(!super::is_gone(&error));
+    }
 }
 
 /// The predecessor may still be busy with one that has just died.
