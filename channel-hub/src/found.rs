@@ -79,10 +79,32 @@ pub struct Found {
 /// How far a found block is on its way to the disk.
 #[derive(Debug)]
 struct Keeping {
-    sequence: Result<Sequence, Refused>,
-    /// The store has no room for what there is of it, and is tried again.
+    /// The place in the store's queue of what there was of it before its transactions came, once it has one.
+    part: Option<Sequence>,
+    /// That of all of it.
+    whole: Option<Sequence>,
+    /// The store has no room for what there is of it, or for what became of it, and is tried again.
     is_full: bool,
     crediting: Option<TaskTrackerToken>,
+}
+
+impl Keeping {
+    /// What the store said to `block` first.
+    fn new(
+        block: &StoredBlock,
+        answer: Result<Sequence, Refused>,
+        crediting: Option<TaskTrackerToken>,
+    ) -> Self {
+        let mut keeping = Self { part: None, whole: None, is_full: answer == Err(Refused::Full), crediting };
+        keeping.hear(block, answer);
+        keeping
+    }
+
+    /// Takes in what the store says to `block`; what it has taken before it has, whatever it says now.
+    fn hear(&mut self, block: &StoredBlock, answer: Result<Sequence, Refused>) {
+        let place = if block.block.is_some() { &mut self.whole } else { &mut self.part };
+        *place = answer.ok().or(*place);
+    }
 }
 
 impl Finds {
@@ -133,7 +155,7 @@ impl Finds {
     /// Does everything else that a found block needs.
     pub async fn bring(self: Arc<Self>, found: Found) {
         let Found { solution, template, mut kept, entry, sequence, crediting } = found;
-        let mut keeping = Keeping { sequence, is_full: sequence == Err(Refused::Full), crediting };
+        let mut keeping = Keeping::new(&kept, sequence, crediting);
         let hash = kept.hash.clone();
         let (height, hasher, worker) = (kept.height, &kept.hasher, &kept.worker);
         tracing::info!(hash, height, hasher, worker, "found a block");
@@ -153,7 +175,7 @@ impl Finds {
             let (kept, keeping) = (&kept, &mut keeping);
             let keep = async {
                 if keeping.is_full {
-                    keeping.sequence = self.keep_when_there_is_room(kept).await;
+                    self.keep_when_there_is_room(kept, keeping).await;
                 }
                 keeping.crediting = None;
             };
@@ -167,9 +189,13 @@ impl Finds {
             () = rest => false,
             () = self.closing() => true,
         };
-        let is_kept = keeping.sequence.is_ok_and(|sequence| !is_closing || self.will_be_kept(sequence));
-        if !is_kept {
+        let is_kept =
+            |place: Option<Sequence>| place.is_some_and(|place| !is_closing || self.will_be_kept(place));
+        let is_whole = is_kept(keeping.whole);
+        if !is_whole && !is_kept(keeping.part) {
             tracing::error!(hash, block = ?HexOf(&kept.header), "found block was never kept");
+        } else if !is_whole && (is_closing || kept.block.is_some()) {
+            tracing::error!(hash, "found block was kept without its transactions");
         } else if !is_answered {
             tracing::warn!(hash, "the node has not taken it yet; it is looked after at the next start");
         }
@@ -235,25 +261,27 @@ impl Finds {
     }
 
     /// Tries until the store takes it, and what became of it meanwhile, which syncs it to the disk; or takes nothing for ever.
-    async fn keep_when_there_is_room(&self, block: &StoredBlock) -> Result<Sequence, Refused> {
+    /// Cancelled in between, `keeping` has what the store took.
+    async fn keep_when_there_is_room(&self, block: &StoredBlock, keeping: &mut Keeping) {
         let Ok(_place) = self.waiting.try_acquire() else {
             tracing::error!(
                 hash = block.hash,
                 "found block does not wait for room in the store: {MAX_WAITING} do"
             );
-            return Err(Refused::Full);
+            keeping.is_full = false;
+            return;
         };
         let mut backoff = Backoff::new(AGAIN.0, AGAIN.1);
-        let sequence = loop {
+        loop {
             match self.store.keep_block(block.clone()) {
                 Err(Refused::Full) => tokio::time::sleep(backoff.wait()).await,
-                done => break done,
+                answer => break keeping.hear(block, answer),
             }
-        };
+        }
         while self.store_what_was_told(&block.hash) == Err(Refused::Full) {
             tokio::time::sleep(backoff.wait()).await;
         }
-        sequence
+        keeping.is_full = false;
     }
 
     fn submit_to_provider(
@@ -278,9 +306,7 @@ impl Finds {
         let transactions = loop {
             tokio::select! {
                 transactions = &mut fetched => break transactions,
-                sequence = self.keep_when_there_is_room(block), if keeping.is_full => {
-                    (keeping.sequence, keeping.is_full) = (sequence, false);
-                }
+                () = self.keep_when_there_is_room(block, keeping), if keeping.is_full => {}
                 () = &mut patience, if !keeping.is_full && keeping.crediting.is_some() => {
                     keeping.crediting = None;
                 }
@@ -288,10 +314,11 @@ impl Finds {
         };
         if transactions.is_some() {
             block.fill(transactions.as_ref());
-            keeping.sequence = self.store.keep_block(block.clone());
-            self.written(block, keeping.sequence).await;
+            let sequence = self.store.keep_block(block.clone());
+            keeping.hear(block, sequence);
+            self.written(block, sequence).await;
             // What was still under way for what there was of it goes on for the whole.
-            keeping.is_full |= keeping.sequence == Err(Refused::Full);
+            keeping.is_full |= sequence == Err(Refused::Full);
         }
     }
 

@@ -97,15 +97,19 @@ fn found(finds: &Finds, hash: &str) -> Found {
     Found { solution: None, template, kept, entry: None, sequence, crediting: None }
 }
 
-/// Fills the queue of a store that commits nothing: it is full for good once the writer has taken its batch.
+/// Occupies the writer of a store that commits nothing from now on, and has committed all: what is queued behind stays queued.
+async fn occupy(finds: &Finds) {
+    let last = finds.store.keep_block(block("aa")).unwrap();
+    let mut committed = finds.store.committed();
+    timeout(DEADLINE, committed.reached(last - 1)).await.unwrap().unwrap();
+    eventually(|| committed.begun().is_some()).await;
+}
+
+/// Fills the queue of a store that commits nothing from now on: it is full for good.
 async fn fill(finds: &Finds) {
-    let mut full_since = Instant::now();
-    while full_since.elapsed() < Duration::from_millis(300) {
-        if finds.store.keep_block(block("aa")).is_ok() {
-            full_since = Instant::now();
-        }
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+    occupy(finds).await;
+    while finds.store.keep_block(block("aa")).is_ok() {}
+    assert_eq!(finds.store.keep_block(block("aa")), Err(Refused::Full));
 }
 
 /// What the store has of a block whose fate is open.
@@ -206,6 +210,7 @@ impl tracing::Subscriber for Log {
 }
 
 const NEVER_KEPT: &str = "found block was never kept";
+const NO_TRANSACTIONS: &str = "found block was kept without its transactions";
 const NOT_TAKEN: &str = "the node has not taken it yet";
 
 #[tokio::test]
@@ -226,6 +231,44 @@ async fn a_block_that_was_never_kept_is_called_so_when_the_hub_closes() {
     finds.shutdown.cancel();
     timeout(DEADLINE, bringing).await.unwrap().unwrap();
     assert!(log.says(NEVER_KEPT) && !log.says(NOT_TAKEN), "{:?}", log.0);
+}
+
+#[tokio::test]
+async fn a_block_whose_transactions_find_no_room_is_called_kept_without_them_when_the_hub_closes() {
+    let log = Log::default();
+    let _logs = tracing::subscriber::set_default(log.clone());
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("hub.sqlite");
+    let finds = finds(&path);
+    let mut found = found(&finds, "bb");
+    timeout(DEADLINE, finds.store.committed().reached(found.sequence.unwrap())).await.unwrap().unwrap();
+    // They come when it is committed without them, and the store takes nothing more.
+    finds.supply.shelf.put(found.template, 0);
+    finds.supply.shelf.fill(found.template, Some(vec![vec![1; 100]]));
+    found.entry = finds.supply.shelf.find(found.template);
+    let other = rusqlite::Connection::open(&path).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    fill(&finds).await;
+    finds.shutdown.cancel();
+    timeout(DEADLINE, Arc::clone(&finds).bring(found)).await.unwrap();
+    assert!(log.says(NO_TRANSACTIONS) && !log.says(NEVER_KEPT), "{:?}", log.0);
+}
+
+#[tokio::test]
+async fn a_block_that_the_store_has_taken_counts_as_kept_before_what_became_of_it_has_found_room() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("hub.sqlite");
+    let finds = finds(&path);
+    let other = rusqlite::Connection::open(&path).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    occupy(&finds).await;
+    // There is room for a few blocks now, and for nothing else.
+    finds.store.keep_block(block("aa")).unwrap();
+    let kept = block("bb");
+    let mut keeping = Keeping::new(&kept, Err(Refused::Full), None);
+    let keeps = finds.keep_when_there_is_room(&kept, &mut keeping);
+    assert!(timeout(Duration::from_millis(100), keeps).await.is_err(), "it tries on");
+    assert!(keeping.part.is_some() && keeping.is_full, "{keeping:?}");
 }
 
 #[tokio::test]
