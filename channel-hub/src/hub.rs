@@ -110,15 +110,25 @@ pub async fn run(config: Config, context: Context, listener: Listener) -> anyhow
     let feed = Arc::new(Feed::default());
     let supply = Supply::start(&config, node.clone(), Arc::clone(&feed), &tasks, &shutdown);
     let is_taking_over = context.is_taking_over();
+    let ledger = context.data_dir.join(STORE);
+    // Whoever is told to end meanwhile waits for none of this: nothing was accepted yet.
     if is_taking_over {
-        has_work(&feed).await?;
-        examine(context.data_dir.join(STORE)).await?;
+        let could_serve = async {
+            has_work(&feed).await?;
+            examine(ledger.clone()).await
+        };
+        let Some(could_serve) = shutdown.run_until_cancelled(could_serve).await else { return Ok(()) };
+        could_serve?;
         context.ready().await?; // from here on the ledger is ours
     }
-    let options = Options { ledger: config.ledger, journal: config.journal, ..Options::default() };
-    let store: Arc<dyn Store> = Arc::new(open(&context.data_dir.join(STORE), options, is_taking_over).await?);
-    let prefixes =
-        prefixes::first(&*store, config.server_id).await.context("cannot reserve extranonce prefixes")?;
+    let opened = async {
+        let options = Options { ledger: config.ledger, journal: config.journal, ..Options::default() };
+        let store: Arc<dyn Store> = Arc::new(open(&ledger, options, is_taking_over).await?);
+        let prefixes = prefixes::first(&*store, config.server_id).await;
+        anyhow::Ok((store, prefixes.context("cannot reserve extranonce prefixes")?))
+    };
+    let Some(opened) = shutdown.run_until_cancelled(opened).await else { return Ok(()) };
+    let (store, prefixes) = opened?;
     if !is_taking_over {
         context.ready().await?;
     }

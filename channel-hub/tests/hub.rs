@@ -330,6 +330,20 @@ async fn a_hub_that_waits_for_its_ledger_keeps_nothing_else_waiting() {
 }
 
 #[tokio::test]
+async fn a_hub_that_is_told_to_end_while_it_waits_for_its_ledger_ends_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let ledger = dir.path().join("hub.sqlite");
+    drop(SqliteStore::open(&ledger, Options::default()).unwrap());
+    let other = rusqlite::Connection::open(&ledger).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let hub = RunningHub::start(dir.path(), &["127.0.0.1:1"], NO_NODE).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    // After five seconds it would fail: somebody else has its ledger.
+    tokio::time::timeout(Duration::from_secs(4), hub.stop()).await.expect("it waits for its ledger");
+    other.execute_batch("ROLLBACK").unwrap();
+}
+
+#[tokio::test]
 async fn no_extranonce_prefix_is_given_twice_restarts_included() {
     let dir = tempfile::tempdir().unwrap();
     let mut seen = std::collections::HashSet::new();

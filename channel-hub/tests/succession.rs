@@ -57,6 +57,20 @@ async fn a_successor_that_cannot_use_the_ledger_says_why_and_the_hub_that_runs_g
     assert_eq!(shares(dir.path()), 1);
 }
 
+#[tokio::test]
+async fn a_successor_that_is_told_to_end_while_it_waits_for_work_ends_and_the_hub_that_runs_goes_on() {
+    let World { dir, provider, hub: old, mut miner } = World::start("alice").await;
+    let job = miner.job().await;
+    provider.stop();
+    let new = old.successor().await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    tokio::time::timeout(Duration::from_secs(10), new.stop()).await.expect("it waits for work");
+    let (sequence, _) = miner.submit(&job, None, |share| !share.is_block).await;
+    assert_eq!(miner.answer(sequence).await, Ok(()));
+    old.stop().await;
+    assert_eq!(shares(dir.path()), 1);
+}
+
 /// A successor has only what is on disk.
 #[tokio::test]
 async fn a_successor_has_a_block_whole_whose_transactions_came_while_it_took_over() {
