@@ -162,7 +162,7 @@ async fn a_block_that_the_node_refuses_for_now_is_handed_in_again_while_the_ledg
     found.kept.block = Some(vec![0; 81]);
     let bringing = tokio::spawn(Arc::clone(&finds).bring(found));
     timeout(DEADLINE, asks.wait_for(|asked| *asked >= 1)).await.unwrap().unwrap();
-    timeout(Duration::from_secs(1), asks.wait_for(|asked| *asked >= 2)).await.unwrap().unwrap();
+    timeout(DEADLINE, asks.wait_for(|asked| *asked >= 2)).await.unwrap().unwrap();
     eventually(|| finds.told.lock().unwrap().get("aa") == Some(&BlockState::Accepted)).await;
     bringing.abort();
 }

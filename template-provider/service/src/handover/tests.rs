@@ -176,7 +176,7 @@ async fn a_program_that_ends_once_it_was_taken_over_need_not_say_that_it_has_let
         departure.finish(0);
         assert!(departure.settled().await);
         drop(departure); // as on SIGTERM: whoever followed the hand-over is gone
-        tokio::time::timeout(Duration::from_secs(1), old.farewell()).await.unwrap();
+        tokio::time::timeout(Duration::from_secs(4), old.farewell()).await.unwrap();
         assert!(old.has_successor());
     };
     let (parcels, ()) = tokio::join!(new.ready(), gives);
@@ -198,7 +198,7 @@ async fn a_program_that_is_told_to_end_while_it_is_given_away_calls_it_off_at_on
         assert!(given.taken().await.is_err(), "the session is its own again");
         old.farewell().await;
     };
-    let ends = async { tokio::time::timeout(Duration::from_secs(1), ends).await.unwrap() };
+    let ends = async { tokio::time::timeout(Duration::from_secs(4), ends).await.unwrap() };
     let (parcels, ()) = tokio::join!(new.ready(), ends);
     let error = parcels.unwrap_err().to_string();
     assert!(error.contains("this one is ending"), "{error}");

@@ -13,7 +13,7 @@ use bitcoin::{
 };
 use distribution::client::Event;
 use distribution::{Constraints, merkle};
-use link::{AuthorityKey, Link, LinkError};
+use link::{AuthorityKey, Frame, Link, LinkError};
 use stratum_core::common_messages_sv2::Protocol;
 use stratum_core::template_distribution_sv2::{NewTemplateOwned, SetNewPrevHashOwned, SubmitSolutionOwned};
 
@@ -96,6 +96,13 @@ impl Client {
         for _ in 0..times {
             self.session.request_transaction_data(template_id).unwrap();
         }
+        self.flush().await;
+    }
+
+    /// Sends so many messages of an extension that is not spoken, in one piece.
+    pub(crate) async fn say_in_an_unknown_extension(&mut self, times: u64) {
+        let message = Frame::from_bytes(vec![0x43, 0x50, 0x09, 0, 0, 0].into()).unwrap();
+        (0..times).for_each(|_| self.link.queue(&message).unwrap());
         self.flush().await;
     }
 
