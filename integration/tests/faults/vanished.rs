@@ -16,10 +16,14 @@ use crate::{BLOCK, BOUND, SOON, more_shares};
 
 /// After so many seconds without an answer from its machine a peer is taken for gone.
 const DEAD: i64 = 4;
-/// The same of what a program is connected to: [`link::Limits`]'s own.
-const DEAD_ABOVE: Duration = Duration::from_secs(60);
+/// The same of what a program is connected to: a proxy's upstream, which must not be taken for one that hangs after a minute;
+/// and what a hub is connected to, by [`link::Limits`]'s own.
+const DEAD_ABOVE_PROXY: Duration = Duration::from_secs(45);
+const DEAD_ABOVE_HUB: Duration = Duration::from_secs(60);
 /// What is said of such a one.
-const NO_ANSWER: &str = "does not answer any more";
+const NO_ANSWER: &str = "machine does not answer any more";
+/// What a proxy says of an upstream that hangs, and distrusts.
+const HANGS: &str = "connected, but it does not answer any more";
 
 #[test]
 fn peers_that_vanish_without_a_word_are_let_go_with_a_named_reason_and_all_goes_on_when_they_are_back() {
@@ -93,7 +97,7 @@ fn a_hub_that_vanishes_is_named_its_miners_go_to_the_second_hub_and_return_when_
 
         let packets = Packets::default();
         packets.lose_all(&[pool.hub.port()])?;
-        until("miners work for the second hub, and the page says why", DEAD_ABOVE + SOON, async || {
+        until("miners work for the second hub, and the page says why", DEAD_ABOVE_PROXY + SOON, async || {
             let hubs = proxy.api("upstreams").await?;
             let is_left = hubs[0]["state"] == "away" && hubs[0]["last_failure"].is_string();
             holds(is_left && hubs[1]["state"] == "active", hubs)
@@ -104,6 +108,7 @@ fn a_hub_that_vanishes_is_named_its_miners_go_to_the_second_hub_and_return_when_
             log.lines().any(|line| line.contains(&pool.hub.address()) && line.contains(NO_ANSWER)),
             "{log}"
         );
+        assert!(!log.contains(HANGS), "{log}");
         shows_who_is_away(proxy, &pool.hub).await?;
         let before = native.tally().accepted;
         more_shares(&old, 5).await?;
@@ -170,7 +175,7 @@ fn a_template_provider_that_vanishes_is_named_and_blocks_come_from_the_second_un
 
         let packets = Packets::default();
         packets.lose_all(&[first.port()])?;
-        until("the second is in use, and the page says why", DEAD_ABOVE + SOON, async || {
+        until("the second is in use, and the page says why", DEAD_ABOVE_HUB + SOON, async || {
             let providers = hub.api("template-providers").await?;
             let is_left = providers[0]["connected"] == false && providers[0]["last_error"] != "";
             holds(is_left && providers[1]["in_use"] == true, providers)

@@ -5,7 +5,7 @@ use super::health::{Health, State};
 use super::keeper::Common;
 use super::route::{Command, MAX_COMMANDS, Offer, Route, ShareOut};
 use super::selector::Report;
-use super::trunk::{Event, FOR_BLOCKS};
+use super::trunk::{Event, FOR_BLOCKS, SOONEST};
 use super::wire::Wire;
 use crate::config::Upstream;
 use crate::miner::now;
@@ -35,7 +35,7 @@ const TOGETHER: Duration = Duration::from_micros(100);
 /// So many at a time need not wait for each other.
 const MANY: usize = 32;
 /// If an upstream that owes as many answers as it may gives none for so long, it hangs, though it owes no channel many.
-const STUCK: Duration = Duration::from_secs(60);
+const STUCK: Duration = SOONEST;
 /// Pause between two reports of credit.
 const CREDITED: Duration = Duration::from_secs(60);
 /// The channel that all miners share, in aggregated mode; in the other, one that is opened only to see whether it can be.

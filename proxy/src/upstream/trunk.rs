@@ -21,12 +21,14 @@ const LOOK: Duration = Duration::from_secs(1);
 /// Bytes of extranonce that do for a farm if need be.
 const FEWEST: u16 = 6;
 
+/// Nobody is taken for one that hangs sooner. A machine that has vanished is noticed before that, see `wire::DEAD_PEER`.
+pub(super) const SOONEST: Duration = Duration::from_secs(60);
 /// A server that is handed so many shares and says nothing at all for so long hangs: to miners it is as good as gone.
 /// Pools that answer shares in batches take up to ten at a time.
-const UNHEARD: (u32, Duration) = (20, Duration::from_secs(60));
+const UNHEARD: (u32, Duration) = (20, SOONEST);
 /// One that owes a channel so many answers, and gives it none for so long, hangs whatever else it says: there is no credit. A
 /// pool may answer a hundred shares at a time, for which a slow device takes a quarter of an hour.
-const UNANSWERED: [(usize, Duration); 2] = [(128, Duration::from_secs(600)), (1024, Duration::from_secs(60))];
+const UNANSWERED: [(usize, Duration); 2] = [(128, Duration::from_secs(600)), (1024, SOONEST)];
 /// One that refuses so many shares because it cannot store them, and credits none for so long, has a full ledger.
 const FULL: (u32, Duration) = (8, Duration::from_secs(60));
 

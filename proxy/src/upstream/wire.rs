@@ -19,6 +19,10 @@ use stratum_core::common_messages_sv2::Protocol as Sv2Protocol;
 
 /// A server that says nothing for so long is gone.
 const SILENCE: Duration = Duration::from_secs(20 * 60);
+/// An upstream whose machine acknowledges nothing (TCP) for so long is gone. It is not to be distrusted as one that hangs
+/// ([`SOONEST`](trunk::SOONEST)), whose last word may have come some ten seconds before: pools answer shares in batches. So this is
+/// shorter by more than that.
+pub(super) const DEAD_PEER: Duration = Duration::from_secs(45);
 /// Shares without an answer on all channels of a server: less than one channel may have.
 const MAX_IN_FLIGHT: usize = mining::client::MAX_OUTSTANDING / 2;
 
@@ -295,6 +299,24 @@ fn client(upstream: &Upstream, extensions: &[u16]) -> Client {
             device_id: String::new(),
         },
         extensions: extensions.to_vec(),
-        limits: Limits { idle: Some(SILENCE), ..Limits::default() },
+        limits: Limits { idle: Some(SILENCE), dead_peer: DEAD_PEER, ..Limits::default() },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_machine_that_vanishes_is_gone_before_it_is_taken_for_one_that_hangs() {
+        let authority = link::AuthorityKey::generate(&mut rand::thread_rng()).public();
+        let upstream = Upstream {
+            address: "hub.example:34254".into(),
+            user_identity: "farm".into(),
+            protocol: Protocol::Sv2 { authority },
+        };
+        let noticed = client(&upstream, &[]).limits.dead_peer;
+        // Its last answers came ten seconds before it vanished; timers and TCP's first retransmission need some, too.
+        assert!(Duration::from_secs(10) + noticed + Duration::from_secs(3) < trunk::SOONEST);
     }
 }

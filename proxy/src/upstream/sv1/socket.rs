@@ -3,11 +3,13 @@
 use super::said::MAX_LINE;
 use crate::config::{Pool, Transport};
 use crate::tls;
+use crate::upstream::wire::DEAD_PEER;
 use anyhow::{Context as _, anyhow, bail};
 use bytes::{Buf as _, Bytes, BytesMut};
-use socket2::{SockRef, TcpKeepalive};
+use std::io::{self, ErrorKind};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadHalf, WriteHalf};
+use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout};
 
 /// From the name's resolution to the end of the TLS handshake.
@@ -18,8 +20,6 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 const MAX_QUEUED: usize = 2 * 1024 * 1024;
 /// Room that a read is offered, in bytes.
 const READ: usize = 4096;
-/// Pause between probes of an idle connection, which find out when the other end is gone.
-const KEEPALIVE: Duration = Duration::from_secs(20);
 
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
@@ -87,12 +87,12 @@ impl Socket {
         loop {
             let deadline = self.stalled_at.unwrap_or_else(Instant::now);
             tokio::select! {
-                read = self.read.read_buf(&mut self.input) => match read? {
+                read = self.read.read_buf(&mut self.input) => match read.map_err(lost)? {
                     0 => bail!("the pool has closed the connection"),
                     _ => return Ok(()),
                 },
                 put = put(&mut self.write, &mut self.output), if self.stalled_at.is_some() => {
-                    self.stalled_at = put?.then(|| Instant::now() + WRITE_TIMEOUT);
+                    self.stalled_at = put.map_err(lost)?.then(|| Instant::now() + WRITE_TIMEOUT);
                 }
                 () = sleep_until(deadline), if self.stalled_at.is_some() => {
                     bail!("the pool does not read what it is sent");
@@ -103,7 +103,7 @@ impl Socket {
 }
 
 /// Writes some of what waits, or flushes when nothing does; false after the latter. Cancel-safe.
-async fn put(write: &mut WriteHalf<Box<dyn Stream>>, output: &mut BytesMut) -> std::io::Result<bool> {
+async fn put(write: &mut WriteHalf<Box<dyn Stream>>, output: &mut BytesMut) -> io::Result<bool> {
     if output.is_empty() {
         write.flush().await?;
         return Ok(false);
@@ -116,9 +116,7 @@ async fn connect(pool: &Pool) -> anyhow::Result<Box<dyn Stream>> {
     let host = pool.host.trim_start_matches('[').trim_end_matches(']');
     let stream = link::reach((host, pool.port), CONNECT).await;
     let stream = stream.map_err(|error| anyhow!("cannot connect: {error}"))?;
-    stream.set_nodelay(true)?;
-    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE);
-    SockRef::from(&stream).set_tcp_keepalive(&keepalive)?;
+    tune(&stream)?;
     Ok(match pool.transport {
         Transport::Plain => Box::new(stream),
         Transport::Tls(trust) => {
@@ -126,4 +124,39 @@ async fn connect(pool: &Pool) -> anyhow::Result<Box<dyn Stream>> {
             Box::new(secured.map_err(|error| anyhow!("no TLS with the pool: {error}"))?)
         }
     })
+}
+
+/// As an SV2 server's: no waiting for fuller packets; and a machine that is gone is noticed.
+fn tune(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    link::stream::notice_dead(stream, DEAD_PEER)
+}
+
+/// Why there are no more bytes.
+fn lost(error: io::Error) -> anyhow::Error {
+    match error.kind() {
+        ErrorKind::TimedOut => anyhow!("the pool's machine does not answer any more"),
+        _ => error.into(),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use socket2::SockRef;
+    use tokio::net::TcpListener;
+
+    #[tokio::test]
+    async fn a_pool_whose_machine_vanishes_is_noticed_whether_or_not_it_owes_an_acknowledgement() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        tune(&stream).unwrap();
+        let socket = SockRef::from(&stream);
+        assert!(socket.keepalive().unwrap() && socket.tcp_keepalive_time().unwrap() < DEAD_PEER);
+        #[cfg(target_os = "linux")]
+        assert_eq!(socket.tcp_user_timeout().unwrap(), Some(DEAD_PEER));
+        let gone = lost(ErrorKind::TimedOut.into()).to_string();
+        assert_eq!(gone, "the pool's machine does not answer any more");
+    }
 }

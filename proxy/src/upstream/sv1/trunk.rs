@@ -9,7 +9,7 @@ use super::refusal;
 use super::said::{self, Answer, Nonsense, PoolExtranonce, PoolJob, Said};
 use crate::session::{Outcome, UpstreamShare};
 use crate::sv1::{Difficulty, VERSION_ROLLING_MASK};
-use crate::upstream::trunk::{Event, FOR_BLOCKS};
+use crate::upstream::trunk::{Event, FOR_BLOCKS, SOONEST};
 use crate::work::{JobIds, Layout, Line, MAX_ROLLABLE, Work};
 use mining::client::{ExtendedBody, ExtendedParts, Job};
 use mining::{Now, Tip};
@@ -23,7 +23,7 @@ const LOOK: Duration = Duration::from_secs(1);
 const SILENCE: Duration = Duration::from_secs(300);
 /// A pool that answers none of the newest shares for so long hangs, if it says nothing else either or these are [`MANY`]; and one
 /// share that it has passed over for so long, having answered one that was sent later, is lost.
-const UNANSWERED: Duration = Duration::from_secs(60);
+const UNANSWERED: Duration = SOONEST;
 /// So many of the newest shares are not passed over by chance. Of a slow farm one may be, with none after it for long.
 const MANY: u64 = 8;
 /// A share is lost after so long, and at the latest twice that, though the pool has answered none that was sent later.
