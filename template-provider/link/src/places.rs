@@ -65,7 +65,9 @@ struct Search {
     looked: Option<Instant>,
     /// And among those of one neighbourhood: a crowd that knocks where its own bound is reached takes none of the others' looks.
     looked_nearby: Option<Instant>,
-    /// Found at the last look for anybody's place, to be displaced one by one.
+    /// And for newcomers of a crowd, to whom others are of no use than to strangers: though it keeps knocking, it takes none of their looks.
+    looked_crowd: Option<Instant>,
+    /// Found at a stranger's last look for anybody's place, to be displaced one by one, by strangers.
     found: Vec<u64>,
 }
 
@@ -207,6 +209,9 @@ impl<T> Places<T> {
 
     /// One that has spoken and may be displaced by a newcomer from here.
     fn useless(&mut self, now: Instant, from: IpAddr, worth: impl Fn(&T, bool) -> Option<u8>) -> Option<u64> {
+        if self.has_crowd(from) {
+            return self.useless_to_crowd(now, from, worth);
+        }
         while let Some(number) = self.search.found.pop() {
             let place = self.taken.get(&number);
             if place.is_some_and(|place| worth(&place.peer, self.is_of_a_crowd(place, from)).is_some()) {
@@ -221,6 +226,19 @@ impl<T> Places<T> {
         self.search.found.pop()
     }
 
+    /// The same for a newcomer of a crowd, one at a look.
+    fn useless_to_crowd(
+        &mut self,
+        now: Instant,
+        from: IpAddr,
+        worth: impl Fn(&T, bool) -> Option<u8>,
+    ) -> Option<u64> {
+        if !is_due(&mut self.search.looked_crowd, now) {
+            return None;
+        }
+        self.least(|place| worth(&place.peer, self.is_of_a_crowd(place, from))).first().copied()
+    }
+
     /// Those of least worth, the least first, and of the same the oldest.
     fn least(&self, worth: impl Fn(&Place<T>) -> Option<u8>) -> Vec<u64> {
         let worth = |(number, place): (&u64, &Place<T>)| Some((worth(place)?, *number));
@@ -231,8 +249,12 @@ impl<T> Places<T> {
     }
 
     fn is_of_a_crowd(&self, place: &Place<T>, newcomer: IpAddr) -> bool {
-        let count = self.by_neighbourhood.get(&place.from).copied().unwrap_or_default();
-        place.from != newcomer && count > self.bounds.all / 2
+        place.from != newcomer && self.has_crowd(place.from)
+    }
+
+    /// Whether a neighbourhood has more than half of all places.
+    fn has_crowd(&self, from: IpAddr) -> bool {
+        self.by_neighbourhood.get(&from).is_some_and(|count| *count > self.bounds.all / 2)
     }
 }
 
@@ -333,5 +355,42 @@ mod tests {
         assert_eq!(next("192.0.2.1", now), Err(Full::All), "three of four, and one of them again");
         assert_eq!(next("192.0.2.2", now + LOOK_AGAIN), Ok(Some(2)), "the oldest of the three");
         assert_eq!(next("192.0.2.3", now + LOOK_AGAIN * 2), Err(Full::All), "two of four are no crowd");
+    }
+
+    #[test]
+    fn a_crowd_that_keeps_knocking_takes_neither_the_look_of_a_stranger_nor_what_one_has_found() {
+        const CROWD: &str = "192.0.2.1";
+        let start = Instant::now();
+        let next = |places: &mut Places<u64>, address: &str, now| -> Result<Option<u64>, Full> {
+            let worth = |_: &u64, is_of_a_crowd: bool| is_of_a_crowd.then_some(0);
+            let (number, displaced) = places.take(now, address.parse().unwrap(), |number| number, worth)?;
+            places.spoke(number);
+            Ok(displaced)
+        };
+        let crowded = |all: usize| {
+            let mut places = places(all, all);
+            assert_eq!(next(&mut places, "192.0.2.9", start), Ok(None));
+            for _ in 1..all {
+                assert_eq!(next(&mut places, CROWD, start), Ok(None));
+            }
+            places
+        };
+        let mut few = crowded(4);
+        assert_eq!(next(&mut few, CROWD, start), Err(Full::All));
+        assert_eq!(next(&mut few, "192.0.2.2", start), Ok(Some(2)), "at the same moment");
+
+        let mut many = crowded(16);
+        let mut strangers = Vec::new();
+        for milliseconds in 0..200 {
+            let now = start + Duration::from_millis(milliseconds);
+            assert_eq!(next(&mut many, CROWD, now), Err(Full::All));
+            // Two of them soon after each other: the second has what the first one found.
+            if milliseconds % 40 == 7 || milliseconds % 40 == 9 {
+                strangers.push(next(&mut many, "192.0.2.2", now));
+            }
+        }
+        let oldest: Vec<Result<Option<u64>, Full>> = (2..=8).map(|number| Ok(Some(number))).collect();
+        assert_eq!(strangers[..7], oldest, "while the crowd has more than half");
+        assert_eq!(strangers[7..], [Err(Full::All); 3]);
     }
 }
