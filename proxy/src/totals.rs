@@ -48,8 +48,9 @@ pub struct WorkerTotals {
     work: Counter,
     /// What earlier versions counted. It rises no more, but by what one of them still tells when it is replaced.
     earlier_work: Counter,
-    /// What shares' work leaves over in whole units, summed up and kept: of a farm of CPU miners that is all there is.
-    rest: Mutex<Counter>,
+    /// Hashes that shares' work leaves over in whole units: of a farm of CPU miners that is all there is. None are carried into
+    /// units, since in a hand-over two programs count, and neither knows the other's rest.
+    rest: Counter,
     best: Best,
     rejected: Mutex<Vec<(&'static str, Counter)>>,
 }
@@ -148,7 +149,11 @@ impl Totals {
 
     /// Work that upstreams acknowledged.
     pub fn credited_work(&self) -> Work {
-        credited_work(self.sum("work_credited_gigahashes"), self.sum("work_credited_megahashes"))
+        credited_work(
+            self.sum("work_credited_gigahashes"),
+            self.sum("work_credited_rest_hashes"),
+            self.sum("work_credited_megahashes"),
+        )
     }
 }
 
@@ -164,7 +169,7 @@ impl WorkerTotals {
             unanswered: counter("shares_unanswered"),
             work: counter("work_credited_gigahashes"),
             earlier_work: counter("work_credited_megahashes"),
-            rest: Mutex::new(counter("work_credited_rest_hashes")),
+            rest: counter("work_credited_rest_hashes"),
             best: Best {
                 hashes: record("worker_best_share_hashes"),
                 gigahashes: record("worker_best_share_gigahashes"),
@@ -193,12 +198,8 @@ impl WorkerTotals {
     /// The upstream acknowledged one share worth `work`.
     pub fn credit(&self, work: Work) {
         self.credited.add(1);
-        let rest = locked(&self.rest);
-        let units = || u128::from(rest.value()) / UNIT;
-        let before = units();
-        rest.add(u64::try_from(work.hashes() % UNIT).unwrap_or(u64::MAX));
-        let carried = units().saturating_sub(before);
-        self.work.add(u64::try_from(work.hashes() / UNIT + carried).unwrap_or(u64::MAX));
+        self.work.add(bounded(work.hashes() / UNIT));
+        self.rest.add(bounded(work.hashes() % UNIT));
     }
 
     /// Expected hashes of the best share's own hash.
@@ -227,12 +228,19 @@ impl WorkerTotals {
 
     /// Work that upstreams acknowledged, to a thousand million hashes.
     pub fn work(&self) -> Work {
-        credited_work(self.work.value(), self.earlier_work.value())
+        credited_work(self.work.value(), self.rest.value(), self.earlier_work.value())
     }
 }
 
-fn credited_work(units: u64, earlier_units: u64) -> Work {
-    Work::new(u128::from(units) * UNIT + u128::from(earlier_units) * EARLIER_UNIT)
+/// To a whole unit; `rest` in hashes.
+fn credited_work(units: u64, rest: u64, earlier_units: u64) -> Work {
+    let units = u128::from(units) + u128::from(rest) / UNIT;
+    Work::new(units * UNIT + u128::from(earlier_units) * EARLIER_UNIT)
+}
+
+/// What a counter takes.
+fn bounded(count: u128) -> u64 {
+    u64::try_from(count).unwrap_or(u64::MAX)
 }
 
 /// The workers that earlier runs counted.
@@ -278,7 +286,6 @@ impl Best {
         if work <= self.value() {
             return false;
         }
-        let bounded = |count: u128| u64::try_from(count).unwrap_or(u64::MAX);
         let is_more = self.hashes.raise(bounded(work.hashes()));
         self.gigahashes.raise(bounded(work.hashes() / UNIT)) || is_more
     }
@@ -300,11 +307,11 @@ const HELP: &[(&str, &str)] = &[
     ("shares_unanswered", "Shares handed to an upstream whose connection ended before it answered"),
     (
         "work_credited_gigahashes",
-        "Work that the upstream acknowledged, in thousands of millions of expected hashes",
+        "Work that the upstream acknowledged, in thousands of millions of expected hashes; what each share has beyond whole ones is in work_credited_rest_hashes",
     ),
     (
         "work_credited_rest_hashes",
-        "What each share's work left over in whole thousands of millions of hashes; as often as these are full, work_credited_gigahashes has them",
+        "What each share's work has beyond whole thousands of millions of hashes; counted nowhere else, so all work is work_credited_gigahashes times a thousand million and these",
     ),
     ("blocks_found", "Shares handed to an upstream that meet the network's target"),
     ("best_share_hashes", "Expected hashes of the best share's own hash; at most 2^64 - 1"),
@@ -326,7 +333,8 @@ fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 mod tests {
     use super::*;
     use crate::Proxy;
-    use service::{Call, Context, Program as _};
+    use service::{Call, Context, Operation, Program as _, Succession};
+    use std::path::Path;
     use std::time::Duration;
 
     #[test]
@@ -411,15 +419,66 @@ mod tests {
         assert_eq!(totals.credited_work(), before);
     }
 
-    #[tokio::test]
-    async fn best_shares_of_two_programs_in_a_hand_over_do_not_add_up() {
-        let dir = tempfile::tempdir().unwrap();
+    fn operation(dir: &Path) -> Operation {
         let toml = format!(
             "data_dir = \"{}\"\npage.listen = \"127.0.0.1:0\"\n\
              [[upstream]]\naddress = \"stratum+tcp://h:1\"\nuser_identity = \"a\"\n",
-            dir.path().display()
+            dir.display()
         );
-        let (operation, _) = service::config_from_text::<Proxy>(&toml).unwrap();
+        service::config_from_text::<Proxy>(&toml).unwrap().0
+    }
+
+    /// `new` takes over from the program of that succession.
+    async fn take_over(new: &Context, succession: &mut Succession) {
+        let gives = async {
+            let Call::Depart(mut departure) = succession.call().await else { panic!("told to leave") };
+            departure.finish(0);
+            assert!(departure.settled().await);
+            departure.released();
+        };
+        let (ready, ()) = tokio::join!(new.ready(), gives);
+        ready.unwrap();
+    }
+
+    async fn until(holds: impl Fn() -> bool) {
+        let waited = async {
+            while !holds() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), waited).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn work_below_a_unit_is_neither_lost_nor_doubled_in_a_hand_over() {
+        // One unit in all: each program's own rests make none, or one each.
+        for millions in [400, 600] {
+            let dir = tempfile::tempdir().unwrap();
+            let operation = operation(dir.path());
+            let old = Context::open(Proxy::NAME, Proxy::VERSION, &operation).await.unwrap();
+            let mut succession = old.succession();
+            let before = Totals::new(&old.counters);
+            let credit = |totals: &Totals| {
+                totals.worker(&"ann".into()).credit(Work::new(millions * 1_000_000));
+            };
+            credit(&before);
+            old.counters.save().unwrap();
+            let new = Context::take_over(Proxy::NAME, Proxy::VERSION, &operation).await.unwrap();
+            let after = Totals::new(&new.counters);
+            take_over(&new, &mut succession).await;
+            credit(&before);
+            credit(&after);
+            let all = 3 * u64::try_from(millions).unwrap() * 1_000_000;
+            until(|| after.sum("work_credited_rest_hashes") == all).await;
+            let expected = Work::new(UNIT);
+            assert_eq!((after.worker(&"ann".into()).work(), after.credited_work()), (expected, expected));
+        }
+    }
+
+    #[tokio::test]
+    async fn best_shares_of_two_programs_in_a_hand_over_do_not_add_up() {
+        let dir = tempfile::tempdir().unwrap();
+        let operation = operation(dir.path());
         let old = Context::open(Proxy::NAME, Proxy::VERSION, &operation).await.unwrap();
         let mut succession = old.succession();
         let before = Totals::new(&old.counters);
@@ -431,23 +490,11 @@ mod tests {
         let new = Context::take_over(Proxy::NAME, Proxy::VERSION, &operation).await.unwrap();
         let after = Totals::new(&new.counters);
         assert!(found(&after, 71) && found(&before, 72));
-        let gives = async {
-            let Call::Depart(mut departure) = succession.call().await else { panic!("told to leave") };
-            departure.finish(0);
-            assert!(departure.settled().await);
-            departure.released();
-        };
-        let (ready, ()) = tokio::join!(new.ready(), gives);
-        ready.unwrap();
+        take_over(&new, &mut succession).await;
         let best = before.best();
         assert_eq!(after.best(), best);
         assert!(!found(&after, 71) && found(&before, 73));
-        let told = async {
-            while after.best() == best {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        };
-        tokio::time::timeout(Duration::from_secs(20), told).await.unwrap();
+        until(|| after.best() != best).await;
         assert_eq!(after.best(), before.best());
     }
 }
