@@ -109,6 +109,8 @@ fn a_hub_that_vanishes_is_named_its_miners_go_to_the_second_hub_and_return_when_
             "{log}"
         );
         assert!(!log.contains(HANGS), "{log}");
+        let hubs = proxy.api("upstreams").await?;
+        assert!(hubs[0]["distrusted_seconds"].is_null(), "{hubs}");
         shows_who_is_away(proxy, &pool.hub).await?;
         let before = native.tally().accepted;
         more_shares(&old, 5).await?;

@@ -48,6 +48,7 @@ impl Shown {
             "failures": seen.failures,
             "last_failure": seen.failure.as_ref().map(|(reason, _)| reason),
             "last_failure_seconds": seen.failure.as_ref().map(|(_, at)| at.elapsed().as_secs()),
+            "distrusted_seconds": self.distrusted(health, &seen).map(|left| left.as_secs()),
             "extensions": seen.extensions,
             "channels": seen.channels,
             "in_flight": seen.in_flight,

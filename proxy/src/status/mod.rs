@@ -20,7 +20,7 @@ use service::{Metric, Page, Status};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::watch;
 
 /// Reads what the tasks have written.
@@ -86,6 +86,12 @@ impl Shown {
             State::Standby if self.is_active(health) => "active",
             State::Standby => "standby",
         }
+    }
+
+    /// For how long miners do not return to an upstream that gave no credit, unless there is no other.
+    fn distrusted(&self, health: &Health, seen: &Seen) -> Option<Duration> {
+        let left = seen.distrusted?.checked_duration_since(Instant::now())?;
+        (!self.is_active(health)).then_some(left)
     }
 
     /// Miners that are connected and their hash rate, by worker.

@@ -3,7 +3,7 @@
 use super::{Shown, difficulty, unix};
 use service::{Cell, Section};
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Rows of a table; the API has all.
 const MAX_ROWS: usize = 200;
@@ -48,9 +48,11 @@ impl Shown {
                 state @ "away" => Cell::bad(state),
                 state => state.into(),
             };
+            let back = self.distrusted(health, &seen);
+            let back = back.map(|left| format!("miners return in {} at the earliest", span(left)));
             let difficulty = seen.job.map(|job| number(job.difficulty)).unwrap_or_default();
-            let failure =
-                seen.failure.map(|(why, at)| format!("{why} ({} ago)", ago(at))).unwrap_or_default();
+            let failure = seen.failure.map(|(why, at)| format!("{why} ({} ago)", ago(at)));
+            let failure = failure.into_iter().chain(back).collect::<Vec<_>>().join("; ");
             [health.address.as_str().into(), state, ago(seen.since).into(), difficulty.into(), failure.into()]
         });
         Section::table("Upstreams", ["address", "state", "for", "difficulty", "last failure"]).rows(rows)
@@ -173,7 +175,11 @@ fn number(value: f64) -> String {
 }
 
 fn ago(at: Instant) -> String {
-    let seconds = at.elapsed().as_secs();
+    span(at.elapsed())
+}
+
+fn span(time: Duration) -> String {
+    let seconds = time.as_secs();
     match seconds {
         0..120 => format!("{seconds} s"),
         120..7200 => format!("{} min", seconds / 60),

@@ -153,6 +153,12 @@ impl Failover {
         !matches!(self.states[upstream], State::Idle)
     }
 
+    /// Until when miners that have left this upstream, because it gave no credit, do not return to it while they can have another;
+    /// also when that is over. `None` of one that is trusted, or is the only one.
+    pub fn distrusted(&self, upstream: usize) -> Option<Instant> {
+        self.records[upstream].until.filter(|_| self.states.len() > 1)
+    }
+
     fn settle(&mut self, now: Instant) {
         self.settled = now;
         self.choose(now);
@@ -319,7 +325,8 @@ mod tests {
         for minutes in [2, 4, 8, 16, 32, 60, 60] {
             hang(&mut failover, now);
             let due = seconds(now, 60 * minutes);
-            assert_eq!(failover.poll_timeout(), Some(due));
+            assert_eq!((failover.poll_timeout(), failover.distrusted(0)), (Some(due), Some(due)));
+            assert_eq!(failover.distrusted(1), None);
             failover.handle_timeout(seconds(now, 60 * minutes - 1));
             assert_eq!(failover.active(), Some(1));
             failover.handle_timeout(due);
@@ -329,6 +336,7 @@ mod tests {
         }
         now = seconds(now, 3000);
         failover.credited(now, 0);
+        assert_eq!(failover.distrusted(0), None);
         hang(&mut failover, now);
         assert_eq!(failover.poll_timeout(), Some(seconds(now, 120)));
     }
@@ -352,7 +360,7 @@ mod tests {
         alone.ready(start, 0);
         alone.hung(start, 0);
         alone.ready(seconds(start, 1), 0);
-        assert_eq!(alone.active(), Some(0));
+        assert_eq!((alone.active(), alone.distrusted(0)), (Some(0), None));
     }
 
     #[test]
@@ -372,6 +380,7 @@ mod tests {
         failover.ready(seconds(start, 71), 1);
         assert_eq!((failover.active(), wanted(&failover)), (Some(1), vec![0, 1]));
         assert_eq!(failover.poll_timeout(), Some(seconds(start, 71 + 120)));
+        assert_eq!(failover.distrusted(0), Some(seconds(start, 71 + 120)));
         failover.full(seconds(start, 140), 1);
         assert_eq!(failover.active(), Some(1), "the other may be no better yet");
         assert_eq!(failover.poll_timeout(), Some(seconds(start, 71 + 120)));

@@ -38,6 +38,8 @@ pub struct Seen {
     pub failure: Option<(String, Instant)>,
     /// Attempts that failed since the last one that did not.
     pub failures: u32,
+    /// Miners left it because it gave no credit, and do not return before, while they can have another.
+    pub distrusted: Option<Instant>,
     /// Extensions negotiated on the connection.
     pub extensions: Vec<u16>,
     /// Channels open on it.
@@ -73,6 +75,7 @@ impl Health {
             since: Instant::now(),
             failure: None,
             failures: 0,
+            distrusted: None,
             extensions: Vec::new(),
             channels: 0,
             in_flight: 0,
@@ -112,6 +115,13 @@ impl Health {
     /// The upstream serves, but gives no credit.
     pub(super) fn full(&self) {
         self.lock().failure = Some(("its ledger is full: shares get no credit".into(), Instant::now()));
+    }
+
+    /// Miners do not return to it before; true if that is later than before.
+    pub(super) fn distrust(&self, until: Option<Instant>) -> bool {
+        let mut seen = self.lock();
+        let before = std::mem::replace(&mut seen.distrusted, until);
+        until > before
     }
 
     pub(super) fn connected(&self, extensions: &[u16]) {

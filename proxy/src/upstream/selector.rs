@@ -36,14 +36,15 @@ pub async fn run(
 ) {
     let mut failover = Failover::new(Instant::now(), upstreams.len(), return_after);
     let (tasks, mut wanted) = (TaskTracker::new(), Vec::new());
-    for (index, (upstream, health)) in upstreams.into_iter().zip(health).enumerate() {
+    for (index, (upstream, health)) in upstreams.into_iter().zip(&health).enumerate() {
         let (sender, receiver) = watch::channel(failover.wanted(index));
         wanted.push(sender);
-        tasks.spawn(keeper::keep(index, upstream, common.clone(), health, receiver));
+        tasks.spawn(keeper::keep(index, upstream, common.clone(), health.clone(), receiver));
     }
     tasks.close();
     let mut routes: Vec<Option<Route>> = vec![None; wanted.len()];
     while !common.shutdown.is_cancelled() {
+        let mut hung = None;
         let timeout = failover.poll_timeout().unwrap_or_else(|| Instant::now() + Duration::from_secs(60));
         tokio::select! {
             Some(report) = reports.recv() => match report {
@@ -56,7 +57,7 @@ pub async fn run(
                     failover.lost(Instant::now(), index);
                 }
                 Report::Hung(index) => {
-                    routes[index] = None;
+                    (routes[index], hung) = (None, Some(index));
                     failover.hung(Instant::now(), index);
                 }
                 Report::Full(index) => failover.full(Instant::now(), index),
@@ -65,12 +66,28 @@ pub async fn run(
             () = tokio::time::sleep_until(timeout.into()) => failover.handle_timeout(Instant::now()),
             () = common.shutdown.cancelled() => break,
         }
+        for (index, health) in health.iter().enumerate() {
+            if health.distrust(failover.distrusted(index)) {
+                warn(health, hung == Some(index));
+            }
+        }
         publish(failover.active().and_then(|index| routes[index].clone()), &common, &active);
         for (index, sender) in wanted.iter().enumerate() {
             sender.send_if_modified(|now| std::mem::replace(now, failover.wanted(index)) != *now);
         }
     }
     tasks.wait().await;
+}
+
+/// Says that miners have left an upstream for giving no credit, and for how long.
+fn warn(health: &Health, hangs: bool) {
+    let Some(until) = health.seen().distrusted else { return };
+    let minutes = until.saturating_duration_since(Instant::now()).as_secs().div_ceil(60);
+    let why = if hangs { "it answers nothing" } else { "its ledger is full" };
+    tracing::warn!(
+        upstream = %health.address,
+        "miners have left it, since {why}, and return in {minutes} minutes at the earliest, unless there is no other"
+    );
 }
 
 fn publish(route: Option<Route>, common: &Common, active: &watch::Sender<Option<Route>>) {

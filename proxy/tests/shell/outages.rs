@@ -121,6 +121,10 @@ async fn a_hub_whose_ledger_is_full_is_left_for_the_next_and_not_returned_to_at_
     assert!(farm.api("totals").await["refused"].as_u64() >= Some(8));
     let failure = farm.api("upstreams").await[0]["last_failure"].clone();
     assert!(failure.as_str().is_some_and(|failure| failure.contains("ledger is full")), "{failure}");
+    let upstreams = farm.api("upstreams").await;
+    assert!(upstreams[0]["distrusted_seconds"].as_u64().is_some_and(|left| left < 120), "{upstreams}");
+    assert_eq!(upstreams[1]["distrusted_seconds"], json!(null));
+    assert!(farm.text("/").await.contains("; miners return in "));
     // `failover.return_seconds` is one.
     let since = Instant::now();
     while since.elapsed() < Duration::from_secs(3) {
