@@ -27,12 +27,13 @@ async fn a_miner_that_reads_no_answer_is_let_go_over_tls_too_and_is_not_merely_r
     honest.mine_one().await;
 }
 
-/// Each of its channels is told each job and each tip by itself: some 8 kB a tip, until more waits than sockets hold.
+/// Each of its channels is told each job and each tip by itself, some 8 kB a tip: on and on, however much the kernel's buffers hold.
 #[tokio::test]
 async fn an_sv2_miner_that_reads_no_job_is_let_go_with_a_reason_and_the_others_mine_on() {
     const CHANNELS: usize = 40;
-    /// 3 MB, and the kernel's buffer of the proxy's socket grows to 2.6 MB at most before the miner has read anything.
-    const TIPS: u32 = 400;
+    /// The kernel's buffer of the proxy's socket grows to 2.6 MB as a rule, which takes some 330 tips; then bytes wait in the proxy, for 30
+    /// seconds or until there are 5 MB of them. Where it grows further, this is time for thousands.
+    const IN_TIME: Duration = Duration::from_secs(300);
     let let_go = "miners_let_go_total{reason=\"slow-reader\"} 1";
     let (hub, data) = (Hub::start().await, tempdir().unwrap());
     let farm = Farm::start(&toml("aggregated", data.path(), &hub.toml())).await;
@@ -45,18 +46,14 @@ async fn an_sv2_miner_that_reads_no_job_is_let_go_with_a_reason_and_the_others_m
         deaf.session.open_standard(&request("farm.deaf")).unwrap();
     }
     deaf.until(|deaf| deaf.jobs.len() == CHANNELS).await;
-    let mut tips = 0;
     let ends = async {
         while !farm.text("/metrics").await.contains(let_go) {
-            if tips < TIPS {
-                tips += 1;
-                hub.new_tip();
-            }
+            hub.new_tip();
             honest.mine_one().await;
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(180), ends).await.expect("it is let go");
+    tokio::time::timeout(IN_TIME, ends).await.expect("it is let go");
     assert!(farm.text("/metrics").await.contains("peers_dropped_total{reason=\"slow-reader\"} 1"));
     farm.until("status", |status| status["miners"] == 1).await;
     honest.mine_one().await;
