@@ -184,7 +184,7 @@ fn many_places_are_found_at_one_look() {
         guard.set_up(peer(), start);
     }
     let others: Vec<_> =
-        (1..=100).map(|port| connections.enter(([2, 2, 2, 2], port).into(), later)).collect();
+        (1..=100).map(|host| connections.enter(([2, 2, 2, host], 1).into(), later)).collect();
     assert!(others.iter().all(Result::is_ok));
     assert!(unused.iter().all(|guard| guard.as_ref().unwrap().leave.is_cancelled()));
     assert_eq!(connections.enter(from("3.3.3.3:1"), later).unwrap_err(), TooMany::Connections);
