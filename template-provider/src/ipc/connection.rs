@@ -111,11 +111,22 @@ impl Connection {
         failure(&self.socket, call, error)
     }
 
-    /// Tells the node before the connection goes; a node of version 30 does not take it well otherwise.
-    pub(super) async fn close(mut self) {
+    /// Tells the node before the connection goes, and not while it has something to answer: one of version 30 would die of that. From one
+    /// that hangs the connection is not taken before it answers again.
+    pub(super) async fn close(self) {
         if self.system.ended.is_cancelled() {
             return; // there is nobody to be told
         }
+        if tokio::time::timeout(CLOSING, self.mining.rest()).await.is_ok() {
+            return self.disconnect().await;
+        }
+        tokio::task::spawn_local(async move {
+            let _ = self.mining.rest().await;
+            self.disconnect().await;
+        });
+    }
+
+    async fn disconnect(mut self) {
         let disconnector = &mut self.disconnector;
         let _ = tokio::time::timeout(CLOSING, disconnector).await;
     }

@@ -44,6 +44,10 @@ struct Inner {
     /// Whether its waits outlast their time.
     is_late: Cell<bool>,
     interrupted: Notify,
+    /// Whether it knows no interruption; then its waits are short.
+    is_deaf: Cell<bool>,
+    /// So many wait with it.
+    waits: Cell<usize>,
     /// What it says to whole blocks, one after the other; then it is too old for them.
     whole_blocks: RefCell<VecDeque<Verdict>>,
 }
@@ -65,6 +69,8 @@ impl Node {
             early: Cell::new(0),
             is_late: Cell::new(false),
             interrupted: Notify::new(),
+            is_deaf: Cell::new(false),
+            waits: Cell::new(0),
             whole_blocks: RefCell::new(whole_blocks.into()),
         }))
     }
@@ -87,6 +93,16 @@ impl Node {
     /// Its clock is put back: what waits with it does not end by itself.
     pub(super) fn put_back(&self) {
         self.0.is_late.set(true);
+    }
+
+    /// It knows no interruption, and wants short waits.
+    pub(super) fn know_no_interruption(&self) {
+        self.0.is_deaf.set(true);
+    }
+
+    /// So many wait with it.
+    pub(super) fn waits(&self) -> usize {
+        self.0.waits.get()
     }
 
     /// So often somebody looked at the fees.
@@ -234,24 +250,34 @@ impl Template for Made {
         let (node, from) = (self.node.clone(), self.tip);
         let mut tip = node.0.tip.subscribe();
         let answer = Promise::from_future(async move {
-            let Inner { looks, early, is_late, interrupted, .. } = &*node.0;
+            let Inner { looks, early, is_late, interrupted, waits, .. } = &*node.0;
             looks.set(looks.get() + usize::from(more != NEVER));
             if early.get() > 0 {
                 early.set(early.get() - 1);
                 return Ok(None);
             }
+            waits.set(waits.get() + 1);
             let patience = if is_late.get() && more == NEVER { Duration::MAX } else { patience };
             let changed = tokio::select! {
-                changed = tokio::time::timeout(patience, tip.wait_for(|tip| *tip != from)) => changed,
-                () = interrupted.notified() => return Ok(None),
+                changed = tokio::time::timeout(patience, tip.wait_for(|tip| *tip != from)) => Some(changed.is_ok()),
+                () = interrupted.notified() => None,
             };
-            let is_new = changed.is_ok() || more != NEVER && *node.0.tip.borrow() != from;
+            waits.set(waits.get() - 1);
+            let Some(changed) = changed else { return Ok(None) };
+            let is_new = changed || more != NEVER && *node.0.tip.borrow() != from;
             Ok(is_new.then(|| node.template()))
         });
         Waiting { answer, promised: None }
     }
 
+    fn most_patience(&self) -> Duration {
+        if self.node.0.is_deaf.get() { Duration::from_millis(200) } else { Duration::MAX }
+    }
+
     fn interrupt_wait(&self) -> Answer<()> {
+        if self.node.0.is_deaf.get() {
+            return Promise::err(capnp::Error::unimplemented("no such method".into()));
+        }
         self.node.0.interrupted.notify_one();
         Promise::ok(())
     }

@@ -153,7 +153,7 @@ impl Set {
         loop {
             let now = Instant::now();
             let (patience, more) = if now < current.look {
-                (current.look - now, NEVER)
+                ((current.look - now).min(current.candidate.template.most_patience()), NEVER)
             } else {
                 current.look = now + self.shared.fees.interval;
                 (LOOK, self.worth_sending(current))
@@ -178,9 +178,10 @@ impl Set {
                         }
                     }
                     () = self.stop.cancelled() => {
-                        // A wait that goes on without us holds a thread of the node, and one of version 30 may crash.
+                        // A wait that goes on without us holds a thread of the node, and one of version 30 may crash. 30.0 cannot
+                        // interrupt it, and ends it soon.
                         let template = &current.candidate.template;
-                        let interrupted = async { template.interrupt_wait().await.is_ok() && answer.await.is_ok() };
+                        let interrupted = async { (template.interrupt_wait().await.is_ok(), answer.await.is_ok()) };
                         let _ = tokio::time::timeout(INTERRUPTION, interrupted).await;
                         // What is owed is paid: clients mine on it until another set's template comes.
                         return fetching.all().await.map(|()| None);

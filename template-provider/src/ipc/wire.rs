@@ -3,6 +3,7 @@
 //! Cap'n Proto numbers its calls, and Core renumbered them between 30 and 31; [`v31`] also knows what later versions
 //! added, and falls back where a node has not got it. Everything here is `!Send`: it lives on one thread.
 
+mod threads;
 mod v30;
 mod v31;
 
@@ -35,18 +36,23 @@ pub(super) trait Mining {
     fn submit_block(&self, block: &[u8]) -> Answer<Option<Verdict>>;
     /// The answer of a JSON-RPC call without parameters. None: the node is too old for that.
     fn rpc(&self, method: &str) -> Answer<Option<String>>;
+    /// When the connection can be closed: a node of version 30 may crash when a client goes during a call.
+    fn rest(&self) -> Answer<()> {
+        Promise::ok(())
+    }
 }
 
 /// The next template, on its way.
 pub(super) struct Waiting {
     /// None: not within the patience, or the node ends.
     pub(super) answer: Answer<Option<Rc<dyn Template>>>,
-    /// It, before it is there: what it is asked now goes to the node now, which answers as soon as there is one (promise pipelining). None: the
-    /// node is of a version that this was not tried with.
+    /// It, before it is there: what it is asked now goes to the node now, which answers as soon as there is one (promise pipelining). None:
+    /// it can only be asked then.
     pub(super) promised: Option<Rc<dyn Template>>,
 }
 
-/// A template that the node holds for us until this is dropped. A call is sent when it is made, not when its answer is waited for.
+/// A template that the node holds for us until this is dropped. A call is sent when it is made or when its turn comes, not when its answer is
+/// waited for.
 pub(super) trait Template {
     /// The block's header, 80 bytes.
     fn header(&self) -> Answer<Vec<u8>>;
@@ -60,12 +66,26 @@ pub(super) trait Template {
     fn fees(&self) -> Answer<Vec<i64>>;
     /// Sigop costs of its transactions.
     fn sigops(&self) -> Answer<Vec<i64>>;
+    /// The most patience that a wait may have with this node.
+    fn most_patience(&self) -> Duration {
+        Duration::MAX
+    }
     /// The next template: when the tip changes, or when one would pay `more` satoshis.
     fn wait_next(&self, patience: Duration, more: i64) -> Waiting;
     /// Ends a [`Self::wait_next`] under way.
     fn interrupt_wait(&self) -> Answer<()>;
     /// Hands the node a solution of this template. `coinbase`: serialised with its witness.
     fn submit_solution(&self, header: SolvedHeader, coinbase: &[u8]) -> Answer<Verdict>;
+}
+
+/// What a template is asked, by the thread of the node that answers it.
+#[derive(Clone, Copy, Debug)]
+enum Part {
+    Header,
+    Coinbase,
+    MerklePath,
+    /// The block, the fees, the sigops.
+    Transactions,
 }
 
 /// What a template leaves free, as `BlockCreateOptions` says it.
@@ -110,9 +130,13 @@ impl From<Constraints> for Room {
 
 /// The node's mining interface, in the oldest wording that it understands.
 pub(super) async fn mining(init: init::Client) -> Result<Rc<dyn Mining>, capnp::Error> {
-    match v31::mining(&init).await {
+    let (map, thread) = v31::first_thread(&init).await?;
+    match v31::mining(&init, map.clone(), thread.clone()).await {
+        // With the same thread: a node of version 30 may die where one is let go that has only just begun ("Operation not permitted").
         Err(error) if error.kind == ErrorKind::Unimplemented => {
-            v30::mining(FromClientHook::new(init.client.hook)).await
+            let (map, thread) =
+                (FromClientHook::new(map.client.hook), FromClientHook::new(thread.client.hook));
+            v30::mining(FromClientHook::new(init.client.hook), map, thread).await
         }
         answer => answer,
     }
@@ -135,35 +159,20 @@ fn milliseconds(time: Duration) -> f64 {
 macro_rules! shared_mining_calls {
     () => {
         fn is_test_chain(&self) -> Answer<bool> {
-            let mut request = self.client.is_test_chain_request();
-            let thread = self.thread.clone();
-            Promise::from_future(async move {
-                request.get().get_context()?.set_thread(thread);
-                Ok(request.send().promise.await?.get()?.get_result())
-            })
+            ask!(self.client, self.thread, is_test_chain_request, |answer| answer.get_result())
         }
 
         fn is_catching_up(&self) -> Answer<bool> {
-            let mut request = self.client.is_initial_block_download_request();
-            let thread = self.thread.clone();
-            Promise::from_future(async move {
-                request.get().get_context()?.set_thread(thread);
-                Ok(request.send().promise.await?.get()?.get_result())
-            })
+            ask!(self.client, self.thread, is_initial_block_download_request, |answer| answer.get_result())
         }
 
         fn tip(&self) -> Answer<Option<(Vec<u8>, u32)>> {
-            let mut request = self.client.get_tip_request();
-            let thread = self.thread.clone();
-            Promise::from_future(async move {
-                request.get().get_context()?.set_thread(thread);
-                let response = request.send().promise.await?;
-                let answer = response.get()?;
+            ask!(self.client, self.thread, get_tip_request, |answer| {
                 if !answer.get_has_result() {
                     return Ok(None);
                 }
                 let tip = answer.get_result()?;
-                Ok(Some((tip.get_hash()?.to_vec(), u32::try_from(tip.get_height()).unwrap_or_default())))
+                Some((tip.get_hash()?.to_vec(), u32::try_from(tip.get_height()).unwrap_or_default()))
             })
         }
     };
@@ -173,26 +182,31 @@ macro_rules! shared_mining_calls {
 macro_rules! shared_template_calls {
     () => {
         fn header(&self) -> Answer<Vec<u8>> {
-            ask!(self, get_block_header_request, |answer| answer.get_result()?.to_vec())
+            let thread = self.threads.of(Part::Header);
+            ask!(self.client, thread, get_block_header_request, |answer| answer.get_result()?.to_vec())
         }
 
         fn merkle_path(&self) -> Answer<Vec<Vec<u8>>> {
-            ask!(self, get_coinbase_merkle_path_request, |answer| {
+            let thread = self.threads.of(Part::MerklePath);
+            ask!(self.client, thread, get_coinbase_merkle_path_request, |answer| {
                 let nodes = answer.get_result()?.iter();
                 nodes.map(|node| node.map(<[u8]>::to_vec)).collect::<Result<_, _>>()?
             })
         }
 
         fn block(&self) -> Answer<Vec<u8>> {
-            ask!(self, get_block_request, |answer| answer.get_result()?.to_vec())
+            let thread = self.threads.of(Part::Transactions);
+            ask!(self.client, thread, get_block_request, |answer| answer.get_result()?.to_vec())
         }
 
         fn fees(&self) -> Answer<Vec<i64>> {
-            ask!(self, get_tx_fees_request, |answer| answer.get_result()?.iter().collect())
+            let thread = self.threads.of(Part::Transactions);
+            ask!(self.client, thread, get_tx_fees_request, |answer| answer.get_result()?.iter().collect())
         }
 
         fn sigops(&self) -> Answer<Vec<i64>> {
-            ask!(self, get_tx_sigops_request, |answer| answer.get_result()?.iter().collect())
+            let thread = self.threads.of(Part::Transactions);
+            ask!(self.client, thread, get_tx_sigops_request, |answer| answer.get_result()?.iter().collect())
         }
 
         fn wait_next(&self, patience: Duration, more: i64) -> Waiting {
@@ -210,9 +224,9 @@ macro_rules! shared_template_calls {
             let sent = request.send();
             let (response, promised) = (sent.promise, sent.pipeline.get_result());
             let template = |client, threads| Rc::new(NodeTemplate { client, threads }) as Rc<dyn Template>;
-            let promised = PIPELINES.then(|| template(promised, self.threads.clone()));
+            let promised = Some(template(promised, self.threads.clone()));
             let threads = self.threads.clone();
-            let answer = Promise::from_future(async move {
+            let answer = self.threads.attend(async move {
                 match response.await?.get()?.get_result() {
                     Ok(client) => Ok(Some(template(client, threads))),
                     Err(error) if error.kind == ErrorKind::MessageContainsNullCapabilityPointer => Ok(None),
@@ -229,19 +243,22 @@ macro_rules! shared_template_calls {
     };
 }
 
-/// A call without parameters of a template's, sent at once, and what is read of its answer.
+/// A call without parameters, on a thread, and what is read of its answer.
 macro_rules! ask {
-    ($template:expr, $request:ident, |$answer:ident| $read:expr) => {{
-        let mut request = $template.client.$request();
-        match request.get().get_context() {
-            Ok(mut context) => context.set_thread($template.threads.asking.clone()),
-            Err(error) => return Promise::err(error),
-        }
-        let response = request.send().promise;
-        Promise::from_future(async move {
-            let response = response.await?;
-            let $answer = response.get()?;
-            Ok($read)
+    ($client:expr, $thread:expr, $request:ident, |$answer:ident| $read:expr) => {{
+        let client = $client.clone();
+        $thread.call(move |thread| {
+            let mut request = client.$request();
+            match request.get().get_context() {
+                Ok(mut context) => context.set_thread(thread),
+                Err(error) => return Promise::err(error),
+            }
+            let response = request.send().promise;
+            Promise::from_future(async move {
+                let response = response.await?;
+                let $answer = response.get()?;
+                Ok($read)
+            })
         })
     }};
 }

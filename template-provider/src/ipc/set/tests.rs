@@ -159,3 +159,22 @@ async fn the_fees_are_looked_at_in_time_also_where_the_nodes_clock_is_put_back()
     };
     LocalSet::new().run_until(body).await;
 }
+
+#[tokio::test]
+async fn a_set_ends_when_nothing_waits_with_the_node_also_where_that_knows_no_interruption() {
+    let body = async {
+        let node = Node::new([]);
+        node.know_no_interruption();
+        let mut followed = Followed::begin(&node);
+        followed.next().await;
+        while node.waits() == 0 {
+            tokio::task::yield_now().await;
+        }
+        // Longer than one wait: the next one is as short.
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        followed.end().await;
+        assert_eq!(node.waits(), 0);
+        assert_eq!(node.made(), 1, "no template without need");
+    };
+    LocalSet::new().run_until(body).await;
+}

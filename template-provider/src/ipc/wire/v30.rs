@@ -1,4 +1,8 @@
 //! The mining interface of Bitcoin Core 30.
+//!
+//! Its libmultiprocess has no queue of calls: of those that come for a thread while another waits for it there, 30.0 dies (assertion `!m_fn`) and
+//! 30.1 to 30.3 refuse them ("thread busy"). So no thread is given a second call here ([`Thread::without_a_queue`]), and what should not wait for
+//! other calls has one of its own.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -9,39 +13,80 @@ use bitcoin_capnp_types_30::init_capnp::init;
 use bitcoin_capnp_types_30::mining_capnp::{block_template, mining};
 use bitcoin_capnp_types_30::proxy_capnp::{thread, thread_map};
 
+use super::threads::{Calls, Thread};
 use super::{
-    Answer, Mining, RawCoinbase, Room, SolvedHeader, Template, Verdict, Waiting, ask, milliseconds,
+    Answer, Mining, Part, RawCoinbase, Room, SolvedHeader, Template, Verdict, Waiting, ask, milliseconds,
     shared_mining_calls, shared_template_calls,
 };
 
-/// Whether a template is asked before it is there: no node of this version was at hand to try it with.
-const PIPELINES: bool = false;
+/// 30.0 cannot interrupt a wait, which must be over before the connection is closed. The node waits as well as we between two of them.
+const MOST_PATIENCE: Duration = Duration::from_millis(500);
 
 struct NodeMining {
     client: mining::Client,
     thread_map: thread_map::Client,
-    /// A thread of the node that carries out our short calls, one after the other.
-    thread: thread::Client,
+    /// A thread of the node that carries out our short calls.
+    thread: Thread<thread::Client>,
+    calls: Calls,
 }
 
 struct NodeTemplate {
     client: block_template::Client,
-    threads: Threads,
+    threads: Rc<Threads>,
 }
 
-#[derive(Clone)]
+/// Those of one set of templates.
 struct Threads {
-    asking: thread::Client,
+    header: Thread<thread::Client>,
+    coinbase: Thread<thread::Client>,
+    merkle_path: Thread<thread::Client>,
+    transactions: Thread<thread::Client>,
+    /// A block does not wait behind the transactions of a template.
+    solutions: Thread<thread::Client>,
     waiting: thread::Client,
+    calls: Calls,
 }
 
-pub(super) async fn mining(init: init::Client) -> Result<Rc<dyn Mining>, capnp::Error> {
-    let thread_map = init.construct_request().send().promise.await?.get()?.get_thread_map()?;
-    let thread = new_thread(&thread_map, "sluice").await?;
+impl Threads {
+    async fn new(map: &thread_map::Client, calls: &Calls) -> Result<Self, capnp::Error> {
+        let thread =
+            async |name| Ok::<_, capnp::Error>(Thread::without_a_queue(new_thread(map, name).await?, calls));
+        Ok(Self {
+            header: thread("sluice-header").await?,
+            coinbase: thread("sluice-coinbase").await?,
+            merkle_path: thread("sluice-path").await?,
+            transactions: thread("sluice-ask").await?,
+            solutions: thread("sluice-block").await?,
+            waiting: new_thread(map, "sluice-wait").await?,
+            calls: calls.clone(),
+        })
+    }
+
+    fn of(&self, part: Part) -> &Thread<thread::Client> {
+        match part {
+            Part::Header => &self.header,
+            Part::Coinbase => &self.coinbase,
+            Part::MerklePath => &self.merkle_path,
+            Part::Transactions => &self.transactions,
+        }
+    }
+
+    fn attend<T: 'static>(&self, call: impl Future<Output = Result<T, capnp::Error>> + 'static) -> Answer<T> {
+        self.calls.attend(call)
+    }
+}
+
+pub(super) async fn mining(
+    init: init::Client,
+    thread_map: thread_map::Client,
+    thread: thread::Client,
+) -> Result<Rc<dyn Mining>, capnp::Error> {
     let mut request = init.make_mining_request();
     request.get().get_context()?.set_thread(thread.clone());
     let client = request.send().promise.await?.get()?.get_result()?;
-    Ok(Rc::new(NodeMining { client, thread_map, thread }))
+    let calls = Calls::default();
+    let thread = Thread::without_a_queue(thread, &calls);
+    Ok(Rc::new(NodeMining { client, thread_map, thread, calls }))
 }
 
 async fn new_thread(map: &thread_map::Client, name: &str) -> Result<thread::Client, capnp::Error> {
@@ -59,17 +104,17 @@ impl Mining for NodeMining {
 
     fn create_new_block(&self, room: Room) -> Answer<Rc<dyn Template>> {
         let mut request = self.client.create_new_block_request();
-        let map = self.thread_map.clone();
-        Promise::from_future(async move {
-            let asking = new_thread(&map, "sluice-ask").await?;
-            let waiting = new_thread(&map, "sluice-wait").await?;
+        let (map, calls) = (self.thread_map.clone(), self.calls.clone());
+        self.calls.attend(async move {
             // This version gives the call no thread, and its options no defaults.
             let mut options = request.get().get_options()?;
             options.set_use_mempool(true);
             options.set_block_reserved_weight(room.weight);
             options.set_coinbase_output_max_additional_sigops(room.sigops);
             let client = request.send().promise.await?.get()?.get_result()?;
-            Ok(Rc::new(NodeTemplate { client, threads: Threads { asking, waiting } }) as Rc<dyn Template>)
+            // Not before: they are not to be let go again at once.
+            let threads = Rc::new(Threads::new(&map, &calls).await?);
+            Ok(Rc::new(NodeTemplate { client, threads }) as Rc<dyn Template>)
         })
     }
 
@@ -80,27 +125,39 @@ impl Mining for NodeMining {
     fn rpc(&self, _method: &str) -> Answer<Option<String>> {
         Promise::ok(None)
     }
+
+    fn rest(&self) -> Answer<()> {
+        self.calls.rest()
+    }
 }
 
 impl Template for NodeTemplate {
     shared_template_calls!();
 
+    fn most_patience(&self) -> Duration {
+        MOST_PATIENCE
+    }
+
     fn coinbase(&self) -> Answer<RawCoinbase> {
-        ask!(self, get_coinbase_tx_request, |answer| RawCoinbase::Transaction(answer.get_result()?.to_vec()))
+        let thread = self.threads.of(Part::Coinbase);
+        ask!(self.client, thread, get_coinbase_tx_request, |answer| {
+            RawCoinbase::Transaction(answer.get_result()?.to_vec())
+        })
     }
 
     fn submit_solution(&self, header: SolvedHeader, coinbase: &[u8]) -> Answer<Verdict> {
         let mut request = self.client.submit_solution_request();
         request.get().set_coinbase(coinbase);
-        let thread = self.threads.asking.clone();
-        Promise::from_future(async move {
-            let mut params = request.get();
-            params.set_version(header.version);
-            params.set_timestamp(header.time);
-            params.set_nonce(header.nonce);
-            params.get_context()?.set_thread(thread);
-            let taken = request.send().promise.await?.get()?.get_result();
-            Ok(if taken { Verdict::Taken } else { Verdict::Refused(String::new()) })
+        self.threads.solutions.call(move |thread| {
+            Promise::from_future(async move {
+                let mut params = request.get();
+                params.set_version(header.version);
+                params.set_timestamp(header.time);
+                params.set_nonce(header.nonce);
+                params.get_context()?.set_thread(thread);
+                let taken = request.send().promise.await?.get()?.get_result();
+                Ok(if taken { Verdict::Taken } else { Verdict::Refused(String::new()) })
+            })
         })
     }
 }

@@ -9,20 +9,18 @@ use bitcoin_capnp_types::init_capnp::init;
 use bitcoin_capnp_types::mining_capnp::{block_template, mining};
 use bitcoin_capnp_types::proxy_capnp::{thread, thread_map};
 
+use super::threads::Thread;
 use super::{
-    Answer, Mining, RawCoinbase, Room, SolvedHeader, Template, Verdict, Waiting, ask, if_implemented,
+    Answer, Mining, Part, RawCoinbase, Room, SolvedHeader, Template, Verdict, Waiting, ask, if_implemented,
     milliseconds, shared_mining_calls, shared_template_calls,
 };
-
-/// Whether a template is asked before it is there.
-const PIPELINES: bool = true;
 
 struct NodeMining {
     init: init::Client,
     client: mining::Client,
     thread_map: thread_map::Client,
     /// A thread of the node that carries out our short calls, one after the other.
-    thread: thread::Client,
+    thread: Thread<thread::Client>,
 }
 
 struct NodeTemplate {
@@ -32,16 +30,38 @@ struct NodeTemplate {
 
 #[derive(Clone)]
 struct Threads {
-    asking: thread::Client,
+    asking: Thread<thread::Client>,
     waiting: thread::Client,
 }
 
-pub(super) async fn mining(init: &init::Client) -> Result<Rc<dyn Mining>, capnp::Error> {
+impl Threads {
+    fn of(&self, _: Part) -> &Thread<thread::Client> {
+        &self.asking
+    }
+
+    fn attend<T>(&self, call: impl Future<Output = Result<T, capnp::Error>> + 'static) -> Answer<T> {
+        Promise::from_future(call)
+    }
+}
+
+/// What makes threads of the node, and one of them.
+pub(super) async fn first_thread(
+    init: &init::Client,
+) -> Result<(thread_map::Client, thread::Client), capnp::Error> {
     let thread_map = init.construct_request().send().promise.await?.get()?.get_thread_map()?;
     let thread = new_thread(&thread_map, "sluice").await?;
+    Ok((thread_map, thread))
+}
+
+pub(super) async fn mining(
+    init: &init::Client,
+    thread_map: thread_map::Client,
+    thread: thread::Client,
+) -> Result<Rc<dyn Mining>, capnp::Error> {
     let mut request = init.make_mining_request();
     request.get().get_context()?.set_thread(thread.clone());
     let client = request.send().promise.await?.get()?.get_result()?;
+    let thread = Thread::with_a_queue(thread);
     Ok(Rc::new(NodeMining { init: init.clone(), client, thread_map, thread }))
 }
 
@@ -71,6 +91,7 @@ impl Mining for NodeMining {
             options.set_block_reserved_weight(room.weight);
             options.set_coinbase_output_max_additional_sigops(room.sigops);
             let client = request.send().promise.await?.get()?.get_result()?;
+            let asking = Thread::with_a_queue(asking);
             Ok(Rc::new(NodeTemplate { client, threads: Threads { asking, waiting } }) as Rc<dyn Template>)
         })
     }
@@ -91,7 +112,7 @@ impl Mining for NodeMining {
 
     fn rpc(&self, method: &str) -> Answer<Option<String>> {
         let mut making = self.init.make_rpc_request();
-        let thread = self.thread.clone();
+        let thread = self.thread.client();
         let call = format!(r#"{{"jsonrpc":"2.0","id":0,"method":"{method}","params":[]}}"#);
         Promise::from_future(async move {
             making.get().get_context()?.set_thread(thread.clone());
@@ -111,7 +132,8 @@ impl Template for NodeTemplate {
     shared_template_calls!();
 
     fn coinbase(&self) -> Answer<RawCoinbase> {
-        ask!(self, get_coinbase_tx_request, |answer| RawCoinbase::read(answer.get_result()?)?)
+        let thread = self.threads.of(Part::Coinbase);
+        ask!(self.client, thread, get_coinbase_tx_request, |answer| RawCoinbase::read(answer.get_result()?)?)
     }
 
     /// By the old number as well, not only when the new one is found unknown: that answer may come behind a whole block. Where
@@ -125,13 +147,13 @@ impl Template for NodeTemplate {
             params.set_timestamp(header.time);
             params.set_nonce(header.nonce);
             params.set_coinbase(coinbase);
-            params.get_context()?.set_thread(self.threads.asking.clone());
+            params.get_context()?.set_thread(self.threads.asking.client());
             let mut params = older.get();
             params.set_version(header.version);
             params.set_timestamp(header.time);
             params.set_nonce(header.nonce);
             params.set_coinbase(coinbase);
-            params.get_context()?.set_thread(self.threads.asking.clone());
+            params.get_context()?.set_thread(self.threads.asking.client());
             Ok(())
         };
         if let Err(error) = fill() {
