@@ -100,6 +100,7 @@ mod tests {
             stall: Duration::from_secs(1),
             sets: 1,
             stale: Duration::from_secs(1),
+            rpc: None,
         }
     }
 

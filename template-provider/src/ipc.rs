@@ -9,7 +9,7 @@
 //! | [`answer`] | what the node says of a template, read; pure |
 //! | `connection`, `wire` | the socket and the calls, of all versions of the node |
 //! | `supervisor` | one connection's life |
-//! | `network` | whether it is the right node |
+//! | `network`, `loaded` | whether it is the right node, and may be asked already |
 //! | `set`, `routes`, `kept` | templates for each kind of constraints, and those that can still be solved |
 //! | [`desk`] | blocks handed in |
 //! | [`probe`] | `--check` |
@@ -22,6 +22,7 @@ mod error;
 #[cfg(test)]
 mod fake;
 mod kept;
+mod loaded;
 mod network;
 pub mod probe;
 mod routes;
@@ -34,6 +35,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bitcoin::Network;
+use node::Node;
 use service::Backoff;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::LocalSet;
@@ -68,6 +70,8 @@ pub struct Settings {
     pub sets: usize,
     /// How long a template may be solved under another tip.
     pub stale: Duration,
+    /// JSON-RPC beside it, if there is.
+    pub rpc: Option<Node>,
 }
 
 /// The source.

@@ -40,7 +40,7 @@ impl Wiring {
     /// Nothing is sent yet.
     pub(crate) fn new(config: &Config) -> Result<Self, NodeError> {
         let node = Node::new(config.node.clone())?;
-        let ipc = settings(config);
+        let ipc = settings(config)?;
         let (desk, orders) = Desk::open();
         let fees = Fees { interval: config.fees.interval.max(SHORTEST_BY_RPC), ..config.fees };
         let gbt = Gbt::new(node.clone(), fees, config.stall);
@@ -112,8 +112,10 @@ async fn trouble_by_rpc(node: &Node, patience: Duration) -> Option<String> {
     }
 }
 
-fn settings(config: &Config) -> Settings {
-    Settings {
+fn settings(config: &Config) -> Result<Settings, NodeError> {
+    // Not the one that others use: its connections live with a thread of IPC's own.
+    let rpc = config.ipc.rpc_too.then(|| Node::new(config.node.clone())).transpose()?;
+    Ok(Settings {
         socket: config.ipc.socket.clone(),
         network: config.node.network.unwrap_or(Network::Bitcoin),
         fees: config.fees,
@@ -121,7 +123,8 @@ fn settings(config: &Config) -> Settings {
         stall: config.stall,
         sets: config.ipc.template_sets,
         stale: config.retention.stale,
-    }
+        rpc,
+    })
 }
 
 fn outlets(config: &Config, node: &Node, ipc: &Settings, desk: Desk) -> Result<Vec<Outlet>, NodeError> {
@@ -153,8 +156,11 @@ pub(crate) async fn probe(config: Config) -> Vec<Finding> {
 
 /// With `source = "auto"` and a JSON-RPC that works the lack of IPC is no fault.
 async fn probe_ipc(config: &Config, has_rpc: bool) -> Finding {
-    let settings = settings(config);
-    let what = format!("node {}", settings.socket.display());
+    let what = format!("node {}", config.ipc.socket.display());
+    let settings = match settings(config) {
+        Ok(settings) => settings,
+        Err(error) => return Finding::bad(what, error),
+    };
     let alone = !config.ipc.rpc_too;
     let socket_is_missing = !settings.socket.exists();
     let probed = tokio::task::spawn_blocking(move || ipc::probe::probe(&settings, alone)).await;

@@ -8,7 +8,7 @@ use tokio::task::LocalSet;
 use super::connection::Connection;
 use super::error::IpcError;
 use super::set::Head;
-use super::{Settings, network};
+use super::{Settings, loaded, network};
 use crate::health::Seen;
 
 /// Connects, asks for one template, and leaves. Blocks the thread meanwhile. `alone`: there is no JSON-RPC beside it.
@@ -59,6 +59,7 @@ async fn look(connection: Connection, settings: &Settings) -> Result<(Seen, Part
 }
 
 async fn template(connection: &Connection, settings: &Settings) -> Result<(Seen, Parts), IpcError> {
+    loaded::check(connection, settings.rpc.as_ref()).await?;
     let seen = network::check(connection, settings.network).await?;
     let room = Constraints::default();
     let template =

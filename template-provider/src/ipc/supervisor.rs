@@ -15,6 +15,7 @@ use super::answer::Known;
 use super::connection::Connection;
 use super::error::IpcError;
 use super::kept::Kept;
+use super::loaded;
 use super::network;
 use super::set::{Set, Shared};
 use super::{Ipc, Settings, State};
@@ -37,6 +38,7 @@ pub(super) async fn run(
     let settings = source.settings.clone();
     let opening = async {
         let connection = Connection::open(&settings.socket, settings.timeout).await?;
+        loaded::check(&connection, settings.rpc.as_ref()).await?;
         let seen = network::check(&connection, settings.network).await?;
         Ok::<_, IpcError>((connection, seen))
     };

@@ -22,6 +22,10 @@ pub(super) type Answer<T> = Promise<T, capnp::Error>;
 
 /// The node's mining interface.
 pub(super) trait Mining {
+    /// Whether calls must wait until it has loaded its chain.
+    fn dies_of_early_calls(&self) -> bool {
+        false
+    }
     /// What is known of the node's version.
     fn version(&self) -> &'static str;
     /// Whether the chain is any but the main one.

@@ -102,6 +102,10 @@ impl Mining for NodeMining {
         "30"
     }
 
+    fn dies_of_early_calls(&self) -> bool {
+        true
+    }
+
     fn create_new_block(&self, room: Room) -> Answer<Rc<dyn Template>> {
         let mut request = self.client.create_new_block_request();
         let (map, calls) = (self.thread_map.clone(), self.calls.clone());
