@@ -67,6 +67,7 @@ fn settings() -> Settings {
         stall: LIMIT,
         sets: 1,
         stale: LIMIT,
+        rpc: None,
     }
 }
 

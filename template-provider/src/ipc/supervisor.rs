@@ -245,6 +245,7 @@ mod tests {
                 stall: DEADLINE,
                 sets: 8,
                 stale: Duration::from_secs(60),
+                rpc: None,
             };
             let (_desk, orders) = Desk::open();
             let mut source = Ipc::new(settings.clone(), orders);
