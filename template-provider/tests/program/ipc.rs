@@ -15,7 +15,7 @@ use distribution::client::Event;
 
 /// The first version whose IPC takes a block that is no solution of a template it holds (`submitBlock`).
 const WHOLE_BLOCKS: u32 = 319_900;
-/// The first version that lives on when a connection goes while it waits for a tip.
+/// The first version that lives on when a tip comes after a connection went that waited for it.
 const SURVIVES: u32 = 310_000;
 /// No JSON-RPC at all.
 const ALONE: &str = "ipc.rpc_too = false\n";
@@ -455,7 +455,7 @@ async fn without_ipc(world: &mut World) -> (Relay, Client) {
 async fn auto_falls_back_to_json_rpc_whenever_ipc_fails_and_comes_back() {
     let mut world = World::by("auto", "stall_seconds = 3").await;
     if world.node.network_info().await.unwrap().version < SURVIVES {
-        return; // such a node would die where the line breaks
+        return; // such a node dies where the line breaks before a new tip
     }
     let (mut relay, mut client) = without_ipc(&mut world).await;
     relay.appear();

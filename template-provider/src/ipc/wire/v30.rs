@@ -19,7 +19,8 @@ use super::{
     shared_mining_calls, shared_template_calls,
 };
 
-/// 30.0 cannot interrupt a wait, which must be over before the connection is closed. The node waits as well as we between two of them.
+/// 30.0 cannot interrupt a wait, which must be over before the connection is closed. And where we are killed the node dies if a wait then brings
+/// a template.
 const MOST_PATIENCE: Duration = Duration::from_millis(500);
 
 struct NodeMining {
