@@ -136,7 +136,7 @@ impl From<Constraints> for Room {
 pub(super) async fn mining(init: init::Client) -> Result<Rc<dyn Mining>, capnp::Error> {
     let (map, thread) = v31::first_thread(&init).await?;
     match v31::mining(&init, map.clone(), thread.clone()).await {
-        // With the same thread: a node of version 30 may die where one is let go that has only just begun ("Operation not permitted").
+        // With the same thread: a node of version 30 may die where one is let go that has not begun yet.
         Err(error) if error.kind == ErrorKind::Unimplemented => {
             let (map, thread) =
                 (FromClientHook::new(map.client.hook), FromClientHook::new(thread.client.hook));

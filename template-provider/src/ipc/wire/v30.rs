@@ -49,16 +49,20 @@ struct Threads {
 }
 
 impl Threads {
-    async fn new(map: &thread_map::Client, calls: &Calls) -> Result<Self, capnp::Error> {
-        let thread =
-            async |name| Ok::<_, capnp::Error>(Thread::without_a_queue(new_thread(map, name).await?, calls));
+    async fn new(
+        map: &thread_map::Client,
+        mining: &mining::Client,
+        calls: &Calls,
+    ) -> Result<Self, capnp::Error> {
+        let begun = async |name| new_thread(map, mining, name).await;
+        let thread = async |name| Ok::<_, capnp::Error>(Thread::without_a_queue(begun(name).await?, calls));
         Ok(Self {
             header: thread("sluice-header").await?,
             coinbase: thread("sluice-coinbase").await?,
             merkle_path: thread("sluice-path").await?,
             transactions: thread("sluice-ask").await?,
             solutions: thread("sluice-block").await?,
-            waiting: new_thread(map, "sluice-wait").await?,
+            waiting: begun("sluice-wait").await?,
             calls: calls.clone(),
         })
     }
@@ -90,10 +94,20 @@ pub(super) async fn mining(
     Ok(Rc::new(NodeMining { client, thread_map, thread, calls }))
 }
 
-async fn new_thread(map: &thread_map::Client, name: &str) -> Result<thread::Client, capnp::Error> {
+/// A thread that has answered a call, so that it may be let go at any time: a node of version 30 may die of one that has not begun yet
+/// ("Operation not permitted").
+async fn new_thread(
+    map: &thread_map::Client,
+    mining: &mining::Client,
+    name: &str,
+) -> Result<thread::Client, capnp::Error> {
     let mut request = map.make_thread_request();
     request.get().set_name(name);
-    request.send().promise.await?.get()?.get_result()
+    let thread = request.send().promise.await?.get()?.get_result()?;
+    let mut first = mining.is_test_chain_request();
+    first.get().get_context()?.set_thread(thread.clone());
+    first.send().promise.await?;
+    Ok(thread)
 }
 
 impl Mining for NodeMining {
@@ -109,7 +123,7 @@ impl Mining for NodeMining {
 
     fn create_new_block(&self, room: Room) -> Answer<Rc<dyn Template>> {
         let mut request = self.client.create_new_block_request();
-        let (map, calls) = (self.thread_map.clone(), self.calls.clone());
+        let (map, mining, calls) = (self.thread_map.clone(), self.client.clone(), self.calls.clone());
         self.calls.attend(async move {
             // This version gives the call no thread, and its options no defaults.
             let mut options = request.get().get_options()?;
@@ -117,8 +131,7 @@ impl Mining for NodeMining {
             options.set_block_reserved_weight(room.weight);
             options.set_coinbase_output_max_additional_sigops(room.sigops);
             let client = request.send().promise.await?.get()?.get_result()?;
-            // Not before: they are not to be let go again at once.
-            let threads = Rc::new(Threads::new(&map, &calls).await?);
+            let threads = Rc::new(Threads::new(&map, &mining, &calls).await?);
             Ok(Rc::new(NodeTemplate { client, threads }) as Rc<dyn Template>)
         })
     }
