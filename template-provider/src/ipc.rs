@@ -45,6 +45,8 @@ use tracing::{error, warn};
 pub use desk::{Desk, Order};
 pub use error::IpcError;
 
+use loaded::Gone;
+
 use crate::config::Fees;
 use crate::feed::Feed;
 use crate::source::{Source, Way};
@@ -82,6 +84,8 @@ pub struct Ipc {
     state: watch::Sender<State>,
     /// The number of the last set of templates, over all connections.
     last_set: u64,
+    /// The node that went last, until one is reached.
+    gone: Option<Gone>,
     /// So many of its next threads panic.
     #[cfg(test)]
     panics: u32,
@@ -107,6 +111,7 @@ impl Ipc {
             orders,
             state: watch::Sender::default(),
             last_set: 0,
+            gone: None,
             #[cfg(test)]
             panics: 0,
         }
@@ -135,12 +140,22 @@ impl Ipc {
         while !shutdown.is_cancelled() {
             let failure = supervisor::run(self, &feed, &mut backoff, &shutdown).await;
             let Err(failure) = failure else { return };
+            self.note(&failure);
             let reason = failure.to_string();
             if feed.away(Way::Ipc, reason.clone()) {
                 warn!("no templates by IPC: {reason}");
             }
             self.state.send_replace(State::Down);
             self.refuse_orders(&reason, backoff.wait(), &shutdown).await;
+        }
+    }
+
+    /// A node that ends, or may: it is not asked again while it does.
+    fn note(&mut self, failure: &IpcError) {
+        let socket = &self.settings.socket;
+        let is_known = self.gone.as_ref().is_some_and(|gone| gone.had(socket));
+        if matches!(failure, IpcError::Ending { .. } | IpcError::Lost { .. }) && !is_known {
+            self.gone = Some(Gone::now(socket));
         }
     }
 

@@ -1,7 +1,9 @@
 //! One connection to the node's socket: opened, asked with a time limit, closed in order.
 
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::rc::Rc;
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use bitcoin_capnp_types::capnp::{self, ErrorKind};
@@ -121,9 +123,16 @@ impl Connection {
             return self.disconnect().await;
         }
         tokio::task::spawn_local(async move {
-            let _ = self.mining.rest().await;
-            self.disconnect().await;
+            tokio::select! {
+                _ = self.mining.rest() => self.disconnect().await,
+                () = self.ended() => {}
+            }
         });
+    }
+
+    /// When what carries calls and answers has ended, be it by a panic: then those that wait for as long as they may hear nothing.
+    pub(super) async fn ended(&self) {
+        self.system.ended.cancelled().await;
     }
 
     async fn disconnect(mut self) {
@@ -142,6 +151,15 @@ impl System {
             let _ = system.await;
         });
         Self { task, ended }
+    }
+}
+
+impl Drop for Connection {
+    /// Calls under way fail, so that their tasks end: they would keep what there is of the connection.
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            let _ = Pin::new(&mut self.disconnector).poll(&mut Context::from_waker(Waker::noop()));
+        }
     }
 }
 

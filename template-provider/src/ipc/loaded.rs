@@ -2,7 +2,7 @@
 //! (assertion `m_node.chainman`); 31 lets it wait.
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime};
 
 use node::{NetworkInfo, Node, NodeError};
 
@@ -12,8 +12,39 @@ use super::error::IpcError;
 /// Without JSON-RPC, which tells it: a node whose socket is so old has.
 const LOADING: Duration = Duration::from_secs(10);
 
+/// How long a node that went may take to end; one that did not end after all is asked again then.
+const GONE: Duration = Duration::from_secs(120);
+
+/// A node that said that it ends, or whose connection broke: which that may have been. One of version 30 leaves its socket open until the
+/// end, and dies of a call in the last moments (the same assertion), which its operator, who stopped it, finds as a crash.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Gone {
+    opened: Option<SystemTime>,
+    at: Instant,
+}
+
+impl Gone {
+    /// The one that has the socket now.
+    pub(super) fn now(socket: &Path) -> Self {
+        Self { opened: opened(socket), at: Instant::now() }
+    }
+
+    /// Whether this is its socket still: the next one opens another.
+    pub(super) fn had(&self, socket: &Path) -> bool {
+        self.opened == opened(socket)
+    }
+
+    fn may_be_ending(&self, socket: &Path) -> bool {
+        self.had(socket) && self.at.elapsed() < GONE
+    }
+}
+
 /// Keeps calls from a node that would die of them.
-pub(super) async fn check(connection: &Connection, rpc: Option<&Node>) -> Result<(), IpcError> {
+pub(super) async fn check(
+    connection: &Connection,
+    rpc: Option<&Node>,
+    gone: Option<&Gone>,
+) -> Result<(), IpcError> {
     if !connection.mining().dies_of_early_calls() {
         return Ok(());
     }
@@ -22,6 +53,10 @@ pub(super) async fn check(connection: &Connection, rpc: Option<&Node>) -> Result
         None => None,
     };
     let socket = connection.socket();
+    // One that answers by JSON-RPC does not end.
+    if !matches!(answer, Some(Ok(_))) && gone.is_some_and(|gone| gone.may_be_ending(&socket)) {
+        return Err(IpcError::Ending { socket });
+    }
     if may_be_loading(answer.as_ref(), age(&socket)) { Err(IpcError::Starting { socket }) } else { Ok(()) }
 }
 
@@ -34,9 +69,13 @@ fn may_be_loading(rpc: Option<&Result<NetworkInfo, NodeError>>, age: Option<Dura
     }
 }
 
-/// The time since the node opened it.
+/// The time since the node opened it. None: there is no such socket. A clock that was put back makes it a new one.
 fn age(socket: &Path) -> Option<Duration> {
-    socket.metadata().ok()?.modified().ok()?.elapsed().ok()
+    Some(opened(socket)?.elapsed().unwrap_or_default())
+}
+
+fn opened(socket: &Path) -> Option<SystemTime> {
+    socket.metadata().ok()?.modified().ok()
 }
 
 #[cfg(test)]
@@ -57,6 +96,22 @@ mod tests {
         assert!(may_be_loading(Some(&closed), young) && !may_be_loading(Some(&closed), old));
         assert!(may_be_loading(None, young) && !may_be_loading(None, old));
         assert!(!may_be_loading(None, None));
+    }
+
+    #[test]
+    fn a_node_that_went_may_be_ending_for_a_time_and_the_next_one_at_the_socket_is_not() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("node.sock");
+        let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        let gone = Gone::now(&path);
+        assert!(gone.had(&path) && gone.may_be_ending(&path));
+        let long_ago = Gone { at: Instant::now().checked_sub(GONE).unwrap(), ..gone };
+        assert!(!long_ago.may_be_ending(&path));
+        drop(listener);
+        std::fs::remove_file(&path).unwrap();
+        std::thread::sleep(Duration::from_millis(20)); // the file system's clock ticks
+        let _next = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        assert!(!gone.had(&path) && !gone.may_be_ending(&path));
     }
 
     #[test]

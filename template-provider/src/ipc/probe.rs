@@ -59,7 +59,7 @@ async fn look(connection: Connection, settings: &Settings) -> Result<(Seen, Part
 }
 
 async fn template(connection: &Connection, settings: &Settings) -> Result<(Seen, Parts), IpcError> {
-    loaded::check(connection, settings.rpc.as_ref()).await?;
+    loaded::check(connection, settings.rpc.as_ref(), None).await?;
     let seen = network::check(connection, settings.network).await?;
     let room = Constraints::default();
     let template =

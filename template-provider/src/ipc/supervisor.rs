@@ -25,6 +25,8 @@ use crate::feed::Feed;
 const NO_CLIENT: Constraints = Constraints { max_additional_size: 0, max_additional_sigops: 0 };
 /// Shortest time between changes of the sets: clients come and go, and each set costs the node a template.
 const CHANGE: Duration = Duration::from_millis(250);
+/// Calls that fail since the connection has ended say so before that is said for them.
+const SAYING_SO: Duration = Duration::from_millis(500);
 /// How long the sets may take to end.
 const ENDING: Duration = Duration::from_secs(2);
 
@@ -38,7 +40,7 @@ pub(super) async fn run(
     let settings = source.settings.clone();
     let opening = async {
         let connection = Connection::open(&settings.socket, settings.timeout).await?;
-        loaded::check(&connection, settings.rpc.as_ref()).await?;
+        loaded::check(&connection, settings.rpc.as_ref(), source.gone.as_ref()).await?;
         let seen = network::check(&connection, settings.network).await?;
         Ok::<_, IpcError>((connection, seen))
     };
@@ -46,6 +48,7 @@ pub(super) async fn run(
         opened = opening => opened?,
         () = shutdown.cancelled() => return Ok(()),
     };
+    source.gone = None;
     info!(socket = %settings.socket.display(), version = seen.version, height = seen.height, "node reached by IPC");
     let shared = Rc::new(Shared {
         connection,
@@ -62,6 +65,7 @@ pub(super) async fn run(
     let ended = tokio::select! {
         failure = sets.run(source, &settings, backoff) => Err(failure),
         failure = stalled(&shared, settings.stall) => Err(failure),
+        failure = cut_off(&shared) => Err(failure),
         () = shutdown.cancelled() => Ok(()),
     };
     sets.end(ended.is_ok()).await;
@@ -86,6 +90,13 @@ async fn stalled(shared: &Shared, stall: Duration) -> IpcError {
     }
 }
 
+/// Ends when there is nobody any more who could give an answer, and no call has said so: a wait for a template has no time of its own.
+async fn cut_off(shared: &Shared) -> IpcError {
+    shared.connection.ended().await;
+    tokio::time::sleep(SAYING_SO).await;
+    IpcError::Lost { socket: shared.connection.socket(), call: "waitNext" }
+}
+
 /// The sets of one connection.
 struct Sets {
     shared: Rc<Shared>,
@@ -95,6 +106,8 @@ struct Sets {
     /// Constraints that the node makes no templates for.
     refused: Vec<Constraints>,
     tasks: JoinSet<(u64, Result<(), IpcError>)>,
+    /// Blocks that are being handed in.
+    orders: JoinSet<()>,
     last: u64,
 }
 
@@ -108,12 +121,11 @@ impl Sets {
     /// They are numbered from the one after `last`.
     fn new(shared: Rc<Shared>, last: u64) -> Self {
         let (needed, running, refused) = (Vec::new(), Vec::new(), Vec::new());
-        Self { shared, needed, running, refused, tasks: JoinSet::new(), last }
+        Self { shared, needed, running, refused, tasks: JoinSet::new(), orders: JoinSet::new(), last }
     }
 
     async fn run(&mut self, source: &mut Ipc, settings: &Settings, backoff: &mut Backoff) -> IpcError {
         let (mut wanted, mut routes) = (self.shared.feed.wanted(), self.shared.routes.subscribe());
-        let mut orders: JoinSet<()> = JoinSet::new();
         let (mut changed, mut not_before) = (true, Instant::now());
         loop {
             if changed && not_before <= Instant::now() {
@@ -138,9 +150,9 @@ impl Sets {
                 }
                 Some(order) = source.orders.recv() => {
                     let shared = Rc::clone(&self.shared);
-                    orders.spawn_local(async move { order.carry_out(&shared).await });
+                    self.orders.spawn_local(async move { order.carry_out(&shared).await });
                 }
-                Some(_) = orders.join_next() => {}
+                Some(_) = self.orders.join_next() => {}
             }
         }
     }
@@ -203,6 +215,7 @@ impl Sets {
 
     /// Ends all sets; in order if the node still answers.
     async fn end(mut self, in_order: bool) {
+        self.orders.shutdown().await; // each has the connection
         if in_order {
             self.running.iter().for_each(|set| set.stop.cancel());
             let ended = async { while self.tasks.join_next().await.is_some() {} };
