@@ -1,4 +1,4 @@
-//! One miner's connection: bytes around a [`Session`](crate::session::Session). The task that runs here checks the
+//! One miner's connection: bytes around a [`Session`]. The task that runs here checks the
 //! miner's shares.
 //!
 //! | module | what for |
