@@ -3,6 +3,7 @@
 
 mod support;
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use link::Frame;
@@ -308,13 +309,19 @@ async fn the_transactions_of_a_found_block_are_asked_for_before_those_of_newer_t
     hub.stop().await;
 }
 
-#[tokio::test]
-async fn a_hub_that_waits_for_its_ledger_keeps_nothing_else_waiting() {
-    let dir = tempfile::tempdir().unwrap();
-    let ledger = dir.path().join("hub.sqlite");
+/// Somebody who has the ledger of the hub to be, until a ROLLBACK.
+fn holds_ledger(data_dir: &Path) -> rusqlite::Connection {
+    let ledger = data_dir.join("hub.sqlite");
     drop(SqliteStore::open(&ledger, Options::default()).unwrap());
     let other = rusqlite::Connection::open(&ledger).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    other
+}
+
+#[tokio::test]
+async fn a_hub_that_waits_for_its_ledger_keeps_nothing_else_waiting() {
+    let dir = tempfile::tempdir().unwrap();
+    let other = holds_ledger(dir.path());
     let hub = RunningHub::start(dir.path(), &["127.0.0.1:1"], NO_NODE).await;
     // The hub shares this one thread, and gives its ledger up after five seconds.
     let (begun, mut last, mut longest) = (Instant::now(), Instant::now(), Duration::ZERO);
@@ -333,10 +340,7 @@ async fn a_hub_that_waits_for_its_ledger_keeps_nothing_else_waiting() {
 #[tokio::test]
 async fn a_hub_that_is_told_to_end_while_it_waits_for_its_ledger_ends_at_once() {
     let dir = tempfile::tempdir().unwrap();
-    let ledger = dir.path().join("hub.sqlite");
-    drop(SqliteStore::open(&ledger, Options::default()).unwrap());
-    let other = rusqlite::Connection::open(&ledger).unwrap();
-    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let other = holds_ledger(dir.path());
     let hub = RunningHub::start(dir.path(), &["127.0.0.1:1"], NO_NODE).await;
     tokio::time::sleep(Duration::from_millis(300)).await;
     // After five seconds it would fail: somebody else has its ledger.

@@ -10,7 +10,7 @@ use crate::slices::Slices;
 use crate::totals::Totals;
 use bitcoin::BlockHash;
 use link::Refusals;
-use link::places::{Bounds, Full, Places};
+use link::places::{Bounds, Full, Places, is_overdue};
 use mining::Work;
 use service::Counters;
 use std::collections::VecDeque;
@@ -22,10 +22,6 @@ use tokio::sync::Notify;
 
 /// Blocks that are shown.
 const MAX_BLOCKS: usize = 50;
-/// How long a connection keeps its place that authorises and never finds a share, when somebody else wants it.
-const UNPROVEN: Duration = Duration::from_secs(600);
-/// How long one does whose address has more than half of all places, when somebody from elsewhere wants it.
-const UNPROVEN_IN_A_CROWD: Duration = Duration::from_secs(60);
 
 /// Shared by all tasks.
 #[derive(Debug)]
@@ -178,9 +174,8 @@ impl Farm {
 
     fn admit_at(self: &Arc<Self>, now: Instant, address: SocketAddr) -> Result<Seat, Refused> {
         let unproven = |miner: &Arc<Miner>, is_of_a_crowd| {
-            let patience = if is_of_a_crowd { UNPROVEN_IN_A_CROWD } else { UNPROVEN };
-            let is_old = now.saturating_duration_since(miner.connected) >= patience;
-            (is_old && miner.view().last_share.is_none()).then_some(0)
+            let is_overdue = is_overdue(miner.connected, now, is_of_a_crowd);
+            (is_overdue && miner.view().last_share.is_none()).then_some(0)
         };
         let mut miners = locked(&self.miners);
         let (id, displaced) = miners.take(now, address.ip(), Miner::numbered(now, address), unproven)?;
@@ -308,7 +303,7 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use link::places::LOOK_AGAIN;
+    use link::places::{LOOK_AGAIN, UNPROVEN, UNPROVEN_IN_A_CROWD};
 
     fn farm(max_connections: usize, max_connections_per_address: usize) -> (tempfile::TempDir, Arc<Farm>) {
         let dir = tempfile::tempdir().unwrap();

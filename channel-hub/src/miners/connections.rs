@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use link::Peer;
-use link::places::{Bounds, Full, Places};
+use link::places::{Bounds, Full, Places, is_overdue};
 use tokio_util::sync::CancellationToken;
 
 use super::channel::Channel;
@@ -23,10 +23,6 @@ const SILENT: Duration = Duration::from_millis(500);
 const SHAKING: Duration = Duration::from_secs(5);
 /// How long one without a mining channel does.
 const UNUSED: Duration = Duration::from_secs(60);
-/// How long one does whose mining channels never brought a share.
-const UNPROVEN: Duration = Duration::from_secs(600);
-/// How long one of those does whose address has more than half of all places, when somebody from elsewhere wants it.
-const UNPROVEN_IN_A_CROWD: Duration = Duration::from_secs(60);
 
 /// Everybody who is connected.
 #[derive(Debug)]
@@ -193,9 +189,8 @@ impl Connection {
             Standing::Shaking(since) => over(since, SHAKING).then_some(0),
             Standing::Unused(since) => over(since, UNUSED).then_some(1),
             Standing::Mining(since) => {
-                let patience = if is_of_a_crowd { UNPROVEN_IN_A_CROWD } else { UNPROVEN };
                 let proven = || details.channels.values().any(|channel| channel.tally().accepted > 0);
-                (over(since, patience) && !proven()).then_some(2)
+                (is_overdue(since, now, is_of_a_crowd) && !proven()).then_some(2)
             }
         }
     }

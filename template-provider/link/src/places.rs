@@ -10,6 +10,10 @@ use crate::address::neighbourhood;
 
 /// To look through everybody costs; whoever floods full places must not make us do so each time.
 pub const LOOK_AGAIN: Duration = Duration::from_millis(50);
+/// How long a peer keeps its place that has come as far as miners do and never brought a share, when somebody else wants it.
+pub const UNPROVEN: Duration = Duration::from_secs(600);
+/// How long one of a crowd does, see [`Places::take`].
+pub const UNPROVEN_IN_A_CROWD: Duration = Duration::from_secs(60);
 /// Most that are found at one look.
 const MAX_FOUND: usize = 256;
 
@@ -45,6 +49,12 @@ impl Full {
 
 /// Name of the reason, in log and metrics, for which one gives way to a newcomer.
 pub const CROWDED: &str = "crowded";
+
+/// Whether a peer that never brought a share has had its time since then.
+pub fn is_overdue(since: Instant, now: Instant, is_of_a_crowd: bool) -> bool {
+    let patience = if is_of_a_crowd { UNPROVEN_IN_A_CROWD } else { UNPROVEN };
+    now.saturating_duration_since(since) >= patience
+}
 
 /// Who has a place: what is kept of each, by its number, which counts up from 1.
 #[derive(Debug)]
@@ -204,7 +214,7 @@ impl<T> Places<T> {
             return None;
         }
         let worth = |place: &Place<T>| worth(&place.peer, false).filter(|_| place.from == from);
-        self.least(worth).first().copied()
+        self.displaceable(worth).min().map(|(_, number)| number)
     }
 
     /// One that has spoken and may be displaced by a newcomer from here.
@@ -221,8 +231,11 @@ impl<T> Places<T> {
         if !is_due(&mut self.search.looked, now) {
             return None;
         }
-        self.search.found = self.least(|place| worth(&place.peer, self.is_of_a_crowd(place, from)));
-        self.search.found.reverse();
+        let worth = |place: &Place<T>| worth(&place.peer, self.is_of_a_crowd(place, from));
+        let mut found: Vec<_> = self.displaceable(worth).collect();
+        found.sort_unstable();
+        found.truncate(MAX_FOUND);
+        self.search.found = found.into_iter().rev().map(|(_, number)| number).collect();
         self.search.found.pop()
     }
 
@@ -236,16 +249,13 @@ impl<T> Places<T> {
         if !is_due(&mut self.search.looked_crowd, now) {
             return None;
         }
-        self.least(|place| worth(&place.peer, self.is_of_a_crowd(place, from))).first().copied()
+        let worth = |place: &Place<T>| worth(&place.peer, self.is_of_a_crowd(place, from));
+        self.displaceable(worth).min().map(|(_, number)| number)
     }
 
-    /// Those of least worth, the least first, and of the same the oldest.
-    fn least(&self, worth: impl Fn(&Place<T>) -> Option<u8>) -> Vec<u64> {
-        let worth = |(number, place): (&u64, &Place<T>)| Some((worth(place)?, *number));
-        let mut found: Vec<_> = self.taken.iter().filter_map(worth).collect();
-        found.sort_unstable();
-        found.truncate(MAX_FOUND);
-        found.into_iter().map(|(_, number)| number).collect()
+    /// Worth and number of all that may be displaced; of the same worth the lowest number is the oldest.
+    fn displaceable(&self, worth: impl Fn(&Place<T>) -> Option<u8>) -> impl Iterator<Item = (u8, u64)> {
+        self.taken.iter().filter_map(move |(number, place)| Some((worth(place)?, *number)))
     }
 
     fn is_of_a_crowd(&self, place: &Place<T>, newcomer: IpAddr) -> bool {

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
-use link::places::LOOK_AGAIN;
+use link::places::{LOOK_AGAIN, UNPROVEN, UNPROVEN_IN_A_CROWD};
 use mining::Work;
 
 fn from(address: &str) -> SocketAddr {
