@@ -47,7 +47,7 @@ pub const KEYS: &[Key] = &[
         "How long the ledger keeps a row for each worker and minute, about 130 bytes each (1,000 workers: 0.2 GB a day). Totals by worker and by height are kept for ever. 0 keeps all rows.",
     ),
     Key::new("journal_hours", "0", "Keeps every single share this long beside the totals; 0 keeps none."),
-    Key::new("max_connections", "10000", "Most connections at a time, 1 to 1000000. One more takes the place of one that brings nothing (no word for half a second, no handshake in five, no mining channel for a minute, no share in ten minutes, or in one where its address has more than half of all places and the newcomer another), or is closed at once."),
+    Key::new("max_connections", "10000", "Most connections at a time, 1 to 1000000. One more takes the place of one that brings nothing (no word for half a second, no handshake in five, no mining channel for a minute, no share in the time of twenty, one minute at least and ten at most), or is closed at once."),
     Key::new("max_connections_per_address", "10000", "Most connections at a time from one address of IPv4, or one /64 of IPv6; 1 to 1000000."),
     Key::new("max_channels_per_connection", "4096", "Most mining channels that one connection may open, 1 to 65536; one more is refused (channel-capacity-exhausted)."),
     Key::new("max_channels", "200000", "Most mining channels on all connections, 1 to 100000000; one more is refused likewise. Each takes about 3 KiB. A connection's first is not counted, and always let in."),

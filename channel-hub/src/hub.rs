@@ -139,7 +139,7 @@ pub async fn run(config: Config, context: Context, listener: Listener) -> anyhow
         context.counters.clone(),
         shutdown.clone(),
     ));
-    let connections = Connections::new(config.limits, shutdown.clone());
+    let connections = Connections::new(config.limits, config.mining.share_interval, shutdown.clone());
     let floor = Arc::new(Floor {
         server: Arc::new(server(&config)),
         handshakes: Handshakes::new(),

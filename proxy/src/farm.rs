@@ -10,7 +10,7 @@ use crate::slices::Slices;
 use crate::totals::Totals;
 use bitcoin::BlockHash;
 use link::Refusals;
-use link::places::{Bounds, Full, Places, is_overdue};
+use link::places::{Bounds, Full, Places, unproven};
 use mining::Work;
 use service::Counters;
 use std::collections::VecDeque;
@@ -27,6 +27,8 @@ const MAX_BLOCKS: usize = 50;
 #[derive(Debug)]
 pub struct Farm {
     miners: Mutex<Places<Arc<Miner>>>,
+    /// How long one keeps its place that finds no share, when somebody else wants it.
+    unproven: Duration,
     slices: Arc<Mutex<Slices>>,
     /// The upstream connection that miners work for; 0 is none.
     active: AtomicU64,
@@ -150,13 +152,14 @@ impl Refused {
 }
 
 impl Farm {
-    /// No miners yet.
-    pub fn new(admission: Admission, counters: &Counters) -> Self {
+    /// No miners yet; each should find a share in every `share_interval`.
+    pub fn new(admission: Admission, share_interval: Duration, counters: &Counters) -> Self {
         let Admission { max_connections, max_connections_per_address } = admission;
         let bounds =
             Bounds { all: max_connections, from_one: max_connections_per_address, silent: Duration::ZERO };
         Self {
             miners: Mutex::new(Places::new(bounds)),
+            unproven: unproven(share_interval),
             slices: Arc::default(),
             active: AtomicU64::new(0),
             blocks: Mutex::default(),
@@ -166,15 +169,14 @@ impl Farm {
     }
 
     /// Lets a connection in; addresses of IPv6 count by their /64. Where all places are taken, it gets the one of the oldest connection that has not authorised, if
-    /// there is such, else of one that never found a share in ten minutes, or in
-    /// one if its address has more than half of all places and the newcomer another: who is idle cannot keep miners out.
+    /// there is such, else of one that should have found twenty shares by now and found none: who is idle cannot keep miners out.
     pub fn admit(self: &Arc<Self>, address: SocketAddr) -> Result<Seat, Refused> {
         self.admit_at(Instant::now(), address)
     }
 
     fn admit_at(self: &Arc<Self>, now: Instant, address: SocketAddr) -> Result<Seat, Refused> {
-        let unproven = |miner: &Arc<Miner>, is_of_a_crowd| {
-            let is_overdue = is_overdue(miner.connected, now, is_of_a_crowd);
+        let unproven = |miner: &Arc<Miner>| {
+            let is_overdue = now.saturating_duration_since(miner.connected) >= self.unproven;
             (is_overdue && miner.view().last_share.is_none()).then_some(0)
         };
         let mut miners = locked(&self.miners);
@@ -303,12 +305,16 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use link::places::{LOOK_AGAIN, UNPROVEN, UNPROVEN_IN_A_CROWD};
+    use link::places::LOOK_AGAIN;
+
+    const INTERVAL: Duration = Duration::from_secs(6);
+    const UNPROVEN: Duration = Duration::from_secs(120);
 
     fn farm(max_connections: usize, max_connections_per_address: usize) -> (tempfile::TempDir, Arc<Farm>) {
         let dir = tempfile::tempdir().unwrap();
         let counters = Counters::open("test", dir.path()).unwrap();
-        (dir, Arc::new(Farm::new(Admission { max_connections, max_connections_per_address }, &counters)))
+        let admission = Admission { max_connections, max_connections_per_address };
+        (dir, Arc::new(Farm::new(admission, INTERVAL, &counters)))
     }
 
     #[test]
@@ -348,28 +354,6 @@ mod tests {
         farm.authorized(&newcomer.miner);
         let again = after(UNPROVEN + LOOK_AGAIN * 4);
         assert_eq!(again.unwrap_err(), Refused::PerAddress, "the newcomer has its time");
-    }
-
-    #[tokio::test]
-    async fn an_address_that_fills_the_farm_without_a_share_makes_room_within_a_minute_for_others_but_not_for_itself()
-     {
-        let (_dir, farm) = farm(3, 3);
-        let start = Instant::now();
-        let come = |time, host| farm.admit_at(start + time, SocketAddr::from(([10, 0, 0, host], 5000)));
-        let known = |host| {
-            let seat = come(Duration::ZERO, host).unwrap();
-            farm.authorized(&seat.miner);
-            seat
-        };
-        let seats = [known(1), known(1), known(2)];
-        assert_eq!(come(UNPROVEN_IN_A_CROWD / 2, 2).unwrap_err(), Refused::Connections);
-        assert_eq!(
-            come(UNPROVEN_IN_A_CROWD, 1).unwrap_err(),
-            Refused::Connections,
-            "it has two of three itself"
-        );
-        let _newcomer = come(UNPROVEN_IN_A_CROWD + LOOK_AGAIN, 2).unwrap();
-        seats[0].miner.asked_to_leave().await;
     }
 
     #[test]

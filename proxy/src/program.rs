@@ -144,7 +144,7 @@ impl Listeners {
 /// It should take over from a running proxy and could not.
 pub async fn run(config: Config, context: Context, listeners: Listeners) -> anyhow::Result<()> {
     service::fits_open_files("miners.max_connections", config.admission.max_connections);
-    let farm = Arc::new(Farm::new(config.admission, &context.counters));
+    let farm = Arc::new(Farm::new(config.admission, config.session.pace.interval, &context.counters));
     let health: Vec<_> = config
         .upstreams
         .iter()

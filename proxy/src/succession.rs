@@ -135,7 +135,7 @@ mod tests {
         let (operation, config) = service::config_from_text::<Proxy>(&toml).unwrap();
         let context = Context::open(Proxy::NAME, Proxy::VERSION, &operation).await.unwrap();
         Surroundings {
-            farm: Arc::new(Farm::new(config.admission, &context.counters)),
+            farm: Arc::new(Farm::new(config.admission, config.session.pace.interval, &context.counters)),
             settings: config.session,
             bounds: config.bounds,
             handshakes: Handshakes::new(),

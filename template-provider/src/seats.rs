@@ -66,7 +66,7 @@ impl Seats {
     /// A bound is reached, and nobody gives way.
     pub fn take(&self, now: Instant, address: IpAddr) -> Result<Seat, NoSeat> {
         let leave = CancellationToken::new();
-        let (number, displaced) = self.lock().take(now, address, |_| leave.clone(), |_, _| None)?;
+        let (number, displaced) = self.lock().take(now, address, |_| leave.clone(), |_| None)?;
         if let Some(displaced) = displaced {
             displaced.cancel();
         }

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use link::Peer;
-use link::places::{Bounds, Full, Places, is_overdue};
+use link::places::{Bounds, Full, Places, unproven};
 use tokio_util::sync::CancellationToken;
 
 use super::channel::Channel;
@@ -29,6 +29,8 @@ const UNUSED: Duration = Duration::from_secs(60);
 pub struct Connections {
     shutdown: CancellationToken,
     places: Mutex<Places<Arc<Connection>>>,
+    /// How long one keeps its place that mines and brings no share, when somebody else wants it.
+    unproven: Duration,
 }
 
 /// One connection, for as long as this is held.
@@ -108,11 +110,11 @@ impl TooMany {
 }
 
 impl Connections {
-    /// Nobody yet; all have to leave at `shutdown`.
-    pub fn new(limits: Limits, shutdown: CancellationToken) -> Arc<Self> {
+    /// Nobody yet, whose channels should each find a share in every `share_interval`; all have to leave at `shutdown`.
+    pub fn new(limits: Limits, share_interval: Duration, shutdown: CancellationToken) -> Arc<Self> {
         let Limits { max_connections: all, max_connections_per_address: from_one, .. } = limits;
         let places = Places::new(Bounds { all, from_one, silent: SILENT });
-        Arc::new(Self { shutdown, places: Mutex::new(places) })
+        Arc::new(Self { shutdown, unproven: unproven(share_interval), places: Mutex::new(places) })
     }
 
     /// Counts a connection in that comes `now`; it is counted out when the guard is dropped. Where a bound is
@@ -123,8 +125,8 @@ impl Connections {
     pub fn enter(self: &Arc<Self>, address: SocketAddr, now: Instant) -> Result<Guard, TooMany> {
         let mut places = self.lock();
         let new = |id| Arc::new(Connection::new(id, address, now, self.shutdown.child_token()));
-        let (id, displaced) = places
-            .take(now, address.ip(), new, |connection, is_of_a_crowd| connection.worth(now, is_of_a_crowd))?;
+        let (id, displaced) =
+            places.take(now, address.ip(), new, |connection| connection.worth(now, self.unproven))?;
         if let Some(displaced) = displaced {
             displaced.leave.cancel();
         }
@@ -181,7 +183,7 @@ impl Connection {
     }
 
     /// How little is lost with one that has spoken, least first; `None`: it may not be displaced.
-    fn worth(&self, now: Instant, is_of_a_crowd: bool) -> Option<u8> {
+    fn worth(&self, now: Instant, unproven: Duration) -> Option<u8> {
         let over = |since, limit| now.saturating_duration_since(since) >= limit;
         let details = self.lock();
         match details.standing {
@@ -190,7 +192,7 @@ impl Connection {
             Standing::Unused(since) => over(since, UNUSED).then_some(1),
             Standing::Mining(since) => {
                 let proven = || details.channels.values().any(|channel| channel.tally().accepted > 0);
-                (is_overdue(since, now, is_of_a_crowd) && !proven()).then_some(2)
+                (over(since, unproven) && !proven()).then_some(2)
             }
         }
     }

@@ -27,6 +27,10 @@ const TAKEN: f64 = 2_000.0;
 /// Squatters that come to be set up in a second, or so: each has a handshake and is given work.
 const SET_UP: f64 = 1_000.0;
 
+/// How long newcomers knock where squatters were first. Who brings no share keeps its place for a minute at the proxy, for two at the
+/// hub ([`link::places::unproven`]).
+const KNOCK: Duration = Duration::from_secs(300);
+
 /// A measurement that does not tell is made again; as often in all.
 const RUNS: usize = 3;
 
@@ -96,6 +100,8 @@ pub struct Noticed {
     pub verdict: Verdict,
     /// Honest miners that lost their connection, got no answer, or did not get in.
     pub harmed: u64,
+    /// Seconds until all of them had work, in the run where that took longest.
+    pub all_in_s: f64,
 }
 
 impl Noticed {
@@ -139,6 +145,7 @@ impl Case {
             seen.rounds.extend(again.rounds);
             seen.outcome += again.outcome;
             seen.harmed += again.harmed;
+            seen.all_in = seen.all_in.max(again.all_in);
         }
         Ok(self.noticed(front.name, honest.seconds, &seen))
     }
@@ -149,8 +156,10 @@ impl Case {
         let target = &front.attacked;
         let mut abuse = Abuse::begin(*self, target)?;
         sleep(ONSET.max(self.strengthening())).await;
-        let crowd = Crowd::start_plan(honest.plan(&front.mined)?);
+        let begin = Instant::now();
+        let crowd = Crowd::start_plan(self.newcomers(honest.plan(&front.mined)?));
         crowd.measuring().await;
+        let all_in = begin.elapsed().saturating_sub(crowd::WARM_UP);
         let (mut spans, mut outcome) = (Vec::new(), Outcome::default());
         for round in 1..=honest.rounds {
             let beside = honest.slice().await;
@@ -168,7 +177,12 @@ impl Case {
             beside: slice(&report.shares, beside),
             alone: slice(&report.shares, alone),
         };
-        Ok(Seen { rounds: spans.into_iter().map(round).collect(), outcome, harmed: harmed(&report) })
+        Ok(Seen { rounds: spans.into_iter().map(round).collect(), outcome, harmed: harmed(&report), all_in })
+    }
+
+    /// Where squatters have all places, newcomers knock until some of those have had their time.
+    fn newcomers(&self, plan: load::Plan) -> load::Plan {
+        if self.kind == Kind::Squat { load::Plan { reconnect: true, set_up: KNOCK, ..plan } } else { plan }
     }
 
     /// Until an attack that begins anew is at its strength, and a slice beside it can begin.
@@ -179,7 +193,7 @@ impl Case {
     }
 
     fn noticed(&self, listener: &'static str, seconds: f64, seen: &Seen) -> Noticed {
-        let Seen { rounds, outcome, harmed } = seen;
+        let Seen { rounds, outcome, harmed, all_in } = seen;
         let (beside, alone) =
             (|| rounds.iter().map(|round| &round.beside), || rounds.iter().map(|round| &round.alone));
         #[allow(clippy::cast_precision_loss)] // counts of shares
@@ -200,6 +214,7 @@ impl Case {
             p99_ratio,
             verdict: p99_ratio.verdict(),
             harmed: *harmed,
+            all_in_s: all_in.as_secs_f64(),
         }
     }
 }
@@ -209,6 +224,7 @@ struct Seen {
     rounds: Vec<Round>,
     outcome: Outcome,
     harmed: u64,
+    all_in: Duration,
 }
 
 /// An attack that goes on.
@@ -285,8 +301,8 @@ pub fn settings(tls: &str) -> Plan {
 
 /// For a person.
 pub fn table(rows: &[Noticed]) -> String {
-    let head = "| listener | abuse | connections | from | slices | made | ended | accepted/s alone | beside | p99 ms alone | beside | ratio | typical | 95 % | within 10 % | harmed |\n\
-                |---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---|---|---:|\n";
+    let head = "| listener | abuse | connections | from | slices | made | ended | accepted/s alone | beside | p99 ms alone | beside | ratio | typical | 95 % | within 10 % | harmed | all in, s |\n\
+                |---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---|---|---:|---:|\n";
     let row = |row: &Noticed| {
         let Noticed { p99_ratio: Ratio { value, typical, low, high }, .. } = row;
         let verdict = match row.verdict {
@@ -295,7 +311,7 @@ pub fn table(rows: &[Noticed]) -> String {
             Verdict::Beyond => "**no**",
         };
         format!(
-            "| {} | {} | {} | {} | {} | {} | {} | {:.0} | {:.0} | {:.2} | {:.2} | {value:.2} | {typical:.2} | {low:.2} to {high:.2} | {verdict} | {} |\n",
+            "| {} | {} | {} | {} | {} | {} | {} | {:.0} | {:.0} | {:.2} | {:.2} | {value:.2} | {typical:.2} | {low:.2} to {high:.2} | {verdict} | {} | {:.1} |\n",
             row.listener,
             row.kind,
             row.strength,
@@ -307,7 +323,8 @@ pub fn table(rows: &[Noticed]) -> String {
             row.accepted_beside,
             row.p99_alone_ms,
             row.p99_beside_ms,
-            row.harmed
+            row.harmed,
+            row.all_in_s
         )
     };
     rows.iter().fold(head.to_owned(), |text, noticed| text + &row(noticed))

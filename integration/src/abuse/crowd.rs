@@ -17,6 +17,8 @@ pub struct Crowd {
     report: JoinHandle<anyhow::Result<Report>>,
 }
 
+/// Between the last miner's first work and the measured time.
+pub(super) const WARM_UP: Duration = Duration::from_secs(1);
 /// Longer than anything here lasts.
 const LONG: Duration = Duration::from_secs(24 * 3600);
 
@@ -66,6 +68,6 @@ pub fn plan(target: &Target, miners: usize, per_second: f64) -> anyhow::Result<P
     plan.connections = miners;
     plan.pressure = Pressure::Paced { per_second };
     plan.drain = Duration::from_secs(20);
-    plan.warm_up = Duration::from_secs(1);
+    plan.warm_up = WARM_UP;
     Ok(plan)
 }

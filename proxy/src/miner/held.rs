@@ -147,7 +147,11 @@ mod tests {
     async fn a_share_that_is_lost_on_its_way_counts_as_unanswered() {
         let dir = tempfile::tempdir().unwrap();
         let admission = Admission { max_connections: 1, max_connections_per_address: 1 };
-        let farm = Arc::new(Farm::new(admission, &Counters::open("test", dir.path()).unwrap()));
+        let farm = Arc::new(Farm::new(
+            admission,
+            std::time::Duration::from_secs(3),
+            &Counters::open("test", dir.path()).unwrap(),
+        ));
         let seat = farm.admit("127.0.0.1:1".parse().unwrap()).unwrap();
         let (worker, work) = (Arc::from("ann"), crate::testing::work(crate::testing::start(), Target::MAX));
         let rolled = Rolled { extranonce: Extranonce::default(), version: 0, ntime: 0, nonce: 0 };

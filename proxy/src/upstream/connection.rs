@@ -446,7 +446,11 @@ mod tests {
 
     fn farm(data: &Path) -> Arc<Farm> {
         let admission = Admission { max_connections: 1, max_connections_per_address: 1 };
-        Arc::new(Farm::new(admission, &Counters::open("test", data).unwrap()))
+        Arc::new(Farm::new(
+            admission,
+            std::time::Duration::from_secs(3),
+            &Counters::open("test", data).unwrap(),
+        ))
     }
 
     #[tokio::test]

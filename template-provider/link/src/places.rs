@@ -10,10 +10,14 @@ use crate::address::neighbourhood;
 
 /// To look through everybody costs; whoever floods full places must not make us do so each time.
 pub const LOOK_AGAIN: Duration = Duration::from_millis(50);
-/// How long a peer keeps its place that has come as far as miners do and never brought a share, when somebody else wants it.
-pub const UNPROVEN: Duration = Duration::from_secs(600);
-/// How long one of a crowd does, see [`Places::take`].
-pub const UNPROVEN_IN_A_CROWD: Duration = Duration::from_secs(60);
+/// A peer that has come as far as miners do and never brought a share keeps its place, when somebody else wants it, for as long as
+/// it should have found so many shares in. After half of that vardiff makes them eleven times easier, so it is enough for one that is a
+/// tenth as fast as it was taken for.
+const SHARES_BY_THEN: u32 = 20;
+/// And for no less, however soon shares are wanted.
+const MIN_UNPROVEN: Duration = Duration::from_secs(60);
+/// And for no more, however late.
+const MAX_UNPROVEN: Duration = Duration::from_secs(600);
 /// Most that are found at one look.
 const MAX_FOUND: usize = 256;
 
@@ -50,10 +54,10 @@ impl Full {
 /// Name of the reason, in log and metrics, for which one gives way to a newcomer.
 pub const CROWDED: &str = "crowded";
 
-/// Whether a peer that never brought a share has had its time since then.
-pub fn is_overdue(since: Instant, now: Instant, is_of_a_crowd: bool) -> bool {
-    let patience = if is_of_a_crowd { UNPROVEN_IN_A_CROWD } else { UNPROVEN };
-    now.saturating_duration_since(since) >= patience
+/// How long a peer keeps its place that never brought a share, though one should be found in every `share_interval`, when somebody
+/// else wants it.
+pub fn unproven(share_interval: Duration) -> Duration {
+    share_interval.saturating_mul(SHARES_BY_THEN).clamp(MIN_UNPROVEN, MAX_UNPROVEN)
 }
 
 /// Who has a place: what is kept of each, by its number, which counts up from 1.
@@ -62,22 +66,28 @@ pub struct Places<T> {
     bounds: Bounds,
     last: u64,
     taken: BTreeMap<u64, Place<T>>,
-    by_neighbourhood: HashMap<IpAddr, usize>,
-    /// Those who have said nothing, oldest first; and by where they come from.
+    neighbourhoods: HashMap<IpAddr, Neighbourhood>,
+    /// Those who have said nothing, oldest first.
     silent: BTreeSet<u64>,
-    silent_from: BTreeSet<(IpAddr, u64)>,
-    search: Search,
+    look: Look,
+    /// For newcomers whose neighbourhood has more than half of all places: though they keep knocking, they take none of the others' looks.
+    look_for_crowd: Look,
 }
 
-/// For those who have spoken and bring nothing.
+/// Those who come from one.
 #[derive(Debug, Default)]
-struct Search {
-    looked: Option<Instant>,
-    /// And among those of one neighbourhood: a crowd that knocks where its own bound is reached takes none of the others' looks.
-    looked_nearby: Option<Instant>,
-    /// And for newcomers of a crowd, to whom others are of no use than to strangers: though it keeps knocking, it takes none of their looks.
-    looked_crowd: Option<Instant>,
-    /// Found at a stranger's last look for anybody's place, to be displaced one by one, by strangers.
+struct Neighbourhood {
+    all: BTreeSet<u64>,
+    silent: BTreeSet<u64>,
+    /// Where its own bound is reached: who knocks there takes none of the others' looks.
+    look: Look,
+}
+
+/// For one that has spoken and brings nothing.
+#[derive(Debug, Default)]
+struct Look {
+    last: Option<Instant>,
+    /// Found then, to be displaced one by one, the last first.
     found: Vec<u64>,
 }
 
@@ -95,17 +105,17 @@ impl<T> Places<T> {
             bounds,
             last: 0,
             taken: BTreeMap::new(),
-            by_neighbourhood: HashMap::new(),
+            neighbourhoods: HashMap::new(),
             silent: BTreeSet::new(),
-            silent_from: BTreeSet::new(),
-            search: Search::default(),
+            look: Look::default(),
+            look_for_crowd: Look::default(),
         }
     }
 
     /// A place for what `peer` makes of its number, and who gave way to it. Where a bound is reached and nobody is silent, it
     /// is the one of least `worth`, `None` being more than any, and of those the oldest: among those of a neighbourhood if
-    /// that is full, else among all. `worth` also hears whether the peer is one of a crowd: its neighbourhood has more than half of all
-    /// places, they are all taken, and the newcomer comes from elsewhere.
+    /// that is full, else among all. They are looked for every [`LOOK_AGAIN`] at most, apart for each
+    /// neighbourhood that is full or has more than half of all places.
     ///
     /// # Errors
     /// A bound is reached, and nobody gives way.
@@ -114,18 +124,17 @@ impl<T> Places<T> {
         now: Instant,
         address: IpAddr,
         peer: impl FnOnce(u64) -> T,
-        worth: impl Fn(&T, bool) -> Option<u8>,
+        worth: impl Fn(&T) -> Option<u8>,
     ) -> Result<(u64, Option<T>), Full> {
         let from = neighbourhood(address);
         let mut displaced = None;
         if let Some(full) = self.full(from) {
-            let number = match full {
-                Full::FromOne => {
-                    self.silent(now, Some(from)).or_else(|| self.useless_nearby(now, from, worth))
-                }
-                Full::All => self.silent(now, None).or_else(|| self.useless(now, from, worth)),
+            let silent = match full {
+                Full::FromOne => self.neighbourhoods.get(&from).and_then(|those| those.silent.first()),
+                Full::All => self.silent.first(),
             };
-            let number = number.ok_or(full)?;
+            let silent = silent.copied().filter(|number| self.is_silent_for_long(*number, now));
+            let number = silent.or_else(|| self.useless(now, from, full, worth)).ok_or(full)?;
             displaced = self.free(number);
         }
         Ok((self.add(now, address, peer), displaced))
@@ -136,18 +145,21 @@ impl<T> Places<T> {
         let from = neighbourhood(address);
         self.last += 1;
         let number = self.last;
-        *self.by_neighbourhood.entry(from).or_default() += 1;
+        let neighbours = self.neighbourhoods.entry(from).or_default();
+        neighbours.all.insert(number);
+        neighbours.silent.insert(number);
         self.silent.insert(number);
-        self.silent_from.insert((from, number));
         self.taken.insert(number, Place { from, since: now, peer: peer(number) });
         number
     }
 
     /// This one has said something: it is no longer one of the silent.
     pub fn spoke(&mut self, number: u64) {
-        if let Some(place) = self.taken.get(&number) {
-            self.silent.remove(&number);
-            self.silent_from.remove(&(place.from, number));
+        self.silent.remove(&number);
+        if let Some(place) = self.taken.get(&number)
+            && let Some(neighbours) = self.neighbourhoods.get_mut(&place.from)
+        {
+            neighbours.silent.remove(&number);
         }
     }
 
@@ -155,10 +167,10 @@ impl<T> Places<T> {
     pub fn free(&mut self, number: u64) -> Option<T> {
         self.spoke(number);
         let place = self.taken.remove(&number)?;
-        if let Some(count) = self.by_neighbourhood.get_mut(&place.from) {
-            *count -= 1;
-            if *count == 0 {
-                self.by_neighbourhood.remove(&place.from);
+        if let Some(neighbours) = self.neighbourhoods.get_mut(&place.from) {
+            neighbours.all.remove(&number);
+            if neighbours.all.is_empty() {
+                self.neighbourhoods.remove(&place.from);
             }
         }
         Some(place.peer)
@@ -185,96 +197,69 @@ impl<T> Places<T> {
     }
 
     fn full(&self, from: IpAddr) -> Option<Full> {
-        if self.by_neighbourhood.get(&from).is_some_and(|count| *count >= self.bounds.from_one) {
+        if self.count(from) >= self.bounds.from_one {
             return Some(Full::FromOne);
         }
         (self.taken.len() >= self.bounds.all).then_some(Full::All)
     }
 
-    /// The oldest of the silent, if it has been so for long enough.
-    fn silent(&self, now: Instant, among: Option<IpAddr>) -> Option<u64> {
-        let number = match among {
-            Some(from) => {
-                self.silent_from.range((from, 0)..=(from, u64::MAX)).next().map(|(_, number)| *number)
-            }
-            None => self.silent.first().copied(),
-        }?;
-        let since = self.taken.get(&number)?.since;
-        (now.saturating_duration_since(since) >= self.bounds.silent).then_some(number)
+    /// How many come from there.
+    fn count(&self, from: IpAddr) -> usize {
+        self.neighbourhoods.get(&from).map_or(0, |neighbours| neighbours.all.len())
     }
 
-    /// One among a neighbourhood that has spoken and may be displaced by a newcomer from there.
-    fn useless_nearby(
+    fn is_silent_for_long(&self, number: u64, now: Instant) -> bool {
+        let since = self.taken.get(&number).map(|place| place.since);
+        since.is_some_and(|since| now.saturating_duration_since(since) >= self.bounds.silent)
+    }
+
+    /// One that has spoken and may be displaced by a newcomer from here, where this is full.
+    fn useless(
         &mut self,
         now: Instant,
         from: IpAddr,
-        worth: impl Fn(&T, bool) -> Option<u8>,
+        full: Full,
+        worth: impl Fn(&T) -> Option<u8>,
     ) -> Option<u64> {
-        if !is_due(&mut self.search.looked_nearby, now) {
-            return None;
-        }
-        let worth = |place: &Place<T>| worth(&place.peer, false).filter(|_| place.from == from);
-        self.displaceable(worth).min().map(|(_, number)| number)
-    }
-
-    /// One that has spoken and may be displaced by a newcomer from here.
-    fn useless(&mut self, now: Instant, from: IpAddr, worth: impl Fn(&T, bool) -> Option<u8>) -> Option<u64> {
-        if self.has_crowd(from) {
-            return self.useless_to_crowd(now, from, worth);
-        }
-        while let Some(number) = self.search.found.pop() {
-            let place = self.taken.get(&number);
-            if place.is_some_and(|place| worth(&place.peer, self.is_of_a_crowd(place, from)).is_some()) {
-                return Some(number);
+        let is_of_a_crowd = self.count(from) > self.bounds.all / 2;
+        let neighbours = self.neighbourhoods.get_mut(&from);
+        match (full, neighbours) {
+            (Full::FromOne, Some(Neighbourhood { all, look, .. })) => {
+                look.find(now, &self.taken, all.iter().copied(), worth)
+            }
+            _ => {
+                let look = if is_of_a_crowd { &mut self.look_for_crowd } else { &mut self.look };
+                look.find(now, &self.taken, self.taken.keys().copied(), worth)
             }
         }
-        if !is_due(&mut self.search.looked, now) {
-            return None;
-        }
-        let worth = |place: &Place<T>| worth(&place.peer, self.is_of_a_crowd(place, from));
-        let mut found: Vec<_> = self.displaceable(worth).collect();
-        found.sort_unstable();
-        found.truncate(MAX_FOUND);
-        self.search.found = found.into_iter().rev().map(|(_, number)| number).collect();
-        self.search.found.pop()
-    }
-
-    /// The same for a newcomer of a crowd, one at a look.
-    fn useless_to_crowd(
-        &mut self,
-        now: Instant,
-        from: IpAddr,
-        worth: impl Fn(&T, bool) -> Option<u8>,
-    ) -> Option<u64> {
-        if !is_due(&mut self.search.looked_crowd, now) {
-            return None;
-        }
-        let worth = |place: &Place<T>| worth(&place.peer, self.is_of_a_crowd(place, from));
-        self.displaceable(worth).min().map(|(_, number)| number)
-    }
-
-    /// Worth and number of all that may be displaced; of the same worth the lowest number is the oldest.
-    fn displaceable(&self, worth: impl Fn(&Place<T>) -> Option<u8>) -> impl Iterator<Item = (u8, u64)> {
-        self.taken.iter().filter_map(move |(number, place)| Some((worth(place)?, *number)))
-    }
-
-    fn is_of_a_crowd(&self, place: &Place<T>, newcomer: IpAddr) -> bool {
-        place.from != newcomer && self.has_crowd(place.from)
-    }
-
-    /// Whether a neighbourhood has more than half of all places.
-    fn has_crowd(&self, from: IpAddr) -> bool {
-        self.by_neighbourhood.get(&from).is_some_and(|count| *count > self.bounds.all / 2)
     }
 }
 
-/// Whether it is long enough since the last look, which is now if so.
-fn is_due(looked: &mut Option<Instant>, now: Instant) -> bool {
-    let is_due = looked.is_none_or(|at| now.saturating_duration_since(at) >= LOOK_AGAIN);
-    if is_due {
-        *looked = Some(now);
+impl Look {
+    /// One of `those`, or of the ones found before, who is still there and may be displaced. Of the same worth the lowest number is the oldest.
+    fn find<T>(
+        &mut self,
+        now: Instant,
+        taken: &BTreeMap<u64, Place<T>>,
+        those: impl Iterator<Item = u64>,
+        worth: impl Fn(&T) -> Option<u8>,
+    ) -> Option<u64> {
+        let worth = |number: u64| worth(&taken.get(&number)?.peer);
+        while let Some(number) = self.found.pop() {
+            if worth(number).is_some() {
+                return Some(number);
+            }
+        }
+        if self.last.is_some_and(|last| now.saturating_duration_since(last) < LOOK_AGAIN) {
+            return None;
+        }
+        self.last = Some(now);
+        let mut found: Vec<_> = those.filter_map(|number| Some((worth(number)?, number))).collect();
+        found.sort_unstable();
+        found.truncate(MAX_FOUND);
+        self.found = found.into_iter().rev().map(|(_, number)| number).collect();
+        self.found.pop()
     }
-    is_due
 }
 
 #[cfg(test)]
@@ -289,7 +274,7 @@ mod tests {
     }
 
     fn take(places: &mut Places<u64>, now: Instant, address: &str) -> Result<(u64, Option<u64>), Full> {
-        places.take(now, address.parse().unwrap(), |number| number, |_, _| None)
+        places.take(now, address.parse().unwrap(), |number| number, |_| None)
     }
 
     #[test]
@@ -304,7 +289,7 @@ mod tests {
         assert_eq!(take(&mut places, now, "2001:db8::3"), Ok((4, None)));
         let freed: Vec<_> = (1..=4).filter_map(|number| places.free(number)).collect();
         assert_eq!(freed, [2, 3, 4]);
-        assert!(places.is_empty() && places.by_neighbourhood.is_empty() && places.silent_from.is_empty());
+        assert!(places.is_empty() && places.neighbourhoods.is_empty() && places.silent.is_empty());
     }
 
     #[test]
@@ -333,7 +318,6 @@ mod tests {
             [None, Some(1), Some(0), Some(0)].get(usize::try_from(*number).unwrap() - 1).copied().flatten()
         };
         let mut next = |address: &str, now| {
-            let worth = |number: &u64, _| worth(number);
             let taken = places.take(now, address.parse().unwrap(), |number| number, worth);
             if let Ok((number, _)) = taken {
                 places.spoke(number);
@@ -351,56 +335,37 @@ mod tests {
     }
 
     #[test]
-    fn one_of_a_crowd_is_told_from_the_others_by_a_newcomer_from_elsewhere() {
-        let (mut places, now) = (places(4, 4), Instant::now());
-        let mut next = |address: &str, now| {
-            let worth = |_: &u64, is_of_a_crowd: bool| is_of_a_crowd.then_some(0);
-            let (number, displaced) = places.take(now, address.parse().unwrap(), |number| number, worth)?;
-            places.spoke(number);
-            Ok(displaced)
-        };
-        for address in ["192.0.2.9", "192.0.2.1", "192.0.2.1", "192.0.2.1"] {
-            assert_eq!(next(address, now), Ok(None));
-        }
-        assert_eq!(next("192.0.2.1", now), Err(Full::All), "three of four, and one of them again");
-        assert_eq!(next("192.0.2.2", now + LOOK_AGAIN), Ok(Some(2)), "the oldest of the three");
-        assert_eq!(next("192.0.2.3", now + LOOK_AGAIN * 2), Err(Full::All), "two of four are no crowd");
-    }
-
-    #[test]
-    fn a_crowd_that_keeps_knocking_takes_neither_the_look_of_a_stranger_nor_what_one_has_found() {
+    fn a_crowd_that_keeps_knocking_takes_neither_the_look_of_another_nor_what_one_has_found() {
         const CROWD: &str = "192.0.2.1";
         let start = Instant::now();
+        let may_leave = std::cell::Cell::new(16);
         let next = |places: &mut Places<u64>, address: &str, now| -> Result<Option<u64>, Full> {
-            let worth = |_: &u64, is_of_a_crowd: bool| is_of_a_crowd.then_some(0);
+            let worth = |number: &u64| (*number <= may_leave.get()).then_some(0);
             let (number, displaced) = places.take(now, address.parse().unwrap(), |number| number, worth)?;
             places.spoke(number);
             Ok(displaced)
         };
-        let crowded = |all: usize| {
-            let mut places = places(all, all);
-            assert_eq!(next(&mut places, "192.0.2.9", start), Ok(None));
-            for _ in 1..all {
+        for from_one in [16, 17] {
+            let mut places = places(16, from_one);
+            may_leave.set(16);
+            for _ in 0..16 {
                 assert_eq!(next(&mut places, CROWD, start), Ok(None));
             }
-            places
-        };
-        let mut few = crowded(4);
-        assert_eq!(next(&mut few, CROWD, start), Err(Full::All));
-        assert_eq!(next(&mut few, "192.0.2.2", start), Ok(Some(2)), "at the same moment");
-
-        let mut many = crowded(16);
-        let mut strangers = Vec::new();
-        for milliseconds in 0..200 {
-            let now = start + Duration::from_millis(milliseconds);
-            assert_eq!(next(&mut many, CROWD, now), Err(Full::All));
-            // Two of them soon after each other: the second has what the first one found.
-            if milliseconds % 40 == 7 || milliseconds % 40 == 9 {
-                strangers.push(next(&mut many, "192.0.2.2", now));
-            }
+            may_leave.set(0);
+            assert!(next(&mut places, CROWD, start).is_err(), "it has looked");
+            may_leave.set(16);
+            assert!(next(&mut places, CROWD, start).is_err(), "and may not yet again");
+            assert_eq!(next(&mut places, "192.0.2.2", start), Ok(Some(1)), "at the same moment");
+            let again = start + LOOK_AGAIN;
+            assert_eq!(next(&mut places, CROWD, again), Ok(Some(2)));
+            assert_eq!(
+                next(&mut places, "192.0.2.2", again),
+                Ok(Some(3)),
+                "of those found before, without the second"
+            );
+            let crowd: Vec<_> = (4..=16).map(|_| next(&mut places, CROWD, again)).collect();
+            assert_eq!(crowd, (4..=16).map(|number| Ok(Some(number))).collect::<Vec<_>>(), "all at once");
+            assert_eq!(next(&mut places, "192.0.2.2", again), Err(Full::All), "all others are new");
         }
-        let oldest: Vec<Result<Option<u64>, Full>> = (2..=8).map(|number| Ok(Some(number))).collect();
-        assert_eq!(strangers[..7], oldest, "while the crowd has more than half");
-        assert_eq!(strangers[7..], [Err(Full::All); 3]);
     }
 }

@@ -83,7 +83,7 @@ impl World {
             crediting: TaskTracker::new(),
             succession: context.succession(),
         };
-        let connections = Connections::new(config.limits, shutdown);
+        let connections = Connections::new(config.limits, config.mining.share_interval, shutdown);
         Self { floor: Arc::new(floor), connections, context, _dir: dir }
     }
 
