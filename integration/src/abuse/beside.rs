@@ -180,9 +180,12 @@ impl Case {
         Ok(Seen { rounds: spans.into_iter().map(round).collect(), outcome, harmed: harmed(&report), all_in })
     }
 
-    /// Where squatters have all places, newcomers knock until some of those have had their time.
+    /// Where squatters have all places, newcomers knock until some of those have had their time, and mine as soon as they are in.
     fn newcomers(&self, plan: load::Plan) -> load::Plan {
-        if self.kind == Kind::Squat { load::Plan { reconnect: true, set_up: KNOCK, ..plan } } else { plan }
+        match self.kind {
+            Kind::Squat => load::Plan { reconnect: true, shares_at_once: true, set_up: KNOCK, ..plan },
+            _ => plan,
+        }
     }
 
     /// Until an attack that begins anew is at its strength, and a slice beside it can begin.

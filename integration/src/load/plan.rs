@@ -33,6 +33,8 @@ pub struct Plan {
     pub set_up: Duration,
     /// Longest wait for the last answers.
     pub drain: Duration,
+    /// Whether each connection sends one share as soon as it has work, and does not wait for all others to have theirs.
+    pub shares_at_once: bool,
     /// Whether a connection that ends is made again.
     pub reconnect: bool,
     /// Every connection is closed and made again after about so long.
@@ -112,6 +114,7 @@ impl Plan {
             duration: Duration::from_secs(10),
             set_up: Duration::from_secs(60),
             drain: Duration::from_secs(5),
+            shares_at_once: false,
             reconnect: false,
             lifetime: None,
             pids: Vec::new(),
