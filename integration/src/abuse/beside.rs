@@ -1,5 +1,6 @@
 //! What honest miners notice of abuse: the same crowd beside it and alone, in turns.
 
+use std::collections::BTreeMap;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -100,6 +101,8 @@ pub struct Noticed {
     pub verdict: Verdict,
     /// Honest miners that lost their connection, got no answer, or did not get in.
     pub harmed: u64,
+    /// Why their connections ended.
+    pub ended: BTreeMap<String, u64>,
     /// Seconds until all of them had work, in the run where that took longest.
     pub all_in_s: f64,
 }
@@ -145,6 +148,9 @@ impl Case {
             seen.rounds.extend(again.rounds);
             seen.outcome += again.outcome;
             seen.harmed += again.harmed;
+            for (reason, count) in again.ended {
+                *seen.ended.entry(reason).or_default() += count;
+            }
             seen.all_in = seen.all_in.max(again.all_in);
         }
         Ok(self.noticed(front.name, honest.seconds, &seen))
@@ -177,7 +183,13 @@ impl Case {
             beside: slice(&report.shares, beside),
             alone: slice(&report.shares, alone),
         };
-        Ok(Seen { rounds: spans.into_iter().map(round).collect(), outcome, harmed: harmed(&report), all_in })
+        Ok(Seen {
+            rounds: spans.into_iter().map(round).collect(),
+            outcome,
+            harmed: harmed(&report),
+            ended: report.ended,
+            all_in,
+        })
     }
 
     /// Where squatters have all places, newcomers knock until some of those have had their time, and mine as soon as they are in.
@@ -196,7 +208,7 @@ impl Case {
     }
 
     fn noticed(&self, listener: &'static str, seconds: f64, seen: &Seen) -> Noticed {
-        let Seen { rounds, outcome, harmed, all_in } = seen;
+        let Seen { rounds, outcome, harmed, ended, all_in } = seen;
         let (beside, alone) =
             (|| rounds.iter().map(|round| &round.beside), || rounds.iter().map(|round| &round.alone));
         #[allow(clippy::cast_precision_loss)] // counts of shares
@@ -217,6 +229,7 @@ impl Case {
             p99_ratio,
             verdict: p99_ratio.verdict(),
             harmed: *harmed,
+            ended: ended.clone(),
             all_in_s: all_in.as_secs_f64(),
         }
     }
@@ -227,6 +240,7 @@ struct Seen {
     rounds: Vec<Round>,
     outcome: Outcome,
     harmed: u64,
+    ended: BTreeMap<String, u64>,
     all_in: Duration,
 }
 
