@@ -454,9 +454,9 @@ impl Finds {
 fn solution(found: &FoundBlock) -> Option<SubmitSolutionOwned> {
     Some(SubmitSolutionOwned {
         template_id: found.template.id,
-        version: found.version,
-        header_timestamp: found.ntime,
-        header_nonce: found.nonce,
+        version: found.solution.version,
+        header_timestamp: found.solution.ntime,
+        header_nonce: found.solution.nonce,
         coinbase_tx: found.coinbase.clone().try_into().ok()?,
     })
 }

@@ -131,12 +131,6 @@ pub struct FoundBlock {
     pub height: u32,
     /// Subsidy and fees, in satoshi.
     pub coinbase_value: u64,
-    /// Header version, nTime and nonce, as SubmitSolution wants them.
-    pub version: u32,
-    /// See `version`.
-    pub ntime: u32,
-    /// See `version`.
-    pub nonce: u32,
     /// Whose it is.
     pub user_identity: Arc<str>,
     /// Worker name given with the share.
