@@ -28,7 +28,7 @@ use super::seat::Seat;
 use super::seldom::Seldom;
 use super::session::{End, Floor};
 use super::stall::Stall;
-use crate::identity::Owner;
+use crate::identity::{Identity, Owner};
 use crate::prefixes::Places;
 
 /// How long a miner may take to read its last answers when the hub closes.
@@ -321,10 +321,14 @@ impl Driver {
     }
 
     fn found(&mut self, found: &FoundBlock) {
-        let Ok(identity) = self.floor.identities.identify(&found.user_identity) else { return };
+        let identity = self.floor.identities.identify(&found.user_identity).unwrap_or_else(|error| {
+            // The session asked the same policy before it opened the channel. A block goes out whoever found it.
+            tracing::error!(hash = %found.hash, user = &*found.user_identity, %error, "block found by nobody");
+            Identity { hasher: Arc::clone(&found.user_identity), worker: "".into() }
+        });
         let mut owner = Owner::new(identity);
         let worker = owner.worker(found.worker.as_deref());
-        let finder = crate::identity::Identity { hasher: Arc::clone(owner.hasher()), worker };
+        let finder = Identity { hasher: Arc::clone(owner.hasher()), worker };
         let kept = self.floor.finds.keep(found, &finder, unix_now(), self.crediting.clone());
         self.floor.tasks.spawn(Arc::clone(&self.floor.finds).bring(kept));
     }
