@@ -11,7 +11,7 @@ use bitcoin::VarInt;
 use bitcoin::consensus::encode::serialize;
 use mining::TemplateId;
 use mining::server::FoundBlock;
-use node::{Node, NodeError, Submission};
+use node::{Node, Submission};
 use service::{Backoff, Counters};
 use store::{BlockState, Refused, Sequence, Store, StoredBlock};
 use stratum_core::template_distribution_sv2::SubmitSolutionOwned;
@@ -34,8 +34,6 @@ const SUCCESSOR_WAITS: Duration = Duration::from_secs(5);
 const FOLLOW: Duration = Duration::from_secs(10);
 /// Depth in the best chain at which a block counts as confirmed.
 const CONFIRMED: i64 = 6;
-/// bitcoind's error code for a block that it does not know.
-const UNKNOWN_BLOCK: i32 = -5;
 /// How long a node that refuses a block for now is handed it again at once; then with those whose fate is open.
 const PASSES: Duration = Duration::from_secs(600);
 /// How long the node may still take for a block when the hub closes.
@@ -371,12 +369,14 @@ impl Finds {
         for block in open {
             let Ok(hash) = block.hash.parse() else { continue };
             match self.node.block_header(&hash).await {
-                Ok(header) if header.confirmations >= CONFIRMED => {
+                Ok(Some(header)) if header.confirmations >= CONFIRMED => {
                     self.become_state(&block, BlockState::Confirmed)
                 }
-                Ok(header) if header.confirmations >= 0 => self.become_state(&block, BlockState::Accepted),
-                Ok(_) => self.look_after_orphan(&block).await,
-                Err(NodeError::Rpc { code: UNKNOWN_BLOCK, .. }) => self.hand_in_again(block).await,
+                Ok(Some(header)) if header.confirmations >= 0 => {
+                    self.become_state(&block, BlockState::Accepted)
+                }
+                Ok(Some(_)) => self.look_after_orphan(&block).await,
+                Ok(None) => self.hand_in_again(block).await,
                 // The node is away: the next round comes soon enough.
                 Err(_) => return,
             }

@@ -6,9 +6,6 @@ use node::{Node, NodeError, Submission};
 use crate::found_block::FoundBlock;
 use crate::ipc::Desk;
 
-/// bitcoind's error for a block that it does not know (`RPC_INVALID_ADDRESS_OR_KEY`).
-const UNKNOWN_BLOCK: i32 = -5;
-
 /// What a node has of a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Place {
@@ -70,9 +67,9 @@ impl Outlet {
         match self {
             Self::Ipc { .. } => Ok(Place::Untold),
             Self::Rpc(node) => match node.block_header(hash).await {
-                Ok(header) if header.confirmations >= 1 => Ok(Place::BestChain),
-                Ok(_) => Ok(Place::Beside),
-                Err(NodeError::Rpc { code: UNKNOWN_BLOCK, .. }) => Ok(Place::Nowhere),
+                Ok(Some(header)) if header.confirmations >= 1 => Ok(Place::BestChain),
+                Ok(Some(_)) => Ok(Place::Beside),
+                Ok(None) => Ok(Place::Nowhere),
                 Err(error) => Err(error),
             },
         }

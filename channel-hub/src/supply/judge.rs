@@ -7,7 +7,7 @@
 use std::time::{Duration, Instant};
 
 use bitcoin::BlockHash;
-use node::{Node, NodeError};
+use node::Node;
 use tokio::sync::mpsc;
 
 use super::choice::Standing;
@@ -16,8 +16,6 @@ use super::choice::Standing;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How often the node is asked meanwhile, and how often later.
 const ASK: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(10));
-/// bitcoind's error code for a block that it does not know.
-const UNKNOWN_BLOCK: i32 = -5;
 
 /// Reports what the node thinks of `provider`, which builds on `prev_hash`, until it knows that block.
 pub async fn judge(
@@ -30,11 +28,9 @@ pub async fn judge(
     loop {
         let late = begun.elapsed() >= PATIENCE;
         let standing = match node.block_header(&prev_hash).await {
-            Ok(_) => Standing::Known,
-            Err(NodeError::Rpc { code: UNKNOWN_BLOCK, .. }) if late && is_up_to_date(&node).await => {
-                Standing::Foreign
-            }
-            Err(_) => Standing::Unjudged,
+            Ok(Some(_)) => Standing::Known,
+            Ok(None) if late && is_up_to_date(&node).await => Standing::Foreign,
+            Ok(None) | Err(_) => Standing::Unjudged,
         };
         if standing != Standing::Unjudged && reports.send((provider, standing)).await.is_err() {
             return;

@@ -109,9 +109,13 @@ impl Node {
         self.call("getblockhash", [height]).await
     }
 
-    /// Header of a block the node knows; [`NodeError::Rpc`] with code −5 if it does not.
-    pub async fn block_header(&self, hash: &BlockHash) -> Result<HeaderInfo, NodeError> {
-        self.call("getblockheader", (hash, true)).await
+    /// Header of a block; none if the node does not know it.
+    pub async fn block_header(&self, hash: &BlockHash) -> Result<Option<HeaderInfo>, NodeError> {
+        let answer: Result<HeaderInfo, NodeError> = self.call("getblockheader", (hash, true)).await;
+        match answer {
+            Err(NodeError::Rpc { code: UNKNOWN_BLOCK, .. }) => Ok(None),
+            answer => answer.map(Some),
+        }
     }
 
     /// A whole block that the node knows.
@@ -178,5 +182,7 @@ impl Node {
 
 /// No parameters.
 const NONE: [(); 0] = [];
+/// bitcoind's error for a block that it does not know (`RPC_INVALID_ADDRESS_OR_KEY`).
+const UNKNOWN_BLOCK: i32 = -5;
 /// Rules of consensus that the block's builder knows (BIP9, BIP145, BIP325).
 const RULES: [&str; 2] = ["segwit", "signet"];

@@ -119,6 +119,17 @@ fn a_url_without_http_is_refused_before_anything_is_sent() {
     }
 }
 
+#[tokio::test]
+async fn a_block_that_the_node_does_not_know_is_no_error() {
+    let said = |body| [("500 Internal Server Error", body)];
+    let unknown = said(r#"{"result":null,"error":{"code":-5,"message":"Block not found"},"id":0}"#);
+    let broken = said(r#"{"result":null,"error":{"code":-1,"message":"Can't read block"},"id":0}"#);
+    let hash = "1".repeat(64).parse().unwrap();
+    assert!(node_saying(&unknown).await.block_header(&hash).await.unwrap().is_none());
+    let error = node_saying(&broken).await.block_header(&hash).await.unwrap_err();
+    assert!(matches!(error, NodeError::Rpc { code: -1, .. }), "{error:?}");
+}
+
 /// A block that came on another way at the same time, stored and not yet checked when it is submitted the first time.
 #[tokio::test]
 async fn a_duplicate_is_asked_about_again() {

@@ -131,7 +131,7 @@ async fn blocks_headers_and_transactions_are_read_as_they_were_mined() {
     assert_eq!((info.blocks, info.best_block_hash), (3, hashes[2]));
     assert_eq!(node.block_hash(2).await.unwrap(), hashes[1]);
     assert_eq!(node.best_block_hash().await.unwrap(), hashes[2]);
-    let header = node.block_header(&hashes[0]).await.unwrap();
+    let header = node.block_header(&hashes[0]).await.unwrap().unwrap();
     assert_eq!((header.height, header.confirmations), (1, 3));
     let block = node.block(&hashes[0]).await.unwrap();
     assert_eq!(block.block_hash(), hashes[0]);
