@@ -333,7 +333,7 @@ impl Finds {
         let (mut told, mut refused) = (String::new(), None);
         loop {
             let reason = match self.node.submit_block(bytes).await {
-                Ok(Submission::Rejected(reason)) if Submission::is_passing(&reason) => {
+                Ok(Submission::NotYet(reason)) => {
                     if refused.get_or_insert_with(Instant::now).elapsed() >= PASSES {
                         return;
                     }
@@ -357,7 +357,7 @@ impl Finds {
     fn judge(&self, block: &StoredBlock, submission: &Submission) {
         match submission {
             // Not the block's fault: the node is behind the template provider's, or its clock is. It is asked again.
-            Submission::Rejected(reason) if Submission::is_passing(reason) => {}
+            Submission::NotYet(_) => {}
             Submission::Rejected(reason) => self.become_state(block, BlockState::Rejected(reason.clone())),
             Submission::Accepted | Submission::Duplicate => self.become_state(block, BlockState::Accepted),
             // Valid as far as the node looked: it is not on its best chain. Time will tell.

@@ -88,7 +88,7 @@ impl Delivery {
     fn judge(&self, node: &str, outcome: Result<Submission, String>) -> Result<Answer, String> {
         let hash = self.hash;
         match outcome? {
-            Submission::Rejected(reason) if Submission::is_passing(&reason) => Err(reason),
+            Submission::NotYet(reason) => Err(reason),
             Submission::Rejected(reason) => {
                 error!(%hash, node, reason, "block rejected");
                 Ok(Answer::Rejected(reason))

@@ -85,7 +85,7 @@ async fn give(solutions: &Solutions, hash: BlockHash, path: &Path) -> Result<(),
             warn!(%hash, "the node had lost a block; submitted again");
         }
         // It has forgotten the block before as well, and has it from its peers in a moment.
-        Ok(Submission::Rejected(reason)) if Submission::is_passing(&reason) => return Err(reason),
+        Ok(Submission::NotYet(reason)) => return Err(reason),
         Ok(Submission::Rejected(reason)) => {
             warn!(%hash, reason, "the node does not take back a block that it or another node had");
         }

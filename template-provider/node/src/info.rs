@@ -75,25 +75,20 @@ pub enum Submission {
     Duplicate,
     /// The node keeps it beside its best chain.
     Inconclusive,
-    /// The node does not take it.
+    /// The node does not take it now and may later: it lacks the block before, or its clock is behind.
+    NotYet(String),
+    /// The node does not take it, now or later.
     Rejected(String),
 }
 
-/// Reasons of a node that may pass: it lacks the block before, or its clock is behind.
-const PASSING: [&str; 2] = ["prev-blk-not-found", "time-too-new"];
-
 impl Submission {
-    /// Whether a node that rejects a block for this reason may take it later.
-    pub fn is_passing(reason: &str) -> bool {
-        PASSING.contains(&reason)
-    }
-
     /// Reads BIP22's answer: nothing, or a word.
     pub fn from_answer(answer: Option<&str>) -> Self {
         match answer {
             None => Self::Accepted,
             Some("duplicate") => Self::Duplicate,
             Some("inconclusive" | "duplicate-inconclusive") => Self::Inconclusive,
+            Some(reason @ ("prev-blk-not-found" | "time-too-new")) => Self::NotYet(reason.to_owned()),
             Some(reason) => Self::Rejected(reason.to_owned()),
         }
     }

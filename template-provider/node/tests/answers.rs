@@ -140,3 +140,14 @@ async fn a_duplicate_is_asked_about_again() {
     let has = node_saying(&[duplicate, duplicate]).await.submit_block(&[0]).await.unwrap();
     assert_eq!(has, Submission::Duplicate);
 }
+
+#[test]
+fn what_a_node_refuses_only_for_now_is_not_rejected() {
+    let answer = |reason| Submission::from_answer(Some(reason));
+    for reason in ["prev-blk-not-found", "time-too-new"] {
+        assert_eq!(answer(reason), Submission::NotYet(reason.into()));
+    }
+    for reason in ["time-too-old", "bad-prevblk", ""] {
+        assert_eq!(answer(reason), Submission::Rejected(reason.into()));
+    }
+}
