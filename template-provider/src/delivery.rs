@@ -8,8 +8,7 @@ use service::Backoff;
 use tracing::{error, info, warn};
 
 use crate::found_block::FoundBlock;
-use crate::ipc::desk::NO_WHOLE_BLOCKS;
-use crate::outlet::{Outlet, Place};
+use crate::outlet::{NotSubmitted, Outlet, Place};
 use crate::solutions::{Answer, Solutions};
 
 /// Waits between attempts on one node.
@@ -45,10 +44,11 @@ impl Delivery {
         let outlet = self.solutions.outlet(self.position);
         let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
         for attempt in 1.. {
-            let mut reason = match self.judge(outlet.name(), outlet.submit(&self.block).await) {
+            let why = match self.judge(outlet.name(), outlet.submit(&self.block).await) {
                 Ok(answer) => return self.answered(answer),
-                Err(reason) => reason,
+                Err(why) => why,
             };
+            let mut reason = why.to_string();
             if self.block.is_lost() {
                 // The node may have taken it by its header and coinbase, and the answer been lost. One that does not answer
                 // is asked again.
@@ -67,7 +67,7 @@ impl Delivery {
                 warn!(hash = %self.hash, node = outlet.name(), "block not submitted yet: {reason}");
             }
             self.answered(Answer::Waiting(Some(reason.clone())));
-            if self.is_over(outlet, &reason)
+            if self.is_over(outlet, &why)
                 || (attempt >= ATTEMPTS_WHEN_DONE && self.solutions.is_done(self.hash))
             {
                 return;
@@ -80,15 +80,16 @@ impl Delivery {
     }
 
     /// Whether the other way to the same node will do: that has its answer, or this one never takes such a block.
-    fn is_over(&self, outlet: &Outlet, reason: &str) -> bool {
-        outlet.is_second() && (reason == NO_WHOLE_BLOCKS || self.solutions.is_answered_at_home(self.hash))
+    fn is_over(&self, outlet: &Outlet, why: &NotSubmitted) -> bool {
+        outlet.is_second()
+            && (*why == NotSubmitted::NoWholeBlocks || self.solutions.is_answered_at_home(self.hash))
     }
 
     /// The answer for good, or why to try again.
-    fn judge(&self, node: &str, outcome: Result<Submission, String>) -> Result<Answer, String> {
+    fn judge(&self, node: &str, outcome: Result<Submission, NotSubmitted>) -> Result<Answer, NotSubmitted> {
         let hash = self.hash;
         match outcome? {
-            Submission::NotYet(reason) => Err(reason),
+            Submission::NotYet(reason) => Err(NotSubmitted::Other(reason)),
             Submission::Rejected(reason) => {
                 error!(%hash, node, reason, "block rejected");
                 Ok(Answer::Rejected(reason))

@@ -8,8 +8,10 @@ use bitcoin::consensus::encode::serialize;
 use distribution::Solution;
 use tokio::sync::watch;
 
-/// Said of a block whose transactions never came.
-pub(crate) const LOST: &str = "the transactions of its template never came";
+/// A block that will never be whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the transactions of its template never came")]
+pub struct Lost;
 
 /// A block found. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -58,11 +60,11 @@ impl FoundBlock {
     /// Waits for the serialised block.
     ///
     /// # Errors
-    /// It is lost; in words.
-    pub async fn bytes(&self) -> Result<Arc<Vec<u8>>, &'static str> {
+    /// It is lost.
+    pub async fn bytes(&self) -> Result<Arc<Vec<u8>>, Lost> {
         let mut whole = self.whole.clone();
         let bytes = whole.wait_for(Option::is_some).await;
-        bytes.ok().and_then(|bytes| bytes.clone()).ok_or(LOST)
+        bytes.ok().and_then(|bytes| bytes.clone()).ok_or(Lost)
     }
 
     /// Whether it will never be whole.

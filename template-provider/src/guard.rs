@@ -11,8 +11,7 @@ use tokio::sync::watch;
 use tracing::{debug, warn};
 
 use crate::found_block::FoundBlock;
-use crate::ipc::desk::NO_WHOLE_BLOCKS;
-use crate::outlet::Place;
+use crate::outlet::{NotSubmitted, Place};
 use crate::solutions::Solutions;
 
 /// A node that is killed forgets what it took since it last wrote its index: younger blocks are looked for.
@@ -89,8 +88,8 @@ async fn give(solutions: &Solutions, hash: BlockHash, path: &Path) -> Result<(),
         Ok(Submission::Rejected(reason)) => {
             warn!(%hash, reason, "the node does not take back a block that it or another node had");
         }
-        Err(reason) if reason == NO_WHOLE_BLOCKS => debug!(%hash, "{reason}"),
-        Err(reason) => return Err(reason),
+        Err(why @ NotSubmitted::NoWholeBlocks) => debug!(%hash, "{why}"),
+        Err(why) => return Err(why.to_string()),
     }
     Ok(())
 }

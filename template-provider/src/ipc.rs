@@ -49,6 +49,7 @@ use loaded::Gone;
 
 use crate::config::Fees;
 use crate::feed::Feed;
+use crate::outlet::NotSubmitted;
 use crate::source::{Source, Way};
 
 /// Waits between attempts to reach a node that is away: short, since miners work for nothing meanwhile.
@@ -162,7 +163,7 @@ impl Ipc {
     /// Refuses what came while nobody looked.
     fn refuse_waiting(&mut self, reason: &str) {
         while let Ok(order) = self.orders.try_recv() {
-            order.refuse(reason);
+            order.refuse(NotSubmitted::Other(reason.to_owned()));
         }
     }
 
@@ -171,7 +172,9 @@ impl Ipc {
         tokio::pin!(waiting);
         loop {
             tokio::select! {
-                Some(order) = self.orders.recv() => order.refuse(reason),
+                Some(order) = self.orders.recv() => {
+                    order.refuse(NotSubmitted::Other(reason.to_owned()));
+                }
                 () = &mut waiting => return,
                 () = shutdown.cancelled() => return,
             }

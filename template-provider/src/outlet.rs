@@ -3,7 +3,7 @@
 use bitcoin::BlockHash;
 use node::{Node, NodeError, Submission};
 
-use crate::found_block::FoundBlock;
+use crate::found_block::{FoundBlock, Lost};
 use crate::ipc::Desk;
 
 /// What a node has of a block.
@@ -17,6 +17,20 @@ pub(crate) enum Place {
     Beside,
     /// It is in its best chain.
     BestChain,
+}
+
+/// Why a node gave no answer to a block, or none that is one. It may be tried again.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotSubmitted {
+    /// The node takes no whole blocks by IPC, and has this one's template no more.
+    #[error("this version's IPC takes solutions of its own latest templates only, no whole blocks")]
+    NoWholeBlocks,
+    /// Nothing of the block can be handed in any more.
+    #[error(transparent)]
+    Lost(#[from] Lost),
+    /// The node is away, or cannot do it now, for this reason.
+    #[error("{0}")]
+    Other(String),
 }
 
 /// One way to one node.
@@ -52,11 +66,12 @@ impl Outlet {
     /// Hands in a block: as soon as it is whole, or at once where its header and coinbase will do.
     ///
     /// # Errors
-    /// No answer that is one; in words. It may be tried again.
-    pub(crate) async fn submit(&self, block: &FoundBlock) -> Result<Submission, String> {
+    /// No answer that is one.
+    pub(crate) async fn submit(&self, block: &FoundBlock) -> Result<Submission, NotSubmitted> {
         match self {
             Self::Rpc(node) => {
-                node.submit_block(&block.bytes().await?).await.map_err(|error| error.to_string())
+                let answer = node.submit_block(&block.bytes().await?).await;
+                answer.map_err(|error| NotSubmitted::Other(error.to_string()))
             }
             Self::Ipc { desk, .. } => desk.submit(block.clone()).await,
         }

@@ -20,7 +20,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
 use crate::delivery::Delivery;
-use crate::found_block::{FoundBlock, LOST, Rest};
+use crate::found_block::{FoundBlock, Lost, Rest};
 use crate::outlet::Outlet;
 use crate::solution_store::{Pending, Settled, SolutionStore};
 
@@ -184,7 +184,7 @@ impl Solutions {
         let _ = arrivals.wait_for(|_| !solution.template.is_awaited()).await;
         let hash = solution.hash;
         let Some(bytes) = solution.block() else {
-            error!(%hash, height = solution.height(), "block is lost unless its node took it by IPC: {LOST}");
+            error!(%hash, height = solution.height(), "block is lost unless its node took it by IPC: {Lost}");
             return;
         };
         if let Some(found) = self.lock().iter_mut().find(|found| found.hash == hash) {

@@ -7,9 +7,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 
-use crate::ipc::desk::NO_WHOLE_BLOCKS;
 use crate::ipc::{Desk, Order};
-use crate::outlet::Outlet;
+use crate::outlet::{NotSubmitted, Outlet};
 use crate::solutions::tests::{Blocks, early, eventually};
 
 /// Serves each of `answers` (status, body) once, in turn, then the last one again and again. The node, and how often it was asked.
@@ -89,11 +88,15 @@ async fn next(orders: &mut mpsc::Receiver<Order>) -> Option<Order> {
     tokio::time::timeout(Duration::from_secs(2), orders.recv()).await.ok().flatten()
 }
 
+fn away() -> NotSubmitted {
+    NotSubmitted::Other("away".into())
+}
+
 #[tokio::test]
 async fn ipc_is_tried_until_it_takes_the_block_where_json_rpc_refuses_the_login() {
     let (blocks, mut orders) = found_beside(&[REFUSES_THE_LOGIN]).await;
     for _ in 0..2 {
-        next(&mut orders).await.unwrap().refuse("away");
+        next(&mut orders).await.unwrap().refuse(away());
     }
     next(&mut orders).await.unwrap().accept();
     eventually("the block is settled", || blocks.solutions.found()[0].on_a_node() == Some(true)).await;
@@ -102,10 +105,10 @@ async fn ipc_is_tried_until_it_takes_the_block_where_json_rpc_refuses_the_login(
 #[tokio::test]
 async fn ipc_is_not_tried_again_where_it_never_takes_such_a_block_or_json_rpc_has_the_answer() {
     let (_blocks, mut orders) = found_beside(&[REFUSES_THE_LOGIN]).await;
-    next(&mut orders).await.unwrap().refuse(NO_WHOLE_BLOCKS);
+    next(&mut orders).await.unwrap().refuse(NotSubmitted::NoWholeBlocks);
     assert!(next(&mut orders).await.is_none());
     let (blocks, mut orders) = found_beside(&[ACCEPTS]).await;
     eventually("JSON-RPC has the answer", || blocks.solutions.found()[0].on_a_node() == Some(true)).await;
-    next(&mut orders).await.unwrap().refuse("away");
+    next(&mut orders).await.unwrap().refuse(away());
     assert!(next(&mut orders).await.is_none());
 }

@@ -11,14 +11,11 @@ use tracing::debug;
 use super::error::IpcError;
 use super::set::Shared;
 use super::wire::{SolvedHeader, Verdict};
-use crate::found_block::{FoundBlock, LOST, Short};
+use crate::found_block::{FoundBlock, Lost, Short};
+use crate::outlet::NotSubmitted;
 
 /// Most blocks that wait for the connection's thread.
 const MOST: usize = 64;
-
-/// Said by a node that takes no whole blocks by IPC, of one whose template it has no more.
-pub(crate) const NO_WHOLE_BLOCKS: &str =
-    "this version's IPC takes solutions of its own latest templates only, no whole blocks";
 
 /// Where blocks are handed in. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -28,7 +25,7 @@ pub struct Desk(mpsc::Sender<Order>);
 #[derive(Debug)]
 pub struct Order {
     block: FoundBlock,
-    answer: oneshot::Sender<Result<Submission, String>>,
+    answer: oneshot::Sender<Result<Submission, NotSubmitted>>,
 }
 
 impl Desk {
@@ -41,22 +38,22 @@ impl Desk {
     /// Hands a block to the node.
     ///
     /// # Errors
-    /// The node is away, or gives no answer that is one; in words. It may be tried again.
-    pub async fn submit(&self, block: FoundBlock) -> Result<Submission, String> {
+    /// The node is away, or gives no answer that is one.
+    pub async fn submit(&self, block: FoundBlock) -> Result<Submission, NotSubmitted> {
         let (answer, answered) = oneshot::channel();
         let order = Order { block, answer };
         self.0.try_send(order).map_err(|error| match error {
-            TrySendError::Full(_) => "too many blocks wait for the node's IPC".to_owned(),
-            TrySendError::Closed(_) => "nobody serves the node's IPC".to_owned(),
+            TrySendError::Full(_) => other("too many blocks wait for the node's IPC"),
+            TrySendError::Closed(_) => other("nobody serves the node's IPC"),
         })?;
-        answered.await.unwrap_or_else(|_| Err("the node's IPC ended meanwhile".into()))
+        answered.await.unwrap_or_else(|_| Err(other("the node's IPC ended meanwhile")))
     }
 }
 
 impl Order {
     /// Answers that it cannot be done now.
-    pub(crate) fn refuse(self, reason: &str) {
-        let _ = self.answer.send(Err(reason.to_owned()));
+    pub(crate) fn refuse(self, why: NotSubmitted) {
+        let _ = self.answer.send(Err(why));
     }
 
     /// Answers as a node that has it.
@@ -74,7 +71,7 @@ impl Order {
 
 /// The short way first: the node has the template's transactions, also while we have not. Then the whole block, whose
 /// answer is certain, where the node takes one, also when the short way fails; else whether it has become the tip.
-async fn submit(shared: &Shared, block: &FoundBlock) -> Result<Submission, String> {
+async fn submit(shared: &Shared, block: &FoundBlock) -> Result<Submission, NotSubmitted> {
     let first = match block.short() {
         Some(short) => by_template(shared, short).await,
         None => Ok(None),
@@ -92,22 +89,24 @@ async fn submit(shared: &Shared, block: &FoundBlock) -> Result<Submission, Strin
         (None, Err(error)) => Err(error),
         (None, Ok(Some((Verdict::Taken, hash)))) => became_tip(shared, hash).await,
         (None, Ok(Some((Verdict::Refused(_), _)))) => {
-            Err("refused, and this version's IPC does not say why".into())
+            Err(other("refused, and this version's IPC does not say why"))
         }
-        (None, Ok(None)) if block.is_lost() => Err(LOST.into()),
-        (None, Ok(None)) => Err(NO_WHOLE_BLOCKS.into()),
+        (None, Ok(None)) if block.is_lost() => Err(Lost.into()),
+        (None, Ok(None)) => Err(NotSubmitted::NoWholeBlocks),
     }
 }
 
 /// What the node says to a whole block, if it takes such.
-async fn whole(shared: &Shared, block: &[u8]) -> Result<Option<Submission>, String> {
+async fn whole(shared: &Shared, block: &[u8]) -> Result<Option<Submission>, NotSubmitted> {
     let answer = shared.connection.mining().submit_block(block);
     let verdict = shared.connection.ask("submitBlock", answer).await.map_err(|error| said(&error))?;
     Ok(match verdict {
         None => None,
         Some(Verdict::Taken) => Some(Submission::Accepted),
         Some(Verdict::Refused(reason)) if is_verdict(&reason) => Some(Submission::from_answer(Some(&reason))),
-        Some(Verdict::Refused(failure)) => return Err(format!("the node could not do it: {failure}")),
+        Some(Verdict::Refused(failure)) => {
+            return Err(other(format!("the node could not do it: {failure}")));
+        }
     })
 }
 
@@ -118,7 +117,7 @@ fn is_verdict(reason: &str) -> bool {
 }
 
 /// What the node says to header and coinbase, if it still has the template; and the block's hash.
-async fn by_template(shared: &Shared, short: &Short) -> Result<Option<(Verdict, BlockHash)>, String> {
+async fn by_template(shared: &Shared, short: &Short) -> Result<Option<(Verdict, BlockHash)>, NotSubmitted> {
     let Some(template) = shared.kept.borrow().find(short.template_id) else { return Ok(None) };
     let answer = template.submit_solution(solved(&short.header), &short.coinbase);
     let verdict = shared.connection.ask("submitSolution", answer).await.map_err(|error| said(&error))?;
@@ -135,7 +134,7 @@ fn solved(header: &Header) -> SolvedHeader {
     }
 }
 
-async fn became_tip(shared: &Shared, block: BlockHash) -> Result<Submission, String> {
+async fn became_tip(shared: &Shared, block: BlockHash) -> Result<Submission, NotSubmitted> {
     let tip = shared
         .connection
         .ask("getTip", shared.connection.mining().tip())
@@ -144,11 +143,15 @@ async fn became_tip(shared: &Shared, block: BlockHash) -> Result<Submission, Str
     if tip.is_some_and(|(hash, _)| hash == block.to_byte_array()) {
         return Ok(Submission::Accepted);
     }
-    Err("taken, but it is not the node's tip, and this version's IPC does not say why".into())
+    Err(other("taken, but it is not the node's tip, and this version's IPC does not say why"))
 }
 
-fn said(error: &IpcError) -> String {
-    error.to_string()
+fn said(error: &IpcError) -> NotSubmitted {
+    other(error.to_string())
+}
+
+fn other(reason: impl Into<String>) -> NotSubmitted {
+    NotSubmitted::Other(reason.into())
 }
 
 #[cfg(test)]

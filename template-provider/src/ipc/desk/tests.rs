@@ -9,7 +9,7 @@ use crate::solutions::tests::early;
 /// What is said of a whole block whose template the node holds but takes no solutions of, by what it says to whole blocks.
 async fn answer_where_the_short_way_fails<const N: usize>(
     whole_blocks: [Verdict; N],
-) -> Result<Submission, String> {
+) -> Result<Submission, NotSubmitted> {
     let (solution, transactions) = early();
     transactions.settle(Some(Vec::new()));
     let (block, rest) = FoundBlock::solving(&solution);
@@ -29,7 +29,7 @@ async fn where_the_short_way_fails_the_whole_block_is_handed_in_nevertheless() {
     let accepted = answer_where_the_short_way_fails([Verdict::Taken]).await;
     assert_eq!(accepted, Ok(Submission::Accepted));
     let without_whole_blocks = answer_where_the_short_way_fails([]).await;
-    assert!(without_whole_blocks.unwrap_err().contains("submitSolution"));
+    assert!(without_whole_blocks.unwrap_err().to_string().contains("submitSolution"));
 }
 
 #[tokio::test]
@@ -45,7 +45,7 @@ async fn a_block_that_the_node_may_still_be_checking_is_handed_in_again() {
 async fn what_is_wrong_with_the_node_is_not_held_against_the_block() {
     for failure in ["", "System error while saving block to disk: No space left on device"] {
         let answer = answer_where_the_short_way_fails([Verdict::Refused(failure.into())]).await;
-        assert!(answer.as_ref().is_err_and(|reason| reason.ends_with(failure)), "{answer:?}");
+        assert!(answer.as_ref().is_err_and(|why| why.to_string().ends_with(failure)), "{answer:?}");
     }
     let script = "block-script-verify-flag-failed (Operation not valid with the current stack size)";
     let answer = answer_where_the_short_way_fails([Verdict::Refused(script.into())]).await;
