@@ -87,9 +87,9 @@ pub enum Answer {
 }
 
 impl Found {
-    /// Whether a node has it (true), none wants it (false), or neither is certain yet.
-    pub fn on_a_node(&self) -> Option<bool> {
-        self.settled.map(|settled| settled == Settled::Done)
+    /// What became of it, once that is certain.
+    pub fn settled(&self) -> Option<Settled> {
+        self.settled
     }
 }
 

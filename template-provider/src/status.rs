@@ -13,6 +13,7 @@ use crate::clients::{self, Clients};
 use crate::config::Choice;
 use crate::feed::Templates;
 use crate::health::{Failure, Health, View};
+use crate::solution_store::Settled;
 use crate::solutions::{Answer, Found, Solutions};
 use crate::source::Way;
 
@@ -141,7 +142,7 @@ impl Shown {
             "transactions": found.transactions,
             "coinbase_value_sat": found.coinbase_value,
             "time": found.time,
-            "on_a_node": found.on_a_node(),
+            "on_a_node": found.settled().map(|settled| settled == Settled::Done),
             "nodes": answers.map(|(url, answer)| json!({ "url": url, "answer": said(answer) })).collect::<Vec<_>>(),
         })
     }
@@ -223,9 +224,9 @@ impl Shown {
 
     fn blocks_section(&self) -> Section {
         let rows = self.solutions.found().into_iter().map(|found| {
-            let state = match found.on_a_node() {
-                Some(true) => Cell::good("on a node"),
-                Some(false) => Cell::bad("rejected"),
+            let state = match found.settled() {
+                Some(Settled::Done) => Cell::good("on a node"),
+                Some(Settled::Rejected) => Cell::bad("rejected"),
                 None => Cell::warn("waiting for a node"),
             };
             let answers: Vec<_> = self

@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::ipc::{Desk, Order};
 use crate::outlet::{NotSubmitted, Outlet};
+use crate::solution_store::Settled;
 use crate::solutions::tests::{Blocks, early, eventually};
 
 /// Serves each of `answers` (status, body) once, in turn, then the last one again and again. The node, and how often it was asked.
@@ -51,23 +52,23 @@ const BESIDE: (&str, &str) = (
 );
 
 /// What is said at last of a block whose transactions never came.
-async fn answer_to_a_lost_block(answers: &'static [(&'static str, &'static str)]) -> Option<bool> {
+async fn answer_to_a_lost_block(answers: &'static [(&'static str, &'static str)]) -> Option<Settled> {
     let blocks = Blocks::by(Outlet::Rpc(node_saying(answers).await.0));
     let (solution, transactions) = early();
     let (arrived, arrivals) = watch::channel(0);
     blocks.solutions.submit(solution, arrivals);
     transactions.settle(None);
     arrived.send_modify(|count| *count += 1);
-    let found = || blocks.solutions.found()[0].on_a_node();
-    eventually("the block is settled", || found().is_some()).await;
-    found()
+    let settled = || blocks.solutions.found()[0].settled();
+    eventually("the block is settled", || settled().is_some()).await;
+    settled()
 }
 
 #[tokio::test]
 async fn a_lost_block_is_asked_for_until_the_node_answers() {
-    assert_eq!(answer_to_a_lost_block(&[STARTS, STARTS, KNOWN]).await, Some(true));
-    assert_eq!(answer_to_a_lost_block(&[STARTS, UNKNOWN]).await, Some(false));
-    assert_eq!(answer_to_a_lost_block(&[BESIDE, BESIDE, KNOWN]).await, Some(true));
+    assert_eq!(answer_to_a_lost_block(&[STARTS, STARTS, KNOWN]).await, Some(Settled::Done));
+    assert_eq!(answer_to_a_lost_block(&[STARTS, UNKNOWN]).await, Some(Settled::Rejected));
+    assert_eq!(answer_to_a_lost_block(&[BESIDE, BESIDE, KNOWN]).await, Some(Settled::Done));
 }
 
 const ACCEPTS: (&str, &str) = ("200 OK", r#"{"result":null,"error":null,"id":0}"#);
@@ -99,7 +100,7 @@ async fn ipc_is_tried_until_it_takes_the_block_where_json_rpc_refuses_the_login(
         next(&mut orders).await.unwrap().refuse(away());
     }
     next(&mut orders).await.unwrap().accept();
-    eventually("the block is settled", || blocks.solutions.found()[0].on_a_node() == Some(true)).await;
+    eventually("the block is settled", || blocks.solutions.found()[0].settled() == Some(Settled::Done)).await;
 }
 
 #[tokio::test]
@@ -108,7 +109,8 @@ async fn ipc_is_not_tried_again_where_it_never_takes_such_a_block_or_json_rpc_ha
     next(&mut orders).await.unwrap().refuse(NotSubmitted::NoWholeBlocks);
     assert!(next(&mut orders).await.is_none());
     let (blocks, mut orders) = found_beside(&[ACCEPTS]).await;
-    eventually("JSON-RPC has the answer", || blocks.solutions.found()[0].on_a_node() == Some(true)).await;
+    eventually("JSON-RPC has the answer", || blocks.solutions.found()[0].settled() == Some(Settled::Done))
+        .await;
     next(&mut orders).await.unwrap().refuse(away());
     assert!(next(&mut orders).await.is_none());
 }
