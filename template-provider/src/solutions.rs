@@ -26,7 +26,7 @@ use crate::solution_store::{Pending, Settled, SolutionStore};
 
 /// Most blocks shown, and remembered against being submitted twice.
 const REMEMBERED: usize = 200;
-/// Most blocks under way at once, each up to 4 MB; further ones wait on disk for the next start.
+/// Most blocks under way at once, each up to 4 MB; further ones wait for the next start.
 const MAX_UNDER_WAY: usize = 64;
 /// Waits between attempts to write one down.
 const FIRST_WAIT: Duration = Duration::from_millis(200);
@@ -72,7 +72,20 @@ pub struct Found {
     pub answers: Vec<Answer>,
     /// Whether it is on disk.
     is_written: bool,
+    /// Whether it waits for the next start, since too many were under way.
+    is_left: bool,
     settled: Option<Settled>,
+}
+
+/// What becomes of a block that is to go to every node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Start {
+    /// Nothing: it was there already.
+    Known,
+    /// It is on its way.
+    UnderWay,
+    /// Too many are. It goes at the next start, if it is on disk by then.
+    LeftForNextStart,
 }
 
 /// What a node said to a block.
@@ -90,6 +103,15 @@ impl Found {
     /// What became of it, once that is certain.
     pub fn settled(&self) -> Option<Settled> {
         self.settled
+    }
+
+    /// Whether no node will have it from us before the next start.
+    pub fn is_left_for_next_start(&self) -> bool {
+        self.is_left
+    }
+
+    fn is_under_way(&self) -> bool {
+        self.settled.is_none() && !self.is_left
     }
 }
 
@@ -139,6 +161,7 @@ impl Solutions {
                     time: u32::try_from(time.as_secs()).unwrap_or(u32::MAX),
                     answers: Vec::new(),
                     is_written: true,
+                    is_left: false,
                     settled: None,
                 },
                 &FoundBlock::whole(bytes),
@@ -164,13 +187,14 @@ impl Solutions {
             time: unix_now(),
             answers: Vec::new(),
             is_written: false,
+            is_left: false,
             settled: None,
         };
         info!(%hash, height = found.height, transactions = found.transactions, "block found");
         if let Some(bytes) = &whole {
             found.is_written = self.keep(hash, bytes);
         }
-        if self.start(found, &block) {
+        if self.start(found, &block) != Start::Known {
             self.0.counted.found.add(1);
         }
         match whole {
@@ -291,32 +315,36 @@ impl Solutions {
         }
     }
 
-    /// Sends a block to every node, unless it is on its way already. Whether it is new.
-    fn start(&self, mut found: Found, block: &FoundBlock) -> bool {
-        let (hash, time) = (found.hash, found.time);
+    /// Sends a block to every node, unless it is known already or too many are under way.
+    fn start(&self, mut found: Found, block: &FoundBlock) -> Start {
+        let (hash, time, is_written) = (found.hash, found.time, found.is_written);
         found.answers = vec![Answer::Waiting(None); self.0.outlets.len()];
-        {
+        let is_left = {
             let mut all = self.lock();
             if all.iter().any(|known| known.hash == hash) {
-                return false;
+                return Start::Known;
             }
-            if all.iter().filter(|found| found.settled.is_none()).count() >= MAX_UNDER_WAY {
-                error!(%hash, "too many blocks under way: this one waits on disk for the next start");
-                return true;
-            }
+            let is_left = all.iter().filter(|found| found.is_under_way()).count() >= MAX_UNDER_WAY;
+            found.is_left = is_left;
             if all.len() >= REMEMBERED {
                 // Not one under way: its answers must find it.
-                let oldest = all.iter().position(|found| found.settled.is_some());
+                let oldest = all.iter().position(|found| !found.is_under_way());
                 oldest.and_then(|oldest| all.remove(oldest));
             }
             all.push_back(found);
+            is_left
+        };
+        if is_left {
+            let on_disk = if is_written { "on disk" } else { "to be on disk, and then" };
+            error!(%hash, "too many blocks under way: this one waits {on_disk} for the next start");
+            return Start::LeftForNextStart;
         }
         let give_up = GIVE_UP.saturating_sub(Duration::from_secs(u64::from(unix_now().saturating_sub(time))));
         for position in 0..self.0.outlets.len() {
             let delivery = Delivery { solutions: self.clone(), position, hash, block: block.clone() };
             self.0.tasks.spawn(delivery.run(give_up));
         }
-        true
+        Start::UnderWay
     }
 
     /// Notes a node's answer; settles the block when that follows from it.

@@ -227,6 +227,7 @@ impl Shown {
             let state = match found.settled() {
                 Some(Settled::Done) => Cell::good("on a node"),
                 Some(Settled::Rejected) => Cell::bad("rejected"),
+                None if found.is_left_for_next_start() => Cell::bad("waiting for the next start"),
                 None => Cell::warn("waiting for a node"),
             };
             let answers: Vec<_> = self

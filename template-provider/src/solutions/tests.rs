@@ -12,7 +12,7 @@ use service::Counters;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::{Answer, Solutions};
+use super::{Answer, MAX_UNDER_WAY, Solutions};
 use crate::ipc::{Desk, Order};
 use crate::outlet::Outlet;
 
@@ -156,4 +156,34 @@ async fn a_block_that_could_not_be_written_is_written_as_soon_as_it_can_be() {
         eventually("the block is put away", || done.is_file()).await;
         assert_eq!(std::fs::read(done).unwrap(), bytes);
     }
+}
+
+#[tokio::test]
+async fn one_block_too_many_is_left_for_the_next_start_and_keeps_no_later_one_from_going() {
+    let (blocks, _orders) = Blocks::unanswered();
+    let find = |nonce| {
+        let (mut solution, transactions) = early();
+        transactions.settle(Some(Vec::new()));
+        solution.header.nonce = nonce;
+        solution.hash = solution.header.block_hash();
+        let hash = solution.hash;
+        blocks.solutions.submit(solution, watch::channel(0).1);
+        hash
+    };
+    let newest = || blocks.solutions.found()[0].clone();
+    let places = u32::try_from(MAX_UNDER_WAY).unwrap();
+    let first = find(0);
+    for nonce in 1..places {
+        find(nonce);
+    }
+    assert!(newest().is_under_way());
+    for _ in 0..2 {
+        let left = find(places);
+        assert_eq!((newest().hash, newest().is_left_for_next_start()), (left, true));
+        assert!(blocks.file("", left).exists());
+        assert_eq!(blocks.solutions.found().len(), MAX_UNDER_WAY + 1, "known the second time");
+    }
+    blocks.solutions.answered(first, 0, Answer::Has);
+    find(places + 1);
+    assert!(newest().is_under_way(), "the place of the first one is free");
 }
