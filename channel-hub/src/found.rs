@@ -157,8 +157,8 @@ impl Finds {
         let hash = kept.hash.clone();
         let (height, hasher, worker) = (kept.height, &kept.hasher, &kept.worker);
         tracing::info!(hash, height, hasher, worker, "found a block");
-        self.written(&kept, sequence).await;
-        self.is_news(&kept, &BlockState::Pending);
+        self.wait_until_written(&kept, sequence).await;
+        self.tell(&kept, &BlockState::Pending);
         if !self.submit_to_provider(solution, template, entry.as_ref()) {
             tracing::warn!(hash, "the template provider of a found block is away");
         }
@@ -235,8 +235,8 @@ impl Finds {
     }
 
     /// In the file before anything is sent, so that SIGKILL from here on cannot lose it. A store that does not
-    /// write in time must not cost the block: it goes out all the same. Whether it is in the file.
-    async fn written(&self, block: &StoredBlock, sequence: Result<Sequence, Refused>) -> bool {
+    /// write in time must not cost the block: it goes out all the same.
+    async fn wait_until_written(&self, block: &StoredBlock, sequence: Result<Sequence, Refused>) {
         let written = match sequence {
             Ok(sequence) => {
                 let mut committed = self.store.committed();
@@ -249,7 +249,6 @@ impl Finds {
         if !written {
             tracing::error!(hash = block.hash, block = ?HexOf(&block.header), "found block is not written yet; sending it");
         }
-        written
     }
 
     /// Whether what is queued is committed, or will be as the store closes.
@@ -314,7 +313,7 @@ impl Finds {
             block.fill(transactions.as_ref());
             let sequence = self.store.keep_block(block.clone());
             keeping.hear(block, sequence);
-            self.written(block, sequence).await;
+            self.wait_until_written(block, sequence).await;
             // What was still under way for what there was of it goes on for the whole.
             keeping.is_full |= sequence == Err(Refused::Full);
         }
@@ -410,7 +409,7 @@ impl Finds {
         if block.state == state {
             return;
         }
-        if self.is_news(block, &state) {
+        if self.tell(block, &state) {
             let (hash, height) = (&block.hash, block.height);
             match &state {
                 BlockState::Rejected(reason) => {
@@ -422,8 +421,8 @@ impl Finds {
         self.set_state(&block.hash, state);
     }
 
-    /// Each state of a block is logged and counted once, though two tasks may learn of it.
-    fn is_news(&self, block: &StoredBlock, state: &BlockState) -> bool {
+    /// Remembers and counts that the block has come to this state, and says whether that is news: two tasks may learn of it.
+    fn tell(&self, block: &StoredBlock, state: &BlockState) -> bool {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         if told.len() >= MAX_TOLD {
             told.clear();

@@ -140,14 +140,20 @@ async fn a_block_that_the_store_has_no_room_for_is_kept_when_it_has_with_what_be
 
 #[tokio::test]
 async fn a_block_that_a_closed_store_did_not_take_is_not_called_written() {
+    let log = Log::default();
+    let _logs = tracing::subscriber::set_default(log.clone());
     let dir = tempfile::tempdir().unwrap();
     let finds = finds(&dir.path().join("hub.sqlite"));
     let sequence = finds.store.keep_block(block("aa"));
-    assert!(finds.written(&block("aa"), sequence).await);
+    finds.wait_until_written(&block("aa"), sequence).await;
+    assert!(!log.says(NOT_WRITTEN), "{:?}", log.0);
     finds.store.close();
     let later = finds.store.committed().now() + 1;
-    assert!(!finds.written(&block("bb"), Ok(later)).await);
-    assert!(!finds.written(&block("bb"), finds.store.keep_block(block("bb"))).await);
+    for sequence in [Ok(later), finds.store.keep_block(block("bb"))] {
+        log.0.lock().unwrap().clear();
+        finds.wait_until_written(&block("bb"), sequence).await;
+        assert!(log.says(NOT_WRITTEN), "{sequence:?}");
+    }
 }
 
 #[tokio::test]
@@ -209,6 +215,7 @@ impl tracing::Subscriber for Log {
     fn exit(&self, _: &Id) {}
 }
 
+const NOT_WRITTEN: &str = "found block is not written yet";
 const NEVER_KEPT: &str = "found block was never kept";
 const NO_TRANSACTIONS: &str = "found block was kept without its transactions";
 const NOT_TAKEN: &str = "the node has not taken it yet";
