@@ -3,6 +3,9 @@
 //! Written before it is sent, fsynced beside; sent at once to the template's provider and, whole, to the hub's own
 //! node, which is asked again after a restart and until it has answered for good. A store without room for it is tried again beside.
 
+mod follow;
+mod keeping;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -20,6 +23,8 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
+use keeping::{Keeping, MAX_WAITING};
+
 use crate::identity::Identity;
 use crate::supply::shelf::{Entry, Fetched, Transactions};
 use crate::supply::task::Supply;
@@ -30,18 +35,10 @@ const WRITE_LIMIT: Duration = Duration::from_millis(500);
 const FETCH_LIMIT: Duration = Duration::from_secs(20);
 /// How long a successor, which has only what is on disk, waits for them at most.
 const SUCCESSOR_WAITS: Duration = Duration::from_secs(5);
-/// How often the node is asked about blocks whose fate is open.
-const FOLLOW: Duration = Duration::from_secs(10);
-/// Depth in the best chain at which a block counts as confirmed.
-const CONFIRMED: i64 = 6;
 /// How long a node that refuses a block for now is handed it again at once; then with those whose fate is open.
 const PASSES: Duration = Duration::from_secs(600);
 /// How long the node may still take for a block when the hub closes.
 const LAST_TRY: Duration = Duration::from_secs(2);
-/// Shortest and longest pause before a store without room is tried again.
-const AGAIN: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
-/// Most blocks that wait so: on the networks that count there are never two.
-const MAX_WAITING: usize = 64;
 /// States remembered so that none is told twice.
 const MAX_TOLD: usize = 1024;
 
@@ -72,37 +69,6 @@ pub struct Found {
     sequence: Result<Sequence, Refused>,
     /// No successor takes over before all of it is in the store.
     crediting: Option<TaskTrackerToken>,
-}
-
-/// How far a found block is on its way to the disk.
-#[derive(Debug)]
-struct Keeping {
-    /// The place in the store's queue of what there was of it before its transactions came, once it has one.
-    part: Option<Sequence>,
-    /// That of all of it.
-    whole: Option<Sequence>,
-    /// The store has no room for what there is of it, or for what became of it, and is tried again.
-    is_full: bool,
-    crediting: Option<TaskTrackerToken>,
-}
-
-impl Keeping {
-    /// What the store said to `block` first.
-    fn new(
-        block: &StoredBlock,
-        answer: Result<Sequence, Refused>,
-        crediting: Option<TaskTrackerToken>,
-    ) -> Self {
-        let mut keeping = Self { part: None, whole: None, is_full: answer == Err(Refused::Full), crediting };
-        keeping.hear(block, answer);
-        keeping
-    }
-
-    /// Takes in what the store says to `block`; what it has taken before it has, whatever it says now.
-    fn hear(&mut self, block: &StoredBlock, answer: Result<Sequence, Refused>) {
-        let place = if block.block.is_some() { &mut self.whole } else { &mut self.part };
-        *place = answer.ok().or(*place);
-    }
 }
 
 impl Finds {
@@ -205,17 +171,6 @@ impl Finds {
         tokio::time::sleep(LAST_TRY).await;
     }
 
-    /// Follows the blocks whose fate is open, those of an earlier run first. Ends with its task.
-    pub async fn follow(self: Arc<Self>) {
-        loop {
-            match self.store.open_blocks() {
-                Ok(open) => self.look_after(open).await,
-                Err(error) => tracing::error!(%error, "cannot look after found blocks"),
-            }
-            tokio::time::sleep(FOLLOW).await;
-        }
-    }
-
     fn record(&self, found: &FoundBlock, finder: &Identity, unix: u32, entry: Option<&Entry>) -> StoredBlock {
         StoredBlock {
             hash: found.hash.to_string(),
@@ -255,30 +210,6 @@ impl Finds {
     fn will_be_kept(&self, sequence: Sequence) -> bool {
         let committed = self.store.committed();
         committed.now() >= sequence || committed.failing().is_none()
-    }
-
-    /// Tries until the store takes it, and what became of it meanwhile, which syncs it to the disk; or takes nothing for ever.
-    /// Cancelled in between, `keeping` has what the store took.
-    async fn keep_when_there_is_room(&self, block: &StoredBlock, keeping: &mut Keeping) {
-        let Ok(_place) = self.waiting.try_acquire() else {
-            tracing::error!(
-                hash = block.hash,
-                "found block does not wait for room in the store: {MAX_WAITING} do"
-            );
-            keeping.is_full = false;
-            return;
-        };
-        let mut backoff = Backoff::new(AGAIN.0, AGAIN.1);
-        loop {
-            match self.store.keep_block(block.clone()) {
-                Err(Refused::Full) => tokio::time::sleep(backoff.wait()).await,
-                answer => break keeping.hear(block, answer),
-            }
-        }
-        while self.store_what_was_told(&block.hash) == Err(Refused::Full) {
-            tokio::time::sleep(backoff.wait()).await;
-        }
-        keeping.is_full = false;
     }
 
     fn submit_to_provider(
@@ -361,47 +292,6 @@ impl Finds {
             Submission::Accepted | Submission::Duplicate => self.become_state(block, BlockState::Accepted),
             // Valid as far as the node looked: it is not on its best chain. Time will tell.
             Submission::Inconclusive => {}
-        }
-    }
-
-    async fn look_after(&self, open: Vec<StoredBlock>) {
-        for block in open {
-            let Ok(hash) = block.hash.parse() else { continue };
-            match self.node.block_header(&hash).await {
-                Ok(Some(header)) if header.confirmations >= CONFIRMED => {
-                    self.become_state(&block, BlockState::Confirmed)
-                }
-                Ok(Some(header)) if header.confirmations >= 0 => {
-                    self.become_state(&block, BlockState::Accepted)
-                }
-                Ok(Some(_)) => self.look_after_orphan(&block).await,
-                Ok(None) => self.hand_in_again(block).await,
-                // The node is away: the next round comes soon enough.
-                Err(_) => return,
-            }
-        }
-    }
-
-    /// Not in the best chain: it may come back until the best chain has left it behind.
-    async fn look_after_orphan(&self, block: &StoredBlock) {
-        let Ok(info) = self.node.blockchain_info().await else { return };
-        if i64::from(info.blocks) >= i64::from(block.height) + CONFIRMED {
-            self.become_state(block, BlockState::Stale);
-        } else if block.state != BlockState::Pending {
-            tracing::warn!(hash = block.hash, height = block.height, "found block has left the best chain");
-            self.set_state(&block.hash, BlockState::Pending);
-        }
-    }
-
-    async fn hand_in_again(&self, block: StoredBlock) {
-        let Some(bytes) = &block.block else { return self.look_after_orphan(&block).await };
-        tracing::info!(
-            hash = block.hash,
-            height = block.height,
-            "the node lacks a found block; handing it in again"
-        );
-        if let Ok(submission) = self.node.submit_block(bytes).await {
-            self.judge(&block, &submission);
         }
     }
 
