@@ -81,7 +81,7 @@ impl Finds {
         shutdown: CancellationToken,
     ) -> Self {
         counters.describe("blocks", "Found blocks by what became of them, each state counted once");
-        // From 0 on: a first block that shows as a rise from nothing is no rise.
+        // Created at 0: Prometheus sees no increase in a series that begins at 1.
         BlockState::NAMES
             .into_iter()
             .for_each(|state| counters.counter("blocks", &[("state", state)]).add(0));

@@ -27,7 +27,7 @@ const MAX_BLOCKS: usize = 50;
 #[derive(Debug)]
 pub struct Farm {
     miners: Mutex<Places<Arc<Miner>>>,
-    /// How long one keeps its place that finds no share, when somebody else wants it.
+    /// How long a miner without a share is safe from being displaced.
     unproven: Duration,
     slices: Arc<Mutex<Slices>>,
     /// The upstream connection that miners work for; 0 is none.

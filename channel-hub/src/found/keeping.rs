@@ -37,7 +37,7 @@ impl Keeping {
         keeping
     }
 
-    /// Takes in what the store says to `block`; what it has taken before it has, whatever it says now.
+    /// Takes in what the store says to `block`; a place that it gave earlier stays valid even if it refuses now.
     pub(super) fn hear(&mut self, block: &StoredBlock, answer: Result<Sequence, Refused>) {
         let place = if block.block.is_some() { &mut self.whole } else { &mut self.part };
         *place = answer.ok().or(*place);

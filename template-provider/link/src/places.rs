@@ -10,9 +10,9 @@ use crate::address::neighbourhood;
 
 /// To look through everybody costs; whoever floods full places must not make us do so each time.
 pub const LOOK_AGAIN: Duration = Duration::from_millis(50);
-/// A peer that has come as far as miners do and never brought a share keeps its place, when somebody else wants it, for as long as
-/// it should have found so many shares in. After half of that vardiff makes them eleven times easier, so it is enough for one that is a
-/// tenth as fast as it was taken for.
+/// If places are full, a peer that is set up but has brought no share may be displaced after the time in which it should have found
+/// this many. After half of that vardiff makes them eleven times easier, so it is enough for one that is a tenth as fast as it was
+/// taken for.
 const SHARES_BY_THEN: u32 = 20;
 /// And for no less, however soon shares are wanted.
 const MIN_UNPROVEN: Duration = Duration::from_secs(60);
@@ -112,9 +112,9 @@ impl<T> Places<T> {
         }
     }
 
-    /// A place for what `peer` makes of its number, and who gave way to it. Where a bound is reached and nobody is silent, it
-    /// is the one of least `worth`, `None` being more than any, and of those the oldest: among those of a neighbourhood if
-    /// that is full, else among all. They are looked for every [`LOOK_AGAIN`] at most, apart for each
+    /// A place for what `peer` makes of its number, and who gave way to it. Where a bound is reached and nobody is silent, the
+    /// peer with the lowest `worth` goes, the oldest first; one whose `worth` is `None` never goes. It is one of the
+    /// neighbourhood if that is full, else one of all. They are looked for every [`LOOK_AGAIN`] at most, apart for each
     /// neighbourhood that is full or has more than half of all places.
     ///
     /// # Errors
