@@ -31,10 +31,19 @@ pub struct Failover {
     active: Option<usize>,
     /// Since when.
     active_since: Instant,
-    /// Whether the active one gives no credit.
-    is_barren: bool,
+    /// Why the active one gives no credit, if it does not.
+    barren: Option<Cause>,
     /// As of when the above stands.
     settled: Instant,
+}
+
+/// Why an upstream gives no credit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// It answers nothing.
+    Hangs,
+    /// Its ledger takes no shares.
+    Full,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -52,21 +61,21 @@ enum State {
 struct Record {
     /// How often miners left it because it gave no credit.
     times: u32,
-    /// They do not return before.
-    until: Option<Instant>,
+    /// They do not return before, and why they left it last.
+    until: Option<(Instant, Cause)>,
 }
 
 impl Record {
     /// Miners have left it for that.
-    fn left(&mut self, now: Instant, return_after: Duration) {
+    fn left(&mut self, now: Instant, return_after: Duration, cause: Cause) {
         self.times = self.times.saturating_add(1);
         let pause = return_after.max(SHUNNED).saturating_mul(1 << self.times.min(MOST_DOUBLINGS));
-        self.until = Some(now + pause.min(return_after.max(LONGEST)));
+        self.until = Some((now + pause.min(return_after.max(LONGEST)), cause));
     }
 
     /// When miners may return to it, at `at` at the earliest.
     fn earliest(&self, at: Instant) -> Instant {
-        self.until.map_or(at, |until| until.max(at))
+        self.until.map_or(at, |(until, _)| until.max(at))
     }
 }
 
@@ -79,7 +88,7 @@ impl Failover {
             records: vec![Record::default(); count],
             active: None,
             active_since: now,
-            is_barren: false,
+            barren: None,
             settled: now,
         };
         failover.settle(now);
@@ -100,14 +109,16 @@ impl Failover {
 
     /// The connection ended because the upstream answered nothing any more.
     pub fn hung(&mut self, now: Instant, upstream: usize) {
-        self.is_barren |= self.active == Some(upstream);
+        if self.active == Some(upstream) {
+            self.barren = Some(Cause::Hangs);
+        }
         self.lost(now, upstream);
     }
 
     /// The upstream's ledger takes no shares.
     pub fn full(&mut self, now: Instant, upstream: usize) {
         if self.active == Some(upstream) && self.active_since + TRIAL <= now {
-            self.is_barren = true;
+            self.barren = Some(Cause::Full);
             self.settle(now);
         }
     }
@@ -117,7 +128,7 @@ impl Failover {
         if self.active != Some(upstream) {
             return;
         }
-        self.is_barren = false;
+        self.barren = None;
         if self.active_since + LONGEST <= now {
             self.records[upstream] = Record::default();
         }
@@ -131,7 +142,7 @@ impl Failover {
 
     /// When [`Self::handle_timeout`] is due next, later than the time that was told last.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let waited_for = self.active.filter(|_| !self.is_barren).unwrap_or(self.states.len());
+        let waited_for = self.active.filter(|_| self.barren.is_none()).unwrap_or(self.states.len());
         let due =
             self.states.iter().zip(&self.records).take(waited_for).filter_map(
                 |(state, record)| match *state {
@@ -153,9 +164,9 @@ impl Failover {
         !matches!(self.states[upstream], State::Idle)
     }
 
-    /// Until when miners that have left this upstream, because it gave no credit, do not return to it while they can have another;
+    /// Until when miners that have left this upstream do not return to it while they can have another, and why it gave no credit;
     /// also when that is over. `None` of one that is trusted, or is the only one.
-    pub fn distrusted(&self, upstream: usize) -> Option<Instant> {
+    pub fn distrusted(&self, upstream: usize) -> Option<(Instant, Cause)> {
         self.records[upstream].until.filter(|_| self.states.len() > 1)
     }
 
@@ -170,7 +181,7 @@ impl Failover {
                 _ if !wanted && !is_active => *state = State::Idle,
                 _ => {}
             }
-            wanted &= (!is_active || self.is_barren) && given_up(state, now);
+            wanted &= (!is_active || self.barren.is_some()) && given_up(state, now);
         }
     }
 
@@ -183,12 +194,10 @@ impl Failover {
         if next == self.active {
             return;
         }
-        if let Some(left) = self.active
-            && self.is_barren
-        {
-            self.records[left].left(now, self.return_after);
+        if let (Some(left), Some(cause)) = (self.active, self.barren) {
+            self.records[left].left(now, self.return_after, cause);
         }
-        (self.active, self.active_since, self.is_barren) = (next, now, false);
+        (self.active, self.active_since, self.barren) = (next, now, None);
     }
 
     fn is_ready(&self, upstream: usize) -> bool {
@@ -217,7 +226,7 @@ impl Failover {
         let may_be_better = |upstream: &usize| {
             *upstream != active && self.is_ready(*upstream) && self.records[*upstream].earliest(now) <= now
         };
-        (0..self.states.len()).find(may_be_better).filter(|_| self.is_barren)
+        (0..self.states.len()).find(may_be_better).filter(|_| self.barren.is_some())
     }
 }
 
@@ -325,7 +334,10 @@ mod tests {
         for minutes in [2, 4, 8, 16, 32, 60, 60] {
             hang(&mut failover, now);
             let due = seconds(now, 60 * minutes);
-            assert_eq!((failover.poll_timeout(), failover.distrusted(0)), (Some(due), Some(due)));
+            assert_eq!(
+                (failover.poll_timeout(), failover.distrusted(0)),
+                (Some(due), Some((due, Cause::Hangs)))
+            );
             assert_eq!(failover.distrusted(1), None);
             failover.handle_timeout(seconds(now, 60 * minutes - 1));
             assert_eq!(failover.active(), Some(1));
@@ -380,7 +392,7 @@ mod tests {
         failover.ready(seconds(start, 71), 1);
         assert_eq!((failover.active(), wanted(&failover)), (Some(1), vec![0, 1]));
         assert_eq!(failover.poll_timeout(), Some(seconds(start, 71 + 120)));
-        assert_eq!(failover.distrusted(0), Some(seconds(start, 71 + 120)));
+        assert_eq!(failover.distrusted(0), Some((seconds(start, 71 + 120), Cause::Full)));
         failover.full(seconds(start, 140), 1);
         assert_eq!(failover.active(), Some(1), "the other may be no better yet");
         assert_eq!(failover.poll_timeout(), Some(seconds(start, 71 + 120)));

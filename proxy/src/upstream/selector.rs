@@ -1,6 +1,6 @@
 //! The task that decides, by [`Failover`]'s rules, which upstreams are connected and which one miners work for.
 
-use super::failover::Failover;
+use super::failover::{Cause, Failover};
 use super::health::Health;
 use super::keeper::{self, Common};
 use super::route::Route;
@@ -44,7 +44,6 @@ pub async fn run(
     tasks.close();
     let mut routes: Vec<Option<Route>> = vec![None; wanted.len()];
     while !common.shutdown.is_cancelled() {
-        let mut hung = None;
         let timeout = failover.poll_timeout().unwrap_or_else(|| Instant::now() + Duration::from_secs(60));
         tokio::select! {
             Some(report) = reports.recv() => match report {
@@ -57,7 +56,7 @@ pub async fn run(
                     failover.lost(Instant::now(), index);
                 }
                 Report::Hung(index) => {
-                    (routes[index], hung) = (None, Some(index));
+                    routes[index] = None;
                     failover.hung(Instant::now(), index);
                 }
                 Report::Full(index) => failover.full(Instant::now(), index),
@@ -67,8 +66,11 @@ pub async fn run(
             () = common.shutdown.cancelled() => break,
         }
         for (index, health) in health.iter().enumerate() {
-            if health.distrust(failover.distrusted(index)) {
-                warn(health, hung == Some(index));
+            let distrusted = failover.distrusted(index);
+            if health.distrust(distrusted.map(|(until, _)| until))
+                && let Some((until, cause)) = distrusted
+            {
+                warn(health, until, cause);
             }
         }
         publish(failover.active().and_then(|index| routes[index].clone()), &common, &active);
@@ -80,10 +82,12 @@ pub async fn run(
 }
 
 /// Says that miners have left an upstream for giving no credit, and for how long.
-fn warn(health: &Health, hangs: bool) {
-    let Some(until) = health.seen().distrusted else { return };
+fn warn(health: &Health, until: Instant, cause: Cause) {
     let minutes = until.saturating_duration_since(Instant::now()).as_secs().div_ceil(60);
-    let why = if hangs { "it answers nothing" } else { "its ledger is full" };
+    let why = match cause {
+        Cause::Hangs => "it answers nothing",
+        Cause::Full => "its ledger is full",
+    };
     tracing::warn!(
         upstream = %health.address,
         "miners have left it, since {why}, and return in {minutes} minutes at the earliest, unless there is no other"
