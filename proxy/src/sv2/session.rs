@@ -35,6 +35,8 @@ const FASTEST: f64 = 1e15;
 const NO_UPSTREAM: &str = "upstream-not-available";
 /// The share's work is of an earlier tip or upstream.
 const STALE: &str = "stale-share";
+/// The upstream said what no miner can be told.
+const INVALID: &str = "invalid-share";
 
 /// Why a session ends by our will.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -422,9 +424,15 @@ fn rolled(work: &Work, solution: &Solution) -> Rolled {
     Rolled { extranonce: work.padded(solution.extranonce()), version, ntime, nonce }
 }
 
-/// The upstream's error code as the miner is told it: what the upstream says of our channel is none of the miner's.
+/// The upstream's error code as the miner is told it: what the upstream says of our channel is none of the miner's, and no
+/// code has control characters (SV2 spec §3.5).
 fn for_miner(code: &str) -> &str {
-    if code == "invalid-channel-id" { STALE } else { code }
+    let is_printable = code.bytes().all(|byte| (b' '..=b'~').contains(&byte));
+    match code {
+        "invalid-channel-id" => STALE,
+        code if is_printable => code,
+        _ => INVALID,
+    }
 }
 
 #[cfg(test)]

@@ -191,7 +191,8 @@ fn a_share_that_the_upstream_refuses_or_that_is_lost_has_an_error() {
     for (seed, outcome, code, reason) in [
         (1, Outcome::Rejected("duplicate-share".into()), "duplicate-share", "22 duplicate share"),
         (2, Outcome::Rejected("invalid-channel-id".into()), "stale-share", "20 other"),
-        (3, Outcome::Lost, "upstream-not-available", "20 no upstream"),
+        (3, Outcome::Rejected("too\nlate".into()), "invalid-share", "20 other"),
+        (4, Outcome::Lost, "upstream-not-available", "20 no upstream"),
     ] {
         miner.submit(2, seed, easiest(), HARDEST);
         let tag = miner.handed_on()[0].tag;
