@@ -90,6 +90,8 @@ pub struct MinerView {
     pub difficulty: f64,
     /// Hashes a second, estimated from its shares.
     pub hash_rate: f64,
+    /// The same, but what it says is believed until it has found a few; not less.
+    pub claimed_hash_rate: f64,
     /// Shares that were answered with true.
     pub accepted: u64,
     /// Work of its best share's own hash.

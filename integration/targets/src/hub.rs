@@ -136,7 +136,9 @@ impl World {
                 match input.below(3) {
                     0 => self.trunk.open(slot, "account.w", 1.0),
                     1 => self.trunk.close(slot),
-                    _ => self.trunk.update(slot, f64::from(f32::from_bits(input.number()))),
+                    _ => {
+                        self.trunk.update(slot, f64::from(f32::from_bits(input.number())));
+                    }
                 }
                 return true;
             }

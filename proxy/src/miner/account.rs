@@ -120,8 +120,8 @@ impl Account {
             (Some(shared), _) => shared.clone(),
             (None, Some((worker, hash_rate))) => {
                 let (work, feed) = feed();
-                let worker = worker.name.clone();
-                if route.commands.try_send(Command::Open { worker, hash_rate, work }).is_err() {
+                let (worker, miner) = (worker.name.clone(), self.seat.miner.clone());
+                if route.commands.try_send(Command::Open { worker, hash_rate, miner, work }).is_err() {
                     self.source = Source::Refused(Instant::now() + REOPEN);
                     return Found::Work(None);
                 }

@@ -390,6 +390,7 @@ impl<W: Wire> Connection<W> {
         self.shown = (now.instant, self.session.difficulty(), is_known);
         let mut view = self.account.seat.miner.view();
         (view.difficulty, view.hash_rate) = self.session.pace(now);
+        view.claimed_hash_rate = view.hash_rate;
         if view.firmware.as_deref() != self.session.firmware() {
             view.firmware = self.session.firmware().map(Into::into);
         }

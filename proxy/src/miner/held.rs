@@ -101,19 +101,32 @@ impl Held {
 mod tests {
     use super::*;
     use crate::config::Admission;
-    use crate::farm::Farm;
+    use crate::farm::{Farm, Miner};
     use crate::session::UpstreamShare;
     use crate::upstream::ShareOut;
     use crate::work::{Extranonce, Rolled};
     use bitcoin::hashes::Hash;
     use bitcoin::{BlockHash, Target};
     use service::Counters;
+    use std::path::Path;
     use std::sync::Arc;
     use tokio::time::timeout;
 
+    fn farm(data: &Path) -> Arc<Farm> {
+        let admission = Admission { max_connections: 1, max_connections_per_address: 1 };
+        let counters = Counters::open("test", data).unwrap();
+        Arc::new(Farm::new(admission, Duration::from_secs(3), &counters))
+    }
+
+    fn miner() -> Arc<Miner> {
+        let dir = tempfile::tempdir().unwrap();
+        let seat = farm(dir.path()).admit("127.0.0.1:1".parse().unwrap()).unwrap();
+        seat.miner.clone()
+    }
+
     fn command(worker: u32) -> Command {
         let (work, _) = crate::upstream::feed();
-        Command::Open { worker: worker.to_string().into(), hash_rate: 0.0, work }
+        Command::Open { worker: worker.to_string().into(), hash_rate: 0.0, miner: miner(), work }
     }
 
     fn worker(command: Option<Command>) -> String {
@@ -146,12 +159,7 @@ mod tests {
     #[tokio::test]
     async fn a_share_that_is_lost_on_its_way_counts_as_unanswered() {
         let dir = tempfile::tempdir().unwrap();
-        let admission = Admission { max_connections: 1, max_connections_per_address: 1 };
-        let farm = Arc::new(Farm::new(
-            admission,
-            std::time::Duration::from_secs(3),
-            &Counters::open("test", dir.path()).unwrap(),
-        ));
+        let farm = farm(dir.path());
         let seat = farm.admit("127.0.0.1:1".parse().unwrap()).unwrap();
         let (worker, work) = (Arc::from("ann"), crate::testing::work(crate::testing::start(), Target::MAX));
         let rolled = Rolled { extranonce: Extranonce::default(), version: 0, ntime: 0, nonce: 0 };

@@ -249,6 +249,7 @@ impl Connection {
         self.shown = Some(now);
         view.channels = channels;
         (view.difficulty, view.hash_rate) = (self.session.difficulty(), self.session.hash_rate());
+        view.claimed_hash_rate = self.session.claimed_hash_rate();
     }
 
     /// Sends what the socket takes now; [`Link::recv`] sends the rest.

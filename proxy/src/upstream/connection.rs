@@ -5,9 +5,11 @@ use super::health::{Health, State};
 use super::keeper::Common;
 use super::route::{Command, MAX_COMMANDS, Offer, Route, ShareOut};
 use super::selector::Report;
+use super::told::{HashRate, Told};
 use super::trunk::{Event, FOR_BLOCKS, SOONEST};
 use super::wire::Wire;
 use crate::config::Upstream;
+use crate::farm::Miner;
 use crate::miner::now;
 use crate::session::Outcome;
 use crate::work::Work;
@@ -61,7 +63,8 @@ pub(super) struct Connection<'a> {
     offer: watch::Sender<Option<Offer>>,
     commands: mpsc::Receiver<Command>,
     blocks: mpsc::Receiver<ShareOut>,
-    feeds: HashMap<u64, Feed>,
+    /// By slot; without the one that is opened only to see whether it can be.
+    channels: HashMap<u64, Channel>,
     next_slot: u64,
     shares: HashMap<u64, ShareOut>,
     next_ticket: u64,
@@ -70,7 +73,6 @@ pub(super) struct Connection<'a> {
     /// Until when commands wait for company.
     hold: Option<Instant>,
     tended: Instant,
-    told_hash_rate: f64,
     /// Since when no share is handed on and none is answered.
     stuck: Option<Instant>,
     noticed: Option<Instant>,
@@ -78,6 +80,14 @@ pub(super) struct Connection<'a> {
     told_credit: Instant,
     /// Whether it was told since that the ledger is full.
     told_full: bool,
+}
+
+/// A channel that miners use.
+struct Channel {
+    work: Feed,
+    /// Whose it is; `None` if all miners share it.
+    miner: Option<Arc<Miner>>,
+    told: Told,
 }
 
 impl<'a> Connection<'a> {
@@ -112,14 +122,13 @@ impl<'a> Connection<'a> {
             offer,
             commands,
             blocks,
-            feeds: HashMap::new(),
+            channels: HashMap::new(),
             next_slot: SHARED + 1,
             shares: HashMap::new(),
             next_ticket: 0,
             ready_by: Some(Instant::now() + FIRST_JOB),
             hold: None,
             tended: Instant::now(),
-            told_hash_rate: 0.0,
             stuck: None,
             noticed: None,
             told_credit: Instant::now(),
@@ -130,11 +139,10 @@ impl<'a> Connection<'a> {
     /// Opens the shared channel, or one to see whether miners can have theirs.
     pub(super) fn begin(&mut self) -> anyhow::Result<()> {
         if self.is_shared {
-            let (work, shared) = feed();
-            self.feeds.insert(SHARED, work);
+            let ((work, shared), hash_rate) = (feed(), hash_rate(self.common));
+            self.channels.insert(SHARED, Channel { work, miner: None, told: Told(hash_rate) });
             self.route.shared = Some(shared);
-            self.told_hash_rate = self.hash_rate();
-            self.wire.open(SHARED, &self.upstream.user_identity, self.told_hash_rate);
+            self.wire.open(SHARED, &self.upstream.user_identity, hash_rate);
         } else {
             self.probe();
         }
@@ -199,10 +207,10 @@ impl<'a> Connection<'a> {
     fn command(&mut self, command: Command) {
         match command {
             Command::Share(share) => self.hand_in(share),
-            Command::Open { worker, hash_rate, work } => {
+            Command::Open { worker, hash_rate, miner, work } => {
                 let slot = self.next_slot;
                 self.next_slot += 1;
-                self.feeds.insert(slot, work);
+                self.channels.insert(slot, Channel { work, miner: Some(miner), told: Told(hash_rate) });
                 // An identity has none, where hubs and pools look at it at all.
                 let worker = worker.replace(|c: char| c.is_whitespace() || c.is_control(), "_");
                 let identity = format!("{}.{worker}", self.upstream.user_identity);
@@ -244,8 +252,8 @@ impl<'a> Connection<'a> {
             let new = Some(Offer::of(work));
             self.offer.send_if_modified(|offer| std::mem::replace(offer, new) != new);
         }
-        match self.feeds.get(&slot) {
-            Some(feed) => feed.send(work, is_new).await,
+        match self.channels.get(&slot) {
+            Some(channel) => channel.work.send(work, is_new).await,
             None if slot == SHARED => self.wire.close(SHARED),
             None => {}
         }
@@ -263,7 +271,7 @@ impl<'a> Connection<'a> {
     }
 
     fn closed(&mut self, slot: u64, reason: &str) -> anyhow::Result<()> {
-        self.feeds.remove(&slot);
+        self.channels.remove(&slot);
         if slot == SHARED {
             bail!("the upstream gives no channel: {reason}");
         }
@@ -352,31 +360,39 @@ impl<'a> Connection<'a> {
             return Ok(());
         }
         self.tended = Instant::now();
-        let unused: Vec<u64> =
-            self.feeds.iter().filter(|(_, feed)| feed.is_closed()).map(|(slot, _)| *slot).collect();
-        for slot in unused {
-            // The shared feed is the route's as well, so it is never among these.
-            self.feeds.remove(&slot);
+        // The shared feed is the route's as well, so it is never among these.
+        for (slot, _) in self.channels.extract_if(|_, channel| channel.work.is_closed()) {
             self.wire.close(slot);
         }
-        let hash_rate = self.hash_rate();
-        if self.is_shared && !(0.7..1.5).contains(&(hash_rate / self.told_hash_rate)) {
-            self.told_hash_rate = hash_rate;
-            self.wire.update(SHARED, hash_rate);
-        }
+        self.tell_hash_rates();
         Ok(())
+    }
+
+    /// Tells the upstream of channels whose hash rate is another by now.
+    fn tell_hash_rates(&mut self) {
+        for (slot, channel) in &mut self.channels {
+            let now = match &channel.miner {
+                Some(miner) => HashRate::of(miner),
+                None => HashRate::known(hash_rate(self.common)),
+            };
+            if let Some(news) = channel.told.news(now)
+                && self.wire.update(*slot, news)
+            {
+                channel.told = Told(news);
+            }
+        }
     }
 
     /// Whether so many shares have no answer that no more are handed on: they wait with the miners.
     fn is_full(&self) -> bool {
         self.wire.in_flight() >= self.wire.max_in_flight()
     }
+}
 
-    /// Of all miners together, at least one's.
-    fn hash_rate(&self) -> f64 {
-        let estimate = self.common.farm.hash_rate();
-        if estimate > 0.0 { estimate } else { self.common.hash_rate }
-    }
+/// Of all miners together, at least one's.
+fn hash_rate(common: &Common) -> f64 {
+    let estimate = common.farm.hash_rate();
+    if estimate > 0.0 { estimate } else { common.hash_rate }
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@
 //! | [`selector`] | the task that runs the connections by failover's rules |
 //! | [`route`] | what a miner's task holds of a connection |
 //! | [`mod@feed`] | the newest work of a channel, and its way to miners |
+//! | `told` | what an upstream was told of hash rates, and when it is told anew; pure |
 //! | [`health`] | what is shown of an upstream |
 
 pub mod connection;
@@ -21,6 +22,7 @@ pub mod keeper;
 pub mod route;
 pub mod selector;
 pub mod sv1;
+mod told;
 pub mod trunk;
 mod wire;
 

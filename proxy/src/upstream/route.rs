@@ -80,8 +80,10 @@ pub enum Command {
     Open {
         /// Whom to credit, below the configured account.
         worker: Arc<str>,
-        /// Hashes a second.
+        /// Hashes a second; what is shown of the miner tells how fast it is later.
         hash_rate: f64,
+        /// Whose it is.
+        miner: Arc<Miner>,
         /// Where the channel's work goes; dropped when the channel cannot be had.
         work: Feed,
     },

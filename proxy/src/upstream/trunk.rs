@@ -219,12 +219,12 @@ impl Trunk {
         }
     }
 
-    /// Tells the server what hash rate (hashes a second) a channel has by now.
+    /// Tells the server what hash rate (hashes a second) a channel has by now; `false` if it is not open.
     #[allow(clippy::cast_possible_truncation)] // the message has room for an f32
-    pub fn update(&mut self, slot: u64, hash_rate: f64) {
-        if let Some(&channel_id) = self.slots.get(&slot) {
-            self.session.update(channel_id, hash_rate as f32, Target::from_le_bytes([0xff; 32]));
-        }
+    pub fn update(&mut self, slot: u64, hash_rate: f64) -> bool {
+        self.slots.get(&slot).is_some_and(|&channel_id| {
+            self.session.update(channel_id, hash_rate as f32, Target::from_le_bytes([0xff; 32]))
+        })
     }
 
     /// Hands in a share; an [`Event::Answered`] with `ticket` follows.

@@ -161,9 +161,10 @@ impl Wire {
     }
 
     /// As [`Trunk::update`]; a pool finds out by itself.
-    pub(super) fn update(&mut self, slot: u64, hash_rate: f64) {
-        if let Self::Sv2 { trunk, .. } = self {
-            trunk.update(slot, hash_rate);
+    pub(super) fn update(&mut self, slot: u64, hash_rate: f64) -> bool {
+        match self {
+            Self::Sv2 { trunk, .. } => trunk.update(slot, hash_rate),
+            Self::Sv1 { .. } => false,
         }
     }
 

@@ -39,6 +39,8 @@ struct Shared {
     refused: Mutex<String>,
     connections: AtomicU64,
     credits: Mutex<BTreeMap<(String, String), u64>>,
+    /// In the last UpdateChannel.
+    told: Mutex<Option<f32>>,
 }
 
 pub fn now() -> Now {
@@ -60,6 +62,7 @@ impl Hub {
             refused: Mutex::default(),
             connections: AtomicU64::new(0),
             credits: Mutex::default(),
+            told: Mutex::default(),
         });
         let key = AuthorityKey::generate(&mut rand::thread_rng());
         let address = listener.local_addr().unwrap();
@@ -149,6 +152,11 @@ impl Hub {
         self.credits().values().sum()
     }
 
+    /// The hash rate that a channel was last updated with.
+    pub fn told(&self) -> Option<f32> {
+        *self.shared.told.lock().unwrap()
+    }
+
     /// An `[[upstream]]` table for this hub.
     pub fn toml(&self) -> String {
         let (address, key) = (self.address, self.key.public());
@@ -217,6 +225,9 @@ async fn session(socket: TcpStream, server: Arc<Server>, shared: Arc<Shared>) ->
                 Event::Share(share) if !shared.silent.load(Ordering::Relaxed) => {
                     shared.credit(&share);
                     session.acknowledge(share.ticket);
+                }
+                Event::Updated { nominal_hash_rate, .. } => {
+                    *shared.told.lock().unwrap() = Some(nominal_hash_rate);
                 }
                 _ => {}
             }

@@ -89,6 +89,22 @@ async fn an_sv2_connection_has_one_channel_upstream_in_the_other_mode() {
     farm.until("upstreams", |upstreams| upstreams[0]["channels"] == 1).await;
 }
 
+/// SV2 spec §5.3.7. A translator opens its channel for its first miner, and then has a thousand.
+#[tokio::test]
+async fn an_upstream_hears_of_a_connection_that_is_faster_by_now_in_the_other_mode() {
+    let (hub, data) = (Hub::start().await, tempdir().unwrap());
+    let farm = Farm::start(&toml("non-aggregated", data.path(), &hub.toml())).await;
+    let mut translator = Device::extended(&farm, "farm.translator").await;
+    assert_eq!(hub.told(), None);
+    let told = async {
+        while hub.told().is_none() {
+            let _ = translator.mine(2, None).await;
+        }
+    };
+    tokio::time::timeout(TOO_LONG, told).await.expect("an UpdateChannel in time");
+    assert!(hub.told() > Some(1.5), "{:?}", hub.told());
+}
+
 #[tokio::test]
 async fn the_worker_that_a_share_names_is_credited() {
     let (hub, data) = (Hub::start().await, tempdir().unwrap());
