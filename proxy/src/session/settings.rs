@@ -54,6 +54,9 @@ pub enum Disconnect {
     /// Whether versions may be rolled has changed, of which an SV2 miner hears when it connects.
     #[error("the upstream's rule for rolling versions changed")]
     RollingChanged,
+    /// It rolls versions though no share of it can count then, so it is better off at its own backup pool.
+    #[error("it rolls versions, which the upstream does not take")]
+    RollsVersions,
     /// The miner does not read what it is sent.
     #[error("takes nothing of what it is sent for {WRITE_SECONDS} s")]
     SlowReader,
@@ -79,6 +82,7 @@ impl Disconnect {
             Self::NoUpstream => "no-upstream",
             Self::ExtranonceChanged => "extranonce-changed",
             Self::RollingChanged => "rolling-changed",
+            Self::RollsVersions => "rolls-versions",
             Self::SlowReader => "slow-reader",
             Self::LineTimeout => "line-timeout",
             Self::Crowded => CROWDED,

@@ -6,6 +6,7 @@ use super::space::Spaces;
 use crate::config::Sv2;
 use crate::farm::Seat;
 use crate::miner::{Surroundings, now};
+use crate::session::Disconnect;
 use crate::upstream::Route;
 use link::settings::Rate;
 use link::{Limits, Link, Openings, Server};
@@ -21,6 +22,10 @@ const MAX_MESSAGES: u32 = 50_000;
 
 /// SetupConnection.Success: versions may not be rolled (SV2 spec §5.3.1).
 const REQUIRES_FIXED_VERSION: u32 = 1;
+
+/// Devices of this vendor (ESP-Miner up to 2.15.0) roll versions whatever they are told. They try their fallback pool when three
+/// connections in a row end before a channel is open, but never for shares that are refused.
+const ROLLS_VERSIONS: &str = "bitaxe";
 
 /// What every task needs.
 #[derive(Clone)]
@@ -79,6 +84,10 @@ impl Door {
             () = surroundings.shutdown.cancelled() => return,
         };
         match accepted {
+            Ok(link) if is_fixed && link.peer().device.vendor == ROLLS_VERSIONS => {
+                let why = Disconnect::RollsVersions;
+                surroundings.let_go(why.name(), address, why);
+            }
             Ok(link) => {
                 let spaces = Spaces::new(surroundings.farm.slices(), self.room.connection());
                 let session = Session::new(

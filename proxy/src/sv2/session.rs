@@ -31,6 +31,9 @@ const ENOUGH: u32 = 8;
 /// What a miner is believed that says how fast it is, in hashes a second, while there is no upstream to bound it.
 const FASTEST: f64 = 1e15;
 
+/// Shares in a row that may be refused for their rolled versions: who goes on does not know that versions are fixed.
+const MOST_ROLLED: u32 = 16;
+
 /// What a miner is told whose share could not be handed on, or whose upstream was lost.
 const NO_UPSTREAM: &str = "upstream-not-available";
 /// The share's work is of an earlier tip or upstream.
@@ -59,6 +62,8 @@ pub struct Session {
     is_fixed: bool,
     /// It said that it must.
     must_roll: bool,
+    /// Shares in a row that were refused because it rolled their versions.
+    rolled: u32,
     /// Of the present tip and upstream, oldest first; the last is current.
     work: VecDeque<Arc<Work>>,
     channels: BTreeMap<u32, Channel>,
@@ -100,6 +105,7 @@ impl Session {
             spaces,
             is_fixed,
             must_roll: flags & mining::REQUIRES_VERSION_ROLLING != 0,
+            rolled: 0,
             work: VecDeque::new(),
             channels: BTreeMap::new(),
             waiting: Waiting::default(),
@@ -117,6 +123,9 @@ impl Session {
         let handled = self.inner.handle(now, received, extensions);
         self.take_events(now);
         handled?;
+        if self.rolled >= MOST_ROLLED {
+            return Err(Disconnect::RollsVersions.into());
+        }
         match self.work.back() {
             Some(work) if self.inner.opened() > opened => self.keep_promise(Offer::of(work)),
             _ => Ok(()),
@@ -325,6 +334,7 @@ impl Session {
                 server::Event::Block(block) => self.block(&block),
                 server::Event::Share(share) => self.share(now, share),
                 server::Event::Rejected { channel_id, worker, reason } => {
+                    self.rolled += u32::from(reason == mining::Rejection::VersionRollingNotAllowed);
                     let worker = self.name(channel_id, worker);
                     let why = match self.work.is_empty() {
                         true => Rejection::NoUpstream,
@@ -369,6 +379,7 @@ impl Session {
     }
 
     fn share(&mut self, now: Now, share: AcceptedShare) {
+        self.rolled = 0;
         let Some(worker) = self.name(share.channel_id, share.worker) else { return };
         if let Some(channel) = self.channels.get_mut(&share.channel_id) {
             channel.shares = channel.shares.saturating_add(1);

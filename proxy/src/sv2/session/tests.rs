@@ -576,3 +576,33 @@ fn a_standard_channel_that_is_opened_when_versions_are_fixed_already_hears_of_it
     let end = miner.session.handle(now, &mut open.received(), &[2]);
     assert_eq!(end, Err(End::Disconnect(Disconnect::RollingChanged)));
 }
+
+/// ESP-Miner up to 2.15.0 is one that does.
+#[test]
+fn who_goes_on_rolling_versions_where_they_are_fixed_is_let_go_after_sixteen_shares_in_a_row() {
+    let now = start();
+    let (mut server, _) = upstream(now, 1, easiest(), 16);
+    let fixed = offer(&mut server, now, false);
+    let mut miner = Miner::connected(now, 0);
+    miner.session.is_fixed = true;
+    miner.apply(Some(&fixed));
+    miner.open("rolls");
+    let roll = |miner: &mut Miner, nonce| {
+        let job = miner.jobs[&2].clone();
+        let extranonce = vec![0; job.extranonce_size()];
+        let (ntime, version) = (job.tip().min_ntime(), job.version() | 0x2000);
+        let choice = Choice { nonce, ntime, version, extranonce: &extranonce };
+        miner.client.submit(2, job.id(), &choice, None).unwrap();
+        let share = miner.client.poll_send().unwrap();
+        miner.session.handle(now, &mut share.received(), &[2])
+    };
+    for nonce in 1..MOST_ROLLED {
+        assert_eq!(roll(&mut miner, nonce), Ok(()));
+    }
+    miner.submit(2, 1, easiest(), HARDEST);
+    assert_eq!(miner.handed_on().len(), 1, "one that is right");
+    for nonce in 1..MOST_ROLLED {
+        assert_eq!(roll(&mut miner, nonce), Ok(()));
+    }
+    assert_eq!(roll(&mut miner, 0), Err(End::Disconnect(Disconnect::RollsVersions)));
+}
