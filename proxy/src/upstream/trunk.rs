@@ -18,6 +18,10 @@ use std::time::{Duration, Instant};
 /// Pause between looks for jobs that are to be repeated.
 const LOOK: Duration = Duration::from_secs(1);
 
+/// How far behind its earliest time a new job may begin. SRI's pool refuses shares two hours behind that, however long ago the
+/// job came; miners roll for some minutes from where they begin.
+const LATEST: Duration = Duration::from_secs(6600);
+
 /// Bytes of extranonce that do for a farm if need be.
 const FEWEST: u16 = 6;
 
@@ -376,7 +380,7 @@ impl Trunk {
     }
 
     /// Sends miners a line. Where they had the same work before (not `is_new`), their clocks start later than then: they
-    /// begin anew, and would find the same shares again.
+    /// begin anew, and would find the same shares again. Where that would be too late a time, it is so all the same.
     fn work_on(&mut self, now: Now, job: &Arc<Job>, is_new: bool) {
         let Some(channel) = self.channels.get_mut(&job.channel_id()) else { return };
         let before = channel.work.as_ref().filter(|_| !is_new);
@@ -385,7 +389,8 @@ impl Trunk {
         self.line = cached
             .filter(|(line, of)| same_but_for_channel(of, job) && line.ntime() >= earliest)
             .or_else(|| {
-                let elapsed = now.instant.saturating_duration_since(job.tip().received()).as_secs();
+                let elapsed = now.instant.saturating_duration_since(job.tip().received());
+                let elapsed = if is_new { elapsed.min(LATEST) } else { elapsed }.as_secs();
                 let ntime = job.tip().min_ntime().saturating_add(u32::try_from(elapsed).unwrap_or(u32::MAX));
                 let line = Line::new(self.settings.job_ids.next(), job, ntime.max(earliest))?;
                 Some((line, job.clone()))

@@ -112,6 +112,21 @@ fn a_job_that_is_old_is_sent_again_with_a_newer_time_and_another_id() {
     assert!(server.work(0).is_none());
 }
 
+/// SRI's pool takes no time more than two hours behind a job's earliest.
+#[test]
+fn a_new_job_hours_after_the_last_block_begins_at_a_time_that_pools_take_and_no_second_begins_twice() {
+    let now = start();
+    let mut server = Server::new(now, 1);
+    server.open(now, 0, HARDEST, 16);
+    server.job(now, Some(1), true);
+    server.events();
+    let late = now.after(Duration::from_secs(10_800));
+    server.job(late, None, true);
+    assert_eq!(server.work(0).unwrap().ntime, TIME + 6600);
+    server.trunk.handle_timeout(late.after(Duration::from_secs(55)));
+    assert_eq!(server.work(0).unwrap().ntime, TIME + 10_855, "miners may have rolled until then");
+}
+
 #[test]
 fn a_closed_channel_loses_what_is_on_its_way_and_says_why() {
     let now = start();
