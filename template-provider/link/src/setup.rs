@@ -26,7 +26,8 @@ pub enum Answer {
     Refused(&'static str),
 }
 
-/// Judges a client's SetupConnection and encodes the answer.
+/// Judges a client's SetupConnection and encodes the answer. A refusal names flags only if they caused it, as SV2 spec
+/// §3.6.3 defines the field: a client that reads 0 knows that the reason is another.
 pub fn answer_setup(
     server: &Server,
     address: SocketAddr,
@@ -34,16 +35,16 @@ pub fn answer_setup(
 ) -> Result<(Answer, Frame), EncodeError> {
     let unsupported_flags = setup.flags & !server.supported_flags;
     let refusal = if setup.protocol != server.protocol {
-        Some(ERROR_CODE_SETUP_CONNECTION_UNSUPPORTED_PROTOCOL)
+        Some((ERROR_CODE_SETUP_CONNECTION_UNSUPPORTED_PROTOCOL, 0))
     } else if !(setup.min_version..=setup.max_version).contains(&PROTOCOL_VERSION) {
-        Some(ERROR_CODE_SETUP_CONNECTION_PROTOCOL_VERSION_MISMATCH)
+        Some((ERROR_CODE_SETUP_CONNECTION_PROTOCOL_VERSION_MISMATCH, 0))
     } else if unsupported_flags != 0 {
-        Some(ERROR_CODE_SETUP_CONNECTION_UNSUPPORTED_FEATURE_FLAGS)
+        Some((ERROR_CODE_SETUP_CONNECTION_UNSUPPORTED_FEATURE_FLAGS, unsupported_flags))
     } else {
         None
     };
-    if let Some(code) = refusal {
-        let error = SetupConnectionError { flags: unsupported_flags, error_code: text(code) };
+    if let Some((code, flags)) = refusal {
+        let error = SetupConnectionError { flags, error_code: text(code) };
         return Ok((Answer::Refused(code), Frame::message(CommonMessages::SetupConnectionError(error))?));
     }
     let success = SetupConnectionSuccess { used_version: PROTOCOL_VERSION, flags: server.flags };

@@ -194,8 +194,12 @@ fn clocks_may_differ_by_two_hours_either_way() {
 #[test]
 fn a_refusal_names_its_reason_to_both_ends() {
     type Change = fn(&mut Server, &mut Client);
+    let not_mining: Change = |_, client| {
+        // Its flags mean something else there (SV2 spec §3.6.3).
+        (client.protocol, client.flags) = (Protocol::TemplateDistributionProtocol, 0b1001);
+    };
     let cases: [(Change, &str, u32); 2] = [
-        (|_, client| client.protocol = Protocol::TemplateDistributionProtocol, "unsupported-protocol", 0),
+        (not_mining, "unsupported-protocol", 0),
         (|_, client| client.flags = 0b1001, "unsupported-feature-flags", 0b1000),
     ];
     for (change, expected, expected_flags) in cases {
