@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// Most future jobs that are kept: a template provider has one or two.
-const MAX_FUTURE: usize = 8;
+pub(super) const MAX_FUTURE: usize = 8;
 
 /// The job to work on, and those that wait for their tip.
 #[derive(Clone, Debug, Default)]

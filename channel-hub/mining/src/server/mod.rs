@@ -7,9 +7,9 @@
 //! - two channels never have the same extranonce prefix, so no work is done twice.
 //!
 //! A connection with one channel gets everything addressed to that channel, because clients of the previous
-//! generation know no groups; from the second channel on the group is addressed. A target changes together
-//! with a job: whether a miner applies SetTarget at once or, as SV2 spec §5.3.21 has it, from the next job on,
-//! comes to the same.
+//! generation know no groups; from the second channel on the group is addressed, but for a tip whose job the
+//! group was not sent. A target changes together with a job: whether a miner applies SetTarget at once or, as SV2
+//! spec §5.3.21 has it, from the next job on, comes to the same.
 //!
 //! | module | what for |
 //! |---|---|
@@ -109,6 +109,8 @@ pub struct Session {
     hardest: Target,
     /// Boxed: a map has room for eleven at once, and most connections have one.
     channels: BTreeMap<u32, Box<Channel>>,
+    /// Future jobs that the group was sent, oldest first.
+    group_future: VecDeque<u32>,
     next_channel_id: u32,
     next_session_job_id: u32,
     next_ticket: u64,
@@ -147,6 +149,7 @@ impl Session {
             built_on: [tip, None],
             hardest: Target::ZERO,
             channels: BTreeMap::new(),
+            group_future: VecDeque::new(),
             next_channel_id: FIRST_CHANNEL_ID,
             next_session_job_id: FIRST_SESSION_JOB_ID,
             next_ticket: 0,
@@ -346,6 +349,7 @@ impl Session {
         }
         if self.channels.is_empty() {
             self.next_check = None;
+            self.group_future.clear(); // nobody is left who was sent them
         }
         removed.is_some_and(|channel| channel.has_worked)
     }

@@ -3,7 +3,7 @@
 use super::Session;
 use super::assigned::{root_for_standard, standard_extranonce};
 use super::channel::Channel;
-use super::current::Change;
+use super::current::{Change, MAX_FUTURE};
 use super::event::ChannelKind;
 use crate::REQUIRES_STANDARD_JOBS;
 use crate::job::{Address, FIRST_SESSION_JOB_ID, Job, WorkUpdate, frame};
@@ -182,14 +182,28 @@ impl Session {
 
     fn send_job(&mut self, job: &Job, min_ntime: Option<u32>) {
         if self.addresses_group() {
+            if min_ntime.is_none() {
+                self.expect_in_group(job.id());
+            }
             self.out.push_back(job.frame(Address::Group, min_ntime));
         } else {
             self.out.extend(self.channels.values().map(|channel| job_frame(channel, job, min_ntime)));
         }
     }
 
+    /// Remembers that a future job went to the group.
+    fn expect_in_group(&mut self, job_id: u32) {
+        if self.group_future.len() == MAX_FUTURE {
+            self.group_future.pop_front();
+        }
+        self.group_future.push_back(job_id);
+    }
+
+    /// A tip may name a job only where that was sent before (SV2 spec §5.3.17): where each channel got it by itself, because
+    /// there was one or it opened later, SRI's translator would not find it in the group, and leave.
     fn send_tip(&mut self, tip: &Tip, job_id: u32) {
-        if self.addresses_group() {
+        let is_in_group = std::mem::take(&mut self.group_future).contains(&job_id);
+        if is_in_group && self.addresses_group() {
             self.out.push_back(tip.frame(Address::Group, job_id));
         } else {
             self.out.extend(self.channels.keys().map(|id| tip.frame(Address::Channel(*id), job_id)));

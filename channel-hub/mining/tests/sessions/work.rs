@@ -172,6 +172,48 @@ fn from_the_second_channel_on_the_group_is_addressed_and_all_connections_send_th
     assert_eq!(prefixes.len(), 3);
 }
 
+/// Whom the server sent tips to.
+fn tips(pair: &Pair) -> Vec<u8> {
+    let tips = pair.sent.iter().filter(|f| f.message_type() == sv2::MESSAGE_TYPE_MINING_SET_NEW_PREV_HASH);
+    tips.map(|frame| frame.as_bytes()[6]).collect()
+}
+
+/// SV2 spec §5.3.17: a tip names a job that was sent on the same channel before.
+#[test]
+fn a_tip_goes_where_its_job_went_though_another_channel_opened_in_between() {
+    let now = start();
+    let mut pair = Pair::new(now, config(), 0, work_on(1, 1, HARD, now));
+    pair.open("a");
+    pair.apply(&WorkUpdate::Job(job(2, None)));
+    pair.open("b");
+    pair.sent.clear();
+    pair.apply(&WorkUpdate::Tip { tip: tip(2, HARD, now), job_id: 2 });
+    assert_eq!(tips(&pair), [2, 3], "the group never had the job");
+    pair.apply(&WorkUpdate::Job(job(3, None)));
+    pair.open("c");
+    pair.sent.clear();
+    pair.apply(&WorkUpdate::Tip { tip: tip(3, HARD, now), job_id: 3 });
+    assert_eq!(tips(&pair), [1]);
+    for id in 2..5 {
+        let share = grind(&pair.job(id), 7);
+        assert_eq!((share.job_id, accepted(&pair.submit(id, &share))), (3, 1));
+    }
+}
+
+#[test]
+fn what_a_group_was_sent_is_forgotten_with_its_last_channel() {
+    let now = start();
+    let mut pair = Pair::new(now, config(), 0, work_on(1, 1, HARD, now));
+    ["a", "b"].iter().for_each(|user| pair.open(user));
+    pair.apply(&WorkUpdate::Job(job(2, None)));
+    [2, 3].iter().for_each(|id| pair.client.close(*id, "bye"));
+    pair.settle();
+    ["c", "d"].iter().for_each(|user| pair.open(user));
+    pair.sent.clear();
+    pair.apply(&WorkUpdate::Tip { tip: tip(2, HARD, now), job_id: 2 });
+    assert_eq!(tips(&pair), [4, 5]);
+}
+
 #[test]
 fn standard_channels_get_standard_jobs_alone_or_if_they_must_and_the_groups_otherwise() {
     for (flags, count, in_group) in [(0, 1, false), (mining::REQUIRES_STANDARD_JOBS, 2, false), (0, 2, true)]
