@@ -62,7 +62,9 @@ impl Driver {
     pub(super) fn new(link: Link, floor: Arc<Floor>, connection: Guard) -> Self {
         let (current, updates) = floor.feed.subscribe();
         let places = Places { prefixes: Arc::clone(&floor.prefixes), room: floor.room.connection() };
-        let session = Session::new(Arc::clone(&floor.mining), link.peer().flags, Arc::new(places), current);
+        let mut session =
+            Session::new(Arc::clone(&floor.mining), link.peer().flags, Arc::new(places), current);
+        session.introduce(&link.peer().device);
         Self {
             link,
             session,
@@ -244,7 +246,7 @@ impl Driver {
         Ok(())
     }
 
-    /// A successor serves: the miner is asked to connect again.
+    /// A successor serves: the miner is asked to connect again, or just let go if it would not survive that.
     async fn leave(mut self) -> Result<(), End> {
         self.session.reconnect("", 0);
         self.send()?;

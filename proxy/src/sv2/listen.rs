@@ -90,7 +90,7 @@ impl Door {
             }
             Ok(link) => {
                 let spaces = Spaces::new(surroundings.farm.slices(), self.room.connection());
-                let session = Session::new(
+                let mut session = Session::new(
                     now(),
                     surroundings.settings.clone(),
                     self.config,
@@ -98,6 +98,7 @@ impl Door {
                     spaces,
                     is_fixed,
                 );
+                session.introduce(&link.peer().device);
                 let end = serve(link, session, self.openings, seat, surroundings).await; // not in the macro: it may not be evaluated
                 tracing::debug!("{end}");
             }

@@ -14,7 +14,7 @@ use crate::sv1::Rejection;
 use crate::upstream::Offer;
 use crate::work::{Rolled, Work};
 use bitcoin::{BlockHash, Target};
-use link::{Frame, Received};
+use link::{Device, Frame, Received};
 use mining::header::as_number;
 use mining::server::{self, AcceptedShare, ChannelKind, CurrentWork, Fatal, FoundBlock, OpenedChannel};
 use mining::share::Solution;
@@ -116,6 +116,11 @@ impl Session {
         }
     }
 
+    /// What the miner says that it is. Until then it is taken for one that follows [`Self::say_goodbye`].
+    pub fn introduce(&mut self, device: &Device) {
+        self.inner.introduce(device);
+    }
+
     /// A frame came from the miner; `extensions` are those negotiated.
     pub fn handle(&mut self, now: Now, received: &mut Received, extensions: &[u16]) -> Result<(), End> {
         self.heard = now.instant;
@@ -206,7 +211,8 @@ impl Session {
         self.inner.poll_send()
     }
 
-    /// Asks the miner to connect again, before this program ends.
+    /// Asks the miner to connect again, before this session ends; nothing is said to one that would [die of
+    /// that](Device::dies_of_reconnect).
     pub fn say_goodbye(&mut self) {
         self.inner.reconnect("", 0);
     }

@@ -59,6 +59,17 @@ pub struct Device {
     pub device_id: String,
 }
 
+impl Device {
+    /// Whether a Reconnect (SV2 spec §3.6.5) would kill the program that describes itself so. SRI's translator panics of it
+    /// (translator_sv2 0.6.0, `sv2/upstream/common_message_handler.rs`: `todo!()`), vendor `SRI`; so do its translator, job
+    /// declarator client and mining device up to 2025, which name no vendor, hardware or firmware, though the specification asks
+    /// for them. To each of them the end of its connection says the same.
+    pub fn dies_of_reconnect(&self) -> bool {
+        let is_nameless = [&self.vendor, &self.hardware_version, &self.firmware].iter().all(|s| s.is_empty());
+        self.vendor == "SRI" || is_nameless
+    }
+}
+
 /// The other side of a connection that is set up.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Peer {

@@ -47,7 +47,7 @@ use crate::time::Now;
 use crate::tip::Tip;
 use bitcoin::Target;
 use channel::Channel;
-use link::{Frame, Received};
+use link::{Device, Frame, Received};
 use patience::Patience;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -121,6 +121,8 @@ pub struct Session {
     patience: Patience,
     /// See [`Session::refuse_shares`].
     refuses_shares: bool,
+    /// See [`Session::introduce`].
+    dies_of_reconnect: bool,
     /// See [`Session::opened`].
     opened: u64,
     /// See [`Session::updates`].
@@ -158,11 +160,17 @@ impl Session {
             next_check: None,
             patience: Patience::default(),
             refuses_shares: false,
+            dies_of_reconnect: false,
             opened: 0,
             updates: 0,
             out: VecDeque::new(),
             events: VecDeque::new(),
         }
+    }
+
+    /// What the client says that it is. Until then it is taken for one that follows [`Self::reconnect`].
+    pub fn introduce(&mut self, device: &Device) {
+        self.dies_of_reconnect = device.dies_of_reconnect();
     }
 
     /// Takes in a message; `extensions` are those negotiated. Frames of extensions are ignored here; those that the shell
@@ -311,8 +319,12 @@ impl Session {
         }
     }
 
-    /// Asks the client to connect to another place, or to the same one if `host` is empty (SV2 spec §3.3).
+    /// Asks the client to connect to another place, or to the same one if `host` is empty (SV2 spec §3.3). One that would
+    /// [die of that](Device::dies_of_reconnect) is told nothing: close the connection in either case.
     pub fn reconnect(&mut self, host: &str, port: u16) {
+        if self.dies_of_reconnect {
+            return;
+        }
         let message = CommonMessagesOwned::Reconnect(ReconnectOwned { new_host: text(host), new_port: port });
         match Frame::message(message) {
             Ok(frame) => self.out.push_back(frame),

@@ -6,6 +6,7 @@ use mining::job::Recipe;
 use mining::server::Event;
 use mining::{WorkUpdate, client};
 use stratum_core::binary_sv2::Sv2OptionOwned;
+use stratum_core::common_messages_sv2::MESSAGE_TYPE_RECONNECT;
 use stratum_core::mining_sv2 as sv2;
 use stratum_core::parsers_sv2::MiningOwned;
 
@@ -269,6 +270,20 @@ fn a_reconnect_reaches_the_client() {
     pair.settle();
     let is_it = |event: &client::Event| matches!(event, client::Event::Reconnect { host, port: 34254 } if host == "hub.example");
     assert!(pair.client_events.iter().any(is_it));
+}
+
+#[test]
+fn a_client_that_would_die_of_a_reconnect_gets_none() {
+    let mut pair = Pair::with_channel();
+    pair.server.introduce(&link::Device { vendor: "SRI".into(), ..link::Device::default() });
+    pair.sent.clear();
+    pair.server.reconnect("", 0);
+    pair.settle();
+    assert!(pair.sent.is_empty(), "{:?}", pair.message_types());
+    pair.server.introduce(&link::Device { vendor: "bitaxe".into(), ..link::Device::default() });
+    pair.server.reconnect("", 0);
+    pair.settle();
+    assert_eq!(pair.message_types(), [MESSAGE_TYPE_RECONNECT]);
 }
 
 #[test]

@@ -277,6 +277,20 @@ fn a_miner_is_asked_to_connect_again_when_a_new_upstream_leaves_too_few_bytes_fo
 }
 
 #[test]
+fn who_would_die_of_being_asked_is_let_go_without_a_word_when_bytes_do_not_fit() {
+    let now = start();
+    let (_, first) = upstream(now, 1, easiest(), 16);
+    let (_, second) = upstream(now, 2, easiest(), 8);
+    let mut miner = Miner::mining(now, &first);
+    let (vendor, hardware_version) = ("SRI".into(), "Translator Proxy".into());
+    miner.session.introduce(&Device { vendor, hardware_version, ..Device::default() });
+    let end = miner.session.apply(now, Some(second)).unwrap_err();
+    assert_eq!(end, End::Disconnect(Disconnect::ExtranonceChanged));
+    miner.settle();
+    assert!(miner.heard.is_empty(), "{:?}", miner.heard);
+}
+
+#[test]
 fn a_miner_may_come_before_the_upstream_and_is_kept_for_a_while_without_one() {
     let now = start();
     let (_, work) = upstream(now, 1, easiest(), 16);
