@@ -3,7 +3,9 @@
 use std::collections::VecDeque;
 
 use link::{EncodeError, Frame, Received};
-use stratum_core::parsers_sv2::{AnyMessage, TemplateDistribution, TemplateDistributionOwned};
+use stratum_core::parsers_sv2::{
+    AnyMessage, CommonMessages, TemplateDistribution, TemplateDistributionOwned,
+};
 use stratum_core::template_distribution_sv2::{
     NewTemplateOwned, RequestTransactionData, SetNewPrevHashOwned, SubmitSolutionOwned,
 };
@@ -36,7 +38,7 @@ pub enum Event {
     },
 }
 
-/// A server's fault that costs it the connection.
+/// Why the connection ends: a server's fault, or its wish.
 #[derive(Debug, thiserror::Error)]
 pub enum Fatal {
     /// A message of another protocol or direction.
@@ -56,6 +58,10 @@ pub enum Fatal {
     /// A template in force before any SetNewPrevHash.
     #[error("template {0} builds on a tip that was never sent")]
     NoPrevHash(u64),
+    /// Reconnect (SV2 spec §3.6.5), which any server may send. It is connected to anew where it is configured: a template provider
+    /// stands beside its node, and has no farm of others to send us to, so another host is not followed.
+    #[error("the template provider asks to be connected to anew")]
+    Reconnect,
 }
 
 /// A session with one template provider.
@@ -93,15 +99,17 @@ impl Client {
     /// Takes a frame. Frames of extensions are ignored (SV2 spec §3.4).
     ///
     /// # Errors
-    /// The server broke the protocol: the connection ends.
+    /// The server broke the protocol, or asks to be connected to anew: the connection ends.
     pub fn handle(&mut self, received: &mut Received) -> Result<(), Fatal> {
         if received.extension_type() != 0 {
             return Ok(());
         }
         let message_type = received.message_type();
         let malformed = |e| Fatal::Malformed { message_type, reason: format!("{e:?}") };
-        let AnyMessage::TemplateDistribution(message) = received.parse().map_err(malformed)? else {
-            return Err(Fatal::Unexpected(message_type));
+        let message = match received.parse().map_err(malformed)? {
+            AnyMessage::TemplateDistribution(message) => message,
+            AnyMessage::Common(CommonMessages::Reconnect(_)) => return Err(Fatal::Reconnect),
+            _ => return Err(Fatal::Unexpected(message_type)),
         };
         let event = match message {
             TemplateDistribution::NewTemplate(m) => self.template(m.into_owned())?,

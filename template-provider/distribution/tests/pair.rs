@@ -11,6 +11,8 @@ use bitcoin::{ScriptBuf, Transaction};
 use distribution::client::{self, Client};
 use distribution::server::{self, Fatal, Server};
 use distribution::{BlockTemplate, Constraints, Parts, Retention, SolutionError, Transactions};
+use stratum_core::common_messages_sv2::ReconnectOwned;
+use stratum_core::parsers_sv2::CommonMessagesOwned;
 use stratum_core::template_distribution_sv2::{NewTemplateOwned, SetNewPrevHashOwned};
 use support::{all, check_block, coinbase, parts, solution, template, tip};
 
@@ -499,4 +501,13 @@ fn a_template_goes_before_transaction_data_that_was_asked_for_earlier() {
         panic!("{events:?}")
     };
     assert_eq!((next.template_id, *template_id), (2 << 32, new.template_id));
+}
+
+/// Any server may send it (SV2 spec §3.6.5): it is no fault.
+#[test]
+fn a_reconnect_ends_the_connection_as_a_wish_and_not_as_a_fault() {
+    let (mut pair, _) = Pair::mining(template(1 << 32, parts(tip(1), 3, 1)));
+    let elsewhere = ReconnectOwned { new_host: "elsewhere".to_owned().try_into().unwrap(), new_port: 1 };
+    let frame = link::Frame::message(CommonMessagesOwned::Reconnect(elsewhere)).unwrap();
+    assert!(matches!(pair.client.handle(&mut frame.received()), Err(client::Fatal::Reconnect)));
 }
