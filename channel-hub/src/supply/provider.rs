@@ -158,7 +158,7 @@ pub fn client(authority: Option<AuthorityPublicKey>) -> link::Client {
         flags: 0,
         device: Device {
             vendor: "Sluice".into(),
-            hardware_version: String::new(),
+            hardware_version: "sluice-hub".into(),
             firmware: concat!("sluice-hub ", env!("CARGO_PKG_VERSION")).into(),
             device_id: String::new(),
         },

@@ -295,7 +295,7 @@ fn client(upstream: &Upstream, extensions: &[u16]) -> Client {
         flags: 0,
         device: Device {
             vendor: "Sluice".into(),
-            hardware_version: String::new(),
+            hardware_version: "sluice-proxy".into(),
             firmware: concat!("sluice-proxy/", env!("CARGO_PKG_VERSION")).into(),
             device_id: String::new(),
         },
