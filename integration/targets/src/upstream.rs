@@ -126,7 +126,7 @@ impl Upstream {
                 trunk::Event::Work { work, .. } => news.work = Some(work),
                 trunk::Event::Closed { .. } => news.work = Some(None),
                 trunk::Event::Answered { ticket, outcome } => news.answers.push((ticket, outcome)),
-                trunk::Event::Reconnect
+                trunk::Event::Reconnect(_)
                 | trunk::Event::Notice(_)
                 | trunk::Event::Full
                 | trunk::Event::Hangs => {}

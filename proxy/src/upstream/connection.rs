@@ -236,7 +236,7 @@ impl<'a> Connection<'a> {
                 Event::Work { slot, work, is_new } => self.work(slot, work, is_new).await?,
                 Event::Closed { slot, reason } => self.closed(slot, &reason)?,
                 Event::Answered { ticket, outcome } => self.answered(ticket, outcome),
-                Event::Reconnect => bail!("the upstream asks to be connected to anew"),
+                Event::Reconnect(moved) => return Err(moved.into()),
                 Event::Notice(text) => self.notice(&text),
                 Event::Full => self.full(),
                 Event::Hangs => return Err(Hangs.into()),
@@ -477,7 +477,7 @@ mod tests {
         let (reports, mut reported) = mpsc::channel(1);
         let common = common(farm(dir.path()), reports);
         let health = Arc::new(Health::new(0, &upstream.address));
-        let wire = Wire::connect(&upstream, &common, 1, &[]).await.unwrap();
+        let wire = Wire::connect(&upstream, &upstream.address, &common, 1, &[]).await.unwrap();
         let mut connection = Connection::new(0, &upstream, &common, &health, 1, wire);
         connection.begin().unwrap();
         let (wants, mut wanted) = watch::channel(true);
@@ -508,7 +508,7 @@ mod tests {
         let upstream = upstream(listener.local_addr().unwrap().port());
         let (reports, mut reported) = mpsc::channel(1);
         let (common, health) = (common(farm.clone(), reports), Arc::new(Health::new(0, &upstream.address)));
-        let wire = Wire::connect(&upstream, &common, 1, &[]).await.unwrap();
+        let wire = Wire::connect(&upstream, &upstream.address, &common, 1, &[]).await.unwrap();
         let most = wire.max_in_flight();
         let mut connection = Connection::new(0, &upstream, &common, &health, 1, wire);
         connection.begin().unwrap();

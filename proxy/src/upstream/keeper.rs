@@ -2,6 +2,7 @@
 
 use super::connection::{Connection, Hangs};
 use super::health::{Health, State};
+use super::moved::Moved;
 use super::selector::Report;
 use super::wire::{self, Wire};
 use crate::config::{Mode, Upstream};
@@ -21,6 +22,9 @@ const SHORTEST: Duration = Duration::from_millis(500);
 
 /// Longest pause between two attempts while miners have no upstream: their work is lost meanwhile.
 const URGENT: Duration = Duration::from_secs(4);
+
+/// A connection that lasted so long was a good one.
+const LASTED: Duration = Duration::from_secs(60);
 
 /// What all upstreams' tasks share.
 #[derive(Clone, Debug)]
@@ -47,7 +51,8 @@ pub struct Common {
     pub shutdown: CancellationToken,
 }
 
-/// Keeps upstream number `index` connected while `wanted` says so, until the program ends.
+/// Keeps upstream number `index` connected while `wanted` says so, until the program ends. Where it asks for that, the next
+/// connection is to another place, which has to prove the same key; the one after is to the configured place again.
 pub async fn keep(
     index: usize,
     upstream: Upstream,
@@ -57,6 +62,7 @@ pub async fn keep(
 ) {
     let mut pauses = Pauses::new(common.retry);
     let mut extensions = vec![EXTENSION_TYPE_WORKER_HASHRATE_TRACKING];
+    let mut elsewhere = None;
     loop {
         if !*wanted.borrow() {
             health.set(State::Unused);
@@ -67,27 +73,35 @@ pub async fn keep(
         }
         health.set(State::Away);
         let begun = Instant::now();
-        let end = attempt(index, &upstream, &common, &health, &mut wanted, &extensions).await;
+        let place = elsewhere.take().unwrap_or_else(|| upstream.address.clone());
+        let end = attempt(index, &upstream, &place, &common, &health, &mut wanted, &extensions).await;
         if common.shutdown.is_cancelled() {
             return;
         }
         let Err(error) = end else { continue };
-        health.failed(&error);
-        common.farm.totals.upstream_down(&upstream.address);
-        tracing::warn!(upstream = %upstream.address, "{error}");
+        let moved = error.downcast_ref::<Moved>();
+        if let Some(moved) = moved {
+            let to = moved.place(&place);
+            health.set(State::Away);
+            tracing::info!(upstream = %upstream.address, to, "{moved}");
+            elsewhere = Some(to);
+        } else {
+            health.failed(&error);
+            common.farm.totals.upstream_down(&upstream.address);
+            tracing::warn!(upstream = %upstream.address, "{error}");
+        }
         let report = if error.is::<Hangs>() { Report::Hung(index) } else { Report::Lost(index) };
         if common.reports.send(report).await.is_err() {
             return;
         }
         if matches!(error.downcast_ref(), Some(LinkError::ExtensionsRefused)) && !extensions.is_empty() {
             extensions.clear();
+            elsewhere = (place != upstream.address).then_some(place);
             continue;
         }
-        if begun.elapsed() > Duration::from_secs(60) {
-            pauses.reset();
-        }
+        let pause = pauses.after(begun.elapsed(), moved.is_some(), common.farm.has_upstream());
         tokio::select! {
-            () = tokio::time::sleep(pauses.next(common.farm.has_upstream())) => {}
+            () = tokio::time::sleep(pause) => {}
             () = common.shutdown.cancelled() => return,
         }
     }
@@ -103,6 +117,16 @@ struct Pauses {
 impl Pauses {
     fn new(longest: Duration) -> Self {
         Self { calm: Backoff::new(SHORTEST, longest), urgent: Backoff::new(SHORTEST, longest.min(URGENT)) }
+    }
+
+    /// The one after a connection or attempt of so long. There is none where the server asked to be `moved`, unless its
+    /// connection was short: one that asks each time does not keep us busy.
+    fn after(&mut self, length: Duration, moved: bool, served: bool) -> Duration {
+        let lasted = length > LASTED;
+        if lasted {
+            self.reset();
+        }
+        if lasted && moved { Duration::ZERO } else { self.next(served) }
     }
 
     /// The next one; `served` says whether miners have another upstream.
@@ -121,6 +145,7 @@ impl Pauses {
 async fn attempt(
     index: usize,
     upstream: &Upstream,
+    place: &str,
     common: &Common,
     health: &Arc<Health>,
     wanted: &mut watch::Receiver<bool>,
@@ -128,7 +153,7 @@ async fn attempt(
 ) -> anyhow::Result<()> {
     let number = common.connections.fetch_add(1, Ordering::Relaxed) + 1;
     let wire = tokio::select! {
-        wire = Wire::connect(upstream, common, number, extensions) => wire?,
+        wire = Wire::connect(upstream, place, common, number, extensions) => wire?,
         _ = wanted.wait_for(|wanted| !*wanted) => return Ok(()),
         () = common.shutdown.cancelled() => return Ok(()),
     };
@@ -166,5 +191,15 @@ mod tests {
         assert!(pauses.next(true) >= longest / 2, "another one serves: no hurry");
         pauses.reset();
         assert!(pauses.next(true) <= SHORTEST);
+    }
+
+    #[test]
+    fn who_asks_to_be_connected_to_anew_is_at_once_unless_it_asks_each_time() {
+        let mut pauses = Pauses::new(Duration::from_secs(30));
+        let (long, short) = (LASTED * 2, Duration::from_secs(1));
+        assert_eq!(pauses.after(long, true, false), Duration::ZERO);
+        assert!(pauses.after(long, false, false) > Duration::ZERO);
+        let asked: Duration = (0..20).map(|_| pauses.after(short, true, false)).sum();
+        assert!(asked > URGENT, "{asked:?}");
     }
 }

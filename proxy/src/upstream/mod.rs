@@ -8,6 +8,7 @@
 //! | `wire` | either of them on its socket |
 //! | [`connection`] | a task around a wire |
 //! | [`keeper`] | the task that keeps an upstream connected while it is wanted |
+//! | [`moved`] | where a server asks to be connected to next |
 //! | [`selector`] | the task that runs the connections by failover's rules |
 //! | [`route`] | what a miner's task holds of a connection |
 //! | [`mod@feed`] | the newest work of a channel, and its way to miners |
@@ -19,6 +20,7 @@ pub mod failover;
 pub mod feed;
 pub mod health;
 pub mod keeper;
+pub mod moved;
 pub mod route;
 pub mod selector;
 pub mod sv1;

@@ -3,6 +3,7 @@
 //! A *slot* is a channel as its user knows it, before and after the server has given it an id. A *ticket* is a share that
 //! waits for the server's answer.
 
+use super::moved::Moved;
 use crate::session::Outcome;
 use crate::session::UpstreamShare;
 use crate::work::{JobIds, Layout, Line, Work};
@@ -80,7 +81,7 @@ pub enum Event {
         outcome: Outcome,
     },
     /// The server asks to be connected to anew.
-    Reconnect,
+    Reconnect(Moved),
     /// Something for the log: an SV1 pool's words to people, or a wish that is not granted.
     Notice(String),
     /// The server's ledger is full: shares get no credit, though blocks are brought to the network. Comes again while it stays so.
@@ -333,7 +334,9 @@ impl Trunk {
                 self.answered(now, (channel_id, sequence_number), Outcome::Rejected(code));
             }
             client::Event::Closed { channel_id, reason } => self.closed(channel_id, reason),
-            client::Event::Reconnect { .. } => self.events.push_back(Event::Reconnect),
+            client::Event::Reconnect { host, port } => {
+                self.events.push_back(Event::Reconnect(Moved { host, port }));
+            }
             // Each job says its own target and prefix; an update that is not taken changes nothing.
             client::Event::Target { .. }
             | client::Event::ExtranoncePrefix { .. }

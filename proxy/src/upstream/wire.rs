@@ -62,16 +62,18 @@ pub(super) enum Arrived {
 }
 
 impl Wire {
-    /// Connects. `number` is the connection's in this program's life; `extensions` are asked of an SV2 server.
+    /// Connects, to an SV2 server at `place`, whose key is this upstream's wherever that is. `number` is the connection's in this
+    /// program's life; `extensions` are asked of an SV2 server.
     pub(super) async fn connect(
         upstream: &Upstream,
+        place: &str,
         common: &Common,
         number: u64,
         extensions: &[u16],
     ) -> anyhow::Result<Self> {
         match &upstream.protocol {
             Protocol::Sv2 { .. } => {
-                let link = Link::connect(&upstream.address, &client(upstream, extensions)).await?;
+                let link = Link::connect(place, &client(upstream, extensions)).await?;
                 let settings = trunk::Settings {
                     connection: number,
                     extranonce2: common.extranonce2,

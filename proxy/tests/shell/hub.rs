@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use stratum_core::common_messages_sv2::Protocol;
 use stratum_core::template_distribution_sv2::NewTemplateOwned;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, watch};
 use tokio_util::sync::CancellationToken;
 
 /// What the hub saw and how it behaves; outlives its connections and its [`Hub::stop`].
@@ -29,6 +29,8 @@ pub struct Hub {
 struct Shared {
     work: Mutex<CurrentWork>,
     updates: broadcast::Sender<WorkUpdate>,
+    /// Where it sends those who are connected.
+    moves: watch::Sender<SocketAddr>,
     prefixes: Arc<ExtranoncePrefixes>,
     next: AtomicU32,
     silent: AtomicBool,
@@ -49,10 +51,17 @@ pub fn now() -> Now {
 
 impl Hub {
     pub async fn start() -> Self {
+        Self::with_key(AuthorityKey::generate(&mut rand::thread_rng())).await
+    }
+
+    /// One of several that have the same key.
+    pub async fn with_key(key: AuthorityKey) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
         let shared = Arc::new(Shared {
             work: Mutex::default(),
             updates: broadcast::channel(64).0,
+            moves: watch::channel(address).0,
             prefixes: Arc::new(ExtranoncePrefixes::new(1, 0..1_000_000)),
             next: AtomicU32::new(1),
             silent: AtomicBool::new(false),
@@ -64,8 +73,6 @@ impl Hub {
             credits: Mutex::default(),
             told: Mutex::default(),
         });
-        let key = AuthorityKey::generate(&mut rand::thread_rng());
-        let address = listener.local_addr().unwrap();
         let mut hub = Self { address, key, shared, running: CancellationToken::new() };
         hub.new_tip();
         hub.serve(listener);
@@ -122,6 +129,11 @@ impl Hub {
     /// Stores no shares from now on, or again.
     pub fn full(&self, is_full: bool) {
         self.shared.is_full.store(is_full, Ordering::Relaxed);
+    }
+
+    /// Asks those who are connected to connect there.
+    pub fn send_to(&self, address: SocketAddr) {
+        self.shared.moves.send_replace(address);
     }
 
     /// Closes so many connections after SetupConnection, before extensions are negotiated.
@@ -210,6 +222,7 @@ async fn session(socket: TcpStream, server: Arc<Server>, shared: Arc<Shared>) ->
     };
     let config = Arc::new(Config::new(60_000.0, 1e-9, Arc::new(identities)).unwrap());
     let mut session = Session::new(config, link.peer().flags, shared.prefixes.clone(), current);
+    let mut moves = shared.moves.subscribe();
     loop {
         tokio::select! {
             received = link.recv() => {
@@ -219,6 +232,10 @@ async fn session(socket: TcpStream, server: Arc<Server>, shared: Arc<Shared>) ->
                 session.handle(now(), &mut received, &extensions).ok()?;
             }
             update = updates.recv() => session.apply(now(), &update.ok()?),
+            _ = moves.changed() => {
+                let to = *moves.borrow_and_update();
+                session.reconnect(&to.ip().to_string(), to.port());
+            }
         }
         while let Some(event) = session.poll_event() {
             match event {

@@ -3,7 +3,7 @@
 use crate::farm::{Farm, toml};
 use crate::hub::Hub;
 use crate::miner::Miner;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 use tempfile::tempdir;
 
@@ -19,6 +19,12 @@ async fn nothing_is_unaccounted_for(farm: &Farm) {
         of("in_flight") == 0 && of("forwarded") == of("credited") + of("refused") + of("unanswered")
     })
     .await;
+}
+
+/// Waits until the proxy works on its so many-th connection to this hub.
+async fn serves(farm: &Farm, hub: &Hub, connections: u64) {
+    let is_there = |upstreams: &Value| upstreams[0]["state"] == "active";
+    farm.until("upstreams", |upstreams| hub.connections() == connections && is_there(upstreams)).await;
 }
 
 #[tokio::test]
@@ -72,6 +78,27 @@ async fn miners_go_to_the_second_hub_and_back_to_the_first() {
     miner.mine_credited(&first).await;
     nothing_is_unaccounted_for(&farm).await;
     assert_eq!(farm.api("totals").await["credited"], first.credited() + second.credited());
+    assert_eq!(miner.messages, Vec::<String>::new());
+}
+
+/// SV2 spec §3.6.5.
+#[tokio::test]
+async fn a_hub_that_sends_us_elsewhere_is_followed_once_and_only_to_who_has_its_key() {
+    let (first, thief, data) = (Hub::start().await, Hub::start().await, tempdir().unwrap());
+    let second = Hub::with_key(first.key.clone()).await;
+    let farm = Farm::start(&toml("aggregated", data.path(), &first.toml())).await;
+    let mut miner = Miner::login(farm.miners, "ann").await;
+    miner.mine_credited(&first).await;
+    first.send_to(second.address);
+    serves(&farm, &second, 1).await;
+    miner.mine_credited(&second).await;
+    second.stop();
+    serves(&farm, &first, 2).await;
+    miner.mine_credited(&first).await;
+    first.send_to(thief.address);
+    serves(&farm, &first, 3).await;
+    miner.mine_credited(&first).await;
+    assert_eq!((second.connections(), thief.connections()), (1, 0));
     assert_eq!(miner.messages, Vec::<String>::new());
 }
 

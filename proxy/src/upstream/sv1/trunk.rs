@@ -9,6 +9,7 @@ use super::refusal;
 use super::said::{self, Answer, Nonsense, PoolExtranonce, PoolJob, Said};
 use crate::session::{Outcome, UpstreamShare};
 use crate::sv1::{Difficulty, VERSION_ROLLING_MASK};
+use crate::upstream::moved::Moved;
 use crate::upstream::trunk::{Event, FOR_BLOCKS, SOONEST};
 use crate::work::{JobIds, Layout, Line, MAX_ROLLABLE, Work};
 use mining::client::{ExtendedBody, ExtendedParts, Job};
@@ -430,7 +431,7 @@ impl PoolTrunk {
     fn reconnect(&mut self, host: Option<String>, port: Option<u16>) {
         let same_host = host.as_ref().is_none_or(|host| host.eq_ignore_ascii_case(&self.settings.host));
         if same_host && port.is_none_or(|port| port == self.settings.port) {
-            return self.events.push_back(Event::Reconnect);
+            return self.events.push_back(Event::Reconnect(Moved::nowhere()));
         }
         let text: String = host.unwrap_or_default().chars().filter(|c| !c.is_control()).take(100).collect();
         let port = port.map_or(String::new(), |port| format!(":{port}"));

@@ -4,13 +4,16 @@
 use super::Event;
 use crate::session::{Outcome, UpstreamShare};
 use crate::testing::{HARDEST, Server, TIME, easiest, start};
+use crate::upstream::moved::Moved;
 use crate::work::{Rolled, Work};
 use bitcoin::{BlockHash, hashes::Hash as _};
 use link::Frame;
 use mining::Now;
 use std::sync::Arc;
 use std::time::Duration;
+use stratum_core::common_messages_sv2::ReconnectOwned;
 use stratum_core::mining_sv2::MESSAGE_TYPE_SUBMIT_SHARES_EXTENDED;
+use stratum_core::parsers_sv2::CommonMessagesOwned;
 
 fn share(work: &Arc<Work>, worker: &str, nonce: u32) -> UpstreamShare {
     let extranonce = work.extranonce(&[0, 0, 0, 5], &[0; 8]);
@@ -182,6 +185,18 @@ fn a_job_handed_out_again_with_a_later_earliest_time_goes_to_miners_with_a_later
 }
 
 /// A server with one channel, and its work.
+#[test]
+fn a_reconnect_says_where_to() {
+    let now = start();
+    let (mut server, _, _) = at_work(now);
+    let to = ReconnectOwned { new_host: "other.example".to_owned().try_into().unwrap(), new_port: 7 };
+    let frame = Frame::message(CommonMessagesOwned::Reconnect(to)).unwrap();
+    server.trunk.handle(now, &mut frame.received()).unwrap();
+    let expected = Moved { host: "other.example".into(), port: 7 };
+    let is_it = |event: &Event| matches!(event, Event::Reconnect(moved) if *moved == expected);
+    assert!(server.events().iter().any(is_it));
+}
+
 fn at_work(now: Now) -> (Server, u32, Arc<Work>) {
     let mut server = Server::new(now, 1);
     let channel = server.open(now, 0, easiest(), 16);

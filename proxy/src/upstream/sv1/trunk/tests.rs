@@ -279,7 +279,7 @@ fn a_reconnection_leads_to_the_same_place_only() {
         talk.says(&format!(r#"{{"id":null,"method":"client.reconnect","params":{params}}}"#));
         let events = talk.events();
         assert!(
-            matches!((&events[..], goes), ([Event::Reconnect], true) | ([Event::Notice(_)], false)),
+            matches!((&events[..], goes), ([Event::Reconnect(_)], true) | ([Event::Notice(_)], false)),
             "{params}"
         );
     }
