@@ -66,7 +66,20 @@ public_key = "{key}"
     /// # Errors
     /// It cannot be installed, or does not come up.
     pub async fn translator(directory: &Path, upstream: &Upstream, aggregated: bool) -> anyhow::Result<Self> {
+        Self::translator_below(directory, &[upstream], aggregated).await
+    }
+
+    /// The same below several, of which it takes the next when it loses one; it ends when none is left.
+    ///
+    /// # Errors
+    /// It cannot be installed, or does not come up.
+    pub async fn translator_below(
+        directory: &Path,
+        upstreams: &[&Upstream],
+        aggregated: bool,
+    ) -> anyhow::Result<Self> {
         let port = Port::take()?;
+        let upstreams: String = upstreams.iter().map(|upstream| upstream_table(upstream)).collect();
         let config = format!(
             r#"downstream_address = "127.0.0.1"
 downstream_port = {listen}
@@ -82,16 +95,8 @@ min_individual_miner_hashrate = 1_000_000.0
 shares_per_minute = 120.0
 enable_vardiff = true
 job_keepalive_interval_secs = 60
-[[upstreams]]
-address = "{host}"
-port = {port}
-authority_pubkey = "{key}"
-user_identity = "{ADDRESS}"
-"#,
+{upstreams}"#,
             listen = port.number(),
-            host = upstream.host,
-            port = upstream.port,
-            key = upstream.authority_key,
         );
         Self::start("translator_sv2", TRANSLATOR, directory, port, &config).await
     }
@@ -138,4 +143,12 @@ user_identity = "{ADDRESS}"
             authority_key: POOL_KEY.to_owned(),
         }
     }
+}
+
+/// One of the translator's upstreams, in its configuration.
+fn upstream_table(Upstream { host, port, authority_key }: &Upstream) -> String {
+    format!(
+        "[[upstreams]]\naddress = \"{host}\"\nport = {port}\nauthority_pubkey = \"{authority_key}\"\n\
+         user_identity = \"{ADDRESS}\"\n"
+    )
 }

@@ -135,6 +135,26 @@ async fn so_it_does_with_a_channel_for_each_miner_on_both_sides() {
     bounded(BOUND, translator_mines_through_our_proxy(false, non_aggregated())).await.unwrap();
 }
 
+/// Its process would die of a Reconnect. The second upstream is the same proxy: one that it has lost it does not try again.
+async fn translator_survives_while_our_proxy_is_replaced() -> anyhow::Result<()> {
+    programs::sri("translator_sv2", TRANSLATOR)?;
+    let mut world = World::start(Plan::default()).await?;
+    let proxy = world.proxy.sv2()?;
+    let directory = world.pool.directory();
+    let mut translator = Peer::translator_below(directory, &[&proxy, &proxy], true).await?;
+    let miner = sv1::Miner::start(sv1::Options::new(translator.address(), "ann").rate(1_500_000));
+    miner.until("shares", SOON, |tally| tally.accepted >= 5).await?;
+    world.proxy.process.replace("--take-over", SOON).await?;
+    let before = miner.tally().accepted;
+    miner.until("shares at the successor", SOON, |tally| tally.accepted >= before + 5).await?;
+    translator.process.ensure_running()
+}
+
+#[tokio::test]
+async fn sris_translator_survives_while_our_proxy_is_replaced() {
+    bounded(BOUND, translator_survives_while_our_proxy_is_replaced()).await.unwrap();
+}
+
 /// SV2 miner, our proxy, SRI's pool, our templates.
 async fn sv2_miner_at_sris_pool(mode: &str) -> anyhow::Result<()> {
     programs::sri("pool_sv2", POOL)?;
