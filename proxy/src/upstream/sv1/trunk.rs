@@ -449,9 +449,14 @@ impl PoolTrunk {
     }
 }
 
+/// Whether miners would find the same shares again, void or not: the channel's id does not matter.
 fn same_work(a: &Job, b: &Job) -> bool {
+    let parts = |job: &Job| (job.version(), job.extranonce_size());
     let tip = |job: &Job| (*job.tip().prev_hash(), job.tip().nbits());
-    tip(a) == tip(b) && (a.version(), a.channel_id()) == (b.version(), b.channel_id()) && a.body() == b.body()
+    parts(a) == parts(b)
+        && tip(a) == tip(b)
+        && a.extranonce_prefix() == b.extranonce_prefix()
+        && a.body() == b.body()
 }
 
 #[cfg(test)]

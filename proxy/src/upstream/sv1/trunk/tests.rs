@@ -237,6 +237,19 @@ fn a_clean_job_on_the_same_block_voids_what_miners_have_and_another_does_not() {
     assert!(!talk.work().same_tip(&second));
 }
 
+/// public-pool does so with each new difficulty.
+#[test]
+fn a_clean_job_with_the_same_content_begins_later() {
+    let mut talk = Talk::at_ckpool();
+    talk.notify("1", PREV_HASH, true);
+    let first = talk.work();
+    talk.says(r#"{"id":null,"method":"mining.set_difficulty","params":[20000]}"#);
+    talk.notify("2", PREV_HASH, true);
+    let second = talk.work();
+    assert!(!second.same_tip(&first) && second.job.target() < first.job.target());
+    assert_eq!((first.ntime, second.ntime), (TIME, TIME + 1));
+}
+
 #[test]
 fn a_pool_that_leaves_too_few_bytes_or_too_many_is_left_with_the_reason() {
     for (size, bound) in [(3, Some("at least 4")), (4, None), (32, None), (33, Some("at most 32"))] {
