@@ -6,6 +6,7 @@
 //! | [`sv1`] | Stratum V1 on the wire |
 //! | [`session`] | one SV1 miner's session, without IO |
 //! | [`work`] | a job as SV1 miners see it |
+//! | `seconds` | when jobs begin, for all upstreams together |
 //! | [`sv2`] | native SV2 miners |
 //! | [`slices`] | which part of the extranonce is whose |
 //! | [`upstream`] | connections to mining servers, and which of them is used |
@@ -23,6 +24,7 @@ pub mod farm;
 pub mod listen;
 pub mod miner;
 pub mod program;
+mod seconds;
 pub mod session;
 pub mod slices;
 pub mod status;

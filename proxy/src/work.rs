@@ -1,5 +1,6 @@
 //! What miners work on: a job of an upstream channel as SV1 miners see it.
 
+use crate::seconds::Seconds;
 use crate::sv1::VERSION_ROLLING_MASK;
 use crate::sv1::notify::{Notify, NotifyFields, push_hex};
 use crate::sv1::output::Output;
@@ -10,8 +11,8 @@ use mining::client::Job;
 use mining::share::Choice;
 use std::fmt;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 /// Bytes of extranonce1: enough for every connection there will be.
 const SLICE: usize = 4;
@@ -105,20 +106,30 @@ pub struct Work {
 /// A job as native SV2 miners get it, the same for all of them: its messages are encoded once.
 pub type Relayed = mining::Job;
 
-/// Hands out ids for jobs.
+/// Hands out ids for jobs, and the seconds in which they begin.
 #[derive(Debug)]
-pub struct JobIds(AtomicU32);
+pub struct JobIds {
+    next: AtomicU32,
+    seconds: Mutex<Seconds>,
+}
 
 impl Default for JobIds {
     fn default() -> Self {
-        Self(AtomicU32::new(1))
+        Self { next: AtomicU32::new(1), seconds: Mutex::default() }
     }
 }
 
 impl JobIds {
     /// One that no job had before.
     pub fn next(&self) -> u32 {
-        self.0.fetch_add(1, Ordering::Relaxed)
+        self.next.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Where miners' clocks start with a job of this connection on `tip`, seconds since 1970: at `ntime`, but behind where those are
+    /// that another connection has sent jobs on the same tip. That may have been the same job.
+    pub fn begin(&self, now: Instant, connection: u64, tip: &Tip, ntime: u32) -> u32 {
+        let mut seconds = self.seconds.lock().unwrap_or_else(PoisonError::into_inner);
+        seconds.begin(now, connection, tip, ntime)
     }
 }
 

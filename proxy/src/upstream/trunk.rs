@@ -383,7 +383,8 @@ impl Trunk {
     }
 
     /// Sends miners a line. Where they had the same work before (not `is_new`), their clocks start later than then: they
-    /// begin anew, and would find the same shares again. Where that would be too late a time, it is so all the same.
+    /// begin anew, and would find the same shares again. Where that would be too late a time, it is so all the same. What another
+    /// connection may have sent them is as much a reason.
     fn work_on(&mut self, now: Now, job: &Arc<Job>, is_new: bool) {
         let Some(channel) = self.channels.get_mut(&job.channel_id()) else { return };
         let before = channel.work.as_ref().filter(|_| !is_new);
@@ -395,7 +396,9 @@ impl Trunk {
                 let elapsed = now.instant.saturating_duration_since(job.tip().received());
                 let elapsed = if is_new { elapsed.min(LATEST) } else { elapsed }.as_secs();
                 let ntime = job.tip().min_ntime().saturating_add(u32::try_from(elapsed).unwrap_or(u32::MAX));
-                let line = Line::new(self.settings.job_ids.next(), job, ntime.max(earliest))?;
+                let (ids, connection) = (&self.settings.job_ids, self.settings.connection);
+                let ntime = ids.begin(now.instant, connection, job.tip(), ntime.max(earliest));
+                let line = Line::new(ids.next(), job, ntime)?;
                 Some((line, job.clone()))
             });
         let Some((line, _)) = &self.line else { return };

@@ -371,8 +371,10 @@ impl PoolTrunk {
     }
 
     fn send(&mut self, now: Now, job: &Arc<Job>, layout: Layout, mask: u32, ntime: u32, is_new: bool) {
-        let Some(line) = Line::new(self.settings.job_ids.next(), job, ntime) else { return };
-        let work = Work::new(&line, self.settings.connection, layout, job.clone()).masked(mask);
+        let (ids, connection) = (&self.settings.job_ids, self.settings.connection);
+        let ntime = ids.begin(now.instant, connection, job.tip(), ntime);
+        let Some(line) = Line::new(ids.next(), job, ntime) else { return };
+        let work = Work::new(&line, connection, layout, job.clone()).masked(mask);
         let work = Arc::new(work);
         self.last = Some(Sent { work: work.clone(), at: now.instant });
         if self.authorized {

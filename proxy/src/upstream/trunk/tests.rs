@@ -184,6 +184,32 @@ fn a_job_handed_out_again_with_a_later_earliest_time_goes_to_miners_with_a_later
     assert_eq!(server.work(0).unwrap().ntime, TIME + 9);
 }
 
+#[test]
+fn the_same_job_of_another_connection_begins_where_no_device_has_been() {
+    let now = start();
+    let (mut first, mut second) = (Server::new(now, 1), Server::new(now, 2));
+    second.trunk.settings.job_ids = first.trunk.settings.job_ids.clone();
+    first.open(now, 0, HARDEST, 16);
+    first.job(now, Some(1), true);
+    let before = first.work(0).unwrap();
+    let later = now.after(Duration::from_secs(30));
+    second.open(later, 0, HARDEST, 16);
+    second.open(later, 1, HARDEST, 16);
+    second.job(later, Some(1), true);
+    let works = second.events().into_iter().filter_map(|event| match event {
+        Event::Work { work, .. } => work,
+        _ => None,
+    });
+    let works: Vec<_> = works.collect();
+    assert!(super::same_but_for_target(&works[0].job, &before.job));
+    assert!(works[0].id != before.id && !works[0].same_tip(&before));
+    assert_eq!(works.iter().map(|work| work.ntime).collect::<Vec<_>>(), [TIME + 31; 2]);
+    second.job(later, None, true);
+    assert_eq!(second.work(0).unwrap().ntime, TIME + 31);
+    second.job(later, Some(2), true);
+    assert_eq!(second.work(0).unwrap().ntime, TIME);
+}
+
 /// A server with one channel, and its work.
 #[test]
 fn a_reconnect_says_where_to() {

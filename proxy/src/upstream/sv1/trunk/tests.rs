@@ -251,6 +251,19 @@ fn a_clean_job_with_the_same_content_begins_later() {
 }
 
 #[test]
+fn the_same_job_of_another_connection_begins_later() {
+    let (mut first, mut second) = (Talk::at_ckpool(), Talk::at_ckpool());
+    second.trunk.settings.job_ids = first.trunk.settings.job_ids.clone();
+    (second.trunk.settings.connection, second.now) = (8, first.now);
+    for talk in [&mut first, &mut second] {
+        talk.notify("1", PREV_HASH, true);
+    }
+    let (before, after) = (first.work(), second.work());
+    assert!(same_work(&before.job, &after.job) && before.id != after.id);
+    assert_eq!((before.ntime, after.ntime), (TIME, TIME + 1));
+}
+
+#[test]
 fn a_pool_that_leaves_too_few_bytes_or_too_many_is_left_with_the_reason() {
     for (size, bound) in [(3, Some("at least 4")), (4, None), (32, None), (33, Some("at most 32"))] {
         let mut talk = Talk::new();
