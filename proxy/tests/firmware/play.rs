@@ -1,10 +1,12 @@
 //! Plays an exchange against a session. One line each, in order:
 //!
 //! - `# …` says whose it is;
-//! - `> line` is said by the miner; `$job`, `$ntime`, `$extranonce2` stand for what it was given;
+//! - `> line` is said by the miner; `$job`, `$ntime`, `$extranonce2` stand for what it was given, where `$job` remains if a new job
+//!   differs in nothing but its id, as it does for cpuminer;
 //! - `< json` or `< method params` is the next line that it must hear; `"*"` in it stands for anything;
 //! - `nothing` means that it hears nothing more now, which every `>` and every directive implies as well;
-//! - `job`, `tip`: the upstream has another job, or one on another block; `gone`: there is no upstream;
+//! - `job`, `tip`: the upstream has another job, or one on another block; `gone`: there is no upstream; `back`: a new connection to it brings the
+//!   same job again;
 //! - `upstream N`: jobs from here on ask for difficulty N of shares that are credited; `upstream any`, as at the beginning, takes
 //!   every hash;
 //! - `mask 00006000`: jobs from here on let miners roll only these bits of the version;
@@ -36,6 +38,8 @@ struct Play {
 #[derive(Default)]
 struct Given {
     job: String,
+    /// All of the job but its id.
+    content: Vec<Value>,
     ntime: String,
     extranonce2: String,
 }
@@ -96,6 +100,7 @@ impl Play {
             ">" => self.says(rest),
             "job" => self.session.apply(self.now, Some(self.pool.job(self.now))),
             "tip" => self.session.apply(self.now, Some(self.pool.tip(self.now))),
+            "back" => self.session.apply(self.now, Some(self.pool.back(self.now))),
             "gone" => self.session.apply(self.now, None),
             "wait" => {
                 self.now = self.now.after(Duration::from_secs(rest.parse().unwrap()));
@@ -109,7 +114,7 @@ impl Play {
     }
 
     fn says(&mut self, line: &str) -> Result<(), proxy::session::Disconnect> {
-        let Given { job, ntime, extranonce2 } = &self.given;
+        let Given { job, ntime, extranonce2, .. } = &self.given;
         let line = line.replace("$job", job).replace("$ntime", ntime).replace("$extranonce2", extranonce2);
         self.session.handle_line(self.now, line.as_bytes())
     }
@@ -152,7 +157,11 @@ impl Given {
     fn note(&mut self, line: &Value) {
         let params = &line["params"];
         if line["method"] == "mining.notify" {
-            self.job = params[0].as_str().unwrap().to_owned();
+            let content = &params.as_array().unwrap()[1..8];
+            if content != self.content {
+                self.content = content.to_vec();
+                self.job = params[0].as_str().unwrap().to_owned();
+            }
             self.ntime = params[7].as_str().unwrap().to_owned();
         }
         if let Some(size) = line["result"][2].as_u64() {

@@ -4,7 +4,7 @@ use bitcoin::Target;
 use mining::client::{ExtendedBody, ExtendedParts, Job};
 use mining::{Now, Tip};
 use proxy::sv1::Difficulty;
-use proxy::work::{Layout, Line, Work};
+use proxy::work::{JobIds, Layout, Line, Work};
 use std::sync::Arc;
 
 /// Bytes that the upstream leaves to us, as our hub does.
@@ -18,11 +18,17 @@ pub struct Pool {
     pub mask: u32,
     jobs: u8,
     tip: Option<Arc<Tip>>,
+    /// Counts up with each connection to it.
+    connection: u64,
+    ids: JobIds,
+    /// What tells the last job from others.
+    content: u8,
 }
 
 impl Default for Pool {
     fn default() -> Self {
-        Self { difficulty: None, mask: u32::MAX, jobs: 0, tip: None }
+        let ids = JobIds::default();
+        Self { difficulty: None, mask: u32::MAX, jobs: 0, tip: None, connection: 1, ids, content: 0 }
     }
 }
 
@@ -35,6 +41,17 @@ impl Pool {
 
     /// Another job on the same block.
     pub fn job(&mut self, now: Now) -> Arc<Work> {
+        self.content += 1;
+        self.made(now)
+    }
+
+    /// It was restarted, and gives the same prefix and the same job.
+    pub fn back(&mut self, now: Now) -> Arc<Work> {
+        self.connection += 1;
+        self.made(now)
+    }
+
+    fn made(&mut self, now: Now) -> Arc<Work> {
         self.jobs += 1;
         let layout = Layout::fit(ROLLABLE, 8).unwrap();
         let target = self.difficulty.map_or(Target::from_le_bytes([0xff; 32]), |difficulty| {
@@ -42,7 +59,7 @@ impl Pool {
         });
         let body = ExtendedBody {
             coinbase_prefix: vec![1; 60],
-            coinbase_suffix: vec![self.jobs; 50],
+            coinbase_suffix: vec![self.content; 50],
             merkle_path: vec![[7; 32]],
         };
         let job = Arc::new(Job::extended(ExtendedParts {
@@ -56,7 +73,8 @@ impl Pool {
             tip: self.tip.clone().unwrap(),
             target,
         }));
-        let line = Line::new(self.jobs.into(), &job, now.unix).unwrap();
-        Arc::new(Work::new(&line, 1, layout, job).masked(self.mask))
+        let ntime = self.ids.begin(now.instant, self.connection, job.tip(), now.unix);
+        let line = Line::new(self.jobs.into(), &job, ntime).unwrap();
+        Arc::new(Work::new(&line, self.connection, layout, job).masked(self.mask))
     }
 }
