@@ -100,11 +100,14 @@ impl Health {
         }
     }
 
-    pub(super) fn failed(&self, error: &anyhow::Error) {
+    /// True if that is news: it has served since it failed last, or fails for another reason.
+    pub(super) fn failed(&self, error: &anyhow::Error) -> bool {
         self.set(State::Away);
-        let mut seen = self.lock();
+        let (mut seen, reason) = (self.lock(), error.to_string());
+        let is_news = seen.failures == 0 || seen.failure.as_ref().is_none_or(|(last, _)| *last != reason);
         seen.failures += 1;
-        seen.failure = Some((error.to_string(), Instant::now()));
+        seen.failure = Some((reason, Instant::now()));
+        is_news
     }
 
     /// The upstream serves, but gave a miner no channel of its own.
@@ -154,5 +157,23 @@ impl Health {
 
     fn lock(&self) -> MutexGuard<'_, Seen> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_is_news_until_it_comes_again_for_the_same_reason() {
+        let health = Health::new(0, "h:1");
+        let fails = |reason: &str| health.failed(&anyhow::anyhow!("{reason}"));
+        assert!(fails("refused"));
+        assert!(!fails("refused"));
+        assert!(fails("timed out"));
+        health.set(State::Away);
+        assert!(!fails("timed out"));
+        health.set(State::Standby);
+        assert!(fails("timed out"), "it served");
     }
 }

@@ -86,9 +86,11 @@ pub async fn keep(
             tracing::info!(upstream = %upstream.address, to, "{moved}");
             elsewhere = Some(to);
         } else {
-            health.failed(&error);
+            // Once for each failure, not once for each try.
+            if health.failed(&error) {
+                tracing::warn!(upstream = %upstream.address, "{error}; trying again");
+            }
             common.farm.totals.upstream_down(&upstream.address);
-            tracing::warn!(upstream = %upstream.address, "{error}");
         }
         let report = if error.is::<Hangs>() { Report::Hung(index) } else { Report::Lost(index) };
         if common.reports.send(report).await.is_err() {
