@@ -32,7 +32,7 @@ pub const KEYS: &[Key] = &[
         "Where blocks pay: an address, or an output descriptor without wildcards.",
     ),
     Key::new("coinbase.tag", "\"Sluice\"", "Text in the coinbase of every block; at most 66 bytes."),
-    Key::new("server_id", "1", "Tells hubs with the same coinbase apart (0 to 65535): each needs its own."),
+    Key::new("server_id", "1", "Tells hubs with the same coinbase apart (0 to 65535): each needs its own. `init` draws one."),
     Key::new("shares_per_minute", "10.0", "How many shares each mining channel should send, 1/60 to 60000; sets its difficulty."),
     Key::new("minimum_difficulty", "1024.0", "No share is easier than this, whatever the hash rate. Above 0, and at most 1e15, more than the network asks for a block."),
     Key::optional(

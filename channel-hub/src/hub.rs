@@ -47,7 +47,9 @@ impl Program for Hub {
     }
 
     fn init(_dir: &Path) -> anyhow::Result<Vec<(&'static str, String)>> {
-        Ok(vec![fresh::secret_key(&mut rand::thread_rng())])
+        // Hubs with the same number hand out the same prefixes, whoever forgets to change it.
+        let server_id = rand::random::<u16>().to_string();
+        Ok(vec![fresh::secret_key(&mut rand::thread_rng()), ("server_id", server_id)])
     }
 
     fn introduce(fresh: &[(&'static str, String)]) -> Vec<String> {

@@ -90,12 +90,15 @@ fn the_secret_key_is_never_shown() {
 }
 
 #[test]
-fn init_makes_a_key_and_tells_its_public_half() {
+fn init_makes_a_key_and_tells_its_public_half_and_draws_a_server_id() {
     let fresh = Hub::init(std::path::Path::new(".")).unwrap();
-    let config = text(fresh[0].1.trim_matches('"'), ADDRESS, PROVIDER);
+    let (name, server_id) = &fresh[1];
+    let rest = format!("{name} = {server_id}\n{PROVIDER}");
+    let config = text(fresh[0].1.trim_matches('"'), ADDRESS, &rest);
     let (_, config) = config_from_text::<Hub>(&config).unwrap();
     let told = Hub::introduce(&fresh);
     assert!(told[0].ends_with(&config.authority.public().to_string()), "{told:?}");
+    assert_eq!((*name, config.server_id.to_string()), ("server_id", server_id.clone()));
 }
 
 #[test]
