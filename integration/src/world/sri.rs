@@ -119,6 +119,17 @@ job_keepalive_interval_secs = 60
         Ok(peer)
     }
 
+    /// Kills it and starts it again on the same port; waits until it serves.
+    ///
+    /// # Errors
+    /// It does not come up.
+    pub async fn restart(&mut self) -> anyhow::Result<()> {
+        self.process.kill();
+        self.process.start()?;
+        let package = self.process.name().to_owned();
+        self.wait_serving(&package).await
+    }
+
     async fn wait_serving(&mut self, package: &str) -> anyhow::Result<()> {
         let (address, process) = (self.port.address(), &mut self.process);
         let serving = async || {

@@ -5,10 +5,11 @@
 use std::process::Command;
 use std::time::Duration;
 
-use integration::sv1::{Miner, Options};
+use integration::sv1::{Miner, Options, Wire};
 use integration::world::chain::ADDRESS;
 use integration::world::sri::{POOL, Peer, TRANSLATOR};
 use integration::world::{Chain, Plan, Pool, Upstream, World, bounded, holds, parts, programs, until};
+use serde_json::{Value, json};
 
 const BOUND: Duration = Duration::from_secs(180);
 const SOON: Duration = Duration::from_secs(40);
@@ -73,6 +74,40 @@ async fn our_proxy_mines_a_block_through_sris_pool_on_our_templates() {
 #[tokio::test]
 async fn our_proxy_mines_through_sris_pool_with_a_channel_for_each_miner() {
     bounded(BOUND, proxy_mines_through_sris_pool("non-aggregated")).await.unwrap();
+}
+
+/// cpuminer takes a job only if its header is another (pooler/cpuminer 5f02105, `cpu-miner.c:1193`): else it goes on under the
+/// id that it had, which is void.
+async fn sris_pool_is_restarted() -> anyhow::Result<()> {
+    programs::sri("pool_sv2", POOL)?;
+    let directory = tempfile::Builder::new().prefix("sluice-world-").tempdir()?;
+    let path = directory.path();
+    let chain = Chain::start(path).await?;
+    let mut templates = parts::template_provider(path, "tp", &chain, vec![])?;
+    templates.start().await?;
+    let mut pool = Peer::pool(path, &templates.upstream()?).await?;
+    let mut proxy = parts::proxy(path, "proxy", &[pool.upstream()], vec![])?;
+    proxy.start().await?;
+    let mut miner = Wire::connect(&proxy.address()).await?;
+    miner.call("mining.subscribe", json!(["cpuminer/2.5.1"])).await?;
+    miner.call("mining.authorize", json!([format!("{ADDRESS}.ann"), "x"])).await?;
+    let mut last = miner.notification("mining.notify").await?;
+    pool.restart().await?;
+    let voids = loop {
+        let next = miner.notification("mining.notify").await?;
+        if next["params"][8] == json!(true) {
+            break next;
+        }
+        last = next;
+    };
+    let but_for_id = |job: &Value| job["params"].as_array().map(|params| params[1..8].to_vec());
+    assert_ne!(but_for_id(&last), but_for_id(&voids), "{last} {voids}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn when_sris_pool_is_restarted_miners_get_work_that_differs_in_more_than_its_id() {
+    bounded(BOUND, sris_pool_is_restarted()).await.unwrap();
 }
 
 /// The miner shakes hands, opens a channel of this kind, and ends when its shares are accepted.
