@@ -79,7 +79,7 @@ async fn garbage_and_half_a_handshake_are_dropped() {
     half.write_all(&[7; 40]).await.unwrap();
     garbage.write_all(&[7; 4096]).await.unwrap();
     is_closed(garbage).await;
-    world.until_dropped("tampered-frame").await;
+    world.until_dropped("no-sv2-handshake").await;
     is_closed(half).await;
     world.until_dropped("handshake-timeout").await;
     world.end().await;

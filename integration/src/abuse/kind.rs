@@ -217,8 +217,7 @@ impl Kind {
 
     fn reasons_sv2(self) -> &'static [&'static str] {
         match self {
-            // Any 64 bytes are a key of the curve: then it is the message behind them that does not decrypt.
-            Garbage => &["no-sv2-handshake", "tampered-frame"],
+            Garbage => &["no-sv2-handshake"],
             HalfHandshake | Idle | Drip => &["handshake-timeout", "no-turn", "crowded"],
             Oversized => &["frame-too-long"],
             WrongTime => &["unexpected-message", "malformed-message"],

@@ -374,7 +374,11 @@ impl Connection {
                     }
                 }
                 Phase::AwaitingSetup(mut cipher) => {
-                    let Some(frame) = self.decrypt(&mut cipher, input)? else {
+                    let frame = self.decrypt(&mut cipher, input).map_err(|error| match error {
+                        LinkError::Decrypt(_) => LinkError::NoSv2,
+                        other => other,
+                    })?;
+                    let Some(frame) = frame else {
                         self.phase = Phase::AwaitingSetup(cipher);
                         return Ok(None);
                     };

@@ -38,6 +38,12 @@ pub enum LinkError {
     /// Noise failed otherwise: what answers is no SV2 peer, or the bytes were tampered with.
     #[error("Noise handshake failed: {0}")]
     Handshake(String),
+    /// What came first is the beginning of this protocol.
+    #[error("it speaks {0} and not SV2 over Noise; the wrong port?")]
+    OtherProtocol(&'static str),
+    /// A client's first frame did not decrypt. Any 64 bytes are a key of the handshake, so what it said before may have been anything.
+    #[error("its first message does not decrypt: another protocol than SV2 over Noise, or bytes changed on the way")]
+    NoSv2,
     /// A frame did not decrypt.
     #[error("a frame does not decrypt: {0}")]
     Decrypt(String),
@@ -105,7 +111,9 @@ impl LinkError {
     /// not for a fault of the peer.
     pub fn fault(&self) -> Option<&'static str> {
         Some(match self {
-            Self::Handshake(_) | Self::Certificate => "no-sv2-handshake",
+            Self::Handshake(_) | Self::Certificate | Self::OtherProtocol(_) | Self::NoSv2 => {
+                "no-sv2-handshake"
+            }
             Self::Decrypt(_) => "tampered-frame",
             Self::FrameTooLong(_) => "frame-too-long",
             Self::QueueFull(_) | Self::WriteTimeout(_) => "slow-reader",

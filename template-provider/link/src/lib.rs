@@ -16,6 +16,7 @@
 //! | [`refusals`] | shares that are refused, so that a flood of them starves nobody |
 //! | [`openings`] | when a peer with many channels may open the next one |
 //! | `spacing` | how often an address may do what comes to nothing |
+//! | `foreign` | other protocols, told by how they begin |
 //! | `reach` | the socket to a name of which not every address answers |
 //! | `clock` | the clocks, for the shells around what is told the time |
 //! | `pace`, `backlog` | how fast a peer may send, how long it may leave bytes unread |
@@ -27,6 +28,7 @@ mod backlog;
 mod clock;
 pub mod connection;
 pub mod error;
+mod foreign;
 pub mod frame;
 pub mod fresh;
 pub mod handshakes;

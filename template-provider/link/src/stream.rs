@@ -20,6 +20,7 @@ use crate::backlog::Backlog;
 use crate::clock::{unix_now, wait_until};
 use crate::connection::Connection;
 use crate::error::LinkError;
+use crate::foreign;
 use crate::frame::{Frame, Received};
 use crate::handshakes::{Handshakes, Visit};
 use crate::reach::reach;
@@ -221,12 +222,17 @@ impl Hello {
     }
 
     async fn fill(&mut self) -> Result<(), LinkError> {
-        let mut rest = &mut self.message[..];
-        while !rest.is_empty() {
+        let mut filled = 0;
+        while filled < self.message.len() {
             self.socket.readable().await?;
-            match self.socket.try_read(rest) {
+            match self.socket.try_read(&mut self.message[filled..]) {
                 Ok(0) => return Err(LinkError::Closed),
-                Ok(count) => rest = &mut rest[count..],
+                Ok(count) => {
+                    filled += count;
+                    if let Some(protocol) = foreign::protocol(&self.message[..filled]) {
+                        return Err(LinkError::OtherProtocol(protocol));
+                    }
+                }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                 Err(error) => return Err(lost(error, LinkError::Closed)),
             }

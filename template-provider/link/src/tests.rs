@@ -433,3 +433,20 @@ fn garbage_never_panics_and_never_gets_through() {
         }
     }
 }
+
+#[test]
+fn what_is_no_handshake_is_told_from_a_frame_that_was_changed_on_the_way() {
+    let mut pair = Pair::new(|_, _| {});
+    pair.server.handle_bytes(pair.now, &[7; 4096]);
+    let ended = pair.server.poll_frame(pair.now, &mut pair.random);
+    assert!(matches!(ended, Err(LinkError::NoSv2)), "{ended:?}");
+
+    let mut pair = Pair::new(|_, _| {});
+    pair.step().0.unwrap();
+    pair.client.queue(&message(1)).unwrap();
+    let mut changed = pair.client.unsent().to_vec();
+    changed[0] ^= 1;
+    pair.server.handle_bytes(pair.now, &changed);
+    let ended = pair.server.poll_frame(pair.now, &mut pair.random);
+    assert!(matches!(ended, Err(LinkError::Decrypt(_))), "{ended:?}");
+}

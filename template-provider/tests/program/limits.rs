@@ -67,7 +67,7 @@ async fn garbage_oversized_frames_and_messages_out_of_place_are_dropped_and_who_
 
     let mut garbage = TcpStream::connect(world.address()).await.unwrap();
     garbage.write_all(&[7; 4096]).await.unwrap();
-    until_dropped(&world, "tampered-frame").await;
+    until_dropped(&world, "no-sv2-handshake").await;
 
     let mut oversized = vec![0, 0, 0x76, 0xff, 0xff, 0xff];
     oversized.resize(6 + 0xff_ffff, 0);

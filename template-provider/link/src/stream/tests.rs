@@ -324,3 +324,13 @@ async fn a_server_that_is_no_sv2_server_is_said_to_be_none() {
     let (connected, ()) = tokio::join!(Link::connect(&address, &settings), other);
     assert!(matches!(connected.err(), Some(LinkError::ClosedInHandshake)));
 }
+
+#[tokio::test]
+async fn another_protocol_is_named_as_soon_as_it_begins() {
+    let server = server(Limits::default());
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut browser = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    browser.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+    let refused = Link::accept(listener.accept().await.unwrap().0, &server).await.err();
+    assert!(matches!(refused, Some(LinkError::OtherProtocol("HTTP"))), "{refused:?}");
+}
