@@ -163,9 +163,12 @@ fn what_is_no_chain_says_why_and_what_to_do() {
         assert_eq!((code, &report["error"]["rule"]), (1, &"File".into()));
     }
     for path in [dir.path().join("none"), dir.path().to_owned()] {
-        let said = sharechain(&["verify", path.to_str().unwrap()]);
-        assert_eq!(said.code, 1);
-        assert!(said.out.contains("check the path"), "{}", said.out);
+        for command in ["verify", "show"] {
+            let said = sharechain(&[command, path.to_str().unwrap()]);
+            assert_eq!(said.code, 1);
+            assert!(said.out.contains("check the path"), "{}", said.out);
+            assert!(!said.out.contains("sheets"), "{}", said.out);
+        }
     }
     assert_eq!(sharechain(&["verify"]).code, 2, "a wrong command line");
     assert_eq!(sharechain(&[]).code, 2);

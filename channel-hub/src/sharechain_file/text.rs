@@ -25,7 +25,8 @@ pub(super) fn of(report: &Report, is_long: bool) -> String {
         }
         lines.extend(summary(chain));
     }
-    if is_long {
+    // Of a file without a share that could be read nothing is known.
+    if is_long && report.chain.as_ref().is_some_and(|chain| chain.shares > 0) {
         lines.extend(report.window.iter().flat_map(window));
         lines.extend(sheets(&report.sheets));
     }
