@@ -226,16 +226,16 @@ impl WorkerTotals {
         locked(&self.rejected).iter().map(|(reason, counter)| (*reason, counter.value())).collect()
     }
 
-    /// Work that upstreams acknowledged, to a thousand million hashes.
+    /// Work that upstreams acknowledged.
     pub fn work(&self) -> Work {
         credited_work(self.work.value(), self.rest.value(), self.earlier_work.value())
     }
 }
 
-/// To a whole unit; `rest` in hashes.
+/// `rest` in hashes.
 fn credited_work(units: u64, rest: u64, earlier_units: u64) -> Work {
-    let units = u128::from(units) + u128::from(rest) / UNIT;
-    Work::new(units * UNIT + u128::from(earlier_units) * EARLIER_UNIT)
+    let earlier = u128::from(earlier_units) * EARLIER_UNIT;
+    Work::new(u128::from(units) * UNIT + u128::from(rest) + earlier)
 }
 
 /// What a counter takes.
@@ -364,12 +364,12 @@ mod tests {
     #[test]
     fn work_below_a_unit_adds_up_over_restarts() {
         let dir = tempfile::tempdir().unwrap();
-        for units in [0, 1, 2] {
+        for run in 1..=3 {
             let counters = Counters::open("test", dir.path()).unwrap();
             let totals = Totals::new(&counters);
             let worker = totals.worker(&"ann".into());
             (0..5).for_each(|_| worker.credit(Work::new(150_000_000)));
-            let expected = Work::new(units * UNIT);
+            let expected = Work::new(run * 750_000_000);
             assert_eq!((worker.work(), totals.credited_work()), (expected, expected));
             counters.save().unwrap();
         }
@@ -415,7 +415,7 @@ mod tests {
             assert!(worker.work() >= before);
             before = worker.work();
         }
-        assert_eq!(before, Work::new(UNIT * u128::from(u64::MAX)));
+        assert_eq!(before, Work::new(UNIT * u128::from(u64::MAX) + u128::MAX % UNIT));
         assert_eq!(totals.credited_work(), before);
     }
 
@@ -451,7 +451,7 @@ mod tests {
 
     #[tokio::test]
     async fn work_below_a_unit_is_neither_lost_nor_doubled_in_a_hand_over() {
-        // One unit in all: each program's own rests make none, or one each.
+        // One unit and less than another: each program's own rests make none, or one each.
         for millions in [400, 600] {
             let dir = tempfile::tempdir().unwrap();
             let operation = operation(dir.path());
@@ -470,7 +470,7 @@ mod tests {
             credit(&after);
             let all = 3 * u64::try_from(millions).unwrap() * 1_000_000;
             until(|| after.sum("work_credited_rest_hashes") == all).await;
-            let expected = Work::new(UNIT);
+            let expected = Work::new(3 * millions * 1_000_000);
             assert_eq!((after.worker(&"ann".into()).work(), after.credited_work()), (expected, expected));
         }
     }
