@@ -4,6 +4,7 @@ use super::difficulty::Difficulty;
 use super::request::Text;
 use bitcoin::Target;
 use bitcoin::hex::FromHex;
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use std::borrow::Cow;
 
@@ -71,6 +72,7 @@ impl Extranonce2 {
     }
 
     fn parse(hex: &str) -> Result<Self, ParamsError> {
+        let hex = unprefixed(hex);
         let len = hex.len() / 2;
         let mut parsed = Self { bytes: [0; MAX_EXTRANONCE2], len };
         if !hex.len().is_multiple_of(2) || len > MAX_EXTRANONCE2 {
@@ -114,13 +116,14 @@ pub fn authorize(params: &str) -> Result<Authorize, ParamsError> {
     Ok(Authorize { user: name(user), difficulty: password_difficulty(password) })
 }
 
-/// Parses `mining.submit`: five parameters, six with version bits; more are ignored.
+/// Parses `mining.submit`: five parameters, six with version bits, which null and an empty text leave out; more are ignored.
 pub fn submit(params: &str) -> Result<Submit<'_>, ParamsError> {
     let bad = || ParamsError("mining.submit takes five or six strings".into());
-    let texts: Vec<Option<Text<'_>>> = serde_json::from_str(params).map_err(|_| bad())?;
+    let texts = serde_json::from_str(params).or_else(|_| loose_texts(params)).map_err(|_| bad())?;
     let mut texts = texts.into_iter().map(|text| text.map(|Text(text)| text));
     let mut next = || texts.next().flatten().ok_or_else(bad);
     let (user, job_id, extranonce2, ntime, nonce) = (next()?, next()?, next()?, next()?, next()?);
+    let bits = texts.next().flatten().filter(|bits| !bits.is_empty());
     Ok(Submit {
         user: if user.len() > MAX_NAME || user.contains(char::is_control) {
             name(&user).into()
@@ -131,8 +134,18 @@ pub fn submit(params: &str) -> Result<Submit<'_>, ParamsError> {
         extranonce2: Extranonce2::parse(&extranonce2)?,
         ntime: word(&ntime)?,
         nonce: word(&nonce)?,
-        version_bits: texts.next().flatten().map(|bits| word(&bits)).transpose()?,
+        version_bits: bits.map(|bits| word(&bits)).transpose()?,
     })
+}
+
+/// Of a submit that has other things than texts: version bits that are a number, and more parameters than there are.
+fn loose_texts(params: &str) -> Result<Vec<Option<Text<'_>>>, serde_json::Error> {
+    let values: Vec<&RawValue> = serde_json::from_str(params)?;
+    let texts = values.into_iter().take(6).enumerate().map(|(place, value)| match value.get().parse::<u32>() {
+        Ok(bits) if place == 5 => Ok(Some(Text(format!("{bits:x}").into()))),
+        _ => serde_json::from_str(value.get()),
+    });
+    texts.collect()
 }
 
 /// Parses `mining.suggest_difficulty`.
@@ -146,7 +159,7 @@ pub fn suggest_difficulty(params: &str) -> Result<Difficulty, ParamsError> {
 pub fn suggest_target(params: &str) -> Result<Target, ParamsError> {
     let values: Vec<Value> = serde_json::from_str(params).unwrap_or_default();
     let text = values.first().and_then(Value::as_str).unwrap_or("");
-    let bytes = <[u8; 32]>::from_hex(text.trim_start_matches("0x"));
+    let bytes = <[u8; 32]>::from_hex(unprefixed(text));
     bytes
         .map(Target::from_be_bytes)
         .map_err(|_| ParamsError("mining.suggest_target takes 64 hex digits".into()))
@@ -166,11 +179,16 @@ fn difficulty(value: &Value) -> Option<Difficulty> {
 
 /// A 32-bit number in 1 to 8 hex digits of either case, `0x` allowed.
 fn word(hex: &str) -> Result<u32, ParamsError> {
-    let digits = hex.strip_prefix("0x").unwrap_or(hex);
+    let digits = unprefixed(hex);
     if digits.is_empty() || digits.len() > 8 {
         return Err(ParamsError("a number must have one to eight hex digits".into()));
     }
     digits.bytes().try_fold(0, |sum, digit| Ok(sum << 4 | u32::from(hex_digit(digit)?)))
+}
+
+/// Without the `0x` that some put before hex.
+fn unprefixed(hex: &str) -> &str {
+    hex.strip_prefix("0x").or_else(|| hex.strip_prefix("0X")).unwrap_or(hex)
 }
 
 fn hex_digit(digit: u8) -> Result<u8, ParamsError> {
@@ -206,6 +224,26 @@ mod tests {
         assert_eq!(six.version_bits, Some(0x00c0_e000));
         let none = submit(r#"["w","1f","0000","6553f100","deadbeef",null]"#).unwrap();
         assert_eq!(none.version_bits, None);
+    }
+
+    #[test]
+    fn a_submit_may_have_prefixes_and_version_bits_that_are_empty_or_a_number() {
+        let prefixed = submit(r#"["w","0x1f","0x00AAbb0000000001","0X6553f100","0xDEADbeef","0x00c0e000"]"#).unwrap();
+        assert_eq!(prefixed.extranonce2.as_bytes(), [0, 0xaa, 0xbb, 0, 0, 0, 0, 1]);
+        assert_eq!((prefixed.job_id, prefixed.version_bits), (Some(0x1f), Some(0x00c0_e000)));
+        for (sixth, bits) in [
+            (r#""""#, None),
+            ("12640256", Some(0x00c0_e000)),
+            ("0", Some(0)),
+            (r#""00c0e000",7,{}"#, Some(0x00c0_e000)),
+        ] {
+            let read = submit(&format!(r#"["w","1f","0000","6553f100","deadbeef",{sixth}]"#)).unwrap().version_bits;
+            assert_eq!(read, bits, "{sixth}");
+        }
+        for sixth in ["-1", "1.5", "4294967296", "true", r#""0x""#] {
+            let read = format!(r#"["w","1f","0000","6553f100","deadbeef",{sixth}]"#);
+            assert!(submit(&read).is_err(), "{sixth}");
+        }
     }
 
     #[test]
