@@ -11,9 +11,18 @@ use std::fmt;
 pub struct Difficulty(f64);
 
 impl Difficulty {
+    /// The largest that a miner may ask for, and the configuration name: beyond it are no shares, and numbers that firmware cannot
+    /// read.
+    pub const MOST: f64 = 1e15;
+
     /// `None` unless positive and normal (no zero, infinity, NaN, denormal).
     pub fn new(value: f64) -> Option<Self> {
         (value.is_normal() && value > 0.0).then_some(Self(value))
+    }
+
+    /// What a miner asks for: as [`Self::new`], and no more than [`Self::MOST`].
+    pub fn asked(value: f64) -> Option<Self> {
+        Self::new(value).map(|Self(asked)| Self(asked.min(Self::MOST)))
     }
 
     /// This many; 1 for 0.
@@ -158,5 +167,13 @@ mod tests {
         for value in [0.0, -1.0, f64::NAN, f64::INFINITY, 1e-320] {
             assert_eq!(Difficulty::new(value), None);
         }
+    }
+
+    #[test]
+    fn what_a_miner_asks_for_is_bounded() {
+        let asked = |value| Difficulty::asked(value).map(|asked| asked.to_string());
+        assert_eq!(asked(1e300).as_deref(), Some("1000000000000000"));
+        assert_eq!(asked(2048.0).as_deref(), Some("2048"));
+        assert_eq!((asked(f64::NAN), asked(f64::INFINITY), asked(0.0)), (None, None, None));
     }
 }

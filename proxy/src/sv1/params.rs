@@ -168,13 +168,13 @@ pub fn suggest_target(params: &str) -> Result<Target, ParamsError> {
 /// `d=…` among the parts of a password such as `x,d=1024`.
 fn password_difficulty(password: &str) -> Option<Difficulty> {
     let value = password.split([',', ';', ' ']).find_map(|part| part.trim().strip_prefix("d="))?;
-    value.trim().parse().ok().and_then(Difficulty::new)
+    value.trim().parse().ok().and_then(Difficulty::asked)
 }
 
 /// A number, or a string that holds one.
 fn difficulty(value: &Value) -> Option<Difficulty> {
     let number = value.as_f64().or_else(|| value.as_str()?.trim().parse().ok())?;
-    Difficulty::new(number)
+    Difficulty::asked(number)
 }
 
 /// A 32-bit number in 1 to 8 hex digits of either case, `0x` allowed.
@@ -287,6 +287,8 @@ mod tests {
         assert_eq!(s9.minimum_difficulty.unwrap().value(), 2048.0);
         let bare = configure(r#"[["version-rolling"]]"#).unwrap();
         assert_eq!(bare.version_mask, u32::MAX);
+        let hardest = configure(r#"[["minimum-difficulty"],{"minimum-difficulty.value":1e300}]"#).unwrap();
+        assert_eq!(hardest.minimum_difficulty.unwrap().value(), Difficulty::MOST);
         assert!(configure(r#"["version-rolling"]"#).is_err());
         assert!(configure(r#"[["version-rolling"],{"version-rolling.mask":"zz"}]"#).is_err());
     }
