@@ -123,7 +123,7 @@ impl Session {
             }
             Ok(Incoming::Answer) => Ok(()),
             Err(error) => {
-                self.out.rejected(&crate::sv1::Id::null(), &Rejection::other(error.to_string()));
+                self.out.rejected(&error.id(), &Rejection::other(error.to_string()));
                 self.events.push_back(Event::Refused { reason: "no-request" });
                 self.bad_lines += 1;
                 if self.bad_lines < MAX_BAD_LINES { Ok(()) } else { Err(Disconnect::BadLines) }

@@ -5,6 +5,7 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Longest id that is echoed, in bytes of JSON; ids wait in memory while a share is at the upstream.
@@ -34,17 +35,20 @@ pub struct Request<'a> {
     pub params: &'a str,
 }
 
-/// A line that is neither a request nor an answer.
-#[derive(Debug, thiserror::Error)]
+/// A line that is neither a request nor an answer. What it says goes to the miner.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RequestError {
     /// Not JSON, or not a JSON object.
-    #[error("not a JSON object: {0}")]
-    NotJson(#[from] serde_json::Error),
+    #[error("Not a JSON object")]
+    NotJson,
+    /// A JSON object whose method is no text, or that has a key twice.
+    #[error("Not a request: the method must be a text, and no key come twice")]
+    Malformed(Id),
     /// Neither `method` nor `result` nor `error`.
-    #[error("neither a request nor an answer")]
-    NoMethod,
+    #[error("Neither a request nor an answer: there is no method")]
+    NoMethod(Id),
     /// The id is longer than [`MAX_ID`].
-    #[error("id longer than {MAX_ID} bytes")]
+    #[error("Id longer than {MAX_ID} bytes")]
     IdTooLong,
 }
 
@@ -83,21 +87,40 @@ impl Id {
     }
 }
 
+impl RequestError {
+    /// Whom it is said to: the line's id, if that can be read.
+    pub fn id(&self) -> Id {
+        match self {
+            Self::Malformed(id) | Self::NoMethod(id) => id.clone(),
+            Self::NotJson | Self::IdTooLong => Id::null(),
+        }
+    }
+
+    /// Of a line that is no [`Envelope`].
+    fn of(line: &[u8]) -> Self {
+        let Ok(fields) = serde_json::from_slice::<BTreeMap<String, &RawValue>>(line) else {
+            return Self::NotJson;
+        };
+        id(fields.get("id").copied()).map_or_else(|error| error, Self::Malformed)
+    }
+}
+
 impl<'a> Incoming<'a> {
     /// Parses one line.
     pub fn parse(line: &'a [u8]) -> Result<Self, RequestError> {
-        let envelope: Envelope<'a> = serde_json::from_slice(line)?;
+        let envelope: Envelope<'a> = serde_json::from_slice(line).map_err(|_| RequestError::of(line))?;
         let Some(Text(method)) = envelope.method else {
             let answer = envelope.result.is_some() || envelope.error.is_some();
-            return if answer { Ok(Self::Answer) } else { Err(RequestError::NoMethod) };
+            return if answer { Ok(Self::Answer) } else { Err(RequestError::NoMethod(id(envelope.id)?)) };
         };
-        let id = envelope.id.map_or("null", RawValue::get);
-        if id.len() > MAX_ID {
-            return Err(RequestError::IdTooLong);
-        }
         let params = envelope.params.map_or("[]", RawValue::get);
-        Ok(Self::Request(Request { id: Id(id.into()), method, params }))
+        Ok(Self::Request(Request { id: id(envelope.id)?, method, params }))
     }
+}
+
+fn id(json: Option<&RawValue>) -> Result<Id, RequestError> {
+    let id = json.map_or("null", RawValue::get);
+    if id.len() > MAX_ID { Err(RequestError::IdTooLong) } else { Ok(Id(id.into())) }
 }
 
 #[cfg(test)]
@@ -136,11 +159,29 @@ mod tests {
 
     #[test]
     fn what_is_no_request_has_a_named_reason() {
-        assert!(matches!(Incoming::parse(b"GET / HTTP/1.1"), Err(RequestError::NotJson(_))));
-        assert!(matches!(Incoming::parse(b"[1,2]"), Err(RequestError::NotJson(_))));
-        assert!(matches!(Incoming::parse(b"\xff\xfe"), Err(RequestError::NotJson(_))));
-        assert!(matches!(Incoming::parse(b"{\"id\":1}"), Err(RequestError::NoMethod)));
+        let error = |line: &[u8]| Incoming::parse(line).unwrap_err();
+        for line in [&b"GET / HTTP/1.1"[..], &b"[1,2]"[..], &b"\xff\xfe"[..], &b"{\"id\":1"[..]] {
+            assert_eq!(error(line), RequestError::NotJson);
+        }
         let long = format!("{{\"id\":\"{}\",\"method\":\"x\"}}", "a".repeat(MAX_ID));
-        assert!(matches!(Incoming::parse(long.as_bytes()), Err(RequestError::IdTooLong)));
+        assert_eq!(error(long.as_bytes()), RequestError::IdTooLong);
+        let long = long.replace("\"x\"", "5");
+        assert_eq!(error(long.as_bytes()), RequestError::IdTooLong);
+    }
+
+    #[test]
+    fn what_is_no_request_is_answered_with_its_id() {
+        let id = |json: &str| Id(json.into());
+        for (line, expected) in [
+            (r#"{"id":13,"params":[]}"#, RequestError::NoMethod(id("13"))),
+            (r#"{"params":[]}"#, RequestError::NoMethod(id("null"))),
+            (r#"{"id":"a","method":5}"#, RequestError::Malformed(id("\"a\""))),
+            (r#"{"method":[],"params":[]}"#, RequestError::Malformed(id("null"))),
+            (r#"{"id":1,"id":2,"method":"mining.ping"}"#, RequestError::Malformed(id("2"))),
+            (r#"{"id":7,"method":"mining.ping","method":"mining.ping"}"#, RequestError::Malformed(id("7"))),
+        ] {
+            let error = Incoming::parse(line.as_bytes()).unwrap_err();
+            assert_eq!((error.id(), &error), (expected.id(), &expected), "{line}");
+        }
     }
 }
