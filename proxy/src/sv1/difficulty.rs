@@ -13,7 +13,7 @@ pub struct Difficulty(f64);
 impl Difficulty {
     /// The largest that a miner may ask for, and the configuration name: beyond it are no shares, and numbers that firmware cannot
     /// read.
-    pub const MOST: f64 = 1e15;
+    pub const MOST: f64 = mining::server::MAX_DIFFICULTY;
 
     /// `None` unless positive and normal (no zero, infinity, NaN, denormal).
     pub fn new(value: f64) -> Option<Self> {

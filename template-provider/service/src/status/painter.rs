@@ -23,7 +23,7 @@ type Work = Box<dyn FnOnce() + Send>;
 #[derive(Debug)]
 pub(super) struct Painter {
     work: Sender<Work>,
-    /// By path.
+    /// By path, and by form where a path has several.
     kept: Mutex<HashMap<String, Kept>>,
 }
 

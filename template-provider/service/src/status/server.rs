@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use axum::Router;
 use axum::extract::{Path, State};
-use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
 use hyper::service::Service as _;
@@ -224,12 +224,15 @@ async fn page(State(site): Site) -> Response {
     .await
 }
 
-async fn show_metrics(State(site): Site) -> Response {
-    show(&site, "/metrics", |shared| {
+async fn show_metrics(State(site): Site, headers: HeaderMap) -> Response {
+    let accepts = headers.get_all(header::ACCEPT);
+    let format = metrics::Format::asked(accepts.iter().filter_map(|accept| accept.to_str().ok()));
+    let at = format!("/metrics as {}", format.content_type());
+    show(&site, &at, move |shared| {
         let mut all = shared.counters.metrics();
         all.extend(shared.status.get().map(|status| status.metrics()).unwrap_or_default());
-        match metrics::render(shared.program, all) {
-            Ok(text) => ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response(),
+        match metrics::render(shared.program, all, format) {
+            Ok(text) => ([(header::CONTENT_TYPE, format.content_type())], text).into_response(),
             Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
         }
     })

@@ -50,8 +50,13 @@ impl World {
     }
 
     async fn fetch(&self, path: &str) -> String {
+        self.fetch_with(path, "Host: localhost").await
+    }
+
+    /// With this header, or several.
+    async fn fetch_with(&self, path: &str, header: &str) -> String {
         let mut stream = TcpStream::connect(self.server.address()).await.unwrap();
-        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        let request = format!("GET {path} HTTP/1.1\r\n{header}\r\nConnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.unwrap();
@@ -65,7 +70,7 @@ async fn before_the_program_has_something_to_show_it_says_that_it_is_starting() 
     assert!(world.fetch("/").await.contains("sluice-test is starting"));
     assert!(world.fetch("/api/v1/health").await.starts_with("HTTP/1.1 503"));
     assert!(world.fetch("/api/v1/workers").await.starts_with("HTTP/1.1 503"));
-    assert!(world.fetch("/metrics").await.ends_with("# EOF\n"));
+    assert!(world.fetch("/metrics").await.contains("text/plain; version=0.0.4"));
 }
 
 #[tokio::test]
@@ -84,6 +89,19 @@ async fn page_api_and_metrics_show_the_status() {
     assert!(world.fetch("/metrics").await.contains("\nsluice_test_height 7\n"));
     let health = world.fetch("/api/v1/health").await;
     assert!(health.starts_with("HTTP/1.1 200") && health.contains(r#""healthy":true"#), "{health}");
+}
+
+#[tokio::test]
+async fn metrics_come_in_the_form_that_is_asked_for() {
+    let world = World::new().await;
+    world.show(Ok(()));
+    let prometheus = "Host: localhost\r\nAccept: application/openmetrics-text;version=1.0.0;q=0.5,*/*;q=0.1";
+    for _ in 0..2 {
+        let open = world.fetch_with("/metrics", prometheus).await;
+        assert!(open.contains("application/openmetrics-text; version=1.0.0") && open.ends_with("# EOF\n"), "{open}");
+        let plain = world.fetch_with("/metrics", "Host: localhost\r\nAccept: */*").await;
+        assert!(plain.contains("text/plain; version=0.0.4") && !plain.contains("# EOF"), "{plain}");
+    }
 }
 
 #[tokio::test]
