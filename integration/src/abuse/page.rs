@@ -10,7 +10,7 @@ use super::attack::End;
 use super::kind::Kind;
 use super::raw::until_dropped;
 
-const REQUEST: &[u8] = b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n";
+const REQUEST: &[u8] = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n";
 const ROUNDS: usize = 3_000;
 /// Requests that are sent at once: what the system keeps for a peer that does not read is to be full soon.
 const BATCH: usize = 100;

@@ -141,10 +141,11 @@ pub fn submit(params: &str) -> Result<Submit<'_>, ParamsError> {
 /// Of a submit that has other things than texts: version bits that are a number, and more parameters than there are.
 fn loose_texts(params: &str) -> Result<Vec<Option<Text<'_>>>, serde_json::Error> {
     let values: Vec<&RawValue> = serde_json::from_str(params)?;
-    let texts = values.into_iter().take(6).enumerate().map(|(place, value)| match value.get().parse::<u32>() {
-        Ok(bits) if place == 5 => Ok(Some(Text(format!("{bits:x}").into()))),
-        _ => serde_json::from_str(value.get()),
-    });
+    let texts =
+        values.into_iter().take(6).enumerate().map(|(place, value)| match value.get().parse::<u32>() {
+            Ok(bits) if place == 5 => Ok(Some(Text(format!("{bits:x}").into()))),
+            _ => serde_json::from_str(value.get()),
+        });
     texts.collect()
 }
 
@@ -228,7 +229,8 @@ mod tests {
 
     #[test]
     fn a_submit_may_have_prefixes_and_version_bits_that_are_empty_or_a_number() {
-        let prefixed = submit(r#"["w","0x1f","0x00AAbb0000000001","0X6553f100","0xDEADbeef","0x00c0e000"]"#).unwrap();
+        let prefixed =
+            submit(r#"["w","0x1f","0x00AAbb0000000001","0X6553f100","0xDEADbeef","0x00c0e000"]"#).unwrap();
         assert_eq!(prefixed.extranonce2.as_bytes(), [0, 0xaa, 0xbb, 0, 0, 0, 0, 1]);
         assert_eq!((prefixed.job_id, prefixed.version_bits), (Some(0x1f), Some(0x00c0_e000)));
         for (sixth, bits) in [
@@ -237,7 +239,8 @@ mod tests {
             ("0", Some(0)),
             (r#""00c0e000",7,{}"#, Some(0x00c0_e000)),
         ] {
-            let read = submit(&format!(r#"["w","1f","0000","6553f100","deadbeef",{sixth}]"#)).unwrap().version_bits;
+            let read =
+                submit(&format!(r#"["w","1f","0000","6553f100","deadbeef",{sixth}]"#)).unwrap().version_bits;
             assert_eq!(read, bits, "{sixth}");
         }
         for sixth in ["-1", "1.5", "4294967296", "true", r#""0x""#] {

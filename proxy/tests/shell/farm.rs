@@ -103,7 +103,7 @@ impl Farm {
     /// What the page's server says at `path`.
     pub async fn text(&self, path: &str) -> String {
         let mut stream = TcpStream::connect(self.page).await.unwrap();
-        let request = format!("GET {path} HTTP/1.0\r\nHost: x\r\n\r\n");
+        let request = format!("GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n");
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut response = String::new();
         stream.read_to_string(&mut response).await.unwrap();

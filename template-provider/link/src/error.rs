@@ -42,7 +42,9 @@ pub enum LinkError {
     #[error("it speaks {0} and not SV2 over Noise; the wrong port?")]
     OtherProtocol(&'static str),
     /// A client's first frame did not decrypt. Any 64 bytes are a key of the handshake, so what it said before may have been anything.
-    #[error("its first message does not decrypt: another protocol than SV2 over Noise, or bytes changed on the way")]
+    #[error(
+        "its first message does not decrypt: another protocol than SV2 over Noise, or bytes changed on the way"
+    )]
     NoSv2,
     /// A frame did not decrypt.
     #[error("a frame does not decrypt: {0}")]

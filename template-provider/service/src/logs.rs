@@ -77,7 +77,8 @@ mod tests {
         for level in ["info", "debug", "info,link=debug", "warn,tokio_rustls=debug"] {
             assert!(said(level).contains("rustls=error"), "{level}: {}", said(level));
         }
-        for level in ["off", "info,rustls=debug", "info,rustls::check=warn", "rustls", "info,rustls[a]=trace"] {
+        for level in ["off", "info,rustls=debug", "info,rustls::check=warn", "rustls", "info,rustls[a]=trace"]
+        {
             assert!(!said(level).contains("rustls=error"), "{level}: {}", said(level));
         }
     }

@@ -7,7 +7,9 @@
 //! | `metrics` | metrics, and their text form |
 //! | `painter` | the thread that puts answers together |
 //! | `server`, `unread` | HTTP within bounds; who reads nothing is let go of |
+//! | `host` | whom a page answers that is for this machine |
 
+mod host;
 mod html;
 mod metrics;
 mod page;

@@ -23,7 +23,7 @@ use tokio::time::error::Elapsed;
 
 use super::painter::Painter;
 use super::unread::Impatient;
-use super::{Page, Section, Status, html, metrics};
+use super::{Page, Section, Status, host, html, metrics};
 use crate::complaints::Complaints;
 use crate::counters::Counters;
 use crate::listener::Listener;
@@ -185,8 +185,10 @@ async fn connection(stream: TcpStream, shared: Weak<Shared>, seen: &Seen) -> hyp
         .route("/api/v1", get(paths))
         .route("/api/v1/", get(paths))
         .route("/api/v1/{*path}", get(api))
-        .fallback(|| async { (StatusCode::NOT_FOUND, "there is /, /metrics and /api/v1/\n") })
-        .with_state(shared);
+        .fallback(|| async { (StatusCode::NOT_FOUND, "there is /, /metrics and /api/v1/\n") });
+    let is_local = shared.upgrade().is_none_or(|shared| shared.address.ip().is_loopback());
+    let router = if is_local { router.layer(axum::middleware::from_fn(host::local_only)) } else { router };
+    let router = router.with_state(shared);
     let router = TowerToHyperService::new(router);
     let service = hyper::service::service_fn(|request| {
         seen.answered.store(true, Ordering::Relaxed);

@@ -26,7 +26,8 @@ fn the_text_is_valid_whatever_the_labels_contain() {
 
 #[test]
 fn a_counters_family_is_called_as_each_format_wants_it() {
-    let text = |format| render("sluice-tp", vec![Metric::counter("blocks", "Found").sample(&[], 2_u64)], format);
+    let text =
+        |format| render("sluice-tp", vec![Metric::counter("blocks", "Found").sample(&[], 2_u64)], format);
     assert_eq!(
         text(Format::OpenMetrics).unwrap(),
         "# HELP sluice_tp_blocks Found\n# TYPE sluice_tp_blocks counter\nsluice_tp_blocks_total 2\n# EOF\n"
@@ -39,7 +40,8 @@ fn a_counters_family_is_called_as_each_format_wants_it() {
 
 #[test]
 fn open_metrics_are_for_whoever_asks_for_them() {
-    let prometheus = "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.3,*/*;q=0.1";
+    let prometheus =
+        "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.3,*/*;q=0.1";
     assert_eq!(Format::asked([prometheus]), Format::OpenMetrics);
     assert_eq!(Format::asked(["text/html", "Application/OpenMetrics-Text"]), Format::OpenMetrics);
     for accept in ["*/*", "", "text/html,application/xml;q=0.9", "text/plain"] {

@@ -98,7 +98,10 @@ async fn metrics_come_in_the_form_that_is_asked_for() {
     let prometheus = "Host: localhost\r\nAccept: application/openmetrics-text;version=1.0.0;q=0.5,*/*;q=0.1";
     for _ in 0..2 {
         let open = world.fetch_with("/metrics", prometheus).await;
-        assert!(open.contains("application/openmetrics-text; version=1.0.0") && open.ends_with("# EOF\n"), "{open}");
+        assert!(
+            open.contains("application/openmetrics-text; version=1.0.0") && open.ends_with("# EOF\n"),
+            "{open}"
+        );
         let plain = world.fetch_with("/metrics", "Host: localhost\r\nAccept: */*").await;
         assert!(plain.contains("text/plain; version=0.0.4") && !plain.contains("# EOF"), "{plain}");
     }
@@ -111,6 +114,18 @@ async fn a_program_that_cannot_work_is_unhealthy_and_says_why_everywhere() {
     let health = world.fetch("/api/v1/health").await;
     assert!(health.starts_with("HTTP/1.1 503") && health.contains("the node is away"), "{health}");
     assert!(world.fetch("/").await.contains("the node is away"));
+}
+
+#[tokio::test]
+async fn a_local_page_is_not_shown_to_whoever_asks_for_another_site() {
+    let world = World::new().await;
+    world.show(Ok(()));
+    for path in ["/", "/metrics", "/api/v1/workers", "/none"] {
+        let answer = world.fetch_with(path, "Host: rebind.example:8403").await;
+        assert!(answer.starts_with("HTTP/1.1 421") && answer.contains("as localhost"), "{path}: {answer}");
+    }
+    let by_address = format!("Host: {}", world.server.address());
+    assert!(world.fetch_with("/", &by_address).await.starts_with("HTTP/1.1 200"));
 }
 
 #[tokio::test]
@@ -183,7 +198,7 @@ async fn who_sends_no_request_is_named_and_who_asks_nothing_more_is_not() {
     let world = World::new().await;
     world.show(Ok(()));
     let mut connections = Vec::new();
-    for said in ["\x01\x02\r\n\r\n", "GET / HTTP/1.1\r\nHo", "GET / HTTP/1.1\r\nHost: a\r\n\r\n"] {
+    for said in ["\x01\x02\r\n\r\n", "GET / HTTP/1.1\r\nHo", "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"] {
         let mut stream = TcpStream::connect(world.server.address()).await.unwrap();
         stream.write_all(said.as_bytes()).await.unwrap();
         connections.push(stream);
@@ -217,7 +232,7 @@ async fn who_reads_no_answer_is_named() {
     let socket = tokio::net::TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(4096).unwrap();
     let mut stream = socket.connect(world.server.address()).await.unwrap();
-    let requests = "GET / HTTP/1.1\r\nHost: a\r\n\r\n".repeat(100);
+    let requests = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(100);
     let asking = async { while stream.write_all(requests.as_bytes()).await.is_ok() {} };
     tokio::time::timeout(3 * UNREAD, asking).await.unwrap();
     let named = "sluice_test_peers_dropped_total{reason=\"page-slow-reader\"} 1\n";
