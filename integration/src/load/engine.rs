@@ -19,6 +19,7 @@ use super::pacer::Pacer;
 use super::peer::{Miner, Peer, Shared};
 use super::plan::{Plan, Pressure, Protocol};
 use super::report::Report;
+use super::work::TooHard;
 use super::{sv1, sv2};
 
 /// Events taken from the system at once.
@@ -48,6 +49,8 @@ pub(super) struct Engine {
     setting_up: usize,
     /// Places whose first connection has not begun.
     next: usize,
+    /// Whether the server was found to hand out work that nobody here can do: to ask again is of no use.
+    is_too_hard: bool,
     stop: CancellationToken,
 }
 
@@ -96,6 +99,7 @@ impl Engine {
             random,
             setting_up: 0,
             next: 0,
+            is_too_hard: false,
             stop,
         })
     }
@@ -254,9 +258,11 @@ impl Engine {
         let now = Instant::now();
         let Some(peer) = self.places[index].peer.take() else { return };
         self.shared.counts.lost += peer.in_flight() as u64;
+        let is_too_hard = error.is::<TooHard>();
+        self.is_too_hard |= is_too_hard;
         if peer.is_set_up {
             *self.shared.counts.ended.entry(format!("{error:#}")).or_default() += 1;
-            self.places[index].again = self.plan.reconnect.then(|| now + RETRY);
+            self.places[index].again = (self.plan.reconnect && !is_too_hard).then(|| now + RETRY);
         } else {
             self.failed(index, now, error);
         }
@@ -314,6 +320,18 @@ impl Engine {
             {
                 self.connect(index, now);
             }
+        }
+        self.end_without_connections(now);
+    }
+
+    /// There is nothing to measure if nobody ever had work, or nobody can do it.
+    fn end_without_connections(&mut self, now: Instant) {
+        let is_left = |place: &Place| place.peer.is_some() || place.again.is_some();
+        if matches!(self.phase, Phase::WarmingUp { .. } | Phase::Measuring { .. })
+            && !self.places.iter().any(is_left)
+            && (self.is_too_hard || !self.places.iter().any(|place| place.was_connected))
+        {
+            self.begin_draining(now);
         }
     }
 
@@ -376,6 +394,7 @@ impl Engine {
                 self.ended(index, &error);
             }
         }
+        self.end_without_connections(now);
     }
 
     fn begin_draining(&mut self, now: Instant) {

@@ -23,6 +23,8 @@ pub(super) struct Peer {
     pub(super) started: Instant,
     /// Whether it has had work.
     pub(super) is_set_up: bool,
+    /// Whether the socket has taken bytes, or given some: before that what goes wrong is the connecting.
+    is_connected: bool,
     /// Whether `epoll` tells when the socket takes more.
     waits_to_write: bool,
     /// Whether shares are queued that no write has begun with.
@@ -73,6 +75,7 @@ impl Peer {
             key,
             started: now,
             is_set_up: false,
+            is_connected: false,
             waits_to_write: true,
             has_queued: false,
         })
@@ -130,8 +133,10 @@ impl Peer {
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
                 return Ok(());
             }
+            Err(error) if !self.is_connected => bail!("connect: {}", error.kind()),
             Err(error) => bail!("read: {}", error.kind()),
         };
+        self.is_connected = true;
         let now = Instant::now();
         match &mut self.miner {
             Miner::Sv1(miner) => miner.handle(now, &buffer[..count], notified, counts),
@@ -151,7 +156,10 @@ impl Peer {
         let mut full = false;
         while !full && !self.unsent().is_empty() {
             match (&self.socket).write(self.unsent()) {
-                Ok(count) => self.sent(count),
+                Ok(count) => {
+                    self.is_connected = true;
+                    self.sent(count);
+                }
                 Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::NotConnected) => {
                     full = true
                 }

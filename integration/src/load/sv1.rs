@@ -275,7 +275,7 @@ impl Miner {
                 };
                 let work = Work::of_notify(&notified, first, *size, *target);
                 if let Some(refusal) = work.refusal() {
-                    bail!(refusal);
+                    return Err(refusal.into());
                 }
                 empty.insert(work)
             }

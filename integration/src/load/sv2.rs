@@ -250,7 +250,7 @@ impl Miner {
             empty => {
                 let work = Work::of_job(job);
                 if let Some(refusal) = work.refusal() {
-                    bail!(refusal);
+                    return Err(refusal.into());
                 }
                 empty.insert(work)
             }

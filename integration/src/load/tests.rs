@@ -157,6 +157,25 @@ async fn a_connection_that_is_made_again_and_gets_no_work_is_given_up_too() {
 }
 
 #[tokio::test]
+async fn a_job_that_takes_real_mining_is_not_asked_for_again_and_the_run_ends() {
+    let server = Server::Answers { difficulty: 1.0, shares: usize::MAX };
+    let plan = plan(server, Pressure::Saturate { outstanding: 1 });
+    let report = soon(Plan { reconnect: true, duration: 2 * SOON, ..plan }).await;
+    assert_eq!((report.connected, report.reconnected), (1, 0), "{report}");
+    assert_eq!(report.ended.values().sum::<u64>(), 1, "{report}");
+}
+
+#[tokio::test]
+async fn where_nobody_can_connect_the_run_ends_at_once_and_says_so() {
+    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let plan = Plan { duration: 2 * SOON, ..Plan::new(address, Protocol::sv1(), "load") };
+    let report = soon(plan).await;
+    let said: Vec<_> = report.failed.iter().map(|(why, count)| (why.as_str(), *count)).collect();
+    assert_eq!(said, [("connect: connection refused", 1)], "{report}");
+    assert!(report.begun.is_none() && report.seconds.abs() < 1e-9, "{report}");
+}
+
+#[tokio::test]
 async fn of_a_server_process_that_ends_meanwhile_nothing_is_made_up() {
     let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
     let name = format!("/proc/{}/comm", child.id());

@@ -17,6 +17,16 @@ const NONCES: u32 = 1 << 16;
 /// Bytes of extranonce that count up.
 const COUNTED: usize = 8;
 
+/// Why a job is no use here.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "a share takes {hashes} hashes here, too many to make load with; set the server to an easier difficulty"
+)]
+pub(super) struct TooHard {
+    /// Expected for a share.
+    hashes: u128,
+}
+
 /// One job, and how far its search is.
 #[derive(Debug)]
 pub(super) struct Work {
@@ -100,11 +110,9 @@ impl Work {
     }
 
     /// Why this job is no use here, if so.
-    pub(super) fn refusal(&self) -> Option<String> {
+    pub(super) fn refusal(&self) -> Option<TooHard> {
         let hashes = Hashes::from_target(self.target).hashes();
-        (hashes > MOST_HASHES).then(|| {
-            format!("a share takes {hashes} hashes here, too many to make load with; set the server to an easier difficulty")
-        })
+        (hashes > MOST_HASHES).then_some(TooHard { hashes })
     }
 
     /// The next share.
@@ -218,6 +226,6 @@ mod tests {
         let mut work = work(0);
         assert_eq!(work.refusal(), None);
         work.target = Target::MAX;
-        assert!(work.refusal().unwrap().contains("easier difficulty"));
+        assert!(work.refusal().unwrap().to_string().contains("easier difficulty"));
     }
 }
