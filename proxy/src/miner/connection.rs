@@ -70,6 +70,8 @@ pub(super) struct Connection<W> {
     shown: (Instant, f64, bool),
     /// It is not read any more: it only gets the answers that it waits for.
     closing: bool,
+    /// The miner sends nothing more: until when it gets the answers that it waits for.
+    left: Option<Instant>,
     /// To hear of a hand-over; away while it is waited for.
     succession: Option<Succession>,
     /// The same, for a hand-over.
@@ -110,6 +112,7 @@ impl<W: Wire> Connection<W> {
             throttled: false,
             shown: (start, 0.0, false),
             closing: false,
+            left: None,
             succession,
             departing: None,
             standing,
@@ -225,7 +228,8 @@ impl<W: Wire> Connection<W> {
             }
             Woken::Moved(moved) => match moved? {
                 Moved::Read(bytes) => self.bytes_left.take_bytes(Instant::now(), bytes),
-                Moved::End => return Err(End::Closed),
+                // It may have closed its half only, and listen still.
+                Moved::End => (self.left, self.begun) = (Some(Instant::now() + LAST_WORDS), None),
                 Moved::Written => {}
             },
             Woken::Held(lost) => {
@@ -278,6 +282,9 @@ impl<W: Wire> Connection<W> {
         self.account.held.handle_timeout();
         // What its miner was told on our own word is to reach the upstream all the same.
         let is_quiet = self.session.is_quiet() && self.account.held.is_empty();
+        if self.left.is_some_and(|by| is_quiet || by <= Instant::now()) {
+            return Err(End::Closed);
+        }
         if is_quiet && let Some(departure) = self.departing.take() {
             return Err(End::Departs(departure));
         }
@@ -303,6 +310,7 @@ impl<W: Wire> Connection<W> {
         self.account.record.handle_timeout(now);
         let until = sent.max(self.account.record.rests());
         let unserved = self.closing
+            || self.left.is_some()
             || self.departing.is_some()
             || self.session.is_full()
             || !self.account.held.is_empty()
@@ -312,7 +320,7 @@ impl<W: Wire> Connection<W> {
 
     fn timeout(&self, may_read: Option<Instant>) -> Instant {
         let unsent = self.unsent.map(|since| since + WRITE_TIMEOUT);
-        let due = [may_read, self.line_due(), unsent, self.account.held.poll_timeout()];
+        let due = [may_read, self.line_due(), unsent, self.left, self.account.held.poll_timeout()];
         due.into_iter().flatten().fold(self.session.poll_timeout(), Instant::min)
     }
 

@@ -157,7 +157,7 @@ async fn follow<W: Wire>(mut connection: Box<Connection<W>>, surroundings: Surro
             Err(stays) => *connection = stays,
         }
     };
-    if !matches!(end, End::Io(_) | End::Closed | End::Disconnect(Disconnect::SlowReader)) {
+    if !matches!(end, End::Io(_) | End::Disconnect(Disconnect::SlowReader)) {
         connection.last_words().await;
     }
     if let Some(reason) = end.reason() {

@@ -119,7 +119,7 @@ impl AsyncWrite for Bare {
 pub(super) enum Moved {
     /// So many bytes came.
     Read(usize),
-    /// The miner has closed.
+    /// The miner has closed, or its half: it sends nothing more.
     End,
     /// Some of the output went.
     Written,

@@ -81,6 +81,11 @@ impl Miner {
         self.write.flush().await
     }
 
+    /// Closes the half that it sends on.
+    pub async fn say_no_more(&mut self) {
+        self.write.shutdown().await.unwrap();
+    }
+
     /// The next line; `None` when the proxy has closed.
     pub async fn hear(&mut self) -> Option<Value> {
         let line = tokio::time::timeout(PATIENCE, self.lines.next_line()).await.expect("a line in time");

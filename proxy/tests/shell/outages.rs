@@ -129,6 +129,32 @@ async fn a_hub_that_says_nothing_costs_two_seconds_and_gives_no_credit() {
 }
 
 #[tokio::test]
+async fn a_miner_that_sends_nothing_more_hears_what_became_of_its_share() {
+    let (hub, data) = (Hub::start().await, tempdir().unwrap());
+    let farm = Farm::start(&toml("aggregated", data.path(), &hub.toml())).await;
+    hub.silent(true);
+    loop {
+        let mut miner = Miner::login(farm.miners, "ann").await;
+        let share = miner.find().await;
+        let begun = Instant::now();
+        miner.say(&format!("{}\n", json!({"id": 99, "method": "mining.submit", "params": share}))).await;
+        miner.say_no_more().await;
+        let mut answer = miner.hear().await.expect("an answer before the end");
+        while answer["id"] != 99 {
+            answer = miner.hear().await.expect("an answer before the end");
+        }
+        let waited = begun.elapsed();
+        assert_eq!(answer["result"], true);
+        while miner.hear().await.is_some() {}
+        assert!(begun.elapsed() < TOO_LONG, "{:?}", begun.elapsed());
+        // Some are too light for the hub, and are answered at once.
+        if waited >= WAIT {
+            break;
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_hub_whose_ledger_is_full_is_left_for_the_next_and_not_returned_to_at_once() {
     let (first, second, data) = (Hub::start().await, Hub::start().await, tempdir().unwrap());
     let upstreams = format!("{}{}", first.toml(), second.toml());
