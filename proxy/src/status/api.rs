@@ -52,6 +52,7 @@ impl Shown {
             "extensions": seen.extensions,
             "channels": seen.channels,
             "in_flight": seen.in_flight,
+            "owing_seconds": seen.owing.map(|since| since.elapsed().as_secs()),
             "difficulty": seen.job.as_ref().map(|job| job.difficulty),
         })
     }

@@ -176,9 +176,14 @@ impl Status for Shown {
     }
 
     fn health(&self) -> Result<(), String> {
-        match self.active_address() {
-            Some(_) => Ok(()),
-            None => Err("no upstream is connected".into()),
+        let Some(address) = self.active_address() else { return Err("no upstream is connected".into()) };
+        let seen = self.active_seen();
+        match seen.as_ref().and_then(|seen| Some((seen.in_flight, seen.silent(Instant::now())?))) {
+            None => Ok(()),
+            Some((owed, silent)) => Err(format!(
+                "the upstream {address} owes {owed} answers and has given none for {} s: shares that it knows nothing of when it comes back are lost",
+                silent.as_secs()
+            )),
         }
     }
 }

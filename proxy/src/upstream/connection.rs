@@ -296,6 +296,7 @@ impl<'a> Connection<'a> {
     fn answered(&mut self, ticket: u64, outcome: Outcome) {
         let Some(share) = self.shares.remove(&ticket) else { return };
         self.stuck = None;
+        self.health.answered();
         self.common.farm.totals.in_flight.fetch_sub(1, Ordering::Relaxed);
         match &outcome {
             Outcome::Accepted => {

@@ -3,7 +3,11 @@
 use crate::work::Work;
 use mining::target;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// One that owes so many answers and has given none for so long is in trouble, though it may come back: miners leave it later, see
+/// `trunk`. Pools that answer shares in batches take up to ten at a time.
+const SILENT: (usize, Duration) = (20, Duration::from_secs(10));
 
 /// Where a connection stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -46,8 +50,19 @@ pub struct Seen {
     pub channels: usize,
     /// Shares without an answer.
     pub in_flight: usize,
+    /// Since when it gives none, if there are any.
+    pub owing: Option<Instant>,
     /// Its last job.
     pub job: Option<JobSeen>,
+}
+
+impl Seen {
+    /// For how long it has given no answer at `now`, if that is too long: what it is silent about may be lost.
+    pub fn silent(&self, now: Instant) -> Option<Duration> {
+        let (many, long) = SILENT;
+        let silent = now.saturating_duration_since(self.owing?);
+        (self.in_flight >= many && silent >= long).then_some(silent)
+    }
 }
 
 /// What is shown of a job.
@@ -79,6 +94,7 @@ impl Health {
             extensions: Vec::new(),
             channels: 0,
             in_flight: 0,
+            owing: None,
             job: None,
         };
         Self { address: address.to_owned(), index, seen: Mutex::new(seen) }
@@ -96,7 +112,9 @@ impl Health {
         }
         match state {
             State::Standby => seen.failures = 0,
-            State::Unused | State::Away => (seen.channels, seen.in_flight, seen.job) = (0, 0, None),
+            State::Unused | State::Away => {
+                (seen.channels, seen.in_flight, seen.owing, seen.job) = (0, 0, None, None);
+            }
         }
     }
 
@@ -134,6 +152,16 @@ impl Health {
     pub(super) fn counts(&self, channels: usize, in_flight: usize) {
         let mut seen = self.lock();
         (seen.channels, seen.in_flight) = (channels, in_flight);
+        if in_flight == 0 {
+            seen.owing = None;
+        } else {
+            seen.owing.get_or_insert_with(Instant::now);
+        }
+    }
+
+    /// It has answered a share; [`Self::counts`] follows.
+    pub(super) fn answered(&self) {
+        self.lock().owing = None;
     }
 
     pub(super) fn work(&self, work: &Work) {
@@ -175,5 +203,26 @@ mod tests {
         assert!(!fails("timed out"));
         health.set(State::Standby);
         assert!(fails("timed out"), "it served");
+    }
+
+    #[test]
+    fn one_that_owes_many_answers_and_gives_none_is_silent_until_it_gives_one() {
+        let health = Health::new(0, "hub.example:34254");
+        let later = || Instant::now() + SILENT.1;
+        health.counts(1, SILENT.0 - 1);
+        assert_eq!(health.seen().silent(later()), None, "a pool may answer many at a time");
+        health.counts(1, SILENT.0);
+        assert_eq!(health.seen().silent(Instant::now()), None);
+        let at = later();
+        assert!(health.seen().silent(at).is_some_and(|silent| silent >= SILENT.1));
+        health.answered();
+        assert_eq!(health.seen().silent(at), None);
+        health.counts(1, SILENT.0);
+        assert!(health.seen().silent(later()).is_some(), "nor later");
+        health.counts(1, 0);
+        assert_eq!(health.seen().silent(later()), None);
+        health.counts(1, SILENT.0);
+        health.set(State::Away);
+        assert_eq!(health.seen().silent(later()), None);
     }
 }
