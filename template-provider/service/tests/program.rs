@@ -105,7 +105,9 @@ impl Running {
     /// `None` while the program is starting.
     fn shown(&self) -> Option<u64> {
         let mut stream = TcpStream::connect(&self.page).unwrap();
-        stream.write_all(b"GET /api/v1/ticks HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
+        stream
+            .write_all(b"GET /api/v1/ticks HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            .unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
         let body = answer.split("\r\n\r\n").nth(1).unwrap();
