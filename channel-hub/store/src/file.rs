@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
+use crate::place::Place;
+
 /// Which program's file this is, and how its tables came to be.
 #[derive(Clone, Copy, Debug)]
 pub struct Layout {
@@ -91,6 +93,7 @@ pub enum OpenError {
 /// An open database: the only connection that may write, and the lock that makes it the only one.
 pub(crate) struct Opened {
     pub(crate) connection: Connection,
+    pub(crate) place: Place,
     pub(crate) lock: File,
 }
 
@@ -100,7 +103,8 @@ pub(crate) struct Opened {
 pub(crate) fn open(path: &Path, layout: Layout, max_pages: Option<u32>) -> Result<Opened, OpenError> {
     let lock = lock(path)?;
     let connection = prepare(path, layout, max_pages)?;
-    Ok(Opened { connection, lock })
+    let place = Place::of(path).map_err(|e| explain_io(path, &e))?;
+    Ok(Opened { connection, place, lock })
 }
 
 /// Whether [`open`] could use the file once the process that writes it lets go; nothing is written, and that process is not

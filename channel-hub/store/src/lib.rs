@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`file`](mod@file) | opens a program's one database file: lock, versions, and every way it can be unusable |
 //! | [`writer`] | one thread that writes; changes queue, commits group themselves, acknowledgements follow |
+//! | `place` | whether the file is still where it was opened |
 //! | `checkpoints` | brings the log into the database beside the commits |
 //! | `committed` | how far the writer is, and who waits for which commit |
 //! | [`store`](mod@store) | what the hub asks of a store, whatever database is behind it |
@@ -28,6 +29,7 @@ pub mod file;
 mod journal;
 pub mod ledger;
 mod migrations;
+mod place;
 mod ranges;
 pub mod reports;
 mod share_log;

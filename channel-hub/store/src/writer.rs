@@ -6,7 +6,8 @@
 //! committed, answers everybody.
 //!
 //! A commit that fails (disk full, say) is tried again with the same changes until it holds: nothing that was
-//! queued is dropped, nothing is acknowledged meanwhile, and the bounded queue pushes back.
+//! queued is dropped, nothing is acknowledged meanwhile, and the bounded queue pushes back. Nor is a commit acknowledged
+//! whose file was moved or deleted by then, until it is back.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -327,30 +328,42 @@ impl<S: Schema> Work<S> {
     /// False: the program closes and the commit still fails; the batch was never acknowledged.
     fn commit_until_it_holds(&mut self, batch: &[S::Change]) -> bool {
         let sync = batch.iter().any(S::must_sync);
+        let changes = batch.len();
+        // The file's place is looked at afterwards: nothing is acknowledged that went into a file which was gone by then, and
+        // nothing is written twice into one that comes back.
+        let holds = self.retry(changes, |work| work.try_to_commit(batch, sync))
+            && self.retry(changes, |work| work.opened.place.check());
+        if holds && self.progress.failing().is_some() {
+            tracing::info!("the store takes writes again");
+        }
+        holds
+    }
+
+    /// Until it succeeds. False: the program closes and it still fails.
+    fn retry(&mut self, changes: usize, mut attempt: impl FnMut(&mut Self) -> Result<(), String>) -> bool {
         let mut wait = Duration::from_millis(50);
-        while let Err(error) = self.commit(batch, sync) {
-            self.schema.forget();
-            let error = self.explained(&error);
+        while let Err(error) = attempt(self) {
             let is_news = self.progress.failing().is_none();
             // First of all: whatever a log does, health tells.
             self.progress.fail(error.clone());
             if is_news {
-                tracing::error!(%error, changes = batch.len(), "cannot write the store; trying again");
+                tracing::error!(%error, changes, "cannot write the store; trying again");
             }
             if self.queue.pause(wait) {
-                tracing::error!(
-                    error,
-                    changes = batch.len(),
-                    "closing with changes that could not be stored"
-                );
+                tracing::error!(error, changes, "closing with changes that could not be stored");
                 return false;
             }
             wait = (wait * 2).min(MAX_RETRY);
         }
-        if self.progress.failing().is_some() {
-            tracing::info!("the store takes writes again");
-        }
         true
+    }
+
+    fn try_to_commit(&mut self, batch: &[S::Change], sync: bool) -> Result<(), String> {
+        let committed = self.commit(batch, sync);
+        committed.map_err(|error| {
+            self.schema.forget();
+            self.explained(&error)
+        })
     }
 
     /// SQLite has one text for whatever the system says; a file beside its own is told more, as that the disk has turned
