@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
-use crate::place::Place;
+use crate::place::{self, Place};
 
 /// Which program's file this is, and how its tables came to be.
 #[derive(Clone, Copy, Debug)]
@@ -56,13 +56,23 @@ pub enum OpenError {
     },
     /// It is damaged, or no database at all.
     #[error(
-        "{path} is damaged ({reason}); restore it from a backup, or move it away to start with an empty one"
+        "{path} is damaged ({reason}); restore it from a backup, or move it away with its -wal and -shm to start with an empty one"
     )]
     Corrupt {
         /// The database file.
         path: PathBuf,
         /// What SQLite says.
         reason: String,
+    },
+    /// It is missing or empty, and its log is not.
+    #[error(
+        "{path} is missing or empty, but its log {log} is not, and belongs to it; restore both from one backup, or move {path}-wal and {path}-shm away as well to start with an empty one"
+    )]
+    LogAlone {
+        /// The database file.
+        path: PathBuf,
+        /// SQLite's log of it.
+        log: PathBuf,
     },
     /// The file or its directory cannot be written.
     #[error("{path} cannot be written ({reason}); mend its owner and permissions, or those of its directory")]
@@ -101,9 +111,18 @@ pub(crate) struct Opened {
 ///
 /// `max_pages` bounds the file (pages of 4096 bytes); beyond it writes fail as on a full disk.
 pub(crate) fn open(path: &Path, layout: Layout, max_pages: Option<u32>) -> Result<Opened, OpenError> {
+    let was_in_use = lock_path(path).exists();
     let lock = lock(path)?;
+    let is_new = is_new(path)?;
     let connection = prepare(path, layout, max_pages)?;
     let place = Place::of(path).map_err(|e| explain_io(path, &e))?;
+    match (is_new, was_in_use) {
+        (true, true) => {
+            tracing::warn!(path = %path.display(), "the store that was in use here is gone: a new, empty one is made");
+        }
+        (true, false) => tracing::info!(path = %path.display(), "a new, empty store is made"),
+        (false, _) => {}
+    }
     Ok(Opened { connection, place, lock })
 }
 
@@ -111,6 +130,7 @@ pub(crate) fn open(path: &Path, layout: Layout, max_pages: Option<u32>) -> Resul
 /// disturbed. A file that is not there yet is fine.
 pub(crate) fn examine(path: &Path, layout: Layout) -> Result<(), OpenError> {
     drop(lock_file(path)?);
+    is_new(path)?;
     if !path.exists() {
         return Ok(());
     }
@@ -143,10 +163,31 @@ fn lock(path: &Path) -> Result<File, OpenError> {
 }
 
 fn lock_file(path: &Path) -> Result<File, OpenError> {
+    let options = File::options().create(true).truncate(false).write(true).open(lock_path(path));
+    options.map_err(|e| explain_io(path, &e))
+}
+
+fn lock_path(path: &Path) -> PathBuf {
     let mut lock_path = path.as_os_str().to_owned();
     lock_path.push(".lock");
-    let options = File::options().create(true).truncate(false).write(true).open(&lock_path);
-    options.map_err(|e| explain_io(path, &e))
+    lock_path.into()
+}
+
+/// Whether the file is yet to be made. One that is missing or empty beside a log that is not was lost, or forgotten when a backup was
+/// restored: SQLite would begin an empty one and delete the log.
+fn is_new(path: &Path) -> Result<bool, OpenError> {
+    if holds_something(path) {
+        return Ok(false);
+    }
+    let log = place::log(path);
+    if holds_something(&log) {
+        return Err(OpenError::LogAlone { path: path.into(), log });
+    }
+    Ok(true)
+}
+
+fn holds_something(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|file| file.len() > 0)
 }
 
 fn prepare(path: &Path, layout: Layout, max_pages: Option<u32>) -> Result<Connection, OpenError> {

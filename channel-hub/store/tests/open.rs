@@ -123,6 +123,28 @@ fn a_database_with_a_damaged_page_is_called_damaged() {
     assert!(matches!(error, OpenError::Corrupt { .. }), "{error}");
 }
 
+#[test]
+fn a_log_whose_database_is_missing_or_empty_is_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("hub.sqlite");
+    let log = dir.path().join("hub.sqlite-wal");
+    std::fs::write(&log, "shares").unwrap();
+    for is_empty in [false, true] {
+        if is_empty {
+            std::fs::write(&path, "").unwrap();
+        }
+        for error in [open(&path).unwrap_err(), SqliteStore::examine(&path).unwrap_err()] {
+            assert!(matches!(error, OpenError::LogAlone { .. }), "{error}");
+            let error = error.to_string();
+            assert!(error.contains("hub.sqlite-wal") && error.contains("from one backup"), "{error}");
+        }
+        assert_eq!(path.exists(), is_empty);
+    }
+    assert_eq!(std::fs::read(&log).unwrap(), b"shares");
+    std::fs::remove_file(&log).unwrap();
+    open(&path).unwrap();
+}
+
 /// sysfs takes no new files from anybody, root included.
 #[test]
 fn a_place_that_cannot_be_written_is_named() {
