@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::labels::Labels;
 
@@ -38,19 +39,6 @@ pub enum JournalError {
         /// What the system says.
         reason: std::io::Error,
     },
-    /// A line in the middle of the file is not what this program writes.
-    #[error(
-        "line {line} of {} is damaged: {reason}. Correct or delete that line; or move the file away, and all totals begin at zero",
-        path.display()
-    )]
-    Damaged {
-        /// The file.
-        path: PathBuf,
-        /// Counted from 1.
-        line: usize,
-        /// What is wrong with it.
-        reason: String,
-    },
 }
 
 /// Why totals could not be saved.
@@ -59,6 +47,18 @@ pub enum JournalError {
 pub struct SaveError {
     path: PathBuf,
     reason: std::io::Error,
+}
+
+/// Lines that are not what this program writes; the other lines count. No reason to stand still: totals are for people, and miners
+/// are worth more.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Damage {
+    /// How many lines.
+    lines: usize,
+    /// The first, counted from 1.
+    first: usize,
+    /// What is wrong with it.
+    reason: String,
 }
 
 pub(super) struct Journal {
@@ -72,11 +72,20 @@ pub(super) struct Journal {
 
 impl Journal {
     /// Reads the file, or begins an empty one, and writes it anew, which also drops a last line that a kill cut short:
-    /// its write had not returned, so nobody was shown it.
+    /// its write had not returned, so nobody was shown it. A copy of a damaged file is kept.
     pub(super) fn open(path: &Path) -> Result<(Self, BTreeMap<Series, u64>), JournalError> {
-        let totals = read(path)?;
-        let (file, length) = write_anew(path, &totals)
-            .map_err(|reason| JournalError::Write { path: path.to_owned(), reason })?;
+        let (totals, damage) = read(path)?;
+        let unwritten = |reason| JournalError::Write { path: path.to_owned(), reason };
+        if let Some(Damage { lines, first, reason }) = damage {
+            let kept = set_aside(path).map_err(unwritten)?;
+            tracing::error!(
+                "{lines} lines of the totals in {} are damaged, the first is line {first}: {reason}. Going on with what can be read; the \
+                 file as it was is kept as {}",
+                path.display(),
+                kept.display()
+            );
+        }
+        let (file, length) = write_anew(path, &totals).map_err(unwritten)?;
         Ok((Self { path: path.to_owned(), file, length, fresh: length }, totals))
     }
 
@@ -126,14 +135,22 @@ impl Journal {
     }
 }
 
-/// The totals in the file; none if there is no file. Reads beside a program that writes it.
-pub(super) fn read(path: &Path) -> Result<BTreeMap<Series, u64>, JournalError> {
+/// The totals in the file, none if there is no file, and what is wrong with it. Reads beside a program that writes it.
+pub(super) fn read(path: &Path) -> Result<(BTreeMap<Series, u64>, Option<Damage>), JournalError> {
     let text = match std::fs::read(path) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
         Err(reason) => return Err(JournalError::Read { path: path.to_owned(), reason }),
     };
-    replay(&text).map_err(|(line, reason)| JournalError::Damaged { path: path.to_owned(), line, reason })
+    Ok(replay(&text))
+}
+
+/// Keeps a copy of the file, under a name that it says.
+fn set_aside(path: &Path) -> std::io::Result<PathBuf> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let kept = path.with_extension(format!("jsonl.damaged-{}", now.as_secs()));
+    std::fs::copy(path, &kept)?;
+    Ok(kept)
 }
 
 fn write_anew(path: &Path, totals: &BTreeMap<Series, u64>) -> std::io::Result<(File, u64)> {
@@ -161,20 +178,29 @@ pub(super) fn push_line(lines: &mut String, name: &str, labels: &Labels, value: 
     lines.push('\n');
 }
 
-/// The totals that a file's bytes stand for, or the number of a damaged line and what is wrong with it.
-fn replay(bytes: &[u8]) -> Result<BTreeMap<Series, u64>, (usize, String)> {
+/// The totals that a file's bytes stand for, and what is wrong with them.
+fn replay(bytes: &[u8]) -> (BTreeMap<Series, u64>, Option<Damage>) {
     let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
-    let mut totals = BTreeMap::new();
+    let (mut totals, mut damage) = (BTreeMap::new(), None);
     for (index, line) in bytes[..whole].split_inclusive(|byte| *byte == b'\n').enumerate() {
-        let (name, labels, value): (String, Labels, u64) =
-            serde_json::from_slice(line).map_err(|error| (index + 1, error.to_string()))?;
-        let total = totals.entry((name, labels)).or_default();
-        if value < *total {
-            return Err((index + 1, format!("the total falls from {total} to {value}")));
+        if let Err(reason) = take(&mut totals, line) {
+            let damage: &mut Damage = damage.get_or_insert(Damage { lines: 0, first: index + 1, reason });
+            damage.lines += 1;
         }
-        *total = value;
     }
-    Ok(totals)
+    (totals, damage)
+}
+
+/// Takes one line's total, or says what is wrong with it.
+fn take(totals: &mut BTreeMap<Series, u64>, line: &[u8]) -> Result<(), String> {
+    let (name, labels, value): (String, Labels, u64) =
+        serde_json::from_slice(line).map_err(|error| error.to_string())?;
+    let total = totals.entry((name, labels)).or_default();
+    if value < *total {
+        return Err(format!("the total falls from {total} to {value}"));
+    }
+    *total = value;
+    Ok(())
 }
 
 #[cfg(test)]

@@ -48,7 +48,8 @@ impl Counters {
     /// Totals that cannot be read.
     pub(crate) fn preview(dir: &Path) -> Result<Self, OpenError> {
         let counters = Self::away();
-        counters.take_over(read(&dir.join("counters.jsonl"))?);
+        let (totals, _) = read(&dir.join("counters.jsonl"))?; // damage is told by who takes them over
+        counters.take_over(totals);
         Ok(counters)
     }
 

@@ -48,12 +48,25 @@ fn a_kill_at_any_byte_of_a_write_leaves_the_totals_from_before_it() {
 }
 
 #[test]
-fn a_damaged_line_is_named_with_what_to_do_and_the_file_is_left_as_it_is() {
-    let content = b"[\"shares\",{},1]\n[\"shares\",{},\n[\"shares\",{},3]\n";
+fn the_other_lines_of_a_damaged_file_count_and_the_file_is_kept_as_it_was() {
+    let content =
+        b"[\"shares\",{\"worker\":\"ann\"},1]\n[\"shares\",{},\n\xff\n[\"shares\",{\"worker\":\"ann\"},3]\n";
+    let (totals, damage) = replay(content);
+    let damage = damage.unwrap();
+    assert_eq!((totals.len(), damage.lines, damage.first), (1, 2, 2), "{damage:?}");
     let dir = with_file(content);
-    let error = open(&dir).err().unwrap().to_string();
-    assert!(error.starts_with("line 2 of /") && error.contains("move the file away"), "{error}");
-    assert_eq!(std::fs::read(dir.path().join("counters.jsonl")).unwrap(), content);
+    let (mut journal, totals) = open(&dir).unwrap();
+    assert_eq!(totals[&series("shares", "ann")], 3);
+    let kept = |entry: std::io::Result<std::fs::DirEntry>| {
+        let path = entry.unwrap().path();
+        path.display().to_string().contains("counters.jsonl.damaged-").then_some(path)
+    };
+    let kept: Vec<_> = std::fs::read_dir(dir.path()).unwrap().filter_map(kept).collect();
+    assert_eq!(kept.len(), 1, "{kept:?}");
+    assert_eq!(std::fs::read(&kept[0]).unwrap(), content);
+    journal.append(&lines([(&series("shares", "ann"), 4)].into_iter())).unwrap();
+    let (totals, damage) = read(&dir.path().join("counters.jsonl")).unwrap();
+    assert_eq!((totals[&series("shares", "ann")], damage), (4, None));
 }
 
 #[test]
@@ -68,10 +81,11 @@ fn a_full_disk_is_named_as_what_cannot_be_written_and_the_totals_are_left_as_the
 }
 
 #[test]
-fn a_total_that_falls_is_damage() {
-    let dir = with_file(b"[\"shares\",{},2]\n[\"shares\",{},1]\n");
-    let error = open(&dir).err().unwrap().to_string();
-    assert!(error.contains("line 2") && error.contains("falls from 2 to 1"), "{error}");
+fn a_total_that_falls_is_damage_and_the_higher_one_counts() {
+    let (totals, damage) = replay(b"[\"shares\",{},2]\n[\"shares\",{},1]\n");
+    assert_eq!(totals.into_values().collect::<Vec<_>>(), [2]);
+    let damage = damage.unwrap();
+    assert!(damage.first == 2 && damage.reason.contains("falls from 2 to 1"), "{damage:?}");
 }
 
 #[test]
