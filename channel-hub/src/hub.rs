@@ -1,5 +1,6 @@
 //! The program: config → build → run → drain.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +10,7 @@ use link::{Handshakes, Link, Openings, Refusals, Server, fresh};
 use mining::room::Room;
 use node::Node;
 use service::{Complaints, Context, Finding, Key, Listener, News, Problem, Program};
-use store::{OpenError, Options, SqliteStore, Store};
+use store::{OpenError, Options, Seen, SqliteStore, Store};
 use tokio_util::task::TaskTracker;
 
 use crate::config::{self, Config, Raw};
@@ -56,8 +57,13 @@ impl Program for Hub {
         fresh::introduction(fresh, "miners and proxies").into_iter().collect()
     }
 
-    async fn probe(config: Config) -> Vec<Finding> {
+    fn listens(config: &Config) -> Vec<(&'static str, SocketAddr)> {
+        vec![("listen", config.listen)]
+    }
+
+    async fn probe(config: Config, data_dir: &Path) -> Vec<Finding> {
         let mut findings = vec![Finding::good("authority_public_key", config.authority.public().to_string())];
+        findings.push(probe_ledger(data_dir.join(STORE)).await);
         findings.push(probe_node(&config).await);
         for provider in &config.providers {
             findings.push(probe_provider(provider).await);
@@ -74,9 +80,21 @@ impl Program for Hub {
     }
 
     async fn start(config: Config, context: Context) -> anyhow::Result<()> {
-        let mend = || format!("cannot listen on {} (key `listen`); is another program there?", config.listen);
-        let listener = context.listen("miners", config.listen).with_context(mend)?;
+        let listener = context.listen("miners", config.listen);
+        let listener = listener.map_err(|error| service::cannot_listen("listen", error))?;
         run(config, context, listener).await
+    }
+}
+
+async fn probe_ledger(ledger: PathBuf) -> Finding {
+    let what = format!("ledger {}", ledger.display());
+    let looked = tokio::task::spawn_blocking(move || SqliteStore::look(&ledger)).await;
+    match looked {
+        Ok(Ok(Seen::Nothing)) => Finding::good(what, "is not there yet and will be made"),
+        Ok(Ok(Seen::Sound)) => Finding::good(what, "can be used"),
+        Ok(Ok(Seen::InUse)) => Finding::good(what, "in use, by the running hub as it seems, and sound"),
+        Ok(Err(error)) => Finding::bad(what, error),
+        Err(error) => Finding::bad(what, error),
     }
 }
 

@@ -9,14 +9,12 @@ use crate::succession;
 use crate::sv2;
 use crate::tls;
 use crate::upstream::{self, Common, Health, selector};
-use anyhow::Context as _;
 use link::Handshakes;
 use service::{Complaints, Context, Finding, Key, Listener, Problem, Program};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -52,14 +50,18 @@ impl Program for Proxy {
         link::fresh::introduction(fresh, "SV2 miners").into_iter().collect()
     }
 
-    async fn probe(config: Config) -> Vec<Finding> {
-        let mut findings = vec![probe_port("miners.listen", config.listen).await];
+    fn listens(config: &Config) -> Vec<(&'static str, SocketAddr)> {
+        let tls = config.tls.as_ref().map(|tls| ("tls.listen", tls.listen));
+        let sv2 = config.sv2.as_ref().map(|sv2| ("sv2.listen", sv2.listen));
+        [("miners.listen", config.listen)].into_iter().chain(tls).chain(sv2).collect()
+    }
+
+    async fn probe(config: Config, _data_dir: &Path) -> Vec<Finding> {
+        let mut findings = Vec::new();
         if let Some(tls) = &config.tls {
-            findings.push(probe_port("tls.listen", tls.listen).await);
             findings.extend(tls.files.as_ref().map(tls::probe));
         }
         if let Some(sv2) = &config.sv2 {
-            findings.push(probe_port("sv2.listen", sv2.listen).await);
             findings.push(Finding::good("authority_public_key", sv2.authority.public().to_string()));
         }
         for upstream in &config.upstreams {
@@ -71,22 +73,6 @@ impl Program for Proxy {
     async fn start(config: Config, context: Context) -> anyhow::Result<()> {
         let listeners = Listeners::open(&config, &context)?;
         Box::pin(run(config, context, listeners)).await
-    }
-}
-
-async fn probe_port(key: &str, address: SocketAddr) -> Finding {
-    match TcpListener::bind(address).await {
-        Ok(_) => Finding::good(format!("{key} {address}"), "free"),
-        Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => Finding::bad(
-            format!("{key} {address}"),
-            format!(
-                "is in use, perhaps by this proxy, if it runs; if not, end what uses it, or set {key} to another"
-            ),
-        ),
-        Err(error) => Finding::bad(
-            format!("{key} {address}"),
-            format!("{error}; set {key} to an address of this machine"),
-        ),
     }
 }
 
@@ -105,13 +91,13 @@ impl Listeners {
     fn open(config: &Config, context: &Context) -> anyhow::Result<Self> {
         let miners = context
             .listen("miners", config.listen)
-            .context("set miners.listen to another address, or end what uses this one")?;
+            .map_err(|error| service::cannot_listen("miners.listen", error))?;
         tracing::info!(address = %miners.local_addr(), "listening for SV1 miners");
         let tls = match &config.tls {
             Some(tls) => {
                 let listener = context
                     .listen("miners_tls", tls.listen)
-                    .context("set tls.listen to another address, or end what uses this one")?;
+                    .map_err(|error| service::cannot_listen("tls.listen", error))?;
                 let port = tls::Port::open(tls.files.clone(), &context.data_dir, listener)?;
                 tracing::info!(address = %tls.listen, fingerprint = %port.fingerprint(), "listening for SV1 miners over TLS");
                 Some(port)
@@ -122,7 +108,7 @@ impl Listeners {
             Some(sv2) => {
                 let listener = context
                     .listen("sv2", sv2.listen)
-                    .context("set sv2.listen to another address, or end what uses this one")?;
+                    .map_err(|error| service::cannot_listen("sv2.listen", error))?;
                 let authority = sv2.authority.public();
                 tracing::info!(address = %listener.local_addr(), %authority, "listening for SV2 miners");
                 Some(listener)

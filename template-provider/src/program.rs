@@ -1,5 +1,6 @@
 //! The program, as [`service`] runs it.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -54,14 +55,17 @@ impl Program for TemplateProvider {
         fresh::introduction(fresh, "hubs and proxies").into_iter().collect()
     }
 
-    async fn probe(config: Config) -> Vec<Finding> {
+    fn listens(config: &Config) -> Vec<(&'static str, SocketAddr)> {
+        vec![("listen", config.listen)]
+    }
+
+    async fn probe(config: Config, _data_dir: &Path) -> Vec<Finding> {
         wiring::probe(config).await
     }
 
     async fn start(config: Config, context: Context) -> anyhow::Result<()> {
-        let address = config.listen;
-        let mend = || format!("cannot listen on {address}; stop what uses it, or change the key listen");
-        let socket = context.listen("templates", address).with_context(mend)?;
+        let socket = context.listen("templates", config.listen);
+        let socket = socket.map_err(|error| service::cannot_listen("listen", error))?;
         serve(config, context, socket).await
     }
 }

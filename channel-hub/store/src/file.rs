@@ -100,6 +100,17 @@ pub enum OpenError {
     },
 }
 
+/// What lies where a database belongs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Seen {
+    /// Nothing yet: it will be made.
+    Nothing,
+    /// One that can be used.
+    Sound,
+    /// The same, and another process has it open.
+    InUse,
+}
+
 /// An open database: the only connection that may write, and the lock that makes it the only one.
 pub(crate) struct Opened {
     pub(crate) connection: Connection,
@@ -143,6 +154,37 @@ pub(crate) fn examine(path: &Path, layout: Layout) -> Result<(), OpenError> {
         return Err(OpenError::ReadOnly { path: path.into(), reason: "not writable for this user".into() });
     }
     check_health(&connection, path)
+}
+
+/// As [`examine`], and makes nothing, not even a lock.
+pub(crate) fn look(path: &Path, layout: Layout) -> Result<Seen, OpenError> {
+    let is_held = is_held(path);
+    if is_new(path)? {
+        return Ok(Seen::Nothing);
+    }
+    let connection = open_to_look(path, is_held)?;
+    check_version(&connection, path, layout)?;
+    check_health(&connection, path)?;
+    Ok(if is_held { Seen::InUse } else { Seen::Sound })
+}
+
+/// Where there is no log to be read and nobody who writes one, SQLite is told that the file does not change: otherwise it would make
+/// a log, and leave it behind.
+fn open_to_look(path: &Path, is_held: bool) -> Result<Connection, OpenError> {
+    if is_held || holds_something(&place::log(path)) {
+        return open_reader(path);
+    }
+    let Some(text) = path.to_str() else { return open_reader(path) };
+    let escaped = text.replace('%', "%25").replace('?', "%3f").replace('#', "%23");
+    let flags =
+        OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
+    Connection::open_with_flags(format!("file:{escaped}?immutable=1"), flags).map_err(|e| explain(path, &e))
+}
+
+/// Whether another process has the lock. It is asked for with others, and let go at once.
+fn is_held(path: &Path) -> bool {
+    let is_held = |lock: File| matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock));
+    File::open(lock_path(path)).is_ok_and(is_held)
 }
 
 /// A second connection, for reading beside the writer.

@@ -39,7 +39,7 @@ pub mod store;
 pub mod writer;
 
 pub use blocks::{BlockState, StoredBlock};
-pub use file::OpenError;
+pub use file::{OpenError, Seen};
 pub use ledger::{HeightTotal, LedgerRow, Share, Sum, Total};
 pub use reports::Recent;
 pub use sqlite::{Options, SqliteStore};

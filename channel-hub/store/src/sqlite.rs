@@ -9,7 +9,7 @@ use ::sharechain::storage::{Storage, Stored, Update};
 use rusqlite::Transaction;
 
 use crate::blocks::{self, BlockState, StoredBlock};
-use crate::file::{self, OpenError};
+use crate::file::{self, OpenError, Seen};
 use crate::journal::Journal;
 use crate::ledger::{HeightTotal, Ledger, LedgerRow, Share, Sum, Total};
 use crate::reports::{self, Recent};
@@ -62,6 +62,14 @@ impl SqliteStore {
     /// Why the file cannot be used, as far as can be told without writing to it.
     pub fn examine(path: &Path) -> Result<(), OpenError> {
         file::examine(path, migrations::HUB)
+    }
+
+    /// The same, for a look that makes and changes nothing, by whoever may read the file.
+    ///
+    /// # Errors
+    /// Why the file cannot be used, as far as can be told so.
+    pub fn look(path: &Path) -> Result<Seen, OpenError> {
+        file::look(path, migrations::HUB)
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use store::{OpenError, Options, Refused, Share, SqliteStore, Store};
+use store::{OpenError, Options, Refused, Seen, Share, SqliteStore, Store};
 
 fn open(path: &Path) -> Result<SqliteStore, OpenError> {
     SqliteStore::open(path, Options::default())
@@ -87,6 +87,39 @@ fn what_is_no_store_is_named_when_it_is_examined() {
     assert!(matches!(SqliteStore::examine(&path).unwrap_err(), OpenError::Corrupt { .. }));
     let error = SqliteStore::examine(Path::new("/sys/hub.sqlite")).unwrap_err();
     assert!(matches!(error, OpenError::ReadOnly { .. }), "{error}");
+}
+
+#[test]
+fn a_look_tells_what_opening_would_and_leaves_nothing_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("what? 100 %#.sqlite");
+    let files = || {
+        let names = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name());
+        names.collect::<std::collections::BTreeSet<_>>()
+    };
+    assert_eq!(SqliteStore::look(&path).unwrap(), Seen::Nothing);
+    assert_eq!(files().len(), 0);
+
+    let first = open(&path).unwrap();
+    first.reserve("numbers", 1).unwrap();
+    assert_eq!(SqliteStore::look(&path).unwrap(), Seen::InUse);
+    drop(first);
+    let before = files();
+    assert_eq!(SqliteStore::look(&path).unwrap(), Seen::Sound);
+    assert_eq!(files(), before);
+
+    let whole = std::fs::read(&path).unwrap();
+    std::fs::write(&path, &whole[..whole.len() / 2]).unwrap();
+    assert!(matches!(SqliteStore::look(&path).unwrap_err(), OpenError::Corrupt { .. }));
+    std::fs::write(&path, vec![0x5a; 8192]).unwrap();
+    assert!(matches!(SqliteStore::look(&path).unwrap_err(), OpenError::Corrupt { .. }));
+    assert_eq!(files(), before);
+
+    std::fs::remove_file(&path).unwrap();
+    let other = rusqlite::Connection::open(&path).unwrap();
+    other.execute_batch("CREATE TABLE coins (value INTEGER); PRAGMA application_id = 7;").unwrap();
+    drop(other);
+    assert!(matches!(SqliteStore::look(&path).unwrap_err(), OpenError::NotOurs { found: 7, .. }));
 }
 
 #[test]

@@ -211,4 +211,10 @@ mod tests {
         }
         assert!(keys("").contains("upstream"));
     }
+
+    #[test]
+    fn two_listeners_with_one_address_are_named_by_their_keys() {
+        let text = keys(&format!("tls.listen = \"127.0.0.1:3333\"\n{}", upstream()));
+        assert!(text.contains("tls.listen") && text.contains("miners.listen = 0.0.0.0:3333"), "{text}");
+    }
 }

@@ -96,7 +96,7 @@ impl Program for Beacon {
         fresh.iter().map(|(path, value)| format!("{path} has {} letters", value.len() - 2)).collect()
     }
 
-    async fn probe(config: Config) -> Vec<Finding> {
+    async fn probe(config: Config, _data_dir: &std::path::Path) -> Vec<Finding> {
         vec![match config.name.as_str() {
             "south" => Finding::bad("name", "is south; call it north"),
             name => Finding::good("name", name),

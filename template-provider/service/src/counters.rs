@@ -9,7 +9,7 @@ mod labels;
 mod succession;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::fs::File;
+use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -93,6 +93,13 @@ pub enum OpenError {
     /// What is in it cannot be read.
     #[error(transparent)]
     Journal(#[from] JournalError),
+}
+
+/// Whether a program runs with this data directory. Its lock is asked for with others and let go at once; one that this user may not
+/// open says nothing.
+pub(crate) fn is_held(dir: &Path) -> bool {
+    let is_held = |lock: File| matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock));
+    File::open(dir.join("lock")).is_ok_and(is_held)
 }
 
 impl Counters {

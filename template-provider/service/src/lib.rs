@@ -14,6 +14,7 @@
 //! | `counters` | totals that never fall |
 //! | `status` | page, API and metrics |
 //! | `listener`, `sockets`, `files` | listening sockets, passed on and surviving the loss of file descriptors; how many there may be |
+//! | `addresses` | the keys that name where a program listens |
 //! | `signals`, `systemd` | SIGTERM and SIGINT; what the supervisor is told |
 //! | `handover`, `replacement` | a running program is replaced by a new one; SIGUSR2 |
 //! | `backoff` | how long to wait before the next attempt |
@@ -24,6 +25,7 @@
 #![doc = include_str!("../examples/beacon.rs")]
 //! ```
 
+mod addresses;
 mod backoff;
 mod command_line;
 mod complaints;
@@ -55,7 +57,7 @@ pub use counters::{Counter, Counters, JournalError, OpenError, SaveError};
 pub use files::{fits_open_files, open_files};
 pub use handover::{Call, Departure, Given, Parcel, Succession, when_let_go};
 pub use key::Key;
-pub use listener::Listener;
+pub use listener::{Listener, cannot_listen};
 pub use logs::start_logs;
 pub use news::News;
 pub use operation::{Log, LogFormat, Operation};

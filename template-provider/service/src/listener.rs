@@ -50,14 +50,12 @@ impl Listener {
     /// # Errors
     /// An address that is in use or is not this machine's.
     pub fn bind(name: &'static str, address: SocketAddr) -> anyhow::Result<Self> {
-        let bound = || -> io::Result<std::net::TcpListener> {
-            let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
-            socket.set_reuse_address(true)?; // else a restart waits for the last connections' TIME_WAIT
-            socket.bind(&address.into())?;
+        let listening = || -> io::Result<std::net::TcpListener> {
+            let socket = bound(address)?;
             socket.listen(BACKLOG)?;
             Ok(socket.into())
         };
-        let socket = bound().with_context(|| format!("cannot listen on {address} for {name}"))?;
+        let socket = listening().with_context(|| format!("cannot listen on {address} for {name}"))?;
         Self::from_socket(name, socket)
     }
 
@@ -194,6 +192,45 @@ impl Listener {
     }
 }
 
+/// A socket that does not listen yet.
+fn bound(address: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    socket.set_reuse_address(true)?; // else a restart waits for the last connections' TIME_WAIT
+    socket.bind(&address.into())?;
+    Ok(socket)
+}
+
+/// Whether a program could listen there now. It does not listen, so that nobody connects, and keeps none from it who begins to.
+pub(crate) fn try_to_bind(address: SocketAddr) -> io::Result<()> {
+    bound(address).map(drop)
+}
+
+/// What to do where the address that `key` names cannot be listened on.
+pub(crate) fn mend(key: &str, error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => format!("end what uses that address, or set {key} to another"),
+        io::ErrorKind::AddrNotAvailable => {
+            format!(
+                "it is no address of this machine: set {key} to one that is, or to 0.0.0.0 or [::] for all"
+            )
+        }
+        io::ErrorKind::PermissionDenied => {
+            format!(
+                "this user may not listen there: set {key} to a port from 1024 on, or give it CAP_NET_BIND_SERVICE"
+            )
+        }
+        _ => format!("set {key} to another address"),
+    }
+}
+
+/// An error of [`crate::Context::listen`], with what to do about the key that names the address.
+#[must_use]
+pub fn cannot_listen(key: &str, error: anyhow::Error) -> anyhow::Error {
+    let why = error.downcast_ref::<io::Error>();
+    let mend = why.map_or_else(|| format!("set {key} to another address"), |why| mend(key, why));
+    error.context(mend)
+}
+
 /// A connection that ended before it was accepted; the next one may be there at once.
 fn is_peers_fault(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
@@ -269,5 +306,18 @@ mod tests {
         let error = Listener::bind("miners", listener.local_addr()).unwrap_err();
         let said = format!("{error:#}");
         assert!(said.contains(&format!("cannot listen on {} for miners", listener.local_addr())), "{said}");
+    }
+
+    #[tokio::test]
+    async fn what_to_do_goes_by_why_an_address_cannot_be_listened_on() {
+        let listener = Listener::bind("miners", "127.0.0.1:0".parse().unwrap()).unwrap();
+        let elsewhere = "192.0.2.1:3333".parse().unwrap(); // RFC 5737
+        let cases =
+            [(listener.local_addr(), "set listen to another"), (elsewhere, "no address of this machine")];
+        for (address, mend) in cases {
+            let error = cannot_listen("listen", Listener::bind("miners", address).unwrap_err());
+            let said = format!("{error:#}");
+            assert!(said.contains(mend) && said.contains(&format!("cannot listen on {address}")), "{said}");
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! What a program is to this crate: a name, keys, a check, a start.
 
+use std::net::SocketAddr;
 use std::path::Path;
 
 use crate::config::Problem;
@@ -52,8 +53,17 @@ pub trait Program: Sized + Send + Sync + 'static {
         Vec::new()
     }
 
-    /// What `--check` tries beyond reading the config, as reaching the node. Must end by itself within seconds.
-    fn probe(config: Self::Config) -> impl Future<Output = Vec<Finding>> + Send {
+    /// Every key that names an address to listen on, with the address; not the page's. `--check` tries them, and two with the same
+    /// address are refused.
+    fn listens(config: &Self::Config) -> Vec<(&'static str, SocketAddr)> {
+        let _ = config;
+        Vec::new()
+    }
+
+    /// What `--check` tries beyond reading the config, as reaching the node; and what lies in the data directory, perhaps of a program
+    /// that runs, without changing or making anything. Must end by itself within seconds.
+    fn probe(config: Self::Config, data_dir: &Path) -> impl Future<Output = Vec<Finding>> + Send {
+        let _ = data_dir;
         drop(config);
         async { Vec::new() }
     }

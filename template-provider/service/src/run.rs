@@ -4,9 +4,11 @@ use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 
+use crate::addresses;
 use crate::command_line::{self, Flags, Request};
 use crate::config::{self, Fresh, Inputs, Refusal, keys_markdown};
 use crate::context::Context;
+use crate::counters::{Counters, is_held};
 use crate::logs::start_logs;
 use crate::operation::Operation;
 use crate::program::{Finding, Program};
@@ -43,7 +45,10 @@ pub fn run<P: Program>() -> ExitCode {
 fn check<P: Program>(flags: Flags) -> anyhow::Result<ExitCode> {
     let (operation, config, file) = load::<P>(flags)?;
     let mut findings = vec![Finding::good("config", file), data_dir(&operation)];
-    findings.extend(runtime()?.block_on(P::probe(config)));
+    findings.extend(totals(&operation.data_dir));
+    findings
+        .extend(addresses::probe(&addresses::all::<P>(&config, &operation), is_held(&operation.data_dir)));
+    findings.extend(runtime()?.block_on(P::probe(config, &operation.data_dir)));
     let lines: String = findings.iter().map(|finding| format!("{finding}\n")).collect();
     say(&lines);
     let good = findings.iter().all(|finding| finding.outcome.is_ok());
@@ -70,6 +75,12 @@ fn data_dir(operation: &Operation) -> Finding {
             Finding::bad(what, format!("{reason}; make it, or set data_dir to another"))
         }
     }
+}
+
+/// What keeps the totals from being read, if something does.
+fn totals(data_dir: &Path) -> Option<Finding> {
+    let error = Counters::preview(data_dir).err().filter(|_| data_dir.is_dir())?;
+    Some(Finding::bad("totals", error))
 }
 
 fn start<P: Program>(flags: Flags) -> anyhow::Result<ExitCode> {

@@ -318,6 +318,22 @@ fn check_says_what_it_tried_and_its_status_tells_whether_all_is_well() {
 }
 
 #[test]
+fn a_check_beside_the_running_program_is_good_and_one_with_another_directory_names_the_key() {
+    let world = World::new();
+    let running = world.start(&[]);
+    let same = ["--check", "--name", "north", "--page.listen", &running.page];
+    let output = world.output(&[&same[..], &["--data_dir", "data"]].concat());
+    let lines = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{lines}");
+    assert!(lines.contains("in use, by the running program as it seems"), "{lines}");
+    let output = world.output(&[&same[..], &["--data_dir", "other"]].concat());
+    let lines = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{lines}");
+    assert!(lines.contains("FAILED  page.listen") && lines.contains("set page.listen to another"), "{lines}");
+    assert!(!world.dir.path().join("other").exists(), "a check changes nothing");
+}
+
+#[test]
 fn a_config_in_the_home_directory_is_found_when_there_is_none_here() {
     let world = World::new();
     let home = world.dir.path().join("home");

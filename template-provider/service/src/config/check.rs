@@ -6,6 +6,7 @@ use super::keys::{Keys, nearest};
 use super::layers::Layers;
 use super::problem::{Problem, Refusal};
 use super::redact::is_secret;
+use crate::addresses::{self, taken_twice};
 use crate::key::{Key, Rule};
 use crate::operation::{Operation, RawOperation, SECTIONS};
 use crate::program::Program;
@@ -26,7 +27,10 @@ impl Layers {
         let operation = raw::<RawOperation>(&self.keys, operation).and_then(RawOperation::check);
         let config = raw::<P::Raw>(&self.keys, program).and_then(P::check);
         match (operation, config) {
-            (Ok(operation), Ok(config)) => Ok((operation, config)),
+            (Ok(operation), Ok(config)) => {
+                let problems = taken_twice(&addresses::all::<P>(&config, &operation));
+                if problems.is_empty() { Ok((operation, config)) } else { Err(self.refusal(problems)) }
+            }
             (operation, config) => {
                 let problems = [operation.err(), config.err()].into_iter().flatten().flatten();
                 Err(self.refusal(problems.collect()))

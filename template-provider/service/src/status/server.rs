@@ -26,7 +26,7 @@ use super::unread::Impatient;
 use super::{Page, Section, Status, host, html, metrics};
 use crate::complaints::Complaints;
 use crate::counters::Counters;
-use crate::listener::Listener;
+use crate::listener::{Listener, cannot_listen};
 use crate::sockets::Sockets;
 
 /// Connections at a time; further ones wait in the kernel's queue.
@@ -69,9 +69,8 @@ impl PageServer {
         counters: Counters,
         sockets: &Sockets,
     ) -> anyhow::Result<Self> {
-        let listener = sockets.listen("page", address).with_context(|| {
-            format!("the status page cannot listen on {address}; stop what uses that address, or set page.listen to another")
-        })?;
+        let listener =
+            sockets.listen("page", address).map_err(|error| cannot_listen("page.listen", error))?;
         let address = listener.local_addr();
         if !address.ip().is_loopback() {
             tracing::warn!(%address, "the status page has no password and other machines may reach it; page.listen sets its address");

@@ -236,7 +236,8 @@ impl World {
     /// What `--check` finds.
     pub(crate) async fn probe(&self) -> Vec<Result<String, String>> {
         let config = config_from_text::<TemplateProvider>(&self.config()).unwrap().1;
-        TemplateProvider::probe(config).await.into_iter().map(|finding| finding.outcome).collect()
+        let findings = TemplateProvider::probe(config, self.directory.path()).await;
+        findings.into_iter().map(|finding| finding.outcome).collect()
     }
 
     fn config(&self) -> String {
