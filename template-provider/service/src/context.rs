@@ -7,10 +7,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use sd_notify::NotifyState;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::counters::{Counters, OpenError};
-use crate::handover::{self, Gate, House, Inheritance, Parcel, Stage, Succession};
+use crate::handover::{self, Candidate, Gate, House, Inheritance, Parcel, Stage, Succession};
 use crate::listener::Listener;
 use crate::operation::Operation;
 use crate::sockets::Sockets;
@@ -192,6 +193,11 @@ impl Context {
     /// The program has ended its work.
     pub(crate) async fn farewell(&self) {
         self.house.farewell().await;
+    }
+
+    /// Tells what is heard of programs that would take over from this one.
+    pub(crate) fn candidate(&self) -> watch::Receiver<Candidate> {
+        self.house.candidate.subscribe()
     }
 
     #[cfg(test)]

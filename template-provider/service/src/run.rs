@@ -114,7 +114,7 @@ async fn serve<P: Program>(
         shutdown.cancelled().await;
         tokio::time::sleep(operation.drain).await;
     };
-    tokio::spawn(replacement::on_signal(shutdown.clone())?);
+    tokio::spawn(replacement::on_signal(shutdown.clone(), end.candidate())?);
     let program = async {
         let ended = tokio::select! {
             ended = Box::pin(P::start(config, context)) => ended,

@@ -14,6 +14,19 @@ use crate::counters::Counters;
 use crate::sockets::Sockets;
 use crate::status::PageServer;
 
+/// What was heard last of a program that would take over, with its process id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Candidate {
+    /// None has asked.
+    Nobody,
+    /// It was let in.
+    Prepares(u32),
+    /// It was let in and did not take over.
+    Failed(u32),
+    /// It took over.
+    Serves(u32),
+}
+
 /// What a predecessor has to give.
 #[derive(Debug)]
 pub(crate) struct House {
@@ -27,6 +40,7 @@ pub(crate) struct House {
     pub(crate) shutdown: CancellationToken,
     /// Whether the program takes part: somebody follows [`super::Succession`].
     pub(crate) hands_over: AtomicBool,
+    pub(crate) candidate: watch::Sender<Candidate>,
     /// The user that may take over.
     pub(crate) user: u32,
     pub(super) busy: AtomicBool,
@@ -61,6 +75,7 @@ impl House {
             stage,
             shutdown,
             hands_over: AtomicBool::new(false),
+            candidate: watch::Sender::new(Candidate::Nobody),
             user: rustix::process::geteuid().as_raw(),
             busy: AtomicBool::new(false),
             departures: AtomicU64::new(0),

@@ -8,7 +8,7 @@ use anyhow::{Context as _, bail};
 use sd_notify::NotifyState;
 use tokio::time::timeout;
 
-use super::gate::House;
+use super::gate::{Candidate, House};
 use super::line::Line;
 use super::message::{Ask, Reply};
 use super::stage::{Docket, Sealed};
@@ -35,6 +35,7 @@ const LAST: Duration = Duration::from_secs(60);
 pub(super) async fn give(mut line: Line, house: &House, busy: bool) -> anyhow::Result<()> {
     let pid = welcome(&mut line, house, busy).await?;
     tracing::info!(pid, "a successor prepares to take over");
+    house.candidate.send_replace(Candidate::Prepares(pid));
     let departed = async {
         prepared(&mut line, house).await?;
         depart(&mut line, house).await
@@ -42,6 +43,7 @@ pub(super) async fn give(mut line: Line, house: &House, busy: bool) -> anyhow::R
     let spread = match departed.await {
         Ok(spread) => spread,
         Err(error) => {
+            house.candidate.send_replace(Candidate::Failed(pid));
             // If it is not there any more, nobody needs to know.
             drop(timeout(WORD, line.send(&Reply::Refused { reason: format!("{error:#}") }, &[])).await);
             return Err(error);
@@ -52,6 +54,7 @@ pub(super) async fn give(mut line: Line, house: &House, busy: bool) -> anyhow::R
     systemd::tell(&[NotifyState::MainPid(pid)]);
     house.page.close();
     house.stage.send_replace(Stage::Left(spread));
+    house.candidate.send_replace(Candidate::Serves(pid));
     tracing::info!(
         pid,
         spread_ms = spread.as_millis(),

@@ -34,7 +34,7 @@ mod patience;
 mod stage;
 mod taking;
 
-pub(crate) use gate::{Gate, House};
+pub(crate) use gate::{Candidate, Gate, House};
 pub use patience::when_let_go;
 pub use stage::{Call, Departure, Given, Parcel, Succession};
 pub(crate) use stage::{Stage, stages};
