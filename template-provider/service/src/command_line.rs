@@ -120,5 +120,5 @@ fn key_argument(keys: &Keys, key: &Key) -> Arg {
         .long(key.path())
         .value_name(form)
         .help_heading("Config keys (the environment variable in brackets)")
-        .help(format!("{}{warning}{default} [{}]", key.doc, keys.variable(key.path())))
+        .help(format!("{}{warning}{default} [{}]", key.sentence(), keys.variable(key.path())))
 }

@@ -69,6 +69,13 @@ impl Key {
         Self { path, rule, doc, secret: false, fields: &[] }
     }
 
+    /// What it is, with a full stop at its end, so that more can follow.
+    pub(crate) fn sentence(&self) -> String {
+        let doc = self.doc.trim_end();
+        let stop = if doc.ends_with(['.', '!', '?']) { "" } else { "." };
+        format!("{doc}{stop}")
+    }
+
     /// The default's or the example's TOML text.
     pub(crate) const fn text(&self) -> &'static str {
         match self.rule {

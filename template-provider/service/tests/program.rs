@@ -285,6 +285,9 @@ fn init_writes_a_config_for_its_owner_only_and_never_over_another() {
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stderr).contains("is there already"), "{}", text(&output.stderr));
     assert_eq!(std::fs::read_to_string(world.config()).unwrap(), before);
+    let output = world.output(&["init", "sluice-beacon.toml"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("is a file, not a directory"), "{}", text(&output.stderr));
     let other = World { dir: tempfile::tempdir().unwrap() };
     let said = text(&other.output(&["init"]).stdout);
     assert!(

@@ -26,6 +26,8 @@ pub(crate) fn init<P: Program>(dir: &Path) -> anyhow::Result<Fresh> {
     let refuse =
         || format!("{} is there already and is left as it is; name another directory", path.display());
     anyhow::ensure!(!path.exists(), refuse());
+    let is_file = dir.exists() && !dir.is_dir();
+    anyhow::ensure!(!is_file, "{} is a file, not a directory; name a directory", dir.display());
     std::fs::create_dir_all(dir).with_context(|| format!("{} cannot be made", dir.display()))?;
     let set = P::init(dir)?;
     let facts = P::introduce(&set);
@@ -94,7 +96,9 @@ fn comment(key: &Key) -> String {
         Rule::Required(_) => " Required.",
         Rule::Optional(_) => " Not set by default.",
     };
-    key.doc.lines().map(|line| format!("# {line}\n")).collect::<String>().trim_end().to_owned() + note + "\n"
+    key.sentence().lines().map(|line| format!("# {line}\n")).collect::<String>().trim_end().to_owned()
+        + note
+        + "\n"
 }
 
 fn list(key: &Key) -> String {

@@ -7,7 +7,7 @@ const KEYS: &[Key] = &[
     Key::list("upstream", &[Key::required("address", "\"a:1\"", "Where it is.")], "Hubs."),
     Key::required("output", "\"wpkh(..)\"", "Who is paid."),
     Key::new("share.per_minute", "6", "Shares."),
-    Key::optional("node.user", "\"ann\"", "Who logs in."),
+    Key::optional("node.user", "\"ann\"", "Who logs in"),
 ];
 
 fn keys() -> Keys {
