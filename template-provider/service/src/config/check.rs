@@ -2,7 +2,7 @@
 
 use serde::de::DeserializeOwned;
 
-use super::keys::{Keys, nearest};
+use super::keys::{Keys, misspelt};
 use super::layers::Layers;
 use super::problem::{Problem, Refusal};
 use super::redact::is_secret;
@@ -120,9 +120,13 @@ fn complete(keys: &Keys, key: &Key, index: usize, table: &mut toml::Table) -> Ve
     let unknown = table.keys().filter(|name| known().all(|known| known != *name));
     let mut problems: Vec<_> = unknown
         .map(|name| {
-            let near = || nearest(name, known()).map(|near| format!("did you mean `{near}`?"));
-            let mend = keys.misplaced(&format!("[[{}]]", key.path), name).or_else(near);
-            Problem::new(path(name), "is not a key of this program", mend.unwrap_or_default())
+            let heading = format!("[[{}]]", key.path);
+            let near = || match misspelt(name, known()) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => format!("the keys of {heading} are {}", known().collect::<Vec<_>>().join(", ")),
+            };
+            let mend = keys.misplaced(&heading, name).unwrap_or_else(near);
+            Problem::new(path(name), "is not a key of this program", mend)
         })
         .collect();
     for field in key.fields {

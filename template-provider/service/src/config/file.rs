@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use toml::de::{DeTable, DeValue};
 
-use super::keys::{Keys, likeness, nearest};
+use super::keys::{Keys, misspelt};
 use super::problem::{Problem, Source};
 use crate::path::expand_home;
 
@@ -89,9 +89,6 @@ impl Walk<'_> {
     }
 }
 
-/// A name that is less like a known one is no misspelling of it.
-const MISSPELT: f64 = 0.6;
-
 /// The problem with a path that is no key.
 pub(crate) fn unknown(keys: &Keys, path: &str) -> Problem {
     let below = keys.below(path);
@@ -100,14 +97,12 @@ pub(crate) fn unknown(keys: &Keys, path: &str) -> Problem {
     }
     let sections = keys.all.iter().filter_map(|key| Some(key.path.rsplit_once('.')?.0));
     let section = path.rsplit_once('.').map(|(section, _)| (section, keys.below(section)));
-    let mend = match (nearest(path, keys.all.iter().map(|key| key.path).chain(sections)), section) {
-        (Some(nearest), Some((section, known)))
-            if !known.is_empty() && likeness(path, nearest) < MISSPELT =>
-        {
+    let mend = match (misspelt(path, keys.all.iter().map(|key| key.path).chain(sections)), section) {
+        (Some(near), _) => format!("did you mean `{near}`?"),
+        (None, Some((section, known))) if !known.is_empty() => {
             format!("the keys of [{section}] are {}", known.join(", "))
         }
-        (Some(nearest), _) => format!("did you mean `{nearest}`?"),
-        (None, _) => String::new(),
+        (None, _) => format!("`{} init` writes a file with every key", keys.program),
     };
     Problem::new(path, "is not a key of this program", mend)
 }

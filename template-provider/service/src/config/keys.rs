@@ -53,20 +53,33 @@ impl Keys {
         format!("{}{}", self.variable_prefix(), path.replace('.', "__").to_uppercase())
     }
 
+    /// The key's path that such a name stands for, whether there is one or not.
+    pub(crate) fn path_of_variable(&self, name: &str) -> String {
+        name.strip_prefix(&self.variable_prefix()).unwrap_or(name).to_lowercase().replace("__", ".")
+    }
+
     pub(crate) fn variable_prefix(&self) -> String {
         format!("{}__", self.program.replace('-', "_").to_uppercase())
     }
 }
 
+/// The known name that `name` may be a misspelling of.
+pub(crate) fn misspelt<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    nearest(name, known).filter(|near| likeness(name, near) >= MISSPELT)
+}
+
 /// The known name that is most like `name`.
-pub(crate) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let alike = |path: &'a str| (likeness(name, path), path);
     known.into_iter().map(alike).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, path)| path)
 }
 
+/// A name that is less like a known one is no misspelling of it.
+const MISSPELT: f64 = 0.6;
+
 /// How much a known name is like `name`, 0 to 1. Looks at whole paths and at their last parts, so that a right name in a
 /// wrong section is found too, and at words, so that one is found of which some were left out.
-pub(crate) fn likeness(name: &str, path: &str) -> f64 {
+fn likeness(name: &str, path: &str) -> f64 {
     let (last_of_name, last_of_path) = (last(name), last(path));
     let whole = strsim::normalized_damerau_levenshtein(name, path);
     let end = 0.9 * strsim::normalized_damerau_levenshtein(last_of_name, last_of_path);
@@ -128,5 +141,12 @@ mod tests {
         assert_eq!(nearest("SLUICE_PROXY__MINERS__DEAD_SECONDS", variables), Some(variables[1]));
         let known = ["a.max_bytes_per_second", "b.max_bytes"];
         assert_eq!(nearest("a.max_bytes", known), Some("b.max_bytes"));
+    }
+
+    #[test]
+    fn a_name_that_is_like_none_is_no_misspelling() {
+        let known = ["address", "password", "user_identity"];
+        assert_eq!(misspelt("foo", known), None);
+        assert_eq!(misspelt("pasword", known), Some("password"));
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::file;
-use super::keys::{Keys, nearest};
+use super::keys::{Keys, misspelt};
 use super::problem::{Problem, Refusal, Source};
 use super::redact::Secrets;
 use crate::key::{Key, Rule};
@@ -75,9 +75,19 @@ impl Layers {
     }
 
     /// `SLUICE_HUB__NODE__URL` and the like; RUST_LOG sets `log.level`, but gives way to the key's own variable.
+    ///
+    /// `SLUICE_HUB_NODE_URL` is a slip. Other names with one underscore are none of ours: Kubernetes gives a container
+    /// `SLUICE_HUB_SERVICE_HOST` of a service that is called so.
     fn environment(&mut self, variables: Vec<(String, String)>) {
         let prefix = self.keys.variable_prefix();
         let names: Vec<_> = self.keys.all.iter().map(|key| (self.keys.variable(key.path), *key)).collect();
+        let slips: BTreeMap<_, _> = names.iter().map(|(name, _)| (name.replace("__", "_"), name)).collect();
+        for (name, _) in &variables {
+            if let Some(right) = slips.get(name) {
+                let reason = "(environment) is read by nobody: two underscores part the levels of a key";
+                self.problems.push(Problem::new(name, reason, format!("write {right}")));
+            }
+        }
         let (rust_log, own): (Vec<_>, Vec<_>) = variables
             .into_iter()
             .filter(|(name, _)| name == "RUST_LOG" || name.starts_with(&prefix))
@@ -89,8 +99,11 @@ impl Layers {
             match names.iter().find(|(known, _)| *known == name) {
                 Some((_, key)) => self.assign(key, &value, Source::Environment(name)),
                 None => {
-                    let mend = nearest(&name, names.iter().map(|(name, _)| name.as_str()))
-                        .map_or_else(String::new, |nearest| format!("did you mean `{nearest}`?"));
+                    let mend =
+                        misspelt(&self.keys.path_of_variable(&name), names.iter().map(|(_, key)| key.path))
+                            .map_or_else(String::new, |near| {
+                                format!("did you mean `{}`?", self.keys.variable(near))
+                            });
                     self.problems.push(Problem::new(
                         name,
                         "(environment) names no key of this program",

@@ -188,6 +188,23 @@ fn an_unknown_key_is_refused_with_its_line_and_the_nearest_known_one() {
 }
 
 #[test]
+fn a_name_that_is_like_no_key_is_told_the_keys_there_are() {
+    let message = refused(&format!("{URL}[[upstream]]\naddress = \"a\"\nfoo = 2"), &[], &[]);
+    has(&message, &["upstream[0].foo", "the keys of [[upstream]] are address, weight, key"]);
+    let message = refused(&format!("zzz = 1\n{URL}"), &[], &[]);
+    has(&message, &["zzz", "is not a key", "`sluice-sample init` writes"]);
+    let message = refused(URL, &[("SLUICE_SAMPLE__ZZZ", "4")], &[]);
+    has(&message, &["SLUICE_SAMPLE__ZZZ", "names no key"]);
+    assert!(!message.contains("did you mean"), "{message}");
+}
+
+#[test]
+fn a_variable_with_one_underscore_where_two_belong_is_refused() {
+    let message = refused(URL, &[("SLUICE_SAMPLE_NODE_RETRIES", "4")], &[]);
+    has(&message, &["SLUICE_SAMPLE_NODE_RETRIES (environment)", "write SLUICE_SAMPLE__NODE__RETRIES"]);
+}
+
+#[test]
 fn a_variable_of_another_program_is_not_ours() {
     assert!(layered(URL, &[("SLUICE_SAMPLER__X", "1"), ("SLUICE_SAMPLE_X", "1")], &[]).is_ok());
 }
