@@ -102,9 +102,10 @@ async fn probe_node(config: &Config) -> Finding {
     let what = format!("node {}", config.node.url);
     let seen = async { Node::new(config.node.clone())?.ready().await };
     match seen.await {
-        Ok(info) => {
-            Finding::good(what, format!("{} on {}, height {}", info.subversion, info.network, info.height))
-        }
+        Ok(info) => Finding::good(
+            what,
+            format!("{} on {}, height {}", info.subversion, info.network.to_core_arg(), info.height),
+        ),
         Err(error) => Finding::bad(what, error),
     }
 }

@@ -53,7 +53,7 @@ pub enum IdentityError {
     #[error("looks like a bitcoin address and is none; mistyped?")]
     NoAddress,
     /// It is an address of another network.
-    #[error("an address of another network than {0}")]
+    #[error("an address of another network than {}", .0.to_core_arg())]
     WrongNetwork(Network),
     /// Accounts are switched off.
     #[error("no bitcoin address, and this hub keeps no accounts")]
@@ -190,6 +190,8 @@ mod tests {
     #[test]
     fn an_address_of_another_network_is_refused() {
         assert_eq!(parts(TEST), Err(IdentityError::WrongNetwork(Network::Bitcoin)));
+        let said = parts(TEST).unwrap_err().to_string();
+        assert!(said.ends_with("another network than main"), "by the key's own word: {said}");
     }
 
     #[test]

@@ -19,7 +19,7 @@ pub enum RewardError {
     #[error("is neither an address nor an output descriptor ({0})")]
     Unreadable(String),
     /// An address of another network.
-    #[error("is an address of another network than {0}")]
+    #[error("is an address of another network than {}", .0.to_core_arg())]
     WrongNetwork(Network),
 }
 
