@@ -234,7 +234,7 @@ impl<C> Queue<C> {
 
     /// Swaps everything that waits into the empty `batch`; blocks until there is something or it is time to `wake`, and
     /// until `due` unless there is enough. `None`: closed.
-    fn take(&self, batch: &mut Vec<C>, due: Instant, wake: Option<Instant>) -> Option<Sequence> {
+    fn take(&self, batch: &mut Vec<C>, due: Instant, wake: Instant) -> Option<Sequence> {
         let mut waiting = lock(&self.waiting);
         let few = |w: &mut Waiting<C>| !w.closed && w.changes.len() < self.pace.enough;
         let time = due.saturating_duration_since(Instant::now());
@@ -247,12 +247,9 @@ impl<C> Queue<C> {
                 return None;
             }
             waiting.idle = true;
-            waiting = match wake.map(|at| at.saturating_duration_since(Instant::now())) {
-                Some(Duration::ZERO) => break,
-                Some(time) => {
-                    self.arrived.wait_timeout(waiting, time).unwrap_or_else(PoisonError::into_inner).0
-                }
-                None => self.arrived.wait(waiting).unwrap_or_else(PoisonError::into_inner),
+            waiting = match wake.saturating_duration_since(Instant::now()) {
+                Duration::ZERO => break,
+                time => self.arrived.wait_timeout(waiting, time).unwrap_or_else(PoisonError::into_inner).0,
             };
         }
         waiting.idle = false;
@@ -301,13 +298,19 @@ struct Work<S: Schema> {
 
 /// Longest wait between two tries of a commit that fails.
 const MAX_RETRY: Duration = Duration::from_secs(2);
+/// So often a writer that has nothing to write looks whether its file is still there.
+const LOOK: Duration = Duration::from_secs(2);
 
 impl<S: Schema> Work<S> {
     fn run(mut self) {
         let mut batch = Vec::new();
         let mut due = Instant::now();
-        while let Some(last) = self.queue.take(&mut batch, due, self.schema.due()) {
+        while let Some(last) = self.queue.take(&mut batch, due, self.wake()) {
             let now = Instant::now();
+            let is_idle = batch.is_empty() && self.schema.due().is_none_or(|at| at > now);
+            if is_idle && self.opened.place.check().is_ok() {
+                continue;
+            }
             due = now + self.pace.between;
             self.progress.begin(now);
             if !self.commit_until_it_holds(&batch) {
@@ -323,6 +326,12 @@ impl<S: Schema> Work<S> {
         drop(self.checkpoints);
         drop(self.opened.connection);
         drop(self.opened.lock);
+    }
+
+    /// When to look at what is to be done though nothing changed.
+    fn wake(&self) -> Instant {
+        let look = Instant::now() + LOOK;
+        self.schema.due().map_or(look, |due| due.min(look))
     }
 
     /// False: the program closes and the commit still fails; the batch was never acknowledged.

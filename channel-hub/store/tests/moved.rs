@@ -77,6 +77,18 @@ fn a_share_for_a_file_that_was_deleted_or_replaced_is_never_acknowledged() {
 }
 
 #[test]
+fn health_tells_of_a_file_that_was_moved_though_nothing_is_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, path) = open(dir.path());
+    let away = dir.path().join("away");
+    std::fs::rename(&path, &away).unwrap();
+    wait("it fails", || store.committed().failing().is_some());
+    std::fs::rename(&away, &path).unwrap();
+    wait("it goes on", || store.committed().failing().is_none());
+    credit(&store);
+}
+
+#[test]
 fn a_log_that_begins_anew_or_is_cut_is_no_file_that_was_moved() {
     let dir = tempfile::tempdir().unwrap();
     let (store, path) = open(dir.path());
