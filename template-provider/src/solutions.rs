@@ -85,7 +85,7 @@ enum Start {
     /// It is on its way.
     UnderWay,
     /// Too many are. It goes at the next start, if it is on disk by then.
-    LeftForNextStart,
+    Left,
 }
 
 /// What a node said to a block.
@@ -337,7 +337,7 @@ impl Solutions {
         if is_left {
             let on_disk = if is_written { "on disk" } else { "to be on disk, and then" };
             error!(%hash, "too many blocks under way: this one waits {on_disk} for the next start");
-            return Start::LeftForNextStart;
+            return Start::Left;
         }
         let give_up = GIVE_UP.saturating_sub(Duration::from_secs(u64::from(unix_now().saturating_sub(time))));
         for position in 0..self.0.outlets.len() {

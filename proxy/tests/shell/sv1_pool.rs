@@ -121,7 +121,7 @@ async fn a_check_tells_a_pool_from_what_is_none() {
     for (address, is_pool) in [(near.miners, true), (near.sv2, false), (near.page, false)] {
         let toml = small("aggregated", data.path(), &pool(address));
         let config = service::config_from_text::<proxy::Proxy>(&toml).unwrap().1;
-        let findings = <proxy::Proxy as service::Program>::probe(config).await;
+        let findings = <proxy::Proxy as service::Program>::probe(config, data.path()).await;
         let found = findings.iter().find(|finding| finding.what.contains(&address.to_string())).unwrap();
         assert_eq!(found.outcome.is_ok(), is_pool, "{found}");
         assert!(is_pool || found.to_string().contains("mining.subscribe"), "{found}");
