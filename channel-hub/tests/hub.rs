@@ -266,6 +266,64 @@ async fn a_template_provider_of_another_network_does_not_win_by_its_height() {
 }
 
 #[tokio::test]
+async fn a_template_provider_that_hangs_is_behind_the_node_and_is_used_again_when_it_is_not() {
+    let node = Node::start().await;
+    node.know_below(100);
+    let World { dir: _dir, mut provider, hub, mut miner } = World::start_with("alice", &node.url, "").await;
+    let health = async || hub.text("/api/v1/health").await;
+    miner.job().await;
+    until("the node knows its block", async || {
+        (hub.api("template-providers").await[0]["known_to_node"] == true).then_some(())
+    })
+    .await;
+    provider.hang(true);
+    node.grow_to(100);
+    until("its health says so", async || health().await.contains("is behind the hub's node").then_some(()))
+        .await;
+    until("the connection is given up", async || {
+        (hub.api("template-providers").await[0]["connected"] == false).then_some(())
+    })
+    .await;
+    assert!(health().await.contains(&provider.address));
+
+    provider.publish(101);
+    provider.hang(false);
+    let next = miner.job().await;
+    let (sequence, _) = miner.submit(&next, None, |share| !share.is_block).await;
+    assert_eq!(miner.answer(sequence).await, Ok(()));
+    until("all is well", async || (!health().await.contains("template provider")).then_some(())).await;
+    hub.stop().await;
+}
+
+#[tokio::test]
+async fn miners_go_on_from_the_second_template_provider_while_the_first_hangs() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut first, mut second) = (Provider::start().await, Provider::start().await);
+    first.publish(100);
+    second.publish(100);
+    let node = Node::start().await;
+    node.know_below(100);
+    let hub = RunningHub::start(dir.path(), &[&first.address, &second.address], &node.url).await;
+    until("the node knows both", async || {
+        let providers = hub.api("template-providers").await;
+        let is_known = |i: usize| providers[i]["known_to_node"] == true;
+        (is_known(0) && is_known(1)).then_some(())
+    })
+    .await;
+    first.hang(true);
+    node.grow_to(100);
+    second.publish(101);
+    until("the second is in use, and the first's connection is given up", async || {
+        let providers = hub.api("template-providers").await;
+        (providers[1]["in_use"] == true && providers[0]["connected"] == false).then_some(())
+    })
+    .await;
+    assert_eq!(hub.api("job").await["height"], 101);
+    assert!(!hub.text("/api/v1/health").await.contains("template provider"));
+    hub.stop().await;
+}
+
+#[tokio::test]
 async fn a_provider_that_is_slow_with_transactions_is_asked_for_few_and_then_for_the_newest() {
     let World { dir: _dir, mut provider, hub, miner: _miner } = World::start("alice").await;
     until("the first one's transactions are asked for", async || (provider.asked() == [1]).then_some(()))

@@ -190,9 +190,9 @@ fn provider(address: &str, health: &Health) -> Value {
         "templates": health.templates,
         "last_template_seconds": health.last_template.map(|at| at.elapsed().as_secs()),
         "last_error": health.last_error,
-        "trouble": health.trouble,
+        "trouble": health.trouble(),
         "known_to_node": match health.standing {
-            Standing::Known => Some(true),
+            Standing::Known | Standing::Behind => Some(true),
             Standing::Unjudged => None,
             Standing::Foreign => Some(false),
         },

@@ -79,7 +79,7 @@ fn providers(snapshot: &Snapshot) -> Section {
                 Cell::bad(format!("in use, but {FOREIGN}"))
             }
             (true, false) if health.standing == Standing::Foreign => Cell::bad(FOREIGN),
-            (true, _) if !health.trouble.is_empty() => Cell::bad(health.trouble.as_str()),
+            (true, _) if !health.trouble().is_empty() => Cell::bad(health.trouble()),
             (true, true) => Cell::good("in use"),
             (true, false) => Cell::from("connected"),
         };

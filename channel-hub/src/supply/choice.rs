@@ -1,7 +1,8 @@
 //! Which template provider is used: the first in the operator's order that works and is not behind.
 //!
 //! Heights compare on one chain only, and the protocol does not say which chain a template is for. So a provider on whose
-//! blocks the hub's own node can tell something comes before one of which it cannot, whatever the heights.
+//! blocks the hub's own node can tell something comes before one of which it cannot, whatever the heights. One that the
+//! node itself has left behind comes after all that may still be level.
 //!
 //! Nothing that miners do waits for this: until another provider is chosen they keep their jobs.
 
@@ -20,6 +21,8 @@ pub enum Standing {
     /// It did not say yet, or is away.
     #[default]
     Unjudged,
+    /// It has the block that the provider built on, and has long had another at the height that is mined.
+    Behind,
     /// It is up to date, and has none.
     Foreign,
 }

@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use distribution::client::Event;
 use mining::job::{FIRST_SESSION_JOB_ID, JobError, Recipe};
@@ -17,6 +17,10 @@ use crate::reward::Reward;
 
 /// Most future jobs of one provider.
 const MAX_FUTURE: usize = 8;
+/// How long the hub's node may have a block at the height that a provider's templates are for.
+pub const BEHIND: Duration = Duration::from_secs(10);
+/// How often a provider that stays behind is connected to anew.
+pub const REDIAL: Duration = Duration::from_secs(300);
 
 /// What follows from something that a provider said.
 #[derive(Clone, Debug)]
@@ -27,6 +31,29 @@ pub enum Outcome {
     Fetch(Arc<Job>),
     /// Another provider is in use.
     Switched(usize),
+    /// This provider is behind, or does not answer at all: it is to be connected to anew.
+    Redial(usize),
+}
+
+/// A provider whose templates are for a height that the hub's node has long had a block at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Behind {
+    /// Height that its templates are for.
+    pub height: u32,
+    /// Height of the node's best block.
+    pub node: u32,
+    /// How long ago the node was first seen at the templates' height, or above it.
+    pub seconds: u64,
+}
+
+impl std::fmt::Display for Behind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { height, node, seconds } = self;
+        write!(
+            f,
+            "is behind the hub's node: its templates are for height {height}, which the node reached {seconds} s ago; it is at {node}"
+        )
+    }
 }
 
 /// Everything known of the providers' templates.
@@ -37,6 +64,8 @@ pub struct Jobs {
     next_id: u32,
     sources: Vec<Source>,
     choice: Choice,
+    /// Height of the best block of the hub's node, when it last said it.
+    node: Option<u32>,
     /// Whether miners ever had work: then the next provider's may be what they had.
     published: bool,
 }
@@ -53,13 +82,25 @@ struct Source {
     active: Option<Arc<Job>>,
     since: Option<Instant>,
     standing: Standing,
+    /// Set while the hub's node has a block at the height of its templates; outlives a connection.
+    passed: Option<Passed>,
+}
+
+/// The hub's node has a block at the height that a provider's templates are for.
+#[derive(Clone, Copy, Debug)]
+struct Passed {
+    height: u32,
+    since: Instant,
+    /// For longer than [`BEHIND`].
+    is_behind: bool,
+    redialled: Option<Instant>,
 }
 
 impl Jobs {
     /// Nothing known yet of `providers` providers.
     pub fn new(providers: usize, reward: Reward, tag: CoinbaseTag) -> Self {
         let sources = (0..providers).map(|_| Source::default()).collect();
-        Self { reward, tag, next_id: 1, sources, choice: Choice::default(), published: false }
+        Self { reward, tag, next_id: 1, sources, choice: Choice::default(), node: None, published: false }
     }
 
     /// Index of the provider in use.
@@ -102,9 +143,34 @@ impl Jobs {
         self.sources[provider].standing
     }
 
+    /// The best block of the hub's node is at this height.
+    pub fn node_at(&mut self, now: Instant, height: u32) -> Vec<Outcome> {
+        self.node = Some(height);
+        let mut outcomes = self.decide(now);
+        for (provider, source) in self.sources.iter_mut().enumerate() {
+            if source.should_redial(now) {
+                outcomes.push(Outcome::Redial(provider));
+            }
+        }
+        outcomes
+    }
+
+    /// How far a provider is behind the hub's node, if it is.
+    pub fn behind(&self, now: Instant, provider: usize) -> Option<Behind> {
+        let source = self.sources.get(provider)?;
+        let (passed, node) = (source.passed?, self.node?);
+        let seconds = now.saturating_duration_since(passed.since).as_secs();
+        (source.active.is_some() && passed.is_behind).then_some(Behind {
+            height: passed.height,
+            node,
+            seconds,
+        })
+    }
+
     fn reset(&mut self, provider: usize, connection: Option<u16>) {
         let source = &mut self.sources[provider];
-        *source = Source { connection, standing: source.standing, ..Source::default() };
+        let (standing, passed) = (source.standing, source.passed);
+        *source = Source { connection, standing, passed, ..Source::default() };
     }
 
     /// A provider said something.
@@ -181,6 +247,9 @@ impl Jobs {
 
     /// Chooses anew, and if another provider is in use now, publishes what it has.
     fn decide(&mut self, now: Instant) -> Vec<Outcome> {
+        for source in &mut self.sources {
+            source.compare(now, self.node);
+        }
         let candidates = self.candidates();
         if !self.choice.decide(now, &candidates) {
             return Vec::new();
@@ -228,7 +297,37 @@ impl Source {
 
     fn candidate(&self) -> Option<Candidate> {
         let job = self.active.as_ref()?;
-        Some(Candidate { standing: self.standing, height: job.height(), since: self.since? })
+        let is_behind = self.passed.is_some_and(|passed| passed.is_behind);
+        let standing = if is_behind { Standing::Behind } else { self.standing };
+        Some(Candidate { standing, height: job.height(), since: self.since? })
+    }
+
+    /// Heights compare on one chain only: the node must know the provider's blocks. Of the same height the node may have
+    /// another block than the provider builds on: that is no delay.
+    fn compare(&mut self, now: Instant, node: Option<u32>) {
+        let Some(job) = &self.active else { return };
+        let height = job.height();
+        let is_passed = self.standing == Standing::Known && node.is_some_and(|node| node >= height);
+        if !is_passed {
+            self.passed = None;
+            return;
+        }
+        let fresh = Passed { height, since: now, is_behind: false, redialled: None };
+        let passed = self.passed.filter(|passed| passed.height == height).unwrap_or(fresh);
+        self.passed = Some(Passed { is_behind: now >= passed.since + BEHIND, ..passed });
+    }
+
+    /// True once when it falls behind, and then as often as [`REDIAL`] says.
+    fn should_redial(&mut self, now: Instant) -> bool {
+        if self.active.is_none() {
+            return false;
+        }
+        let Some(passed) = self.passed.as_mut().filter(|passed| passed.is_behind) else { return false };
+        let is_due = passed.redialled.is_none_or(|at| now >= at + REDIAL);
+        if is_due {
+            passed.redialled = Some(now);
+        }
+        is_due
     }
 
     fn publish_all(&self) -> Vec<Outcome> {

@@ -2,7 +2,7 @@
 //!
 //! Template Distribution does not say which network a template is for: a provider of another one would win by its height.
 //! The hub's node may be away or behind, and mining must not wait for it; so it is asked beside, and only until it has
-//! known a block of the provider once.
+//! known a block of the provider once. Its height is asked for always: a provider that hangs says nothing of new blocks.
 
 use std::time::{Duration, Instant};
 
@@ -16,6 +16,8 @@ use super::choice::Standing;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How often the node is asked meanwhile, and how often later.
 const ASK: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(10));
+/// How often the node is asked for its height.
+const LOOK: Duration = Duration::from_secs(2);
 
 /// Reports what the node thinks of `provider`, which builds on `prev_hash`, until it knows that block.
 pub async fn judge(
@@ -39,6 +41,19 @@ pub async fn judge(
             return;
         }
         tokio::time::sleep(if late { ASK.1 } else { ASK.0 }).await;
+    }
+}
+
+/// Reports the height of the node's best block, again and again. A node that is catching up says nothing.
+pub async fn follow(node: Node, heights: mpsc::Sender<u32>) {
+    loop {
+        if let Ok(info) = node.blockchain_info().await
+            && !info.initial_block_download
+            && heights.send(info.blocks).await.is_err()
+        {
+            return;
+        }
+        tokio::time::sleep(LOOK).await;
     }
 }
 

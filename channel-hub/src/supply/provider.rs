@@ -31,6 +31,13 @@ pub enum Command {
         /// What was found.
         solution: SubmitSolutionOwned,
     },
+    /// End this connection and make another.
+    Redial {
+        /// Number of the connection.
+        connection: u16,
+        /// Why.
+        reason: String,
+    },
 }
 
 /// What the hub learns from a provider.
@@ -145,7 +152,8 @@ fn obey(session: &mut Client, command: Command, present: u16) -> anyhow::Result<
         Command::Solution { connection, solution } if connection == present => {
             session.submit_solution(solution)?;
         }
-        Command::Fetch { .. } | Command::Solution { .. } => {}
+        Command::Redial { connection, reason } if connection == present => anyhow::bail!(reason),
+        Command::Fetch { .. } | Command::Solution { .. } | Command::Redial { .. } => {}
     }
     Ok(())
 }

@@ -19,7 +19,7 @@ use tokio_util::task::TaskTracker;
 use super::choice::Standing;
 use super::fetches::Fetches;
 use super::jobs::{Jobs, Outcome};
-use super::judge::judge;
+use super::judge::{self, judge};
 use super::provider::{Command, MAX_COMMANDS, Provider, Report};
 use super::shelf::{Entry, Fetched, Shelf};
 use crate::config::Config;
@@ -32,6 +32,9 @@ const MAX_URGENT: usize = 64;
 
 /// What it means that the node knows nothing of a provider's blocks.
 pub const FOREIGN: &str = "builds on a block that the hub's node does not know: it is on another network, or the hub's node is cut off";
+
+/// What is wrong with a provider that is connected and has sent nothing to mine on.
+const SILENT: &str = "is connected, and has sent no template yet";
 
 /// What others see of the supply and ask of it.
 #[derive(Debug)]
@@ -71,8 +74,17 @@ pub struct Health {
     pub last_error: String,
     /// Why its newest block or template is of no use; empty if it is.
     pub trouble: String,
+    /// How far it is behind the hub's node; empty if it is not.
+    pub behind: String,
     /// What the hub's node thinks of it.
     pub standing: Standing,
+}
+
+impl Health {
+    /// What is wrong with it while it is connected; empty if nothing is.
+    pub fn trouble(&self) -> &str {
+        if self.behind.is_empty() { &self.trouble } else { &self.behind }
+    }
 }
 
 impl Supply {
@@ -160,10 +172,12 @@ impl Supply {
         for known in &self.providers {
             let health = known.lock();
             if health.in_use {
-                let foreign = health.standing == Standing::Foreign;
-                return foreign.then(|| format!("template provider {}: {FOREIGN}", known.address));
+                let reason =
+                    if health.standing == Standing::Foreign { FOREIGN } else { health.behind.as_str() };
+                return (!reason.is_empty())
+                    .then(|| format!("template provider {}: {reason}", known.address));
             }
-            let reason = if health.connected { &health.trouble } else { &health.last_error };
+            let reason = if health.connected { health.trouble() } else { health.last_error.as_str() };
             if !reason.is_empty() {
                 idle = Some(format!("template provider {}: {reason}", known.address));
             }
@@ -212,6 +226,8 @@ impl Centre {
         mut urgent: mpsc::Receiver<TemplateId>,
     ) {
         let (verdict_sender, mut verdicts) = mpsc::channel(MAX_REPORTS);
+        let (height_sender, mut heights) = mpsc::channel(1);
+        let _follower = AbortOnDrop(tokio::spawn(judge::follow(self.node.clone(), height_sender)));
         loop {
             let due = self.jobs.poll_timeout(Instant::now());
             let outcomes = tokio::select! {
@@ -223,6 +239,7 @@ impl Centre {
                     None => return,
                 },
                 Some((provider, standing)) = verdicts.recv() => self.judged(provider, standing),
+                Some(height) = heights.recv() => self.jobs.node_at(Instant::now(), height),
                 Some(template) = urgent.recv() => {
                     self.urge(template);
                     Vec::new()
@@ -261,7 +278,10 @@ impl Centre {
             Report::Up => {
                 tracing::info!(provider = self.supply.address(provider), "template provider connected");
                 self.jobs.up(provider, connection);
-                self.health(provider).connected = true;
+                let mut health = self.health(provider);
+                health.connected = true;
+                health.trouble = SILENT.into();
+                drop(health);
                 Vec::new()
             }
             Report::Down(reason) => self.down(provider, reason),
@@ -380,14 +400,28 @@ impl Centre {
                     let provider = self.supply.address(provider);
                     tracing::info!(provider, "mining on this template provider's templates");
                 }
+                Outcome::Redial(provider) => self.redial(provider),
             }
         }
     }
 
+    /// The warning is that of the connection's end. A provider that hangs does not answer the next one.
+    fn redial(&self, provider: usize) {
+        let behind = self.jobs.behind(Instant::now(), provider);
+        let (Some(behind), Some(connection)) = (behind, self.jobs.connection(provider)) else { return };
+        let command = Command::Redial { connection, reason: behind.to_string() };
+        if self.supply.providers[provider].commands.try_send(command).is_err() {
+            tracing::warn!(provider = self.supply.address(provider), "template provider {behind}");
+        }
+    }
+
     fn show_in_use(&self) {
-        let in_use = self.jobs.in_use();
+        let (now, in_use) = (Instant::now(), self.jobs.in_use());
         for (index, known) in self.supply.providers.iter().enumerate() {
-            known.lock().in_use = Some(index) == in_use;
+            let behind = self.jobs.behind(now, index);
+            let mut health = known.lock();
+            health.in_use = Some(index) == in_use;
+            health.behind = behind.map_or_else(String::new, |behind| behind.to_string());
         }
     }
 

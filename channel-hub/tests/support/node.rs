@@ -1,7 +1,7 @@
 //! A bitcoind: as much of its JSON-RPC as the hub uses.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bitcoin::Block;
@@ -16,6 +16,7 @@ pub(crate) struct Node {
     known: Known,
     blocks: Blocks,
     confirmations: Arc<AtomicI64>,
+    height: Arc<AtomicU32>,
     task: JoinHandle<()>,
 }
 
@@ -31,19 +32,26 @@ impl Node {
         let url = format!("http://{}", listener.local_addr().unwrap());
         let blocks = Blocks::default();
         let confirmations = Arc::new(AtomicI64::new(1));
+        let height = Arc::new(AtomicU32::new(99));
         let known = Known::default();
         let task = tokio::spawn(accept(
             listener,
             Arc::clone(&known),
             Arc::clone(&blocks),
             Arc::clone(&confirmations),
+            Arc::clone(&height),
         ));
-        Self { url, known, blocks, confirmations, task }
+        Self { url, known, blocks, confirmations, height, task }
     }
 
     /// It knows the block that templates for this height build on.
     pub(crate) fn know_below(&self, height: u8) {
         self.known.lock().unwrap().insert(format!("{:02x}", height - 1).repeat(32));
+    }
+
+    /// Its best block is at this height; at first at 99.
+    pub(crate) fn grow_to(&self, height: u32) {
+        self.height.store(height, Ordering::Relaxed);
     }
 
     /// What was handed in, by hash.
@@ -68,10 +76,22 @@ impl Drop for Node {
     }
 }
 
-async fn accept(listener: TcpListener, known: Known, blocks: Blocks, confirmations: Arc<AtomicI64>) {
+async fn accept(
+    listener: TcpListener,
+    known: Known,
+    blocks: Blocks,
+    confirmations: Arc<AtomicI64>,
+    height: Arc<AtomicU32>,
+) {
     loop {
         let (socket, _) = listener.accept().await.unwrap();
-        tokio::spawn(serve(socket, Arc::clone(&known), Arc::clone(&blocks), Arc::clone(&confirmations)));
+        tokio::spawn(serve(
+            socket,
+            Arc::clone(&known),
+            Arc::clone(&blocks),
+            Arc::clone(&confirmations),
+            Arc::clone(&height),
+        ));
     }
 }
 
@@ -81,6 +101,7 @@ async fn serve(
     known: Known,
     blocks: Blocks,
     confirmations: Arc<AtomicI64>,
+    height: Arc<AtomicU32>,
 ) -> std::io::Result<()> {
     let mut socket = BufReader::new(socket);
     loop {
@@ -100,7 +121,8 @@ async fn serve(
         let mut body = vec![0; length];
         socket.read_exact(&mut body).await?;
         let request: Value = serde_json::from_slice(&body).unwrap();
-        let answer = answer(&request, &known, &blocks, confirmations.load(Ordering::Relaxed)).to_string();
+        let (confirmations, height) = (confirmations.load(Ordering::Relaxed), height.load(Ordering::Relaxed));
+        let answer = answer(&request, &known, &blocks, confirmations, height).to_string();
         let head = format!(
             "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
             answer.len()
@@ -110,7 +132,7 @@ async fn serve(
     }
 }
 
-fn answer(request: &Value, known: &Known, blocks: &Blocks, confirmations: i64) -> Value {
+fn answer(request: &Value, known: &Known, blocks: &Blocks, confirmations: i64, height: u32) -> Value {
     let id = &request["id"];
     let mut blocks = blocks.lock().unwrap();
     match request["method"].as_str().unwrap() {
@@ -129,7 +151,7 @@ fn answer(request: &Value, known: &Known, blocks: &Blocks, confirmations: i64) -
             }
         },
         "getblockchaininfo" => json!({ "id": id, "error": null, "result": {
-            "chain": "regtest", "blocks": 100, "headers": 100, "bestblockhash": "00".repeat(32),
+            "chain": "regtest", "blocks": height, "headers": height, "bestblockhash": "00".repeat(32),
             "initialblockdownload": false,
         }}),
         _ => json!({ "id": id, "result": null, "error": { "code": -28, "message": "Loading…" } }),

@@ -28,6 +28,8 @@ pub(crate) struct Provider {
     gives: watch::Sender<bool>,
     /// The templates that it was asked for the transactions of.
     asked: Arc<Mutex<Vec<u64>>>,
+    /// Whether it hangs, as a stopped process does.
+    hangs: watch::Sender<bool>,
     next_id: u64,
     task: JoinHandle<()>,
 }
@@ -40,9 +42,10 @@ impl Provider {
         let solutions = Arc::new(Mutex::new(Vec::new()));
         let gives = watch::Sender::new(true);
         let asked = Arc::new(Mutex::new(Vec::new()));
+        let hangs = watch::Sender::new(false);
         let heard = Heard { solutions: Arc::clone(&solutions), asked: Arc::clone(&asked) };
-        let task = tokio::spawn(accept(listener, templates.clone(), gives.clone(), heard));
-        Self { address, solutions, templates, gives, asked, next_id: 1 << 16, task }
+        let task = tokio::spawn(accept(listener, templates.clone(), gives.clone(), hangs.clone(), heard));
+        Self { address, solutions, templates, gives, asked, hangs, next_id: 1 << 16, task }
     }
 
     /// The templates that it was asked for the transactions of, by their place among those published, from 1.
@@ -53,6 +56,11 @@ impl Provider {
     /// From now on whoever asks for transactions (does not) get them.
     pub(crate) fn give_transactions(&self, gives: bool) {
         self.gives.send_replace(gives);
+    }
+
+    /// From now on it does nothing while its connections stay, or does again.
+    pub(crate) fn hang(&self, hangs: bool) {
+        self.hangs.send_replace(hangs);
     }
 
     /// A template for this height, with one transaction.
@@ -78,6 +86,7 @@ async fn accept(
     listener: TcpListener,
     templates: watch::Sender<Option<Arc<BlockTemplate>>>,
     gives: watch::Sender<bool>,
+    hangs: watch::Sender<bool>,
     heard: Heard,
 ) {
     let server = Arc::new(link::Server {
@@ -92,15 +101,23 @@ async fn accept(
     let mut sessions = tokio::task::JoinSet::new();
     loop {
         let (socket, _) = listener.accept().await.unwrap();
-        let link = Link::accept(socket, &server).await.unwrap();
-        sessions.spawn(serve(link, templates.subscribe(), gives.subscribe(), heard.clone()));
+        while_it_hangs(&mut hangs.subscribe()).await;
+        // Who has waited for too long is gone.
+        let Ok(link) = Link::accept(socket, &server).await else { continue };
+        let (templates, gives, hangs) = (templates.subscribe(), gives.subscribe(), hangs.subscribe());
+        sessions.spawn(serve(link, templates, gives, hangs, heard.clone()));
     }
+}
+
+async fn while_it_hangs(hangs: &mut watch::Receiver<bool>) {
+    let _ = hangs.wait_for(|hangs| !*hangs).await;
 }
 
 async fn serve(
     mut link: Link,
     mut templates: watch::Receiver<Option<Arc<BlockTemplate>>>,
     mut gives: watch::Receiver<bool>,
+    mut hangs: watch::Receiver<bool>,
     heard: Heard,
 ) -> Result<(), link::LinkError> {
     let mut session = Server::new(Retention::default(), templates.borrow_and_update().clone());
@@ -115,6 +132,7 @@ async fn serve(
             }
             Ok(()) = gives.changed() => {}
         }
+        while_it_hangs(&mut hangs).await;
         while let Some(event) = session.poll_event() {
             match event {
                 Event::Solution(solution) => heard.solutions.lock().unwrap().push(*solution),

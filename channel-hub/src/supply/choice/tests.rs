@@ -103,3 +103,16 @@ fn where_there_is_no_other_one_that_nobody_knows_is_used() {
     assert!(choice.decide(start, &[None, foreign]));
     assert_eq!(choice.in_use(), Some(1));
 }
+
+#[test]
+fn one_that_the_node_left_behind_gives_way_at_once_and_stays_where_there_is_no_other() {
+    let start = Instant::now();
+    let mut choice = Choice::default();
+    choice.decide(start, &[at(5, start), None]);
+    let behind = standing(Standing::Behind, 5, start);
+    assert!(!choice.decide(after(start, 60), &[behind, None]));
+    assert_eq!(choice.in_use(), Some(0));
+    let unjudged = standing(Standing::Unjudged, 6, after(start, 61));
+    assert!(choice.decide(after(start, 61), &[behind, unjudged]));
+    assert_eq!(choice.in_use(), Some(1));
+}

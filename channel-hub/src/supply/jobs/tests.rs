@@ -85,6 +85,7 @@ fn shown(outcomes: Vec<Outcome>) -> Vec<String> {
         Outcome::Publish(WorkUpdate::Job(job)) => Some(format!("J{}", job.height())),
         Outcome::Publish(WorkUpdate::Tip { tip, .. }) => Some(format!("T{}", tip.prev_hash()[0])),
         Outcome::Switched(provider) => Some(format!("use {provider}")),
+        Outcome::Redial(provider) => Some(format!("redial {provider}")),
         Outcome::Fetch(_) => None,
     };
     outcomes.into_iter().filter_map(shown).collect()
@@ -213,4 +214,57 @@ fn a_provider_that_the_node_knows_nothing_of_gives_way_and_one_that_it_knew_once
     assert!(world.jobs.judged(world.now, 0, Standing::Foreign).is_empty());
     assert!(world.jobs.judged(world.now, 1, Standing::Foreign).is_empty());
     assert_eq!(world.jobs.standing(1), Standing::Known);
+}
+
+impl World {
+    /// What follows when the node's height is heard of after so many seconds.
+    fn node_at(&mut self, seconds: u64, height: u32) -> Vec<String> {
+        self.now += Duration::from_secs(seconds);
+        shown(self.jobs.node_at(self.now, height))
+    }
+}
+
+#[test]
+fn a_provider_that_the_node_left_behind_is_connected_to_anew_and_its_job_stays() {
+    let mut world = World::new();
+    world.publish(0, 5);
+    world.jobs.judged(world.now, 0, Standing::Known);
+    assert!(world.node_at(100, 4).is_empty());
+    assert!(world.node_at(2, 5).is_empty());
+    assert!(world.node_at(9, 6).is_empty());
+    assert_eq!(world.jobs.behind(world.now, 0), None);
+    assert_eq!(world.node_at(1, 6), ["redial 0"]);
+    assert_eq!(world.jobs.behind(world.now, 0), Some(Behind { height: 5, node: 6, seconds: 10 }));
+    assert_eq!(world.jobs.in_use(), Some(0));
+    assert!(world.node_at(REDIAL.as_secs() - 1, 6).is_empty(), "once is enough");
+    assert_eq!(world.node_at(1, 6), ["redial 0"]);
+    assert_eq!(world.publish(0, 7), ["F7", "T7"]);
+    assert_eq!(world.jobs.behind(world.now, 0), None);
+}
+
+#[test]
+fn each_tip_of_a_provider_gives_it_time_and_a_new_connection_does_not() {
+    let mut world = World::new();
+    world.publish(0, 5);
+    world.jobs.judged(world.now, 0, Standing::Known);
+    world.node_at(0, 6);
+    world.now += Duration::from_secs(9);
+    world.publish(0, 6);
+    assert!(world.node_at(9, 6).is_empty());
+    assert_eq!(world.node_at(1, 6), ["redial 0"]);
+    world.jobs.down(world.now, 0);
+    world.pairs[0] = Pair::new();
+    world.jobs.up(0, 16);
+    world.publish(0, 6);
+    assert!(world.node_at(1, 6).is_empty(), "it was connected to anew just now");
+    assert!(world.jobs.behind(world.now, 0).is_some());
+}
+
+#[test]
+fn a_provider_of_which_the_node_knows_nothing_is_not_behind() {
+    let mut world = World::new();
+    world.publish(0, 5);
+    world.node_at(0, 900);
+    assert!(world.node_at(60, 900).is_empty());
+    assert_eq!(world.jobs.behind(world.now, 0), None);
 }
