@@ -292,6 +292,11 @@ async fn a_template_provider_that_hangs_is_behind_the_node_and_is_used_again_whe
     let (sequence, _) = miner.submit(&next, None, |share| !share.is_block).await;
     assert_eq!(miner.answer(sequence).await, Ok(()));
     until("all is well", async || (!health().await.contains("template provider")).then_some(())).await;
+    until("nothing of it alarms", async || {
+        let providers = hub.api("template-providers").await;
+        (providers[0]["last_error"] == "" && providers[0]["trouble"] == "").then_some(())
+    })
+    .await;
     hub.stop().await;
 }
 

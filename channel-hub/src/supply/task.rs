@@ -70,7 +70,7 @@ pub struct Health {
     pub height: Option<u32>,
     /// Templates that it sent since the hub started.
     pub templates: u64,
-    /// Why the last connection ended or none came about.
+    /// Why the last connection ended or none came about; empty while it is connected.
     pub last_error: String,
     /// Why its newest block or template is of no use; empty if it is.
     pub trouble: String,
@@ -280,6 +280,7 @@ impl Centre {
                 self.jobs.up(provider, connection);
                 let mut health = self.health(provider);
                 health.connected = true;
+                health.last_error.clear();
                 health.trouble = SILENT.into();
                 drop(health);
                 Vec::new()
