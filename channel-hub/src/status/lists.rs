@@ -54,7 +54,7 @@ impl Lists {
             heights: store.heights(MAX_LISTED)?,
             blocks: store.blocks(MAX_LISTED)?,
             connections: described(shown.connections.some(0, MAX_LISTED as usize)),
-            hash_rate: rates.values().sum(),
+            hash_rate: sum(&rates),
             rates,
         })
     }
@@ -110,6 +110,11 @@ fn rates(recent: Vec<Recent>, now: u32) -> HashMap<(String, String), f64> {
     recent.into_iter().map(|r| ((r.hasher, r.worker), rate(r.first_minute, r.work, now))).collect()
 }
 
+/// 0.0 of none: a sum of no floats is -0.0, and is shown so.
+fn sum(rates: &HashMap<(String, String), f64>) -> f64 {
+    rates.values().sum::<f64>() + 0.0
+}
+
 #[allow(clippy::cast_precision_loss)] // an estimate, for display
 fn rate(first_minute: u32, work: u128, now: u32) -> f64 {
     let seconds = now.saturating_sub(first_minute.saturating_mul(60)).max(1);
@@ -139,6 +144,11 @@ mod tests {
         assert_eq!(names.len(), MAX_MEASURED);
         let of = |n: usize| ("h".to_owned(), n.to_string());
         assert_eq!((&names[0], names.last()), (&of(MAX_MEASURED + 9), Some(&of(10))));
+    }
+
+    #[test]
+    fn without_workers_the_rate_of_all_has_no_sign() {
+        assert_eq!(sum(&HashMap::new()).to_string(), "0");
     }
 
     #[test]

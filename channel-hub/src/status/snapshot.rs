@@ -127,7 +127,7 @@ fn rejected(shown: &Shown) -> Vec<(&'static str, u64)> {
     REASONS.into_iter().map(count).filter(|(_, count)| *count > 0).collect()
 }
 
-/// Difficulty of so much work, for display.
+/// Difficulty of so much work, for display; of none 0.
 pub(super) fn difficulty(work: u128) -> f64 {
-    mining::target::difficulty(Work::new(work).to_target())
+    if work == 0 { 0.0 } else { mining::target::difficulty(Work::new(work).to_target()) }
 }
