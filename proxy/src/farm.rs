@@ -22,6 +22,9 @@ use tokio::sync::Notify;
 
 /// Blocks that are shown.
 const MAX_BLOCKS: usize = 50;
+/// How long a connection keeps its place that has not authorised, when somebody else wants it: many that come at one moment are not to
+/// displace each other before their first line is read.
+const SILENT: Duration = Duration::from_millis(500);
 
 /// Shared by all tasks.
 #[derive(Debug)]
@@ -157,8 +160,7 @@ impl Farm {
     /// No miners yet; each should find a share in every `share_interval`.
     pub fn new(admission: Admission, share_interval: Duration, counters: &Counters) -> Self {
         let Admission { max_connections, max_connections_per_address } = admission;
-        let bounds =
-            Bounds { all: max_connections, from_one: max_connections_per_address, silent: Duration::ZERO };
+        let bounds = Bounds { all: max_connections, from_one: max_connections_per_address, silent: SILENT };
         Self {
             miners: Mutex::new(Places::new(bounds)),
             unproven: unproven(share_interval),
@@ -170,7 +172,7 @@ impl Farm {
         }
     }
 
-    /// Lets a connection in; addresses of IPv6 count by their /64. Where all places are taken, it gets the one of the oldest connection that has not authorised, if
+    /// Lets a connection in; addresses of IPv6 count by their /64. Where all places are taken, it gets the one of the oldest connection that has not authorised in half a second, if
     /// there is such, else of one that should have found twenty shares by now and found none: who is idle cannot keep miners out.
     pub fn admit(self: &Arc<Self>, address: SocketAddr) -> Result<Seat, Refused> {
         self.admit_at(Instant::now(), address)
@@ -375,7 +377,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_has_not_authorised_makes_place_the_oldest_first_and_of_its_own_address_if_that_is_full() {
+    async fn who_has_not_authorised_in_half_a_second_makes_place_the_oldest_first_and_of_its_own_address_if_that_is_full()
+     {
         let (_dir, farm) = farm(3, 2);
         let address = |host: u8| SocketAddr::from(([10, 0, 0, host], 5000));
         let (idle, flood, more) = (
@@ -383,15 +386,17 @@ mod tests {
             farm.admit(address(2)).unwrap(),
             farm.admit(address(2)).unwrap(),
         );
-        let _again = farm.admit(address(2)).unwrap();
+        let later = Instant::now() + SILENT;
+        assert!(farm.admit(address(2)).is_err(), "they have their time");
+        let _again = farm.admit_at(later, address(2)).unwrap();
         flood.miner.asked_to_leave().await;
-        let _miner = farm.admit(address(3)).unwrap();
+        let _miner = farm.admit_at(later, address(3)).unwrap();
         idle.miner.asked_to_leave().await;
         assert_eq!(farm.miners().len(), 3);
         drop(idle);
         assert_eq!(farm.miners().len(), 3, "a place is given back once");
         farm.authorized(&more.miner);
-        let _other = farm.admit(address(3)).unwrap();
+        let _other = farm.admit_at(later + SILENT, address(3)).unwrap();
         assert!(farm.miners().iter().any(|miner| miner.id == more.miner.id));
     }
 }
