@@ -35,6 +35,8 @@ pub struct Farm {
     slices: Arc<Mutex<Slices>>,
     /// The upstream connection that miners work for; 0 is none.
     active: AtomicU64,
+    /// Since when miners have an upstream without a break.
+    served: Mutex<Option<Instant>>,
     blocks: Mutex<VecDeque<FoundBlock>>,
     /// Kept across restarts.
     pub totals: Totals,
@@ -166,6 +168,7 @@ impl Farm {
             unproven: unproven(share_interval),
             slices: Arc::default(),
             active: AtomicU64::new(0),
+            served: Mutex::default(),
             blocks: Mutex::default(),
             totals: Totals::new(counters),
             refusals: Refusals::default(),
@@ -179,8 +182,12 @@ impl Farm {
     }
 
     fn admit_at(self: &Arc<Self>, now: Instant, address: SocketAddr) -> Result<Seat, Refused> {
+        let served = *locked(&self.served);
         let unproven = |miner: &Arc<Miner>| {
-            let is_overdue = now.saturating_duration_since(miner.connected) >= self.unproven;
+            // Who has no work brings no share.
+            let could_mine = served.map(|served| served.max(miner.connected));
+            let is_overdue =
+                could_mine.is_some_and(|since| now.saturating_duration_since(since) >= self.unproven);
             (is_overdue && miner.view().last_share.is_none()).then_some(0)
         };
         let mut miners = locked(&self.miners);
@@ -240,6 +247,8 @@ impl Farm {
     /// Miners work for this upstream connection from now on.
     pub fn activate(&self, connection: u64) {
         self.active.store(connection, Ordering::Relaxed);
+        let mut served = locked(&self.served);
+        *served = (connection != 0).then(|| served.unwrap_or_else(Instant::now));
     }
 
     /// Whether miners have an upstream to work for.
@@ -318,7 +327,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let counters = Counters::open("test", dir.path()).unwrap();
         let admission = Admission { max_connections, max_connections_per_address };
-        (dir, Arc::new(Farm::new(admission, INTERVAL, &counters)))
+        let farm = Arc::new(Farm::new(admission, INTERVAL, &counters));
+        farm.activate(1);
+        (dir, farm)
     }
 
     #[test]
@@ -361,6 +372,19 @@ mod tests {
     }
 
     #[test]
+    fn who_has_had_no_work_is_not_to_blame_for_bringing_no_share() {
+        let (_dir, farm) = farm(1, 1);
+        let start = Instant::now();
+        let come = |time, host| farm.admit_at(start + time, SocketAddr::from(([10, 0, 0, host], 5000)));
+        let waits = come(Duration::ZERO, 1).unwrap();
+        farm.authorized(&waits.miner);
+        farm.activate(0);
+        assert_eq!(come(UNPROVEN * 9, 2).unwrap_err(), Refused::Connections);
+        farm.activate(2);
+        assert!(come(UNPROVEN * 9 + LOOK_AGAIN, 2).is_ok());
+    }
+
+    #[test]
     fn addresses_of_one_network_of_ipv6_count_as_one() {
         let (_dir, farm) = farm(3, 2);
         let address = |text: &str| SocketAddr::new(text.parse().unwrap(), 5000);
@@ -381,22 +405,20 @@ mod tests {
      {
         let (_dir, farm) = farm(3, 2);
         let address = |host: u8| SocketAddr::from(([10, 0, 0, host], 5000));
-        let (idle, flood, more) = (
-            farm.admit(address(1)).unwrap(),
-            farm.admit(address(2)).unwrap(),
-            farm.admit(address(2)).unwrap(),
-        );
-        let later = Instant::now() + SILENT;
-        assert!(farm.admit(address(2)).is_err(), "they have their time");
-        let _again = farm.admit_at(later, address(2)).unwrap();
+        let start = Instant::now();
+        let come = |time, host| farm.admit_at(time, address(host));
+        let (idle, flood, more) = (come(start, 1).unwrap(), come(start, 2).unwrap(), come(start, 2).unwrap());
+        let later = start + SILENT;
+        assert!(come(later - Duration::from_millis(1), 2).is_err(), "they have their time");
+        let _again = come(later, 2).unwrap();
         flood.miner.asked_to_leave().await;
-        let _miner = farm.admit_at(later, address(3)).unwrap();
+        let _miner = come(later, 3).unwrap();
         idle.miner.asked_to_leave().await;
         assert_eq!(farm.miners().len(), 3);
         drop(idle);
         assert_eq!(farm.miners().len(), 3, "a place is given back once");
         farm.authorized(&more.miner);
-        let _other = farm.admit_at(later + SILENT, address(3)).unwrap();
+        let _other = come(later + SILENT, 3).unwrap();
         assert!(farm.miners().iter().any(|miner| miner.id == more.miner.id));
     }
 }

@@ -21,6 +21,8 @@ const MAX_FUTURE: usize = 8;
 pub const BEHIND: Duration = Duration::from_secs(10);
 /// How often a provider that stays behind is connected to anew.
 pub const REDIAL: Duration = Duration::from_secs(300);
+/// Most heights of the node that are remembered: it is asked every two seconds, so they reach back far beyond [`BEHIND`].
+const MAX_REACHED: usize = 64;
 
 /// What follows from something that a provider said.
 #[derive(Clone, Debug)]
@@ -64,8 +66,8 @@ pub struct Jobs {
     next_id: u32,
     sources: Vec<Source>,
     choice: Choice,
-    /// Height of the best block of the hub's node, when it last said it.
-    node: Option<u32>,
+    /// Heights of the best block of the hub's node, rising, and when it was first seen at each.
+    reached: VecDeque<(u32, Instant)>,
     /// Whether miners ever had work: then the next provider's may be what they had.
     published: bool,
 }
@@ -82,17 +84,9 @@ struct Source {
     active: Option<Arc<Job>>,
     since: Option<Instant>,
     standing: Standing,
-    /// Set while the hub's node has a block at the height of its templates; outlives a connection.
-    passed: Option<Passed>,
-}
-
-/// The hub's node has a block at the height that a provider's templates are for.
-#[derive(Clone, Copy, Debug)]
-struct Passed {
-    height: u32,
-    since: Instant,
-    /// For longer than [`BEHIND`].
+    /// For longer than [`BEHIND`] the hub's node has had a block at the height of its templates.
     is_behind: bool,
+    /// When it was last connected to anew because it was behind; outlives connections, until it is not.
     redialled: Option<Instant>,
 }
 
@@ -100,7 +94,15 @@ impl Jobs {
     /// Nothing known yet of `providers` providers.
     pub fn new(providers: usize, reward: Reward, tag: CoinbaseTag) -> Self {
         let sources = (0..providers).map(|_| Source::default()).collect();
-        Self { reward, tag, next_id: 1, sources, choice: Choice::default(), node: None, published: false }
+        Self {
+            reward,
+            tag,
+            next_id: 1,
+            sources,
+            choice: Choice::default(),
+            reached: VecDeque::new(),
+            published: false,
+        }
     }
 
     /// Index of the provider in use.
@@ -145,7 +147,15 @@ impl Jobs {
 
     /// The best block of the hub's node is at this height.
     pub fn node_at(&mut self, now: Instant, height: u32) -> Vec<Outcome> {
-        self.node = Some(height);
+        while self.reached.back().is_some_and(|(reached, _)| *reached > height) {
+            self.reached.pop_back();
+        }
+        if self.reached.back().is_none_or(|(reached, _)| *reached < height) {
+            self.reached.push_back((height, now));
+        }
+        if self.reached.len() > MAX_REACHED {
+            self.reached.pop_front();
+        }
         let mut outcomes = self.decide(now);
         for (provider, source) in self.sources.iter_mut().enumerate() {
             if source.should_redial(now) {
@@ -158,19 +168,15 @@ impl Jobs {
     /// How far a provider is behind the hub's node, if it is.
     pub fn behind(&self, now: Instant, provider: usize) -> Option<Behind> {
         let source = self.sources.get(provider)?;
-        let (passed, node) = (source.passed?, self.node?);
-        let seconds = now.saturating_duration_since(passed.since).as_secs();
-        (source.active.is_some() && passed.is_behind).then_some(Behind {
-            height: passed.height,
-            node,
-            seconds,
-        })
+        let (height, (node, _)) = (source.active.as_ref()?.height(), *self.reached.back()?);
+        let seconds = now.saturating_duration_since(reached(&self.reached, height)?).as_secs();
+        source.is_behind.then_some(Behind { height, node, seconds })
     }
 
     fn reset(&mut self, provider: usize, connection: Option<u16>) {
         let source = &mut self.sources[provider];
-        let (standing, passed) = (source.standing, source.passed);
-        *source = Source { connection, standing, passed, ..Source::default() };
+        let (standing, redialled) = (source.standing, source.redialled);
+        *source = Source { connection, standing, redialled, ..Source::default() };
     }
 
     /// A provider said something.
@@ -248,7 +254,7 @@ impl Jobs {
     /// Chooses anew, and if another provider is in use now, publishes what it has.
     fn decide(&mut self, now: Instant) -> Vec<Outcome> {
         for source in &mut self.sources {
-            source.compare(now, self.node);
+            source.compare(now, &self.reached);
         }
         let candidates = self.candidates();
         if !self.choice.decide(now, &candidates) {
@@ -282,6 +288,11 @@ impl Jobs {
     }
 }
 
+/// When the node was first seen at this height or above it.
+fn reached(heights: &VecDeque<(u32, Instant)>, height: u32) -> Option<Instant> {
+    heights.iter().find(|(reached, _)| *reached >= height).map(|(_, at)| *at)
+}
+
 impl Source {
     fn keep_future(&mut self, job: Arc<Job>) {
         if self.future.len() == MAX_FUTURE {
@@ -297,35 +308,27 @@ impl Source {
 
     fn candidate(&self) -> Option<Candidate> {
         let job = self.active.as_ref()?;
-        let is_behind = self.passed.is_some_and(|passed| passed.is_behind);
-        let standing = if is_behind { Standing::Behind } else { self.standing };
+        let standing = if self.is_behind { Standing::Behind } else { self.standing };
         Some(Candidate { standing, height: job.height(), since: self.since? })
     }
 
     /// Heights compare on one chain only: the node must know the provider's blocks. Of the same height the node may have
     /// another block than the provider builds on: that is no delay.
-    fn compare(&mut self, now: Instant, node: Option<u32>) {
+    fn compare(&mut self, now: Instant, heights: &VecDeque<(u32, Instant)>) {
         let Some(job) = &self.active else { return };
-        let height = job.height();
-        let is_passed = self.standing == Standing::Known && node.is_some_and(|node| node >= height);
-        if !is_passed {
-            self.passed = None;
-            return;
+        let passed = reached(heights, job.height()).filter(|_| self.standing == Standing::Known);
+        self.is_behind = passed.is_some_and(|at| now >= at + BEHIND);
+        if !self.is_behind {
+            self.redialled = None;
         }
-        let fresh = Passed { height, since: now, is_behind: false, redialled: None };
-        let passed = self.passed.filter(|passed| passed.height == height).unwrap_or(fresh);
-        self.passed = Some(Passed { is_behind: now >= passed.since + BEHIND, ..passed });
     }
 
     /// True once when it falls behind, and then as often as [`REDIAL`] says.
     fn should_redial(&mut self, now: Instant) -> bool {
-        if self.active.is_none() {
-            return false;
-        }
-        let Some(passed) = self.passed.as_mut().filter(|passed| passed.is_behind) else { return false };
-        let is_due = passed.redialled.is_none_or(|at| now >= at + REDIAL);
+        let is_due =
+            self.active.is_some() && self.is_behind && self.redialled.is_none_or(|at| now >= at + REDIAL);
         if is_due {
-            passed.redialled = Some(now);
+            self.redialled = Some(now);
         }
         is_due
     }

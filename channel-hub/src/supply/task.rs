@@ -168,7 +168,7 @@ impl Supply {
 
     /// Why the provider in use should not be, if it should not; or why there is none.
     pub fn trouble(&self) -> Option<String> {
-        let mut idle = None;
+        let mut idle = Vec::new();
         for known in &self.providers {
             let health = known.lock();
             if health.in_use {
@@ -179,10 +179,10 @@ impl Supply {
             }
             let reason = if health.connected { health.trouble() } else { health.last_error.as_str() };
             if !reason.is_empty() {
-                idle = Some(format!("template provider {}: {reason}", known.address));
+                idle.push(format!("template provider {}: {reason}", known.address));
             }
         }
-        idle
+        (!idle.is_empty()).then(|| idle.join("; "))
     }
 
     /// Whether the provider will hear of it.

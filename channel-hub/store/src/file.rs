@@ -66,7 +66,7 @@ pub enum OpenError {
     },
     /// It is missing or empty, and its log is not.
     #[error(
-        "{path} is missing or empty, but its log {log} is not, and belongs to it; restore both from one backup, or move {path}-wal and {path}-shm away as well to start with an empty one"
+        "{path} is missing or empty, but its log {log} is not, and belongs to it; restore both from one backup, or move {path}-wal and {path}-shm away before you put a backup without a log there, or start with an empty one"
     )]
     LogAlone {
         /// The database file.

@@ -41,7 +41,8 @@ impl Place {
             [Some(&self.database), self.log.as_ref()].into_iter().flatten().find(|file| file.is_gone());
         gone.map_or(Ok(()), |file| {
             Err(format!(
-                "the file {} was moved or deleted while this program runs; put it back, or restart this program",
+                "the file {} was moved or deleted while this program runs; put that same file back, or, to go on with another, end this \
+                 program and move its -wal and -shm away first: they belong to the file that is gone",
                 file.path.display()
             ))
         })

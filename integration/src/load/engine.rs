@@ -207,10 +207,10 @@ impl Engine {
         let Some(peer) = self.places[index].peer.as_mut() else { return Ok(()) };
         if !peer.is_set_up && peer.has_work() {
             peer.is_set_up = true;
-            if self.plan.shares_at_once {
+            self.set_up(index, Instant::now());
+            if let Some(peer) = self.places[index].peer.as_mut().filter(|_| self.plan.shares_at_once) {
                 peer.submit(&mut self.shared)?;
             }
-            self.set_up(index, Instant::now());
         }
         let place = &mut self.places[index];
         let Some(peer) = place.peer.as_mut() else { return Ok(()) };

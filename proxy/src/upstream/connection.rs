@@ -182,7 +182,11 @@ impl<'a> Connection<'a> {
                 () = self.common.shutdown.cancelled(), if !leaving => leave_by = linger(),
             }
             self.handle_events().await?;
-            self.wire.send()?;
+            if let Err(error) = self.wire.send() {
+                self.wire.take_rest(now())?;
+                self.handle_events().await?;
+                return Err(error);
+            }
             let idle = self.commands.is_empty() && self.blocks.is_empty() && self.wire.in_flight() == 0;
             if leave_by.is_some_and(|by| by <= Instant::now() || idle) {
                 return Ok(());

@@ -107,6 +107,12 @@ impl Failover {
         self.settle(now);
     }
 
+    /// The connection ended, and the upstream asked for the next one: it has a moment to come back before another is tried.
+    pub fn moved(&mut self, now: Instant, upstream: usize) {
+        self.states[upstream] = State::Trying { since: now, failed: false };
+        self.settle(now);
+    }
+
     /// The connection ended because the upstream answered nothing any more.
     pub fn hung(&mut self, now: Instant, upstream: usize) {
         if self.active == Some(upstream) {
@@ -276,6 +282,17 @@ mod tests {
         assert_eq!(wanted(&failover), [0, 1, 2]);
         failover.ready(seconds(start, 4), 1);
         assert_eq!((failover.active(), wanted(&failover)), (Some(1), vec![0, 1]));
+    }
+
+    #[test]
+    fn one_that_asks_to_be_connected_to_anew_has_a_moment_before_the_next_is_tried() {
+        let start = Instant::now();
+        let mut failover = Failover::new(start, 2, RETURN);
+        failover.ready(start, 0);
+        failover.moved(seconds(start, 70), 0);
+        assert_eq!((failover.active(), wanted(&failover)), (None, vec![0]));
+        failover.handle_timeout(seconds(start, 70) + PATIENCE);
+        assert_eq!(wanted(&failover), [0, 1]);
     }
 
     #[test]

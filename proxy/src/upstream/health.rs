@@ -113,6 +113,9 @@ impl Health {
         match state {
             State::Standby => seen.failures = 0,
             State::Unused | State::Away => {
+                if state == State::Unused {
+                    seen.failures = 0; // the next outage is another
+                }
                 (seen.channels, seen.in_flight, seen.owing, seen.job) = (0, 0, None, None);
             }
         }

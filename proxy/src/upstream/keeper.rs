@@ -66,6 +66,7 @@ pub async fn keep(
     loop {
         if !*wanted.borrow() {
             health.set(State::Unused);
+            elsewhere = None;
         }
         tokio::select! {
             wanted = wanted.wait_for(|wanted| *wanted) => if wanted.is_err() { return },
@@ -80,11 +81,12 @@ pub async fn keep(
         }
         let Err(error) = end else { continue };
         let moved = error.downcast_ref::<Moved>();
-        if let Some(moved) = moved {
-            let to = moved.place(&place);
+        elsewhere = moved.map(|moved| moved.place(&place));
+        // One that asks for it each time serves nobody.
+        let is_asked = moved.is_some() && begun.elapsed() > LASTED;
+        if is_asked {
             health.set(State::Away);
-            tracing::info!(upstream = %upstream.address, to, "{moved}");
-            elsewhere = Some(to);
+            tracing::info!(upstream = %upstream.address, to = elsewhere, "{error}");
         } else {
             // Once for each failure, not once for each try.
             if health.failed(&error) {
@@ -92,7 +94,11 @@ pub async fn keep(
             }
             common.farm.totals.upstream_down(&upstream.address);
         }
-        let report = if error.is::<Hangs>() { Report::Hung(index) } else { Report::Lost(index) };
+        let report = match () {
+            () if is_asked => Report::Moved(index),
+            () if error.is::<Hangs>() => Report::Hung(index),
+            () => Report::Lost(index),
+        };
         if common.reports.send(report).await.is_err() {
             return;
         }
@@ -101,7 +107,7 @@ pub async fn keep(
             elsewhere = (place != upstream.address).then_some(place);
             continue;
         }
-        let pause = pauses.after(begun.elapsed(), moved.is_some(), common.farm.has_upstream());
+        let pause = pauses.after(begun.elapsed(), is_asked, common.farm.has_upstream());
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
             () = common.shutdown.cancelled() => return,

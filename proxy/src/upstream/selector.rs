@@ -17,6 +17,8 @@ pub enum Report {
     Ready(usize, Route),
     /// An attempt failed, or the connection ended.
     Lost(usize),
+    /// The connection ended since the upstream asked to be connected to anew, which is done at once.
+    Moved(usize),
     /// The connection ended because the upstream answered nothing any more.
     Hung(usize),
     /// The upstream's ledger takes no shares.
@@ -54,6 +56,10 @@ pub async fn run(
                 Report::Lost(index) => {
                     routes[index] = None;
                     failover.lost(Instant::now(), index);
+                }
+                Report::Moved(index) => {
+                    routes[index] = None;
+                    failover.moved(Instant::now(), index);
                 }
                 Report::Hung(index) => {
                     routes[index] = None;

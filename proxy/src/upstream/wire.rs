@@ -132,6 +132,16 @@ impl Wire {
         Ok(())
     }
 
+    /// Takes in what came before the connection ended: it may have said why it does.
+    pub(super) fn take_rest(&mut self, now: Now) -> anyhow::Result<()> {
+        if let Self::Sv2 { link, trunk } = self {
+            while let Some(mut received) = link.try_recv()? {
+                trunk.handle(now, &mut received)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Puts what the trunk has to say on the wire; [`Self::arrived`] writes what the socket does not take at once.
     pub(super) fn send(&mut self) -> anyhow::Result<()> {
         match self {

@@ -177,6 +177,7 @@ async fn who_is_in_its_handshake_when_its_place_is_needed_is_let_go_with_a_reaso
     for address in [farm.tls.unwrap(), farm.sv2] {
         let mut silent = TcpStream::connect(address).await.unwrap();
         farm.until("status", |status| status["miners"] == 1).await;
+        tokio::time::sleep(Duration::from_millis(600)).await; // half a second is every newcomer's
         let miner = Miner::login(farm.miners, "ann").await;
         let _ = silent.read_to_end(&mut Vec::new()).await;
         drop(miner);

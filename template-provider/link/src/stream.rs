@@ -359,7 +359,11 @@ impl Wire {
                     self.backlog.blocked(Instant::now(), self.connection.unsent().len());
                     return Ok(());
                 }
-                Err(error) => return Err(lost(error, self.connection.closed())),
+                Err(error) => {
+                    // What it said before it went is for `try_recv`.
+                    while matches!(self.read_now(), Ok(true)) {}
+                    return Err(lost(error, self.connection.closed()));
+                }
             }
         }
         self.backlog.clear();

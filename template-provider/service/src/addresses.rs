@@ -45,8 +45,9 @@ pub(crate) fn probe(all: &[Named], is_running: bool) -> Vec<Finding> {
 
 /// Whether who listens on one keeps others from the other. Port 0 is any that is free.
 fn collide(one: SocketAddr, other: SocketAddr) -> bool {
+    // Linux gives all of IPv4, too, to who listens on [::].
     let covers =
-        |one: SocketAddr, other: SocketAddr| one.ip().is_unspecified() && one.is_ipv4() == other.is_ipv4();
+        |one: SocketAddr, other: SocketAddr| one.ip().is_unspecified() && (one.is_ipv6() || other.is_ipv4());
     one.port() != 0
         && one.port() == other.port()
         && (one.ip() == other.ip() || covers(one, other) || covers(other, one))
@@ -68,6 +69,7 @@ mod tests {
         assert_eq!(problems.len(), 1, "{problems:?}");
         let said = problems[0].to_string();
         assert!(said.contains("third") && said.contains("first = 0.0.0.0:3333"), "{said}");
+        assert_eq!(taken_twice(&named(&["[::]:1", "127.0.0.1:1"])).len(), 1);
         for apart in
             [["127.0.0.1:0", "127.0.0.1:0"], ["127.0.0.1:1", "127.0.0.2:1"], ["[::1]:1", "0.0.0.0:1"]]
         {

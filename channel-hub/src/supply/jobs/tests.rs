@@ -243,21 +243,36 @@ fn a_provider_that_the_node_left_behind_is_connected_to_anew_and_its_job_stays()
 }
 
 #[test]
-fn each_tip_of_a_provider_gives_it_time_and_a_new_connection_does_not() {
+fn one_that_catches_up_stays_behind_until_it_has_and_is_connected_to_anew_every_five_minutes() {
     let mut world = World::new();
     world.publish(0, 5);
     world.jobs.judged(world.now, 0, Standing::Known);
     world.node_at(0, 6);
-    world.now += Duration::from_secs(9);
+    assert_eq!(world.node_at(10, 7), ["redial 0"]);
     world.publish(0, 6);
-    assert!(world.node_at(9, 6).is_empty());
-    assert_eq!(world.node_at(1, 6), ["redial 0"]);
+    assert!(world.node_at(1, 7).is_empty(), "it was connected to anew just now");
+    assert!(world.jobs.behind(world.now, 0).is_some(), "the node has long had 6");
     world.jobs.down(world.now, 0);
     world.pairs[0] = Pair::new();
     world.jobs.up(0, 16);
     world.publish(0, 6);
-    assert!(world.node_at(1, 6).is_empty(), "it was connected to anew just now");
-    assert!(world.jobs.behind(world.now, 0).is_some());
+    assert!(world.node_at(1, 7).is_empty());
+    assert!(world.jobs.behind(world.now, 0).is_some(), "nor does a new connection give it time");
+    world.publish(0, 8);
+    assert_eq!(world.jobs.behind(world.now, 0), None);
+}
+
+#[test]
+fn a_node_that_goes_back_a_block_has_not_reached_what_it_left() {
+    let mut world = World::new();
+    world.publish(0, 6);
+    world.jobs.judged(world.now, 0, Standing::Known);
+    world.node_at(0, 6);
+    world.node_at(5, 5);
+    assert!(world.node_at(60, 5).is_empty());
+    world.node_at(1, 6);
+    assert!(world.node_at(9, 6).is_empty());
+    assert_eq!(world.node_at(1, 6), ["redial 0"]);
 }
 
 #[test]
