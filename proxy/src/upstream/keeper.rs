@@ -82,8 +82,8 @@ pub async fn keep(
         let Err(error) = end else { continue };
         let moved = error.downcast_ref::<Moved>();
         elsewhere = moved.map(|moved| moved.place(&place));
-        // One that asks for it each time serves nobody.
-        let is_asked = moved.is_some() && begun.elapsed() > LASTED;
+        let length = begun.elapsed();
+        let is_asked = is_asked(moved.is_some(), length);
         if is_asked {
             health.set(State::Away);
             tracing::info!(upstream = %upstream.address, to = elsewhere, "{error}");
@@ -107,12 +107,18 @@ pub async fn keep(
             elsewhere = (place != upstream.address).then_some(place);
             continue;
         }
-        let pause = pauses.after(begun.elapsed(), is_asked, common.farm.has_upstream());
+        let pause = pauses.after(length, moved.is_some(), common.farm.has_upstream());
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
             () = common.shutdown.cancelled() => return,
         }
     }
+}
+
+/// Whether a server's wish to be connected to anew is followed at once, and no failure. One whose connection was short is as any that
+/// fails: if it asks each time it serves nobody, and must not keep us busy.
+fn is_asked(moved: bool, length: Duration) -> bool {
+    moved && length > LASTED
 }
 
 /// Pauses between attempts, growing.
@@ -127,14 +133,12 @@ impl Pauses {
         Self { calm: Backoff::new(SHORTEST, longest), urgent: Backoff::new(SHORTEST, longest.min(URGENT)) }
     }
 
-    /// The one after a connection or attempt of so long. There is none where the server asked to be `moved`, unless its
-    /// connection was short: one that asks each time does not keep us busy.
+    /// The one after a connection or attempt of so long. There is none where the server asked to be `moved`, see [`is_asked`].
     fn after(&mut self, length: Duration, moved: bool, served: bool) -> Duration {
-        let lasted = length > LASTED;
-        if lasted {
+        if length > LASTED {
             self.reset();
         }
-        if lasted && moved { Duration::ZERO } else { self.next(served) }
+        if is_asked(moved, length) { Duration::ZERO } else { self.next(served) }
     }
 
     /// The next one; `served` says whether miners have another upstream.
