@@ -7,10 +7,13 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use link::{Handshakes, Link, Openings, Refusals, Server, fresh};
+use mining::ExtranoncePrefixes;
 use mining::room::Room;
 use node::Node;
 use service::{Complaints, Context, Finding, Key, Listener, News, Problem, Program};
 use store::{OpenError, Options, Seen, SqliteStore, Store};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::{self, Config, Raw};
@@ -27,6 +30,9 @@ use crate::supply::task::Supply;
 
 /// File name of the store, in the data directory.
 pub const STORE: &str = "hub.sqlite";
+
+/// How long a hub that takes over waits for its first work.
+const FIRST_WORK: Duration = Duration::from_secs(30);
 
 /// `sluice-hub`.
 #[derive(Debug)]
@@ -127,96 +133,69 @@ async fn probe_provider(provider: &config::Provider) -> Finding {
 pub async fn run(config: Config, context: Context, listener: Listener) -> anyhow::Result<()> {
     let node = Node::new(config.node.clone())?;
     describe(&context.counters);
-    let (tasks, shutdown) = (TaskTracker::new(), context.shutdown.clone());
+    let (tasks, shutdown) = (TaskTracker::new(), &context.shutdown);
     let feed = Arc::new(Feed::default());
-    let supply = Supply::start(&config, node.clone(), Arc::clone(&feed), &tasks, &shutdown);
-    let is_taking_over = context.is_taking_over();
-    let ledger = context.data_dir.join(STORE);
-    // Whoever is told to end meanwhile waits for none of this: nothing was accepted yet.
-    if is_taking_over {
-        let could_serve = async {
-            has_work(&feed).await?;
-            examine(ledger.clone()).await
-        };
-        let Some(could_serve) = shutdown.run_until_cancelled(could_serve).await else { return Ok(()) };
-        could_serve?;
-        context.ready().await?; // from here on the ledger is ours
-    }
-    let opened = async {
-        let options = Options { ledger: config.ledger, journal: config.journal, ..Options::default() };
-        let store: Arc<dyn Store> = Arc::new(open(&ledger, options, is_taking_over).await?);
-        let prefixes = prefixes::first(&*store, config.server_id).await;
-        anyhow::Ok((store, prefixes.context("cannot reserve extranonce prefixes")?))
-    };
-    let Some(opened) = shutdown.run_until_cancelled(opened).await else { return Ok(()) };
-    let (store, prefixes) = opened?;
-    if !is_taking_over {
-        context.ready().await?;
-    }
+    let supply = Supply::start(&config, node.clone(), Arc::clone(&feed), &tasks, shutdown);
+    let Some(ledger) = take_ledger(&config, &context, &feed).await? else { return Ok(()) };
+
     let finds = Arc::new(Finds::new(
-        Arc::clone(&store),
+        Arc::clone(&ledger.store),
         Arc::clone(&supply),
         node.clone(),
         context.counters.clone(),
         shutdown.clone(),
     ));
     let connections = Connections::new(config.limits, config.mining.share_interval, shutdown.clone());
-    let floor = Arc::new(Floor {
-        server: Arc::new(server(&config)),
-        handshakes: Handshakes::new(),
-        openings: Openings::default(),
-        refusals: Refusals::default(),
-        mining: Arc::clone(&config.mining),
-        identities: config.identities,
-        prefixes: Arc::clone(&prefixes),
-        room: Room::new(config.limits.max_channels),
-        feed: Arc::clone(&feed),
-        store: Arc::clone(&store),
-        finds: Arc::clone(&finds),
-        counters: context.counters.clone(),
-        complaints: Complaints::new(&context.counters),
-        news: News::default(),
-        tasks: tasks.clone(),
-        sessions: TaskTracker::new(),
-        crediting: TaskTracker::new(),
-        succession: context.succession(),
-    });
+    let floor = Arc::new(floor(&config, &context, feed, ledger, finds, tasks));
     let shown = Shown::new(
         &config,
-        Arc::clone(&store),
-        feed,
+        Arc::clone(&floor.store),
+        Arc::clone(&floor.feed),
         supply,
         Arc::clone(&connections),
         context.counters.clone(),
     );
-    let watch = Arc::clone(&shown);
-    let background = [
-        tokio::spawn(finds.follow()),
-        tokio::spawn(prefixes::keep_up(Arc::clone(&store), prefixes)),
-        tokio::spawn(async move { watch.watch_node(node).await }),
-    ];
+    let background = background(&floor, Arc::clone(&shown), node);
     context.page.serve(shown);
 
     let authority = config.authority.public();
     service::fits_open_files("max_connections", config.limits.max_connections);
     tracing::info!(address = %listener.local_addr(), %authority, "miners may connect");
-    let accepting = listener::run(listener, Arc::clone(&floor), Arc::clone(&connections), shutdown.clone());
-    tokio::select! {
-        () = accepting => tracing::info!("closing: committing what was accepted"),
-        () = succession::hand_over(&floor, &connections, &background) => {
-            tracing::info!("a successor serves; asking miners to connect to it");
-            floor.sessions.close();
-            floor.sessions.wait().await;
-            shutdown.cancel();
-        }
-    }
-
-    background.iter().for_each(tokio::task::JoinHandle::abort);
-    for tracker in [&floor.sessions, &tasks] {
-        tracker.close();
-        tracker.wait().await;
-    }
+    serve(listener, &floor, &connections, &background, shutdown).await;
+    drain(&floor, &background).await;
     Ok(())
+}
+
+/// What is there once the ledger is open.
+struct Ledger {
+    store: Arc<dyn Store>,
+    prefixes: Arc<ExtranoncePrefixes>,
+}
+
+/// Opens the ledger, in a hand-over when its predecessor has let go of it; the program is ready then. `None`: it was told
+/// to end meanwhile, which waits for none of this: nothing was accepted yet.
+async fn take_ledger(config: &Config, context: &Context, feed: &Feed) -> anyhow::Result<Option<Ledger>> {
+    let path = context.data_dir.join(STORE);
+    let is_taking_over = context.is_taking_over();
+    if is_taking_over {
+        let could_serve = context.shutdown.run_until_cancelled(could_serve(feed, path.clone()));
+        let Some(could_serve) = could_serve.await else { return Ok(None) };
+        could_serve?;
+        context.ready().await?; // from here on the ledger is ours
+    }
+    let opened = context.shutdown.run_until_cancelled(open(&path, config, is_taking_over));
+    let Some(opened) = opened.await else { return Ok(None) };
+    let ledger = opened?;
+    if !is_taking_over {
+        context.ready().await?;
+    }
+    Ok(Some(ledger))
+}
+
+/// What would keep it from serving is found out while the hub that runs can still go on.
+async fn could_serve(feed: &Feed, ledger: PathBuf) -> anyhow::Result<()> {
+    has_work(feed).await?;
+    examine(ledger).await
 }
 
 /// Waits for a job to hand out.
@@ -232,8 +211,21 @@ async fn has_work(feed: &Feed) -> anyhow::Result<()> {
     came.context("no template provider has sent work; a hub that still runs serves on")
 }
 
-/// Opens the ledger. A predecessor that died may let go of it a little later than of the rest.
-async fn open(path: &Path, options: Options, is_taking_over: bool) -> anyhow::Result<SqliteStore> {
+async fn examine(ledger: PathBuf) -> anyhow::Result<()> {
+    let examined = tokio::task::spawn_blocking(move || SqliteStore::examine(&ledger)).await?;
+    examined.context("the ledger cannot be taken over; a hub that still runs serves on")
+}
+
+/// Opens the ledger, and reserves the first extranonce prefixes in it.
+async fn open(path: &Path, config: &Config, is_taking_over: bool) -> anyhow::Result<Ledger> {
+    let options = Options { ledger: config.ledger, journal: config.journal, ..Options::default() };
+    let store: Arc<dyn Store> = Arc::new(open_store(path, options, is_taking_over).await?);
+    let prefixes = prefixes::first(&*store, config.server_id).await;
+    Ok(Ledger { prefixes: prefixes.context("cannot reserve extranonce prefixes")?, store })
+}
+
+/// A predecessor that died may let go of the ledger a little later than of the rest.
+async fn open_store(path: &Path, options: Options, is_taking_over: bool) -> anyhow::Result<SqliteStore> {
     let is_held = |error: &anyhow::Error| {
         is_taking_over && matches!(error.downcast_ref(), Some(OpenError::Locked { .. }))
     };
@@ -245,19 +237,41 @@ async fn open_beside(path: PathBuf, options: Options) -> anyhow::Result<SqliteSt
     Ok(tokio::task::spawn_blocking(move || SqliteStore::open(&path, options)).await??)
 }
 
-/// A ledger that cannot be used is found out while the hub that runs can still go on with it.
-async fn examine(ledger: PathBuf) -> anyhow::Result<()> {
-    let examined = tokio::task::spawn_blocking(move || SqliteStore::examine(&ledger)).await?;
-    examined.context("the ledger cannot be taken over; a hub that still runs serves on")
-}
-
-/// How long a hub that takes over waits for its first work.
-const FIRST_WORK: Duration = Duration::from_secs(30);
-
 fn describe(counters: &service::Counters) {
     counters.describe("shares_rejected", "Shares rejected, by reason");
     counters.describe("worker_shares_rejected", "Shares rejected, by hasher and worker");
     counters.describe("worker_shares_rejected_by_reason", "Shares rejected, by hasher, worker and reason");
+}
+
+/// What all sessions work with.
+fn floor(
+    config: &Config,
+    context: &Context,
+    feed: Arc<Feed>,
+    ledger: Ledger,
+    finds: Arc<Finds>,
+    tasks: TaskTracker,
+) -> Floor {
+    Floor {
+        server: Arc::new(server(config)),
+        handshakes: Handshakes::new(),
+        openings: Openings::default(),
+        refusals: Refusals::default(),
+        mining: Arc::clone(&config.mining),
+        identities: config.identities,
+        prefixes: ledger.prefixes,
+        room: Room::new(config.limits.max_channels),
+        feed,
+        store: ledger.store,
+        finds,
+        counters: context.counters.clone(),
+        complaints: Complaints::new(&context.counters),
+        news: News::default(),
+        tasks,
+        sessions: TaskTracker::new(),
+        crediting: TaskTracker::new(),
+        succession: context.succession(),
+    }
 }
 
 /// Our end of every connection.
@@ -269,4 +283,42 @@ pub(crate) fn server(config: &Config) -> Server {
         ..mining::server::limits(config.mining.max_channels)
     };
     mining::server::offer(config.authority.clone(), config.certificate_validity, limits)
+}
+
+/// Tasks that use the ledger beside the sessions, or look at the node.
+fn background(floor: &Floor, shown: Arc<Shown>, node: Node) -> [JoinHandle<()>; 3] {
+    [
+        tokio::spawn(Arc::clone(&floor.finds).follow()),
+        tokio::spawn(prefixes::keep_up(Arc::clone(&floor.store), Arc::clone(&floor.prefixes))),
+        tokio::spawn(async move { shown.watch_node(node).await }),
+    ]
+}
+
+/// Lets miners in until `shutdown`, or until a successor serves and they all have left; `shutdown` is cancelled then.
+async fn serve(
+    listener: Listener,
+    floor: &Arc<Floor>,
+    connections: &Arc<Connections>,
+    background: &[JoinHandle<()>],
+    shutdown: &CancellationToken,
+) {
+    let accepting = listener::run(listener, Arc::clone(floor), Arc::clone(connections), shutdown.clone());
+    tokio::select! {
+        () = accepting => tracing::info!("closing: committing what was accepted"),
+        () = succession::hand_over(floor, connections, background) => {
+            tracing::info!("a successor serves; asking miners to connect to it");
+            floor.sessions.close();
+            floor.sessions.wait().await;
+            shutdown.cancel();
+        }
+    }
+}
+
+/// Waits until all that was accepted is committed and answered, and blocks are on their way.
+async fn drain(floor: &Floor, background: &[JoinHandle<()>]) {
+    background.iter().for_each(JoinHandle::abort);
+    for tracker in [&floor.sessions, &floor.tasks] {
+        tracker.close();
+        tracker.wait().await;
+    }
 }
