@@ -1,6 +1,6 @@
 //! The program: configuration, upstreams, miners, page.
 
-use crate::config::{self, Config, Raw};
+use crate::config::{self, Config, Raw, Sv2, Upstream};
 use crate::farm::Farm;
 use crate::listen;
 use crate::miner::Surroundings;
@@ -8,7 +8,7 @@ use crate::status::Shown;
 use crate::succession;
 use crate::sv2;
 use crate::tls;
-use crate::upstream::{self, Common, Health, selector};
+use crate::upstream::{self, Common, Health, Route, selector};
 use link::Handshakes;
 use service::{Complaints, Context, Finding, Key, Listener, Problem, Program};
 use std::net::SocketAddr;
@@ -131,20 +131,43 @@ impl Listeners {
 pub async fn run(config: Config, context: Context, listeners: Listeners) -> anyhow::Result<()> {
     service::fits_open_files("miners.max_connections", config.admission.max_connections);
     let farm = Arc::new(Farm::new(config.admission, config.session.pace.interval, &context.counters));
-    let health: Vec<_> = config
-        .upstreams
-        .iter()
-        .enumerate()
-        .map(|(index, upstream)| Arc::new(Health::new(index, &upstream.address)))
-        .collect();
+    let health = health(&config.upstreams);
     let (active, route) = watch::channel(None);
     let ((reports, reported), upstreams_end) = (mpsc::channel(64), CancellationToken::new());
     let shown = Shown::new(farm.clone(), health.clone(), route.clone(), config.mode);
     let certificate = listeners.tls.as_ref().map(tls::Port::acceptor);
     let authority = config.sv2.as_ref().map(|sv2| sv2.authority.public());
     context.page.serve(Arc::new(shown.with_certificate(certificate).with_authority(authority)));
-    let common = Common {
-        farm: farm.clone(),
+
+    let common = common(&config, farm.clone(), reports, upstreams_end.clone());
+    let surroundings = surroundings(&config, &context, farm, route);
+    let return_after = config.failover.return_after;
+    let upstreams = selector::run(config.upstreams, health, common, reported, return_after, active);
+    // Upstreams last: what miners have handed in is to reach them.
+    let serving = async {
+        let served = serve(&context, &surroundings, listeners, config.sv2).await;
+        upstreams_end.cancel();
+        served
+    };
+    let patience = patience(&context, &upstreams_end);
+    let ((), served, (), ()) = tokio::join!(upstreams, serving, patience, replaced(&surroundings));
+    served
+}
+
+/// Of each upstream, as nothing is known of it yet.
+fn health(upstreams: &[Upstream]) -> Vec<Arc<Health>> {
+    let each = upstreams.iter().enumerate();
+    each.map(|(index, upstream)| Arc::new(Health::new(index, &upstream.address))).collect()
+}
+
+fn common(
+    config: &Config,
+    farm: Arc<Farm>,
+    reports: mpsc::Sender<selector::Report>,
+    shutdown: CancellationToken,
+) -> Common {
+    Common {
+        farm,
         mode: config.mode,
         extranonce2: config.session.extranonce2,
         hash_rate: config.session.pace.hash_rate,
@@ -153,24 +176,48 @@ pub async fn run(config: Config, context: Context, listeners: Listeners) -> anyh
         connections: Arc::default(),
         job_ids: Arc::default(),
         reports,
-        shutdown: upstreams_end.clone(),
-    };
-    let return_after = config.failover.return_after;
-    let upstreams = selector::run(config.upstreams, health, common, reported, return_after, active);
-    let surroundings = Surroundings {
+        shutdown,
+    }
+}
+
+fn surroundings(
+    config: &Config,
+    context: &Context,
+    farm: Arc<Farm>,
+    active: watch::Receiver<Option<Route>>,
+) -> Surroundings {
+    Surroundings {
         farm,
-        settings: config.session,
+        settings: config.session.clone(),
         bounds: config.bounds,
         handshakes: Handshakes::new(),
-        active: route,
+        active,
         complaints: Complaints::new(&context.counters),
         shutdown: context.shutdown.clone(),
         tasks: TaskTracker::new(),
         succession: context.succession(),
         standing: TaskTracker::new(),
+    }
+}
+
+/// Takes over from the proxy that runs, if one does, and lets miners in until the program ends.
+async fn serve(
+    context: &Context,
+    surroundings: &Surroundings,
+    listeners: Listeners,
+    sv2: Option<Sv2>,
+) -> anyhow::Result<()> {
+    let shutdown = &context.shutdown;
+    let taken = tokio::select! {
+        taken = succession::take_over(context, surroundings) => taken,
+        () = shutdown.cancelled() => return Ok(()),
     };
+    if taken.is_err() {
+        shutdown.cancel();
+        return taken;
+    }
     let sv2 = async {
-        if let (Some(listener), Some(sv2)) = (listeners.sv2, config.sv2) {
+        if let (Some(listener), Some(sv2)) = (listeners.sv2, sv2) {
             sv2::listen::run(listener, sv2, surroundings.clone()).await;
         }
     };
@@ -179,37 +226,23 @@ pub async fn run(config: Config, context: Context, listeners: Listeners) -> anyh
             port.run(surroundings.clone()).await;
         }
     };
-    let shutdown = &context.shutdown;
-    let serve = async {
-        let taken = tokio::select! {
-            taken = succession::take_over(&context, &surroundings) => taken,
-            () = shutdown.cancelled() => return Ok(()),
-        };
-        if taken.is_err() {
-            shutdown.cancel();
-            return taken;
-        }
-        tokio::join!(sv2, tls, listen::run(listeners.miners, surroundings.clone(), listen::plain));
-        Ok(())
-    };
-    // Upstreams last: what miners have handed in is to reach them.
-    let serving = async {
-        let served = serve.await;
-        upstreams_end.cancel();
-        served
-    };
-    let patience = async {
-        shutdown.cancelled().await;
-        let patience = PATIENCE.min(context.drain.saturating_sub(LEAVING));
-        let _ = tokio::time::timeout(patience, upstreams_end.cancelled()).await;
-        upstreams_end.cancel();
-    };
-    let replaced = async {
-        tokio::select! {
-            () = succession::hand_over(&surroundings) => shutdown.cancel(),
-            () = shutdown.cancelled() => {}
-        }
-    };
-    let ((), served, (), ()) = tokio::join!(upstreams, serving, patience, replaced);
-    served
+    tokio::join!(sv2, tls, listen::run(listeners.miners, surroundings.clone(), listen::plain));
+    Ok(())
+}
+
+/// Ends the upstreams, `upstreams_end`, some time after the program was told to end, whether or not all miners have left.
+async fn patience(context: &Context, upstreams_end: &CancellationToken) {
+    context.shutdown.cancelled().await;
+    let patience = PATIENCE.min(context.drain.saturating_sub(LEAVING));
+    let _ = tokio::time::timeout(patience, upstreams_end.cancelled()).await;
+    upstreams_end.cancel();
+}
+
+/// Ends the program when a successor serves.
+async fn replaced(surroundings: &Surroundings) {
+    let shutdown = &surroundings.shutdown;
+    tokio::select! {
+        () = succession::hand_over(surroundings) => shutdown.cancel(),
+        () = shutdown.cancelled() => {}
+    }
 }
