@@ -7,14 +7,19 @@
 //! | [`refused`] | shares that were refused though nothing was restarted |
 //! | `visitors` | miners over TLS that come and go beside the load |
 //! | [`lives`] | memory and open files of each process, from its first seconds to its last |
-//! | [`run`](mod@run) | the whole, and what came out |
+//! | `follow` | lets happen what the course says, and looks on |
+//! | `outcome` | what came out, and what of it was not as it must be |
+//! | [`run`](mod@run) | the whole |
 
 pub mod course;
+mod follow;
 pub mod lives;
+mod outcome;
 pub mod refused;
 pub mod run;
 mod visitors;
 
 pub use course::{Event, LEAST, Part};
 pub use lives::Lives;
-pub use run::{Outcome, run};
+pub use outcome::Outcome;
+pub use run::run;
