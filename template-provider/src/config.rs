@@ -150,9 +150,9 @@ pub struct Config {
     pub authority: AuthorityKey,
     /// How long a certificate is valid.
     pub certificate_validity: Duration,
-    /// How templates come.
+    /// How templates come, and by what blocks go.
     pub source: Choice,
-    /// The node that makes templates, by JSON-RPC; not used where [`Ipc::rpc_too`] says so.
+    /// The node that makes templates, by JSON-RPC; not used with [`Choice::IpcAlone`].
     pub node: NodeConfig,
     /// The same node's mining interface.
     pub ipc: Ipc,
@@ -194,9 +194,9 @@ pub fn check(raw: Raw) -> Result<Config, Vec<Problem>> {
     let authority = check_authority(&raw.authority_secret_key, found);
     let year = 365 * 24 * 3600;
     let validity = found.seconds("certificate_validity_seconds", raw.certificate_validity_seconds, 60..=year);
-    let source = Choice::check(&raw.source, found);
+    let source = raw.ipc.choice(&raw.source, found);
     let node = raw.node.check(found);
-    let ipc = raw.ipc.check(source, node.as_ref(), found);
+    let ipc = raw.ipc.check(node.as_ref(), found);
     let extra_nodes = check_extra_nodes(raw.extra_node, node.as_ref(), found);
     let shortest = if source == Some(Choice::Rpc) { 6 } else { 1 };
     let interval = found.seconds("fees.interval_seconds", raw.fees.interval_seconds, shortest..=3600);

@@ -28,8 +28,6 @@ const LOOK: Duration = Duration::from_secs(5);
 pub(crate) struct Wiring {
     choice: Choice,
     node: Node,
-    /// Whether JSON-RPC is used at all.
-    has_rpc: bool,
     gbt: Gbt,
     ipc: Settings,
     orders: mpsc::Receiver<Order>,
@@ -45,8 +43,7 @@ impl Wiring {
         let fees = Fees { interval: config.fees.interval.max(SHORTEST_BY_RPC), ..config.fees };
         let gbt = Gbt::new(node.clone(), fees, config.stall);
         let outlets = outlets(config, &node, &ipc, desk)?;
-        let has_rpc = config.ipc.rpc_too;
-        Ok(Self { choice: config.source, node, has_rpc, gbt, ipc, orders, outlets })
+        Ok(Self { choice: config.source, node, gbt, ipc, orders, outlets })
     }
 
     /// All ways that a block can take, the surest to the node that makes the templates first.
@@ -59,19 +56,19 @@ impl Wiring {
         let socket = self.ipc.socket.display();
         match self.choice {
             Choice::Rpc => self.node.url().to_owned(),
-            Choice::Ipc => socket.to_string(),
+            Choice::Ipc | Choice::IpcAlone => socket.to_string(),
             Choice::Auto => format!("{socket}, else {}", self.node.url()),
         }
     }
 
     /// Feeds templates until shutdown.
     pub(crate) async fn run(self, feed: Feed, shutdown: CancellationToken) {
-        if self.choice.has_ipc() && self.has_rpc {
+        if self.choice.has_ipc() && self.choice.has_rpc() {
             tokio::spawn(look_at_rpc(self.node.clone(), feed.reaches(), shutdown.clone()));
         }
         match self.choice {
             Choice::Rpc => self.gbt.run(feed, shutdown).await,
-            Choice::Ipc => Ipc::new(self.ipc, self.orders).run(feed, shutdown).await,
+            Choice::Ipc | Choice::IpcAlone => Ipc::new(self.ipc, self.orders).run(feed, shutdown).await,
             Choice::Auto => {
                 let gbt = self.gbt;
                 Auto::new(Ipc::new(self.ipc, self.orders), move || gbt.clone()).run(feed, shutdown).await;
@@ -114,7 +111,7 @@ async fn trouble_by_rpc(node: &Node, patience: Duration) -> Option<String> {
 
 fn settings(config: &Config) -> Result<Settings, NodeError> {
     // Not the one that others use: its connections live with a thread of IPC's own.
-    let rpc = config.ipc.rpc_too.then(|| Node::new(config.node.clone())).transpose()?;
+    let rpc = config.source.has_rpc().then(|| Node::new(config.node.clone())).transpose()?;
     Ok(Settings {
         socket: config.ipc.socket.clone(),
         network: config.node.network.unwrap_or(Network::Bitcoin),
@@ -130,9 +127,9 @@ fn settings(config: &Config) -> Result<Settings, NodeError> {
 fn outlets(config: &Config, node: &Node, ipc: &Settings, desk: Desk) -> Result<Vec<Outlet>, NodeError> {
     let by_ipc = config.source.has_ipc().then(|| {
         let name = ipc.socket.display().to_string();
-        Outlet::Ipc { name, desk, beside_rpc: config.ipc.rpc_too }
+        Outlet::Ipc { name, desk, beside_rpc: config.source.has_rpc() }
     });
-    let by_rpc = config.ipc.rpc_too.then(|| Outlet::Rpc(node.clone()));
+    let by_rpc = config.source.has_rpc().then(|| Outlet::Rpc(node.clone()));
     let extra = config.extra_nodes.iter().cloned().map(|node| Node::new(node).map(Outlet::Rpc));
     let extra = extra.collect::<Result<Vec<_>, _>>()?;
     // Where there is JSON-RPC it comes first: it is the surer way, and IPC the second.
@@ -143,7 +140,8 @@ fn outlets(config: &Config, node: &Node, ipc: &Settings, desk: Desk) -> Result<V
 /// Tries everything that the configuration names.
 pub(crate) async fn probe(config: Config) -> Vec<Finding> {
     let mut findings = Vec::new();
-    let rpc = if config.ipc.rpc_too { Some(probe_rpc("node", config.node.clone()).await) } else { None };
+    let has_rpc = config.source.has_rpc();
+    let rpc = if has_rpc { Some(probe_rpc("node", config.node.clone()).await) } else { None };
     if config.source.has_ipc() {
         findings.push(probe_ipc(&config, rpc.as_ref().is_some_and(|rpc| rpc.outcome.is_ok())).await);
     }
@@ -161,7 +159,7 @@ async fn probe_ipc(config: &Config, has_rpc: bool) -> Finding {
         Ok(settings) => settings,
         Err(error) => return Finding::bad(what, error),
     };
-    let alone = !config.ipc.rpc_too;
+    let alone = !config.source.has_rpc();
     let socket_is_missing = !settings.socket.exists();
     let probed = tokio::task::spawn_blocking(move || ipc::probe::probe(&settings, alone)).await;
     match probed.unwrap_or_else(|error| Err(error.to_string())) {

@@ -39,14 +39,16 @@ pub(super) struct RawIpc {
     rpc_too: bool,
 }
 
-/// How templates come.
+/// How templates come, and by what blocks go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Choice {
-    /// By IPC; by JSON-RPC while that fails.
+    /// Templates by IPC, by JSON-RPC while that fails; blocks by both.
     Auto,
-    /// By IPC only.
+    /// Templates by IPC only, blocks by both.
     Ipc,
-    /// By JSON-RPC only.
+    /// Everything by IPC only.
+    IpcAlone,
+    /// Everything by JSON-RPC only.
     Rpc,
 }
 
@@ -57,46 +59,47 @@ pub struct Ipc {
     pub socket: PathBuf,
     /// Most sets of templates for different constraints.
     pub template_sets: usize,
-    /// Whether JSON-RPC is used beside it.
-    pub rpc_too: bool,
 }
 
 /// Longest path of a unix socket, in bytes (`sun_path` less its last zero).
 const MAX_SOCKET_PATH: usize = 107;
 
 impl Choice {
-    pub(super) fn check(text: &str, problems: &mut Problems) -> Option<Self> {
-        match text {
-            "auto" => Some(Self::Auto),
-            "ipc" => Some(Self::Ipc),
-            "rpc" => Some(Self::Rpc),
-            _ => problems.add("source", "is no source of templates", "write auto, ipc or rpc"),
-        }
-    }
-
     /// Whether IPC is tried.
     pub fn has_ipc(self) -> bool {
         self != Self::Rpc
     }
+
+    /// Whether JSON-RPC is used, be it for blocks alone.
+    pub fn has_rpc(self) -> bool {
+        self != Self::IpcAlone
+    }
 }
 
 impl RawIpc {
-    pub(super) fn check(
-        self,
-        choice: Option<Choice>,
-        node: Option<&NodeConfig>,
-        problems: &mut Problems,
-    ) -> Option<Ipc> {
-        let template_sets = problems.number("ipc.template_sets", self.template_sets, 1..=64);
-        if !self.rpc_too && choice.is_some_and(|choice| choice != Choice::Ipc) {
+    /// What the key `source` says, with `ipc.rpc_too`.
+    pub(super) fn choice(&self, source: &str, problems: &mut Problems) -> Option<Choice> {
+        let choice = match source {
+            "auto" => Choice::Auto,
+            "ipc" if self.rpc_too => Choice::Ipc,
+            "ipc" => Choice::IpcAlone,
+            "rpc" => Choice::Rpc,
+            _ => return problems.add("source", "is no source of templates", "write auto, ipc or rpc"),
+        };
+        if !self.rpc_too && choice.has_rpc() {
             let reason = "is false, but this source needs JSON-RPC";
             problems.add::<()>("ipc.rpc_too", reason, "set it to true, or source to \"ipc\"");
         }
+        Some(choice)
+    }
+
+    pub(super) fn check(self, node: Option<&NodeConfig>, problems: &mut Problems) -> Option<Ipc> {
+        let template_sets = problems.number("ipc.template_sets", self.template_sets, 1..=64);
         let socket = match self.socket {
             Some(path) => check_socket(&path, problems)?,
             None => beside_cookie(node?),
         };
-        Some(Ipc { socket, template_sets: template_sets?, rpc_too: self.rpc_too })
+        Some(Ipc { socket, template_sets: template_sets? })
     }
 }
 

@@ -5,7 +5,7 @@ use link::AuthorityKey;
 use node::Auth;
 use service::config_from_text;
 
-use super::Config;
+use super::{Choice, Config};
 use crate::TemplateProvider;
 
 fn config(text: &str) -> Result<Config, String> {
@@ -46,7 +46,8 @@ fn the_socket_stands_beside_the_cookie_unless_it_is_set() {
 
 #[test]
 fn without_json_rpc_only_ipc_will_do_and_says_so() {
-    assert!(!config("source = 'ipc'\nipc.rpc_too = false").unwrap().ipc.rpc_too);
+    assert_eq!(config("source = 'ipc'").unwrap().source, Choice::Ipc);
+    assert_eq!(config("source = 'ipc'\nipc.rpc_too = false").unwrap().source, Choice::IpcAlone);
     let refusal = config("source = 'rpc'\nipc.rpc_too = false").unwrap_err();
     assert!(refusal.contains("source"), "{refusal}");
 }
