@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use crate::feed::Feed;
-use crate::ipc::{Ipc, State};
-use crate::source::Source;
+use crate::health::Standing;
+use crate::ipc::Ipc;
+use crate::source::{Source, Way};
 
 /// How long IPC may take at the start before JSON-RPC is asked beside it.
 const HEAD_START: Duration = Duration::from_millis(500);
@@ -38,32 +38,30 @@ where
     S: Source,
 {
     async fn run(self, feed: Feed, shutdown: CancellationToken) {
-        let (state, other) = (self.ipc.state(), self.other);
-        tokio::join!(self.ipc.run(feed.clone(), shutdown.clone()), fill_in(other, state, feed, shutdown));
+        tokio::join!(self.ipc.run(feed.clone(), shutdown.clone()), fill_in(self.other, feed, shutdown));
     }
 }
 
-/// Runs the other source whenever IPC is down.
-async fn fill_in<S: Source>(
-    mut other: impl FnMut() -> S,
-    mut state: watch::Receiver<State>,
-    feed: Feed,
-    shutdown: CancellationToken,
-) {
-    let fill = async {
-        let _ = tokio::time::timeout(HEAD_START, state.wait_for(|state| *state != State::Trying)).await;
-        while state.wait_for(|state| *state != State::Up).await.is_ok() {
-            info!("templates by JSON-RPC until IPC works");
-            let running = other().run(feed.clone(), shutdown.child_token());
-            tokio::select! {
-                () = running => {}
-                up = state.wait_for(|state| *state == State::Up) => if up.is_err() { return },
-            }
-        }
-    };
+/// Runs the other source whenever IPC is down, until shutdown.
+async fn fill_in<S: Source>(other: impl FnMut() -> S, feed: Feed, shutdown: CancellationToken) {
     tokio::select! {
-        () = fill => {}
+        () = fill_gaps(other, &feed, &shutdown) => {}
         () = shutdown.cancelled() => {}
+    }
+}
+
+async fn fill_gaps<S: Source>(mut other: impl FnMut() -> S, feed: &Feed, shutdown: &CancellationToken) {
+    let health = feed.health();
+    let tried = health.until(Way::Ipc, |ipc| ipc != Standing::Idle);
+    let _ = tokio::time::timeout(HEAD_START, tried).await;
+    loop {
+        health.until(Way::Ipc, |ipc| ipc != Standing::Delivers).await;
+        info!("templates by JSON-RPC until IPC works");
+        let running = other().run(feed.clone(), shutdown.child_token());
+        tokio::select! {
+            () = running => {}
+            () = health.until(Way::Ipc, |ipc| ipc == Standing::Delivers) => {}
+        }
     }
 }
 
@@ -74,11 +72,11 @@ mod tests {
 
     use bitcoin::{Amount, Network};
     use service::Counters;
+    use tokio::sync::watch;
 
     use super::*;
     use crate::config::Fees;
     use crate::ipc::{Desk, Settings};
-    use crate::source::Way;
 
     /// A source that says when it runs.
     struct Other(watch::Sender<u32>);

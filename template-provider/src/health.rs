@@ -1,18 +1,29 @@
 //! How the ways to the node are doing: which one delivers, since when, and what is wrong with the others.
 
-use std::sync::{Mutex, MutexGuard};
 use std::time::Instant;
 
 use bitcoin::Network;
 use node::NodeInfo;
+use tokio::sync::watch;
 
 use crate::source::Way;
 
 /// Shared by the sources and the status page.
-#[derive(Debug)]
-pub struct Health(Mutex<State>);
+#[derive(Debug, Default)]
+pub struct Health(watch::Sender<State>);
 
-#[derive(Debug)]
+/// How one way is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// It was not tried yet, or would deliver if a better one did not.
+    Idle,
+    /// Templates come by it.
+    Delivers,
+    /// It has failed, and tries again.
+    Fails,
+}
+
+#[derive(Debug, Default)]
 struct State {
     node: Option<Seen>,
     active: Option<(Way, Instant)>,
@@ -72,17 +83,10 @@ impl From<NodeInfo> for Seen {
     }
 }
 
-impl Default for Health {
-    fn default() -> Self {
-        let state = State { node: None, active: None, idle: None, failures: [None, None], published: None };
-        Self(Mutex::new(state))
-    }
-}
-
 impl Health {
     /// What is known now.
     pub fn view(&self) -> View {
-        let state = self.lock();
+        let state = self.0.borrow();
         View {
             node: state.node.clone(),
             active: state.active,
@@ -94,56 +98,82 @@ impl Health {
 
     /// This way delivers from now on, unless a better one does. Whether another one did, or none.
     pub(crate) fn delivers(&self, way: Way, node: Seen) -> bool {
-        let mut state = self.lock();
-        let now = Instant::now();
-        if let Some(failure) = &mut state.failures[way.index()] {
-            failure.over.get_or_insert(now);
-        }
-        if state.active.is_some_and(|(active, _)| active.index() < way.index()) {
-            return false;
-        }
-        state.node = Some(node);
-        state.idle = None;
-        let changed = state.active.is_none_or(|(active, _)| active != way);
-        if changed {
-            state.active = Some((way, now));
-        }
-        changed
+        self.change(|state| state.delivers(way, node))
     }
 
     /// This way fails. Whether that is news.
     pub(crate) fn fails(&self, way: Way, reason: String) -> bool {
-        let mut state = self.lock();
-        let now = Instant::now();
-        if state.active.is_some_and(|(active, _)| active == way) {
-            state.active = None;
-        }
-        if state.active.is_none() {
-            state.idle.get_or_insert(now);
-        }
-        let lasting = state.failures[way.index()].take().filter(|failure| failure.over.is_none());
-        let news = lasting.as_ref().is_none_or(|known| known.reason != reason);
-        let since = lasting.map_or(now, |failure| failure.since);
-        state.failures[way.index()] = Some(Failure { reason, since, over: None });
-        news
+        self.change(|state| state.fails(way, reason))
     }
 
     /// The way that delivers.
     pub(crate) fn active(&self) -> Option<Way> {
-        self.lock().active.map(|(way, _)| way)
+        self.0.borrow().active.map(|(way, _)| way)
+    }
+
+    /// Waits until a way is doing like that; at once if it is.
+    pub(crate) async fn until(&self, way: Way, is_so: impl Fn(Standing) -> bool) {
+        let mut state = self.0.subscribe();
+        let _ = state.wait_for(|state| is_so(state.standing(way))).await;
     }
 
     /// A template was published.
     pub(crate) fn published(&self) {
-        self.lock().published = Some(Instant::now());
+        self.0.send_if_modified(|state| {
+            state.published = Some(Instant::now());
+            false // nobody waits for that
+        });
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    /// Whether the change is news.
+    fn change(&self, change: impl FnOnce(&mut State) -> bool) -> bool {
+        let mut is_news = false;
+        self.0.send_modify(|state| is_news = change(state));
+        is_news
     }
 }
 
 impl State {
+    fn delivers(&mut self, way: Way, node: Seen) -> bool {
+        let now = Instant::now();
+        if let Some(failure) = &mut self.failures[way.index()] {
+            failure.over.get_or_insert(now);
+        }
+        if self.active.is_some_and(|(active, _)| active.index() < way.index()) {
+            return false;
+        }
+        self.node = Some(node);
+        self.idle = None;
+        let changed = self.active.is_none_or(|(active, _)| active != way);
+        if changed {
+            self.active = Some((way, now));
+        }
+        changed
+    }
+
+    fn fails(&mut self, way: Way, reason: String) -> bool {
+        let now = Instant::now();
+        if self.active.is_some_and(|(active, _)| active == way) {
+            self.active = None;
+        }
+        if self.active.is_none() {
+            self.idle.get_or_insert(now);
+        }
+        let lasting = self.failures[way.index()].take().filter(|failure| failure.over.is_none());
+        let news = lasting.as_ref().is_none_or(|known| known.reason != reason);
+        let since = lasting.map_or(now, |failure| failure.since);
+        self.failures[way.index()] = Some(Failure { reason, since, over: None });
+        news
+    }
+
+    fn standing(&self, way: Way) -> Standing {
+        match &self.failures[way.index()] {
+            _ if self.active.is_some_and(|(active, _)| active == way) => Standing::Delivers,
+            Some(failure) if failure.over.is_none() => Standing::Fails,
+            _ => Standing::Idle,
+        }
+    }
+
     fn problem(&self) -> Option<(String, Instant)> {
         let since = self.idle?;
         let lasting: Vec<_> = Way::ALL
@@ -179,6 +209,25 @@ mod tests {
         assert!(view.problem.is_none());
         assert_eq!(view.active.unwrap().0, Way::Rpc);
         assert_eq!(view.failures[0].as_ref().unwrap().reason, "no socket");
+    }
+
+    #[tokio::test]
+    async fn whoever_waits_for_a_way_hears_of_it_at_once_and_of_no_other() {
+        let health = Health::default();
+        health.until(Way::Ipc, |ipc| ipc == Standing::Idle).await;
+        let mut fails = std::pin::pin!(health.until(Way::Ipc, |ipc| ipc == Standing::Fails));
+        health.fails(Way::Rpc, "refused".into());
+        tokio::select! {
+            biased;
+            () = &mut fails => panic!("it has not failed"),
+            () = std::future::ready(()) => {}
+        }
+        health.fails(Way::Ipc, "gone".into());
+        fails.await;
+        health.delivers(Way::Ipc, seen());
+        health.until(Way::Ipc, |ipc| ipc == Standing::Delivers).await;
+        health.delivers(Way::Rpc, seen());
+        health.until(Way::Rpc, |rpc| rpc == Standing::Idle).await;
     }
 
     #[test]

@@ -37,7 +37,7 @@ use std::time::Duration;
 use bitcoin::Network;
 use node::Node;
 use service::Backoff;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::LocalSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
@@ -82,7 +82,6 @@ pub struct Settings {
 pub struct Ipc {
     settings: Settings,
     orders: mpsc::Receiver<Order>,
-    state: watch::Sender<State>,
     /// The number of the last set of templates, over all connections.
     last_set: u64,
     /// The node that went last, until one is reached.
@@ -92,25 +91,12 @@ pub struct Ipc {
     panics: u32,
 }
 
-/// How the source is doing.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum State {
-    /// It has not failed yet, nor delivered.
-    #[default]
-    Trying,
-    /// It delivers.
-    Up,
-    /// It has failed, and tries again.
-    Down,
-}
-
 impl Ipc {
     /// Templates of the node at this socket, which takes the blocks that come to the other end of `orders`.
     pub fn new(settings: Settings, orders: mpsc::Receiver<Order>) -> Self {
         Self {
             settings,
             orders,
-            state: watch::Sender::default(),
             last_set: 0,
             gone: None,
             #[cfg(test)]
@@ -123,11 +109,6 @@ impl Ipc {
     #[must_use]
     pub(crate) fn panicking(self, panics: u32) -> Self {
         Self { panics, ..self }
-    }
-
-    /// How it is doing.
-    pub fn state(&self) -> watch::Receiver<State> {
-        self.state.subscribe()
     }
 
     /// Follows the node until shutdown, on the thread that has the connection.
@@ -146,7 +127,6 @@ impl Ipc {
             if feed.away(Way::Ipc, reason.clone()) {
                 warn!("no templates by IPC: {reason}");
             }
-            self.state.send_replace(State::Down);
             self.refuse_orders(&reason, backoff.wait(), &shutdown).await;
         }
     }
@@ -185,14 +165,12 @@ impl Ipc {
 impl Source for Ipc {
     /// A thread that ends before shutdown is a fault of ours or the machine's: it is named, and another one is tried.
     async fn run(self, feed: Feed, shutdown: CancellationToken) {
-        let state = self.state.clone();
         let source = Arc::new(Mutex::new(self));
         let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
         while let Err(reason) = on_a_thread(&source, &feed, &shutdown).await {
             if feed.away(Way::Ipc, reason.clone()) {
                 error!("no templates by IPC: {reason}; trying again");
             }
-            state.send_replace(State::Down);
             locked(&source).refuse_waiting(&reason);
             tokio::select! {
                 () = tokio::time::sleep(backoff.wait()) => {}

@@ -18,7 +18,7 @@ use super::kept::Kept;
 use super::loaded;
 use super::network;
 use super::set::{Set, Shared};
-use super::{Ipc, Settings, State};
+use super::{Ipc, Settings};
 use crate::feed::Feed;
 
 /// What the templates leave room for before any client has named its constraints: the least, so they are the fullest.
@@ -134,9 +134,8 @@ impl Sets {
                 (changed, not_before) = (false, Instant::now() + CHANGE);
             }
             self.stop_surplus();
-            if self.shared.seen.borrow().is_none() && *source.state.borrow() != State::Up {
-                source.state.send_replace(State::Up);
-                backoff.reset();
+            if self.shared.seen.borrow().is_none() {
+                backoff.reset(); // a template has come
             }
             tokio::select! {
                 Ok(()) = wanted.changed() => changed = true,
