@@ -8,7 +8,8 @@ use tokio::net::TcpStream;
 
 use super::bed::{Bed, Chain};
 use super::stand::{Side, Stand};
-use crate::world::{POOL, POOL_KEY, POOL_SECRET, Port, Process, TRANSLATOR, programs, until};
+use crate::world::sri::{Translator, pool_config};
+use crate::world::{POOL, POOL_KEY, Port, Process, TRANSLATOR, Upstream, programs, until};
 
 const START: Duration = Duration::from_secs(30);
 
@@ -69,17 +70,8 @@ async fn run(
 /// 60,000 shares a minute and channels of 5,000 hashes a second make one hash in five a share.
 fn pool(bed: &Bed, listen: &Port, page: &Port) -> anyhow::Result<String> {
     let network = if bed.chain == Chain::Still { "mainnet" } else { "regtest" };
-    Ok(format!(
-        r#"authority_public_key = "{POOL_KEY}"
-authority_secret_key = "{POOL_SECRET}"
-cert_validity_sec = 3600
-listen_address = "{listen}"
-coinbase_reward_script = "addr({address})"
-server_id = 1
-pool_signature = "SRI"
-shares_per_minute = 60000.0
-share_batch_size = 1
-monitoring_address = "{page}"
+    let rest = format!(
+        r#"monitoring_address = "{page}"
 monitoring_cache_refresh_secs = 1
 [template_provider_type.BitcoinCoreIpc]
 version = 31
@@ -88,36 +80,24 @@ data_dir = "{data}"
 fee_threshold = 100
 min_interval = 5
 "#,
-        address = bed.address()?,
-        listen = listen.address(),
         page = page.address(),
         data = bed.data().display(),
-    ))
+    );
+    Ok(pool_config(listen, &bed.address()?, 60_000.0, &rest))
 }
 
 fn translator(pool: &Port, listen: &Port) -> String {
-    format!(
-        r#"downstream_address = "127.0.0.1"
-downstream_port = {listen}
-max_supported_version = 2
-min_supported_version = 2
-downstream_extranonce2_size = 4
-verify_payout = false
-aggregate_channels = true
-supported_extensions = []
-required_extensions = []
-[downstream_difficulty_config]
-min_individual_miner_hashrate = 5000.0
-shares_per_minute = 60000.0
-enable_vardiff = false
-job_keepalive_interval_secs = 0
-[[upstreams]]
-address = "127.0.0.1"
-port = {pool}
-authority_pubkey = "{POOL_KEY}"
-user_identity = "bench"
-"#,
-        listen = listen.number(),
-        pool = pool.number(),
-    )
+    let pool =
+        Upstream { host: "127.0.0.1".to_owned(), port: pool.number(), authority_key: POOL_KEY.to_owned() };
+    let translator = Translator {
+        listen,
+        aggregated: true,
+        hash_rate: 5_000.0,
+        shares_per_minute: 60_000.0,
+        vardiff: false,
+        keepalive_seconds: 0,
+        upstreams: &[&pool],
+        user_identity: "bench",
+    };
+    translator.config()
 }

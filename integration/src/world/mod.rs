@@ -38,5 +38,5 @@ pub use part::Part;
 pub use parts::{Settings, Upstream};
 pub use ports::Port;
 pub use process::Process;
-pub use sri::{POOL, POOL_KEY, POOL_SECRET, TRANSLATOR};
+pub use sri::{POOL, POOL_KEY, TRANSLATOR};
 pub use wait::{bounded, holds, until};
