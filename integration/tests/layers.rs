@@ -1,5 +1,5 @@
 //! The rule of the line (DESIGN.md §2), proven from `cargo metadata`:
-//! `template-provider ← channel-hub ← proxy ← integration`; and that tables of contents are whole.
+//! `template-provider ← channel-hub ← proxy ← integration`; and that tables of contents are whole, and paths in documents right.
 #![allow(clippy::unwrap_used)]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -38,6 +38,20 @@ const WORDS: [&str; 9] = [
     "SystemTime",
     "rand::",
     "link::Link",
+];
+
+/// How names of files end that documents speak of.
+const ENDS: [&str; 10] = [".rs", ".md", ".py", ".json", ".jsonl", ".svg", ".toml", ".sh", ".yml", ".txt"];
+/// Named in documents, and no files of the repository: the design, what programs write, other projects' sources.
+const ELSEWHERE: [&str; 8] = [
+    "DESIGN.md",
+    "../shared/DESIGN.md",
+    "lib.rs",
+    "counters.jsonl",
+    "sluice-hub.toml",
+    "protocols/stratum/src/test_utils/v1.rs",
+    "crates/stratum/src/method/subscribe.rs",
+    "doc/usernames.md",
 ];
 
 /// A workspace crate: its folder of the line, and what it depends on directly (dev-dependencies apart).
@@ -228,15 +242,77 @@ fn tables_of_modules_name_every_module() {
     assert!(tables >= 15, "only {tables} tables found");
 }
 
+#[test]
+fn paths_in_documents_lead_to_files_from_the_root_or_from_their_crate() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let mut documents =
+        Vec::from(["README.md", "CONTRIBUTING.md", "CHANGELOG.md"].map(|name| root.join(name)));
+    LINE.iter().chain(&["deploy"]).for_each(|folder| below(&root.join(folder), "md", &mut documents));
+    let (mut paths, mut astray) = (0, Vec::new());
+    for document in documents {
+        let text = std::fs::read_to_string(&document).unwrap();
+        let folder = document.parent().unwrap();
+        let home = folder.ancestors().find(|above| above.join("Cargo.toml").exists()).unwrap();
+        let of_readme = document.ends_with("README.md").then_some(folder);
+        let bases = [Some(root), Some(home), of_readme];
+        let leads = |path: &str| bases.iter().flatten().any(|base| base.join(path).exists());
+        for path in spans(&text).filter(|span| is_path(span) && !ELSEWHERE.contains(span)) {
+            paths += 1;
+            if !leads(path) {
+                astray.push(format!("{}: `{path}`", document.display()));
+            }
+        }
+        for link in links(&text).filter(|link| !folder.join(link).exists()) {
+            astray.push(format!("{}: a link to {link}", document.display()));
+        }
+    }
+    assert!(paths >= 100, "only {paths} paths found");
+    assert!(
+        astray.is_empty(),
+        "neither from the root nor from the document's crate (nor, of a link, from its folder) is there:\n{}",
+        astray.join("\n")
+    );
+}
+
+/// What stands between backticks, listings apart.
+fn spans(text: &str) -> impl Iterator<Item = &str> {
+    let mut is_listing = false;
+    let prose = text.lines().filter(move |line| {
+        is_listing ^= line.starts_with("```");
+        !is_listing
+    });
+    prose.flat_map(|line| line.split('`').skip(1).step_by(2))
+}
+
+/// Where links lead, those into the web and into the same document apart.
+fn links(text: &str) -> impl Iterator<Item = &str> {
+    let all = text.lines().flat_map(|line| line.split("](").skip(1));
+    let targets = all.filter_map(|rest| rest.split([')', '#']).next());
+    targets.filter(|target| !target.is_empty() && !target.contains("://"))
+}
+
+fn is_path(span: &str) -> bool {
+    let letters = span.chars().all(|letter| letter.is_ascii_alphanumeric() || "_./-".contains(letter));
+    let of_file = ENDS.iter().any(|end| span.ends_with(end));
+    let of_folder = span.split_once('/').is_some_and(|(first, _)| LINE.contains(&first));
+    letters && (of_file || of_folder)
+}
+
 /// Rust files below a folder, those of tests apart.
 fn sources(folder: &Path, files: &mut Vec<PathBuf>) {
+    below(folder, "rs", files);
+}
+
+/// Files with this extension below a folder, those of tests and builds apart.
+fn below(folder: &Path, extension: &str, files: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         let of_tests = path.file_stem().is_some_and(|stem| stem == "tests");
         match path.is_dir() {
             _ if of_tests => {}
-            true => sources(&path, files),
-            false if path.extension().is_some_and(|extension| extension == "rs") => files.push(path),
+            true if path.ends_with("target") => {}
+            true => below(&path, extension, files),
+            false if path.extension().is_some_and(|of| of == extension) => files.push(path),
             false => {}
         }
     }
