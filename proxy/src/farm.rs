@@ -177,6 +177,9 @@ impl Farm {
 
     /// Lets a connection in; addresses of IPv6 count by their /64. Where all places are taken, it gets the one of the oldest connection that has not authorised in half a second, if
     /// there is such, else of one that should have found twenty shares by now and found none: who is idle cannot keep miners out.
+    ///
+    /// # Errors
+    /// All places are taken, in all or of this address, and all are in use.
     pub fn admit(self: &Arc<Self>, address: SocketAddr) -> Result<Seat, Refused> {
         self.admit_at(Instant::now(), address)
     }

@@ -41,6 +41,9 @@ pub struct Pending {
 
 impl SolutionStore {
     /// Makes the directory and those in it. What a kill left half written goes.
+    ///
+    /// # Errors
+    /// A directory cannot be made or read, or what was left half written cannot be removed.
     pub fn open(directory: PathBuf) -> io::Result<Self> {
         for settled in [Settled::Done, Settled::Rejected] {
             fs::create_dir_all(directory.join(settled.folder()))?;
@@ -53,6 +56,9 @@ impl SolutionStore {
 
     /// Writes a block, whole or not at all, so that it outlives this process. It outlives a power cut once
     /// [`Self::sync`] has returned.
+    ///
+    /// # Errors
+    /// The disk is full, or does not work: nothing of the block is left.
     pub fn write(&self, hash: BlockHash, block: &[u8]) -> io::Result<File> {
         let unfinished = self.directory.join(format!("{hash}.part"));
         let written = File::create(&unfinished).and_then(|mut file| {
@@ -68,12 +74,18 @@ impl SolutionStore {
     }
 
     /// Waits until what [`Self::write`] wrote is on the disk.
+    ///
+    /// # Errors
+    /// The disk does not work: whether a power cut spares the block is not known.
     pub fn sync(&self, file: &File) -> io::Result<()> {
         file.sync_all()?;
         File::open(&self.directory)?.sync_all()
     }
 
     /// Puts a block away; also one that was put away as rejected and that a node has after all.
+    ///
+    /// # Errors
+    /// The block is not there, or cannot be moved; or, after it was moved, the oldest ones cannot be removed.
     pub fn settle(&self, hash: BlockHash, settled: Settled) -> io::Result<()> {
         let put_away = |settled: Settled| self.directory.join(settled.folder()).join(format!("{hash}.block"));
         let pending = self.path(hash);
@@ -114,6 +126,9 @@ impl SolutionStore {
     }
 
     /// Blocks that a node took and that were found not longer than `age` ago, roughly the oldest first, as their files.
+    ///
+    /// # Errors
+    /// The directory or a file of it cannot be read.
     pub fn done_within(&self, age: Duration) -> io::Result<Vec<(BlockHash, PathBuf)>> {
         let mut done = Vec::new();
         for path in blocks_in(&self.directory.join(Settled::Done.folder()))? {

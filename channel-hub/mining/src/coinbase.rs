@@ -45,6 +45,9 @@ pub struct TagTooLong(pub usize);
 
 impl CoinbaseTag {
     /// Checks the length; an empty tag takes no byte of the scriptSig.
+    ///
+    /// # Errors
+    /// It is longer than [`MAX_TAG`].
     pub fn new(tag: impl Into<Vec<u8>>) -> Result<Self, TagTooLong> {
         let tag = tag.into();
         if tag.len() > MAX_TAG { Err(TagTooLong(tag.len())) } else { Ok(Self(tag)) }
@@ -96,6 +99,9 @@ pub struct Coinbase {
 impl Coinbase {
     /// Builds the coinbase of `template` that pays `outputs`, which stand before the template's own outputs:
     /// the witness commitment stays last. Together they must pay exactly the value that the template leaves.
+    ///
+    /// # Errors
+    /// The template's coinbase makes no sense, the outputs pay more or less than that value, or the whole does not fit a job.
     pub fn new(
         template: &NewTemplateOwned,
         outputs: &[TxOut],
@@ -120,6 +126,9 @@ impl Coinbase {
 
     /// One that somebody else built, as bytes before and after the extranonce, without witness. Its height is 0 if it
     /// does not start with one (BIP34).
+    ///
+    /// # Errors
+    /// It does not fit a job, or is too short to be a coinbase.
     pub fn relayed(prefix: Vec<u8>, suffix: Vec<u8>) -> Result<Self, CoinbaseError> {
         let size = prefix.len() + suffix.len();
         if size > usize::from(u16::MAX) {

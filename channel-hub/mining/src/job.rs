@@ -104,6 +104,9 @@ pub struct Job {
 
 impl Job {
     /// Builds the job that shows `template` to miners as `id`. A job without `tip` is a future job.
+    ///
+    /// # Errors
+    /// The id is not one for all sessions, or there is no such [coinbase](Coinbase::new).
     pub fn new(
         id: u32,
         provider: u16,
@@ -129,6 +132,10 @@ impl Job {
 
     /// The job that passes `work` of an upstream on to miners as `id`, under `tip`. Whoever wants a share of it made a
     /// block goes to the upstream: a [`FoundBlock`](crate::server::FoundBlock) of it has no witness and no value.
+    ///
+    /// # Errors
+    /// The id is not one for all sessions, the merkle path does not fit a message, or there is no such
+    /// [coinbase](Coinbase::relayed).
     pub fn relayed(id: u32, work: Relayed, tip: Arc<Tip>) -> Result<Self, JobError> {
         if id == 0 || id >= FIRST_SESSION_JOB_ID {
             return Err(JobError::Id(id));

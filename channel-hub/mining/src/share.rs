@@ -111,6 +111,9 @@ impl fmt::Display for Rejection {
 }
 
 /// Whether `version` may be submitted for a job of version `job`.
+///
+/// # Errors
+/// [`Rejection::InvalidVersionBit`] or [`Rejection::VersionRollingNotAllowed`].
 pub fn check_version(version: u32, job: u32, rolling_allowed: bool) -> Result<(), Rejection> {
     let difference = version ^ job;
     match rolling_allowed {
@@ -123,6 +126,9 @@ pub fn check_version(version: u32, job: u32, rolling_allowed: bool) -> Result<()
 /// Whether `ntime` may be submitted under `tip`: from its `min_ntime` to as far ahead as a block may be, with
 /// the time that has passed since the tip came added. A miner that rolls time stays far below; one that
 /// stamps its wall clock does too.
+///
+/// # Errors
+/// [`Rejection::InvalidTime`].
 pub fn check_time(ntime: u32, tip: &Tip, now: Now) -> Result<(), Rejection> {
     let latest = tip.ntime_at(now.instant).saturating_add(MAX_FUTURE_BLOCK_TIME);
     if (tip.min_ntime()..=latest).contains(&ntime) { Ok(()) } else { Err(Rejection::InvalidTime) }

@@ -22,6 +22,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 impl Wire {
     /// Connects, and sends nothing yet.
+    ///
+    /// # Errors
+    /// Nobody takes the connection within ten seconds.
     pub async fn connect(address: &str) -> anyhow::Result<Self> {
         Ok(Self::on(timeout(PATIENCE, TcpStream::connect(address)).await??))
     }
@@ -32,11 +35,17 @@ impl Wire {
     }
 
     /// Sends bytes as they are.
+    ///
+    /// # Errors
+    /// The connection is gone.
     pub async fn send(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
         Ok(self.stream.write_all(bytes).await?)
     }
 
     /// Sends a request with an integer id of its own and waits for its answer, the whole message.
+    ///
+    /// # Errors
+    /// The connection ends, no line comes within ten seconds, or the answer has another id.
     pub async fn call(&mut self, method: &str, params: Value) -> anyhow::Result<Value> {
         let id = json!(self.next_id);
         self.next_id += 1;
@@ -44,6 +53,9 @@ impl Wire {
     }
 
     /// The same with an id of any JSON type.
+    ///
+    /// # Errors
+    /// As [`Self::call`].
     pub async fn call_with_id(&mut self, id: Value, method: &str, params: Value) -> anyhow::Result<Value> {
         let request = json!({ "id": id, "method": method, "params": params });
         self.send(format!("{request}\n").as_bytes()).await?;
@@ -60,6 +72,9 @@ impl Wire {
     }
 
     /// The next notification of this method; earlier ones of other methods are dropped.
+    ///
+    /// # Errors
+    /// The connection ends, or no line comes within ten seconds.
     pub async fn notification(&mut self, method: &str) -> anyhow::Result<Value> {
         loop {
             let message = match self.notifications.pop_front() {

@@ -84,6 +84,9 @@ pub struct Config {
 }
 
 /// Checks everything, and reports everything that is wrong.
+///
+/// # Errors
+/// One problem for each key that is wrong.
 pub fn check(raw: Raw) -> Result<Config, Vec<Problem>> {
     let mut problems = Problems::default();
     let mode = match raw.mode.as_str() {

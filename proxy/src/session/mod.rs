@@ -111,6 +111,9 @@ impl Session {
     }
 
     /// A line came from the miner, without its end. After an error, send the [output](Self::output) and close.
+    ///
+    /// # Errors
+    /// [`Disconnect::BadLines`].
     pub fn handle_line(&mut self, now: Now, line: &[u8]) -> Result<(), Disconnect> {
         self.heard = now.instant;
         if line.iter().all(u8::is_ascii_whitespace) {
@@ -138,6 +141,9 @@ impl Session {
     }
 
     /// The upstream has other work, or is gone (`None`). After an error, send the output and close.
+    ///
+    /// # Errors
+    /// [`Disconnect::ExtranonceChanged`].
     pub fn apply(&mut self, now: Now, work: Option<Arc<Work>>) -> Result<(), Disconnect> {
         let Some(work) = work else {
             self.current = None;
@@ -159,6 +165,9 @@ impl Session {
 
     /// There is an upstream whose work comes when the miner has authorised; what is known of it already. After an error, send
     /// the output and close.
+    ///
+    /// # Errors
+    /// [`Disconnect::ExtranonceChanged`].
     pub fn expect(&mut self, offer: Option<Offer>) -> Result<(), Disconnect> {
         let Some(offer) = offer else { return Ok(()) };
         self.expect_mask(offer.version_mask);
@@ -185,6 +194,9 @@ impl Session {
     }
 
     /// Time passes. After an error, send the output and close.
+    ///
+    /// # Errors
+    /// The miner was silent, has not authorised, or was without work for too long.
     pub fn handle_timeout(&mut self, now: Now) -> Result<(), Disconnect> {
         while let Some((id, worker)) = self.waiting.expired(now.instant) {
             self.accepted(&id, worker, AcceptedBy::Unheard);

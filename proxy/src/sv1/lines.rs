@@ -28,6 +28,9 @@ impl Lines {
     }
 
     /// The next whole line without its end (`\n` or `\r\n`); `None` until more bytes come.
+    ///
+    /// # Errors
+    /// A line is longer than [`MAX_LINE`], whole or not; nothing sensible comes after it.
     pub fn next_line(&mut self) -> Result<Option<&[u8]>, LineTooLong> {
         let Some(end) = self.buffer[self.searched..].iter().position(|&byte| byte == b'\n') else {
             self.tidy();

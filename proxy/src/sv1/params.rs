@@ -92,6 +92,9 @@ pub fn subscribe(params: &str) -> Option<String> {
 }
 
 /// Parses `mining.configure`.
+///
+/// # Errors
+/// They are no list of extensions, or the mask is no hex number.
 pub fn configure(params: &str) -> Result<Configure, ParamsError> {
     let bad = || ParamsError("mining.configure takes a list of extensions and their parameters".into());
     let values: Vec<Value> = serde_json::from_str(params).map_err(|_| bad())?;
@@ -108,6 +111,9 @@ pub fn configure(params: &str) -> Result<Configure, ParamsError> {
 }
 
 /// Parses `mining.authorize`.
+///
+/// # Errors
+/// The first is no text.
 pub fn authorize(params: &str) -> Result<Authorize, ParamsError> {
     let bad = || ParamsError("mining.authorize takes a user name and a password".into());
     let values: Vec<Value> = serde_json::from_str(params).map_err(|_| bad())?;
@@ -117,6 +123,9 @@ pub fn authorize(params: &str) -> Result<Authorize, ParamsError> {
 }
 
 /// Parses `mining.submit`: five parameters, six with version bits, which null and an empty text leave out; more are ignored.
+///
+/// # Errors
+/// Fewer than five texts, or extranonce2, time, nonce or version bits that are no hex or too long.
 pub fn submit(params: &str) -> Result<Submit<'_>, ParamsError> {
     let bad = || ParamsError("mining.submit takes five or six strings".into());
     let texts = serde_json::from_str(params).or_else(|_| loose_texts(params)).map_err(|_| bad())?;
@@ -150,6 +159,9 @@ fn loose_texts(params: &str) -> Result<Vec<Option<Text<'_>>>, serde_json::Error>
 }
 
 /// Parses `mining.suggest_difficulty`.
+///
+/// # Errors
+/// No number above zero, nor a text that is one.
 pub fn suggest_difficulty(params: &str) -> Result<Difficulty, ParamsError> {
     let values: Vec<Value> = serde_json::from_str(params).unwrap_or_default();
     let bad = || ParamsError("mining.suggest_difficulty takes a positive number".into());
@@ -157,6 +169,9 @@ pub fn suggest_difficulty(params: &str) -> Result<Difficulty, ParamsError> {
 }
 
 /// Parses `mining.suggest_target`: 64 hex digits, most significant first.
+///
+/// # Errors
+/// No 64 hex digits.
 pub fn suggest_target(params: &str) -> Result<Target, ParamsError> {
     let values: Vec<Value> = serde_json::from_str(params).unwrap_or_default();
     let text = values.first().and_then(Value::as_str).unwrap_or("");

@@ -107,6 +107,9 @@ impl RequestError {
 
 impl<'a> Incoming<'a> {
     /// Parses one line.
+    ///
+    /// # Errors
+    /// The line is no JSON-RPC, or its id is too long; [`RequestError::id`] says whom to answer.
     pub fn parse(line: &'a [u8]) -> Result<Self, RequestError> {
         let envelope: Envelope<'a> = serde_json::from_slice(line).map_err(|_| RequestError::of(line))?;
         let Some(Text(method)) = envelope.method else {

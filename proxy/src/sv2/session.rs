@@ -122,6 +122,9 @@ impl Session {
     }
 
     /// A frame came from the miner; `extensions` are those negotiated.
+    ///
+    /// # Errors
+    /// The miner broke the protocol, or cannot be served by the present upstream.
     pub fn handle(&mut self, now: Now, received: &mut Received, extensions: &[u16]) -> Result<(), End> {
         self.heard = now.instant;
         let opened = self.inner.opened();
@@ -143,6 +146,9 @@ impl Session {
     }
 
     /// The upstream has other work, or is gone (`None`). After an error, send what is to be sent and close.
+    ///
+    /// # Errors
+    /// [`Disconnect::ExtranonceChanged`] or [`Disconnect::RollingChanged`].
     pub fn apply(&mut self, now: Now, work: Option<Arc<Work>>) -> Result<(), End> {
         let applied = match work {
             Some(work) => self.work_on(now, work),
@@ -157,6 +163,9 @@ impl Session {
 
     /// There is an upstream whose work comes when a channel is opened; what is known of it already. Whatever work there was is of
     /// another time. After an error, send what is to be sent and close.
+    ///
+    /// # Errors
+    /// [`Disconnect::RollingChanged`].
     pub fn expect(&mut self, now: Now, offer: Option<Offer>) -> Result<(), End> {
         self.lose_work(now);
         self.without_work_since = None;
@@ -183,6 +192,9 @@ impl Session {
     }
 
     /// Time passes. After an error, send what is to be sent and close.
+    ///
+    /// # Errors
+    /// The miner was silent, without a channel, or without work for too long.
     pub fn handle_timeout(&mut self, now: Now) -> Result<(), End> {
         while let Some(share) = self.waiting.expired(now.instant) {
             self.accept(share, AcceptedBy::Unheard);

@@ -16,6 +16,9 @@ use tokio_rustls::rustls::{
 };
 
 /// Sets up TLS on a connection to `host` (brackets around an IPv6 address).
+///
+/// # Errors
+/// The host is no name that a certificate could have, the certificate is not believed, or the connection fails.
 pub async fn connect(stream: TcpStream, host: &str, trust: Trust) -> io::Result<TlsStream<TcpStream>> {
     let name = host.trim_start_matches('[').trim_end_matches(']').to_owned();
     let name =

@@ -81,17 +81,26 @@ impl Client {
     }
 
     /// Says how much is added to the coinbase at most: the first message, and again when it changes.
+    ///
+    /// # Errors
+    /// The message does not fit a frame.
     pub fn constraints(&mut self, constraints: Constraints) -> Result<(), EncodeError> {
         self.send(TemplateDistributionOwned::CoinbaseOutputConstraints(constraints.into()))
     }
 
     /// Asks for a template's transactions.
+    ///
+    /// # Errors
+    /// The message does not fit a frame.
     pub fn request_transaction_data(&mut self, template_id: u64) -> Result<(), EncodeError> {
         let message = RequestTransactionData { template_id };
         self.send(TemplateDistributionOwned::RequestTransactionData(message))
     }
 
     /// Hands in a block; there is no answer.
+    ///
+    /// # Errors
+    /// The message does not fit a frame, as with a coinbase that is too long.
     pub fn submit_solution(&mut self, solution: SubmitSolutionOwned) -> Result<(), EncodeError> {
         self.send(TemplateDistributionOwned::SubmitSolution(solution))
     }

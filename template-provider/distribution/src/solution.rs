@@ -94,6 +94,9 @@ pub enum SolutionError {
 impl Template {
     /// The block. Its proof of work is checked, so that nobody fills a disk with blocks that cost nothing;
     /// all else is the node's to judge.
+    ///
+    /// # Errors
+    /// Its coinbase does not parse, it changes bits of the version that are the template's, or its hash is above the target.
     pub fn solve(self: &Arc<Self>, solution: &SubmitSolution<'_>) -> Result<Solution, SolutionError> {
         let template_id = self.id();
         let coinbase = self.coinbase(solution.coinbase_tx.as_bytes())?;

@@ -96,6 +96,9 @@ impl Connection {
     }
 
     /// A client's end, to the given host and port; its first message is ready to be sent.
+    ///
+    /// # Errors
+    /// SRI's codec makes no first message.
     pub fn client<G: Rng + CryptoRng>(
         settings: &Client,
         (host, port): (&str, u16),
@@ -186,6 +189,9 @@ impl Connection {
     ///
     /// Setup and negotiation are answered on the way ([`Self::unsent`] grows) and never handed out. After an error
     /// the connection is dead, but what is unsent (a refusal) may still be written.
+    ///
+    /// # Errors
+    /// The peer broke the protocol or a bound, or one of both refuses the other. The connection is dead from here on.
     pub fn poll_frame<G: Rng + CryptoRng>(
         &mut self,
         now: Instant,
@@ -201,6 +207,9 @@ impl Connection {
     }
 
     /// Goes through what came in up to the end of the setup, and no further.
+    ///
+    /// # Errors
+    /// As [`Self::poll_frame`].
     pub fn poll_ready<G: Rng + CryptoRng>(
         &mut self,
         now: Instant,
@@ -237,6 +246,10 @@ impl Connection {
     }
 
     /// Encrypts a frame behind those that wait to be written.
+    ///
+    /// # Errors
+    /// [`LinkError::QueueFull`]; [`LinkError::Closed`] before [`Self::is_ready`] and after an error; or the frame cannot be
+    /// encrypted. It is not queued then.
     pub fn queue(&mut self, frame: &Frame) -> Result<(), LinkError> {
         let waiting = self.outgoing.len() - self.sent;
         if waiting + frame.as_bytes().len() > self.limits.max_queued {
@@ -283,6 +296,9 @@ impl Connection {
     }
 
     /// Ends the connection, or a wait, whose time is over.
+    ///
+    /// # Errors
+    /// Which bound of time has passed. The connection is dead from here on.
     pub fn handle_timeout(&mut self, now: Instant) -> Result<(), LinkError> {
         if self.poll_timeout().is_none_or(|at| now < at) {
             return Ok(());

@@ -27,6 +27,9 @@ pub struct EncodeError {
 impl Frame {
     /// Encodes a message of the protocols that SRI's parsers know (common, mining, template distribution,
     /// job declaration, extension negotiation); type, extension and channel bit follow from it.
+    ///
+    /// # Errors
+    /// A payload above [`MAX_PAYLOAD`], or a field that is too long.
     pub fn message<M: IsSv2Message + Serialize + GetSize>(message: M) -> Result<Self, EncodeError> {
         let (message_type, extension, channel_msg) =
             (message.message_type(), message.extension_type(), message.channel_bit());
@@ -34,6 +37,9 @@ impl Frame {
     }
 
     /// Encodes a message of an extension (SV2 spec §3.4).
+    ///
+    /// # Errors
+    /// As [`Self::message`].
     pub fn extension<M: Serialize + GetSize>(
         message: M,
         message_type: u8,
@@ -49,6 +55,9 @@ impl Frame {
     }
 
     /// Encodes a message with optional fields of negotiated extensions behind it (TLV, SV2 spec §3.4.3).
+    ///
+    /// # Errors
+    /// As [`Self::message`], the fields behind it included.
     pub fn message_with_tlvs<M: IsSv2Message + Serialize + GetSize>(
         message: M,
         tlvs: &[Tlv],
@@ -65,6 +74,9 @@ impl Frame {
     }
 
     /// Wraps the bytes of one whole frame, header included.
+    ///
+    /// # Errors
+    /// They are fewer or more than their header says; by how much.
     pub fn from_bytes(bytes: Bytes) -> Result<Self, SizeHint> {
         SerializedFrame::parse_header(&bytes)?;
         Ok(Self(bytes))
@@ -134,12 +146,18 @@ impl Received {
     /// Parses a message of the base protocol or of 0x0001.
     ///
     /// Look at [`Self::extension_type`] first: SRI's parsers know no other extension and answer with an error.
+    ///
+    /// # Errors
+    /// It does not decode, or is no message of these.
     pub fn parse(&mut self) -> Result<AnyMessage<'_>, ParserError> {
         let header = self.0.header();
         AnyMessage::try_from((header, self.0.payload()))
     }
 
     /// Parses the payload as one message of an extension of our own.
+    ///
+    /// # Errors
+    /// It does not decode.
     pub fn parse_as<'a, M: binary_sv2::Deserialize<'a>>(&'a mut self) -> Result<M, binary_sv2::Error> {
         binary_sv2::from_bytes(self.0.payload())
     }

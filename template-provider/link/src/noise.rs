@@ -57,6 +57,9 @@ pub fn respond<G: Rng + CryptoRng>(
 }
 
 /// Starts as the client's end; returns the first message to send.
+///
+/// # Errors
+/// SRI's codec makes no first message.
 pub fn initiate<G: Rng + CryptoRng>(
     authority: Option<AuthorityPublicKey>,
     random: &mut G,
@@ -69,6 +72,9 @@ pub fn initiate<G: Rng + CryptoRng>(
 impl Shaking<Responder> {
     /// Takes bytes off the front of `input`, in whole units only: what is left belongs in front of the next.
     /// `unix` is the time in seconds, for the certificate.
+    ///
+    /// # Errors
+    /// What the client sent makes no handshake; nothing can be read after it.
     pub fn advance<G: Rng + CryptoRng>(
         mut self,
         input: &mut &[u8],
@@ -88,6 +94,9 @@ impl Shaking<Responder> {
 impl Shaking<InitiatorSent> {
     /// Takes bytes off the front of `input`, in whole units only: what is left belongs in front of the next.
     /// `unix` is the time in seconds, for the certificate.
+    ///
+    /// # Errors
+    /// The server does not prove the authority's key at this time, or what it sent makes no handshake.
     pub fn advance(
         mut self,
         input: &mut &[u8],
@@ -145,6 +154,9 @@ impl Cipher {
     }
 
     /// Appends the frame, encrypted, to `out`.
+    ///
+    /// # Errors
+    /// SRI's codec cannot encrypt it.
     pub fn encrypt(&mut self, frame: &Frame, out: &mut Vec<u8>) -> Result<(), codec_sv2::Error> {
         let bytes = self.encoder.encode_transport(frame, &mut self.encryption)?;
         out.extend_from_slice(bytes.as_ref());
@@ -158,6 +170,9 @@ impl Cipher {
 
     /// The next whole frame, taking bytes off the front of `input`, in whole units only: what is left belongs in
     /// front of the next. `None` when more are needed.
+    ///
+    /// # Errors
+    /// See [`DecryptError`]; no frame comes after it.
     pub fn decrypt(
         &mut self,
         input: &mut &[u8],

@@ -16,6 +16,9 @@ const LEAST: Duration = Duration::from_secs(1);
 const MOST: Duration = Duration::from_secs(3);
 
 /// Connects, resolving the name as well, within this time.
+///
+/// # Errors
+/// The name has no address, or what the last of its addresses said; `TimedOut` when the time was over.
 pub async fn reach(place: impl ToSocketAddrs, within: Duration) -> Result<TcpStream> {
     let until = Instant::now() + within;
     let addresses: Vec<_> = timeout_at(until, lookup_host(place)).await.unwrap_or_else(late)?.collect();

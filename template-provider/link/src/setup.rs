@@ -28,6 +28,9 @@ pub enum Answer {
 
 /// Judges a client's SetupConnection and encodes the answer. A refusal names flags only if they caused it, as SV2 spec
 /// §3.6.3 defines the field: a client that reads 0 knows that the reason is another.
+///
+/// # Errors
+/// The answer does not fit a frame.
 pub fn answer_setup(
     server: &Server,
     address: SocketAddr,
@@ -66,6 +69,9 @@ pub fn answer_setup(
 }
 
 /// A client's SetupConnection to the given host and port.
+///
+/// # Errors
+/// The message does not fit a frame.
 pub fn request_setup(client: &Client, host: &str, port: u16) -> Result<Frame, EncodeError> {
     Frame::message(CommonMessages::SetupConnection(SetupConnection {
         protocol: client.protocol,
@@ -116,6 +122,9 @@ pub fn read_verdict(message: &AnyMessage<'_>) -> Option<Verdict> {
 /// A server's answer to RequestExtensions: the extensions granted, and the message that says so.
 ///
 /// Success if at least one requested extension is supported, else an error that names the unsupported ones.
+///
+/// # Errors
+/// The answer does not fit a frame.
 pub fn answer_extensions(
     supported: &[u16],
     request: &RequestExtensions<'_>,
@@ -144,6 +153,9 @@ pub fn answer_extensions(
 const REQUEST_ID: u16 = 0;
 
 /// A client's RequestExtensions.
+///
+/// # Errors
+/// The message does not fit a frame.
 pub fn request_extensions(wanted: &[u16]) -> Result<Frame, EncodeError> {
     let request =
         RequestExtensions { request_id: REQUEST_ID, requested_extensions: sequence(wanted.to_vec()) };

@@ -52,11 +52,17 @@ pub struct Link {
 
 impl Link {
     /// Server's end: Noise and SetupConnection, within [`Limits::handshake`](crate::Limits::handshake).
+    ///
+    /// # Errors
+    /// Why there is no connection: the client is gone, broke the protocol or a bound, or was refused.
     pub async fn accept(socket: TcpStream, server: &Arc<Server>) -> Result<Self, LinkError> {
         Hello::read(socket, &server.limits).await?.answer(server)?.set_up().await
     }
 
     /// Like [`Self::accept`], for listeners that strangers reach: the handshake waits for its turn.
+    ///
+    /// # Errors
+    /// As [`Self::accept`]; and [`LinkError::NoTurn`].
     pub async fn accept_in_turn(
         socket: TcpStream,
         server: &Arc<Server>,
@@ -67,6 +73,10 @@ impl Link {
 
     /// Client's end to `host:port`, each address of the host having its share of the time: Noise, SetupConnection and, if any
     /// are wanted, RequestExtensions.
+    ///
+    /// # Errors
+    /// [`LinkError::Connect`], or why there is no connection: the server is gone, broke the protocol or a bound, does not
+    /// prove its key, or refuses.
     pub async fn connect(address: &str, client: &Client) -> Result<Self, LinkError> {
         let unreachable = |source| LinkError::Connect { address: address.to_owned(), source };
         let socket = reach(address, client.limits.handshake.min(CONNECT)).await.map_err(unreachable)?;
@@ -75,6 +85,9 @@ impl Link {
     }
 
     /// The same on a socket that reaches `host` already.
+    ///
+    /// # Errors
+    /// As [`Self::connect`], [`LinkError::Connect`] apart.
     pub async fn connect_on(socket: TcpStream, host: &str, client: &Client) -> Result<Self, LinkError> {
         tune(&socket, &client.limits)?;
         let peer = socket.peer_addr()?;
@@ -112,6 +125,9 @@ impl Link {
     /// The next frame, waiting for it and writing what is queued meanwhile. Cancelling loses nothing.
     ///
     /// A peer that reads nothing for [`Limits::write`](crate::Limits::write) while bytes wait for it is an error.
+    ///
+    /// # Errors
+    /// Why the connection has ended.
     pub async fn recv(&mut self) -> Result<Received, LinkError> {
         loop {
             if let Some(frame) = self.try_recv()? {
@@ -124,6 +140,9 @@ impl Link {
 
     /// Like [`Self::recv`], but also comes back, with `None`, when what was queued has left: for a sender that makes
     /// large frames one at a time. Cancelling loses nothing.
+    ///
+    /// # Errors
+    /// Why the connection has ended.
     pub async fn recv_or_sent(&mut self) -> Result<Option<Received>, LinkError> {
         if let Some(frame) = self.try_recv()? {
             return Ok(Some(frame));
@@ -134,11 +153,17 @@ impl Link {
     }
 
     /// Like [`Self::recv`] if the peer is read now; else comes back, with `None`, when what was queued has left.
+    ///
+    /// # Errors
+    /// Why the connection has ended.
     pub async fn recv_if(&mut self, reads: bool) -> Result<Option<Received>, LinkError> {
         if reads { self.recv().await.map(Some) } else { self.sent().await.map(|()| None) }
     }
 
     /// Waits until what was queued has left; for ever if nothing is. The peer is not read. Cancelling loses nothing.
+    ///
+    /// # Errors
+    /// Why the connection has ended.
     pub async fn sent(&mut self) -> Result<(), LinkError> {
         if self.unsent() == 0 {
             std::future::pending::<()>().await;
@@ -162,22 +187,34 @@ impl Link {
     }
 
     /// The next frame that came in whole already; makes no syscall.
+    ///
+    /// # Errors
+    /// Why the connection has ended.
     pub fn try_recv(&mut self) -> Result<Option<Received>, LinkError> {
         self.wire.connection.poll_frame(Instant::now(), &mut rand::thread_rng())
     }
 
     /// Encrypts a frame behind those that wait to be written. An error means that the peer has not read for long.
+    ///
+    /// # Errors
+    /// As [`Connection::queue`].
     pub fn queue(&mut self, frame: &Frame) -> Result<(), LinkError> {
         self.wire.connection.queue(frame)
     }
 
     /// Writes as much of what is queued as the socket takes now; [`Self::recv`] writes the rest while it waits.
+    ///
+    /// # Errors
+    /// The socket failed. What the peer said before is still there for [`Self::try_recv`].
     pub fn try_flush(&mut self) -> Result<(), LinkError> {
         self.wire.write_now()
     }
 
     /// Writes all that is queued, waiting for the peer but not reading from it: for last words. Cancelling loses
     /// nothing; a peer that reads nothing for [`Limits::write`](crate::Limits::write) is an error.
+    ///
+    /// # Errors
+    /// The socket failed, or [`LinkError::WriteTimeout`].
     pub async fn flush(&mut self) -> Result<(), LinkError> {
         self.wire.write_all().await
     }
@@ -194,6 +231,9 @@ pub struct Hello {
 
 impl Hello {
     /// Waits for the message, for [`Limits::handshake`].
+    ///
+    /// # Errors
+    /// The client is gone, said nothing in time, or speaks another protocol.
     pub async fn read(socket: TcpStream, limits: &Limits) -> Result<Self, LinkError> {
         tune(&socket, limits)?;
         let address = socket.peer_addr()?;
@@ -204,6 +244,9 @@ impl Hello {
     }
 
     /// Waits for a turn, then sets the connection up.
+    ///
+    /// # Errors
+    /// [`LinkError::NoTurn`], or as [`Link::accept`].
     pub async fn accept_in_turn(
         self,
         server: &Arc<Server>,
@@ -413,6 +456,9 @@ fn tune(socket: &TcpStream, limits: &Limits) -> std::io::Result<()> {
 
 /// A peer whose machine acknowledges nothing for so long is noticed, whether it was silent (keepalive) or owed an
 /// acknowledgement (for which Linux sends no keepalive).
+///
+/// # Errors
+/// The system refuses one of the options; those before it are set.
 pub fn notice_dead(socket: &TcpStream, dead: Duration) -> std::io::Result<()> {
     // The system counts in whole seconds, and takes no zero.
     let between = (dead / (KEEPALIVE_PROBES + 1)).max(Duration::from_secs(1));

@@ -24,6 +24,9 @@ pub struct Node(Arc<Rpc>);
 
 impl Node {
     /// Checks the configuration; nothing is sent yet.
+    ///
+    /// # Errors
+    /// [`NodeError::Url`].
     pub fn new(config: NodeConfig) -> Result<Self, NodeError> {
         Rpc::new(config).map(Arc::new).map(Self)
     }
@@ -36,6 +39,9 @@ impl Node {
     /// Whether the node can be worked with: it answers, is new enough, on the right network and caught up.
     ///
     /// A regtest node with an old tip counts as caught up: there is nobody to catch up with.
+    ///
+    /// # Errors
+    /// The first of these that it is not, or why it does not answer.
     pub async fn ready(&self) -> Result<NodeInfo, NodeError> {
         let network_info = self.network_info().await?;
         self.check_version(&network_info)?;
@@ -55,6 +61,9 @@ impl Node {
     }
 
     /// The block to mine next, as of now (the node itself renews it at most every 5 s under one tip).
+    ///
+    /// # Errors
+    /// The node is away, or has no template to give: while it starts, catches up or has no peers.
     pub async fn block_template(&self) -> Result<GetBlockTemplate, NodeError> {
         self.call("getblocktemplate", [json!({ "rules": RULES })]).await
     }
@@ -64,6 +73,9 @@ impl Node {
     ///
     /// It takes as long as the node wants: TCP keep-alive alone notices a machine that is gone. The node does
     /// not notice a dropped future before its next template, and holds one of its RPC threads until then.
+    ///
+    /// # Errors
+    /// As [`Self::block_template`].
     pub async fn block_template_after(&self, long_poll_id: &str) -> Result<GetBlockTemplate, NodeError> {
         let method = "getblocktemplate";
         let params = [json!({ "rules": RULES, "longpollid": long_poll_id })];
@@ -75,6 +87,9 @@ impl Node {
     ///
     /// [`Submission::Duplicate`] is asked about once more: a node says so as well of a block that has come to it on another
     /// way and is still being checked, but not before that is over.
+    ///
+    /// # Errors
+    /// The node is away, or gave no answer that is one: what became of the block is not known.
     pub async fn submit_block(&self, block: &[u8]) -> Result<Submission, NodeError> {
         let block = block.to_lower_hex_string();
         match self.submit_once(&block).await? {
@@ -90,26 +105,41 @@ impl Node {
     }
 
     /// `getblockchaininfo`.
+    ///
+    /// # Errors
+    /// The node is away or refuses, or the answer makes no sense.
     pub async fn blockchain_info(&self) -> Result<BlockchainInfo, NodeError> {
         self.call("getblockchaininfo", NONE).await
     }
 
     /// `getnetworkinfo`.
+    ///
+    /// # Errors
+    /// The node is away or refuses, or the answer makes no sense.
     pub async fn network_info(&self) -> Result<NetworkInfo, NodeError> {
         self.call("getnetworkinfo", NONE).await
     }
 
     /// The tip of the best chain.
+    ///
+    /// # Errors
+    /// The node is away or refuses, or the answer makes no sense.
     pub async fn best_block_hash(&self) -> Result<BlockHash, NodeError> {
         self.call("getbestblockhash", NONE).await
     }
 
     /// The best chain's block at `height`.
+    ///
+    /// # Errors
+    /// The chain is not that high, or the node is away or refuses.
     pub async fn block_hash(&self, height: u32) -> Result<BlockHash, NodeError> {
         self.call("getblockhash", [height]).await
     }
 
     /// Header of a block; none if the node does not know it.
+    ///
+    /// # Errors
+    /// The node is away or refuses, or the answer makes no sense.
     pub async fn block_header(&self, hash: &BlockHash) -> Result<Option<HeaderInfo>, NodeError> {
         let answer: Result<HeaderInfo, NodeError> = self.call("getblockheader", (hash, true)).await;
         match answer {
@@ -119,16 +149,25 @@ impl Node {
     }
 
     /// A whole block that the node knows.
+    ///
+    /// # Errors
+    /// The node does not know it or has pruned it, is away or refuses.
     pub async fn block(&self, hash: &BlockHash) -> Result<Block, NodeError> {
         self.decoded("getblock", (hash, 0)).await
     }
 
     /// A transaction of the mempool, or of any block if the node has a transaction index.
+    ///
+    /// # Errors
+    /// The node has no such transaction, is away or refuses.
     pub async fn raw_transaction(&self, txid: &Txid) -> Result<Transaction, NodeError> {
         self.decoded("getrawtransaction", (txid, false)).await
     }
 
     /// Any other call.
+    ///
+    /// # Errors
+    /// The node is away or refuses, or the answer is null or no `T`.
     pub async fn call<T: DeserializeOwned>(
         &self,
         method: &str,

@@ -165,6 +165,9 @@ impl Job {
     }
 
     /// Checks a share as the server will, duplicates aside.
+    ///
+    /// # Errors
+    /// What the server would refuse it for; its hash is not looked at.
     pub fn check(&self, choice: &Choice<'_>, now: Now) -> Result<Checked, Rejection> {
         if choice.extranonce.len() != self.parts.extranonce_size {
             return Err(Rejection::BadExtranonceSize);

@@ -91,6 +91,9 @@ impl Session {
     }
 
     /// Takes in a message of the base protocol. Frames of extensions are the shell's: they are ignored here.
+    ///
+    /// # Errors
+    /// See [`Fatal`]: the connection is to be closed.
     pub fn handle(&mut self, now: Now, received: &mut Received) -> Result<(), Fatal> {
         if received.extension_type() != 0 {
             return Ok(());
@@ -150,6 +153,9 @@ impl Session {
 
     /// Submits a share of `job_id`; the result is its sequence number, which the answer names. `worker` goes
     /// along, cut at 32 bytes, if extension 0x0002 was negotiated and the channel is extended.
+    ///
+    /// # Errors
+    /// See [`SubmitError`]: nothing is sent.
     pub fn submit(
         &mut self,
         channel_id: u32,

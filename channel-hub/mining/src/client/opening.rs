@@ -50,6 +50,9 @@ pub(super) struct Pending {
 
 impl Session {
     /// Asks for an extended channel; the result is the number that the answer names.
+    ///
+    /// # Errors
+    /// See [`OpenError`]: nothing is sent.
     pub fn open_extended(&mut self, request: &OpenRequest<'_>) -> Result<u32, OpenError> {
         let user_identity = identity(request)?;
         let request_id = self.request(Some(request.min_extranonce_size))?;
@@ -64,6 +67,9 @@ impl Session {
     }
 
     /// Asks for a standard channel; the result is the number that the answer names.
+    ///
+    /// # Errors
+    /// See [`OpenError`]: nothing is sent.
     pub fn open_standard(&mut self, request: &OpenRequest<'_>) -> Result<u32, OpenError> {
         let user_identity = identity(request)?;
         let request_id = self.request(None)?;

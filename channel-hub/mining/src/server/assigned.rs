@@ -66,6 +66,9 @@ impl Assigned {
     }
 
     /// Checks the form of what a miner chose, and hashes it. The caller looks for duplicates.
+    ///
+    /// # Errors
+    /// The extranonce is not as long as the channel's, or time or version may not be submitted. The hash is not judged.
     pub fn check(&self, choice: &Choice<'_>, now: Now) -> Result<Hashed, Rejection> {
         let wanted = if matches!(self.root, Root::Fixed(_)) { 0 } else { self.space.rollable() };
         if choice.extranonce.len() != wanted {

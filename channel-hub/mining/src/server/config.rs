@@ -68,6 +68,9 @@ pub enum ConfigError {
 
 impl Config {
     /// Bounds that suit a hub; what people choose is given.
+    ///
+    /// # Errors
+    /// A number is out of its range, see [`ConfigError`].
     pub fn new(
         shares_per_minute: f64,
         minimum_difficulty: f64,

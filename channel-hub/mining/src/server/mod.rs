@@ -175,6 +175,9 @@ impl Session {
 
     /// Takes in a message; `extensions` are those negotiated. Frames of extensions are ignored here; those that the shell
     /// knows it keeps to itself. After an error, what is still to be sent may tell the client why.
+    ///
+    /// # Errors
+    /// See [`Fatal`]: the connection is to be closed.
     pub fn handle(&mut self, now: Now, received: &mut Received, extensions: &[u16]) -> Result<(), Fatal> {
         let message_type = received.message_type();
         let handled = match message_type {
