@@ -45,26 +45,30 @@ pub(crate) struct Channel {
     /// Jobs of the current tip, oldest first.
     jobs: VecDeque<Assigned>,
     max_jobs: usize,
+    /// Ids of past jobs, oldest first.
     retired: VecDeque<u32>,
     /// Future jobs and what they were sent with (SV2 spec §5.3.10: a new prefix is for later jobs).
     future: VecDeque<(u32, Space)>,
-    /// Where the newest job begins in time, and since when the channel has it.
-    begins: Option<(u32, Instant)>,
-    /// Shares found on the present block.
-    seen: Seen,
-    /// Whether these are all of it: not if jobs or the prefix changed hands since it is built on.
-    is_whole: bool,
+    present: OnBlock,
+    /// Of the block that was built on before the present one, for when work comes back there.
+    left: OnBlock,
     before: Before,
-    /// The same of the block that was built on before it, for when work comes back there.
-    left: Seen,
-    left_is_whole: bool,
-    /// Where its newest job began.
-    left_at: Option<(u32, Instant)>,
     workers: HashSet<Arc<str>>,
 }
 
-/// What there was before the extranonce prefix changed because `seen` was nearly full: shares that are on their way still
-/// count.
+/// What is known of a channel's work on one block.
+#[derive(Debug)]
+struct OnBlock {
+    /// Shares found on it.
+    seen: Seen,
+    /// Whether these are all of it: not if jobs or the prefix changed hands since it is built on.
+    is_whole: bool,
+    /// Where the newest job on it begins in time, and since when the channel has that.
+    begins: Option<(u32, Instant)>,
+}
+
+/// What there was before the extranonce prefix changed because too many shares were found on this block: those that are on
+/// their way still count.
 #[derive(Debug)]
 struct Before {
     jobs: VecDeque<Assigned>,
@@ -81,7 +85,8 @@ impl Channel {
         config: &Config,
         now: Now,
     ) -> Self {
-        let left_is_whole = lease.is_for_ever(); // else another channel may have had its prefix then
+        let nothing = |is_whole| OnBlock { seen: Seen::new(config.max_seen), is_whole, begins: None };
+        let left = nothing(lease.is_for_ever()); // else another channel may have had its prefix then
         Self {
             id,
             kind,
@@ -97,13 +102,9 @@ impl Channel {
             max_jobs: config.max_jobs.max(1),
             retired: VecDeque::new(),
             future: VecDeque::new(),
-            begins: None,
-            seen: Seen::new(config.max_seen),
-            is_whole: true,
+            present: nothing(true),
+            left,
             before: Before { jobs: VecDeque::new(), seen: Seen::new(config.max_seen) },
-            left: Seen::new(config.max_seen),
-            left_is_whole,
-            left_at: None,
             workers: HashSet::new(),
         }
     }
@@ -118,7 +119,7 @@ impl Channel {
 
     /// Has the channel work on `job` from now on, at its current target; it begins at `min_ntime`.
     pub(crate) fn assign(&mut self, now: Now, id: u32, (job, tip): (&Arc<Job>, &Arc<Tip>), min_ntime: u32) {
-        self.begins = Some((min_ntime, now.instant));
+        self.present.begins = Some((min_ntime, now.instant));
         if self.jobs.len() >= self.max_jobs
             && let Some(oldest) = self.jobs.pop_front()
         {
@@ -132,7 +133,7 @@ impl Channel {
 
     /// `min_ntime`, or later: behind where a miner is that has let time pass since it got the newest job.
     pub(crate) fn later(&self, now: Now, min_ntime: u32) -> u32 {
-        self.begins.map_or(min_ntime, |(begin, since)| {
+        self.present.begins.map_or(min_ntime, |(begin, since)| {
             let passed = now.instant.saturating_duration_since(since).as_secs();
             let passed = u32::try_from(passed).unwrap_or(u32::MAX);
             begin.saturating_add(passed).saturating_add(1).max(min_ntime)
@@ -142,23 +143,22 @@ impl Channel {
     /// Ends all jobs, and forgets their shares: the prefix changes, or work is lost.
     pub(crate) fn retire_all(&mut self) {
         self.retire_jobs();
-        self.begins = None;
-        self.seen.clear();
-        (self.is_whole, self.left_is_whole) = (false, false);
+        self.present.begins = None;
+        self.present.seen.clear();
+        (self.present.is_whole, self.left.is_whole) = (false, false);
     }
 
     /// Ends all jobs: another block is built on, the one before the present one if `is_back`. Whether all shares found on
     /// it are known, so that none can count again.
     pub(crate) fn leave_block(&mut self, is_back: bool) -> bool {
         self.retire_jobs();
-        let is_known = is_back && self.left_is_whole;
-        std::mem::swap(&mut self.seen, &mut self.left);
-        std::mem::swap(&mut self.begins, &mut self.left_at);
-        self.left_is_whole = std::mem::replace(&mut self.is_whole, true);
+        let is_known = is_back && self.left.is_whole;
+        std::mem::swap(&mut self.present, &mut self.left);
         if !is_known {
-            self.seen.clear();
-            self.begins = None;
+            self.present.seen.clear();
+            self.present.begins = None;
         }
+        self.present.is_whole = true;
         is_known
     }
 
@@ -169,12 +169,12 @@ impl Channel {
         }
     }
 
-    /// The prefix changes because `seen` is nearly full: there is room for what is on its way, and it is found by its job.
+    /// The prefix changes because [too many shares](Self::is_nearly_full) were found on this block: there is room for what is on its way, and it is found by its job.
     pub(crate) fn set_aside(&mut self) {
         self.retire_before();
-        (self.is_whole, self.left_is_whole) = (false, false);
-        self.before = Before { jobs: std::mem::take(&mut self.jobs), seen: self.seen.set_aside() };
-        self.begins = None;
+        (self.present.is_whole, self.left.is_whole) = (false, false);
+        self.before = Before { jobs: std::mem::take(&mut self.jobs), seen: self.present.seen.set_aside() };
+        self.present.begins = None;
     }
 
     fn retire_before(&mut self) {
@@ -211,9 +211,9 @@ impl Channel {
     ) -> Result<(&Assigned, Hashed), Rejection> {
         let find = |jobs: &VecDeque<Assigned>| jobs.iter().rposition(|job| job.id == submission.job_id);
         let (job, own, other) = if let Some(index) = find(&self.jobs) {
-            (&self.jobs[index], &mut self.seen, &self.before.seen)
+            (&self.jobs[index], &mut self.present.seen, &self.before.seen)
         } else if let Some(index) = find(&self.before.jobs) {
-            (&self.before.jobs[index], &mut self.before.seen, &self.seen)
+            (&self.before.jobs[index], &mut self.before.seen, &self.present.seen)
         } else if self.retired.contains(&submission.job_id) {
             return Err(Rejection::Stale);
         } else {
@@ -238,7 +238,7 @@ impl Channel {
 
     /// Whether soon no share could be remembered.
     pub(crate) fn is_nearly_full(&self) -> bool {
-        self.seen.is_nearly_full()
+        self.present.seen.is_nearly_full()
     }
 
     /// Counts a credited share for the answer and for vardiff; true if vardiff should be asked now.
