@@ -77,20 +77,17 @@ impl Session {
     /// Changes the targets that wait for a job; the caller sends one.
     pub(super) fn retarget_all(&mut self, now: Now) {
         for channel in self.channels.values_mut() {
-            if let Some(target) = channel.wanted.take() {
-                channel.target = target;
-                channel.vardiff.retargeted(now.instant, Work::from_target(target));
+            if let Some(target) = change_target(channel, now) {
                 self.out.push_back(set_target(channel.id, target));
                 self.events.push_back(Event::Target { channel_id: channel.id, target });
             }
         }
     }
 
+    /// Changes the target that waits, and sends the present job again for it.
     fn retarget_now(&mut self, now: Now, channel_id: u32) {
         let Some(channel) = self.channels.get_mut(&channel_id) else { return };
-        let Some(target) = channel.wanted.take() else { return };
-        channel.target = target;
-        channel.vardiff.retargeted(now.instant, Work::from_target(target));
+        let Some(target) = change_target(channel, now) else { return };
         self.out.push_back(set_target(channel_id, target));
         self.events.push_back(Event::Target { channel_id, target });
         if let Some((_, tip)) = self.current.active() {
@@ -153,6 +150,14 @@ impl Session {
             self.out.push_back(set_target(channel_id, channel.target));
         }
     }
+}
+
+/// To the one that waits, which the miner is to be told; none waits: `None`.
+fn change_target(channel: &mut Channel, now: Now) -> Option<Target> {
+    let target = channel.wanted.take()?;
+    channel.target = target;
+    channel.vardiff.retargeted(now.instant, Work::from_target(target));
+    Some(target)
 }
 
 /// Whether neither is more than `factor` times the other.
