@@ -56,7 +56,9 @@ pub enum End {
 #[derive(Debug)]
 pub struct Session {
     settings: Arc<Settings>,
+    /// The hub's: its channels, their jobs and targets, the checks of their shares.
     inner: server::Session,
+    /// Parts of the extranonce for channels, of the size that the upstream leaves.
     spaces: Arc<Spaces>,
     /// The miner was told that it must not roll versions.
     is_fixed: bool,
@@ -66,21 +68,27 @@ pub struct Session {
     rolled: u32,
     /// Of the present tip and upstream, oldest first; the last is current.
     work: VecDeque<Arc<Work>>,
+    /// By their ids, those that are open.
     channels: BTreeMap<u32, Channel>,
+    /// Shares that wait for the upstream's word.
     waiting: Waiting,
+    /// When the miner last said anything.
     heard: Instant,
     /// Since when it has no channel.
     unused_since: Option<Instant>,
+    /// Since when there is nothing to work on, nor anything to be expected.
     without_work_since: Option<Instant>,
     events: VecDeque<Event>,
 }
 
+/// What is known of a channel beside the session inside.
 #[derive(Debug)]
 struct Channel {
     worker: Worker,
     kind: ChannelKind,
+    /// As the miner was told it last.
     target: Target,
-    /// Since it said how fast it is.
+    /// Shares found since it said how fast it is.
     shares: u32,
 }
 
@@ -170,13 +178,6 @@ impl Session {
         self.lose_work(now);
         self.without_work_since = None;
         offer.map_or(Ok(()), |offer| self.prepare(offer))
-    }
-
-    /// For channels that are opened from now on.
-    fn prepare(&mut self, offer: Offer) -> Result<(), End> {
-        self.keep_promise(offer)?;
-        self.spaces.reshape(Shape::of(offer.layout));
-        Ok(())
     }
 
     /// The upstream has answered the share with this tag. Too late an answer changes nothing for the miner.
@@ -279,6 +280,7 @@ impl Session {
         self.inner.hash_rates().map(|(_, rate)| rate).sum()
     }
 
+    /// Has the channels work on this, or ends the session where they cannot.
     fn work_on(&mut self, now: Now, work: Arc<Work>) -> Result<(), End> {
         if self.channels.is_empty() {
             self.prepare(Offer::of(&work))?;
@@ -315,6 +317,13 @@ impl Session {
         Ok(())
     }
 
+    /// For channels that are opened from now on.
+    fn prepare(&mut self, offer: Offer) -> Result<(), End> {
+        self.keep_promise(offer)?;
+        self.spaces.reshape(Shape::of(offer.layout));
+        Ok(())
+    }
+
     /// Whether versions may be rolled is said once, when a miner connects (SV2 spec §5.3.1). Its extended jobs say so too; a
     /// standard one cannot, and who rolls all the same mines for nothing. So where that has changed the miner is to connect anew.
     fn keep_promise(&mut self, offer: Offer) -> Result<(), End> {
@@ -334,6 +343,7 @@ impl Session {
         self.without_work_since.get_or_insert(now.instant);
     }
 
+    /// Goes through what happened in the session inside.
     fn take_events(&mut self, now: Now) {
         while let Some(event) = self.inner.poll_event() {
             match event {
@@ -349,16 +359,10 @@ impl Session {
                         channel.shares = 0;
                     }
                 }
-                server::Event::Block(block) => self.block(&block),
-                server::Event::Share(share) => self.share(now, share),
+                server::Event::Block(block) => self.has_found_block(&block),
+                server::Event::Share(share) => self.has_found_share(now, share),
                 server::Event::Rejected { channel_id, worker, reason } => {
-                    self.rolled += u32::from(reason == mining::Rejection::VersionRollingNotAllowed);
-                    let worker = self.name(channel_id, worker);
-                    let why = match self.work.is_empty() {
-                        true => Rejection::NoUpstream,
-                        false => reason.into(),
-                    };
-                    self.events.push_back(Event::Rejected { worker, why });
+                    self.has_erred(channel_id, worker, reason);
                 }
                 server::Event::Refused { code } => self.events.push_back(Event::Refused { reason: code }),
             }
@@ -380,15 +384,20 @@ impl Session {
         }
     }
 
-    /// The worker of a share: named with it, else the channel's.
-    fn name(&self, channel_id: u32, named: Option<Arc<str>>) -> Option<Arc<str>> {
-        let channel = || self.channels.get(&channel_id).map(|channel| channel.worker.name.clone());
-        named.or_else(channel)
+    /// A share was refused by the session inside, which has told the miner.
+    fn has_erred(&mut self, channel_id: u32, worker: Option<Arc<str>>, reason: mining::Rejection) {
+        self.rolled += u32::from(reason == mining::Rejection::VersionRollingNotAllowed);
+        let worker = self.worker_of(channel_id, worker);
+        let why = match self.work.is_empty() {
+            true => Rejection::NoUpstream,
+            false => reason.into(),
+        };
+        self.events.push_back(Event::Rejected { worker, why });
     }
 
     /// A block that is none of the channel's shares, where the network's target is easy, goes to the upstream all the same.
-    fn block(&mut self, block: &FoundBlock) {
-        let Some(work) = self.find(block.job_id).filter(|_| !block.is_share) else { return };
+    fn has_found_block(&mut self, block: &FoundBlock) {
+        let Some(work) = self.work_of(block.job_id).filter(|_| !block.is_share) else { return };
         let worker = block.worker.clone().unwrap_or_else(|| Worker::new(&block.user_identity).name);
         let rolled = rolled(&work, &block.solution);
         // No share waits under this tag, so its answer is nobody's.
@@ -396,13 +405,14 @@ impl Session {
         self.events.push_back(Event::upstream(tag, worker, work, rolled, block.hash));
     }
 
-    fn share(&mut self, now: Now, share: AcceptedShare) {
+    /// A share that the session inside takes for good: it is answered here if it is too light for the upstream, else that is asked.
+    fn has_found_share(&mut self, now: Now, share: AcceptedShare) {
         self.rolled = 0;
-        let Some(worker) = self.name(share.channel_id, share.worker) else { return };
+        let Some(worker) = self.worker_of(share.channel_id, share.worker) else { return };
         if let Some(channel) = self.channels.get_mut(&share.channel_id) {
             channel.shares = channel.shares.saturating_add(1);
         }
-        let Some(work) = self.find(share.job_id) else {
+        let Some(work) = self.work_of(share.job_id) else {
             self.inner.refuse(share.ticket, STALE);
             let why = Rejection::JobNotFound;
             return self.events.push_back(Event::Rejected { worker: Some(worker), why });
@@ -424,7 +434,14 @@ impl Session {
         self.events.push_back(Event::Accepted { worker: share.worker, by });
     }
 
-    fn find(&self, id: u32) -> Option<Arc<Work>> {
+    /// The worker of a share: named with it, else the channel's.
+    fn worker_of(&self, channel_id: u32, named: Option<Arc<str>>) -> Option<Arc<str>> {
+        let channel = || self.channels.get(&channel_id).map(|channel| channel.worker.name.clone());
+        named.or_else(channel)
+    }
+
+    /// What this job is of, unless that is too old.
+    fn work_of(&self, id: u32) -> Option<Arc<Work>> {
         self.work.iter().rev().find(|work| work.id == id).cloned()
     }
 
