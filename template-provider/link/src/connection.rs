@@ -80,6 +80,16 @@ enum Phase {
     Dead,
 }
 
+/// What came of a look at what came in.
+enum Step {
+    /// More bytes are needed.
+    Waits,
+    /// A message of ours was taken in.
+    Done,
+    /// A frame for the caller.
+    Frame(Received),
+}
+
 impl Connection {
     /// A server's end. `unix` is the time in seconds, for the certificate.
     pub fn server<G: Rng + CryptoRng>(
@@ -356,6 +366,7 @@ impl Connection {
         self.limits.write = limit;
     }
 
+    /// Takes bytes off the front of `input`, up to the next frame for the caller, or to the end of the setup.
     fn advance<G: Rng + CryptoRng>(
         &mut self,
         now: Instant,
@@ -363,69 +374,92 @@ impl Connection {
         random: &mut G,
         until_ready: bool,
     ) -> Result<Option<Received>, LinkError> {
-        loop {
-            if until_ready && self.is_ready() {
-                return Ok(None);
+        while !(until_ready && self.is_ready()) {
+            match self.step(now, input, random)? {
+                Step::Waits => return Ok(None),
+                Step::Done => {}
+                Step::Frame(frame) => return Ok(Some(frame)),
             }
-            match std::mem::replace(&mut self.phase, Phase::Dead) {
-                Phase::Responding(shaking) => {
-                    match shaking.advance(input, self.unix, random).map_err(|e| handshake_error(&e))? {
-                        Progress::Waiting(shaking) => {
-                            self.phase = Phase::Responding(Box::new(shaking));
-                            return Ok(None);
-                        }
-                        Progress::Done { reply, cipher } => {
-                            self.outgoing.extend_from_slice(&reply);
-                            self.phase = Phase::AwaitingSetup(cipher);
-                        }
-                    }
-                }
-                Phase::Initiating(shaking) => {
-                    match shaking.advance(input, self.unix).map_err(|e| handshake_error(&e))? {
-                        Progress::Waiting(shaking) => {
-                            self.phase = Phase::Initiating(Box::new(shaking));
-                            return Ok(None);
-                        }
-                        Progress::Done { cipher, .. } => self.request_setup(cipher)?,
-                    }
-                }
-                Phase::AwaitingSetup(mut cipher) => {
-                    let frame = self.decrypt(&mut cipher, input).map_err(|error| match error {
-                        LinkError::Decrypt(_) => LinkError::NoSv2,
-                        other => other,
-                    })?;
-                    let Some(frame) = frame else {
-                        self.phase = Phase::AwaitingSetup(cipher);
-                        return Ok(None);
-                    };
-                    self.answer_setup(cipher, frame)?;
-                }
-                Phase::AwaitingVerdict(mut cipher) => {
-                    let Some(frame) = self.decrypt(&mut cipher, input)? else {
-                        self.phase = Phase::AwaitingVerdict(cipher);
-                        return Ok(None);
-                    };
-                    self.read_verdict(now, cipher, frame)?;
-                }
-                Phase::AwaitingExtensions { mut cipher, since } => {
-                    let Some(frame) = self.decrypt(&mut cipher, input)? else {
-                        self.phase = Phase::AwaitingExtensions { cipher, since };
-                        return Ok(None);
-                    };
-                    self.phase = Phase::Ready(cipher);
-                    if let Some(early) = self.read_extensions(frame)? {
-                        return Ok(Some(early));
-                    }
-                }
-                Phase::Ready(mut cipher) => {
-                    let frame = self.decrypt(&mut cipher, input)?;
-                    self.phase = Phase::Ready(cipher);
-                    let Some(frame) = frame else { return Ok(None) };
-                    if let Some(frame) = self.read_extensions(frame)? {
-                        return Ok(Some(frame));
-                    }
-                }
-                Phase::Dead => return Err(LinkError::Closed),
+        }
+        Ok(None)
+    }
+
+    /// Takes one message in. Unless that puts it back, or another in its place, the phase is over and the connection dead.
+    fn step<G: Rng + CryptoRng>(
+        &mut self,
+        now: Instant,
+        input: &mut &[u8],
+        random: &mut G,
+    ) -> Result<Step, LinkError> {
+        match std::mem::replace(&mut self.phase, Phase::Dead) {
+            Phase::Responding(shaking) => self.respond(*shaking, input, random),
+            Phase::Initiating(shaking) => self.finish_noise(*shaking, input),
+            Phase::AwaitingSetup(mut cipher) => {
+                let frame = self.decrypt(&mut cipher, input).map_err(|error| match error {
+                    LinkError::Decrypt(_) => LinkError::NoSv2,
+                    other => other,
+                })?;
+                let Some(frame) = frame else { return Ok(self.wait_in(Phase::AwaitingSetup(cipher))) };
+                self.answer_setup(cipher, frame)?;
+                Ok(Step::Done)
+            }
+            Phase::AwaitingVerdict(mut cipher) => {
+                let Some(frame) = self.decrypt(&mut cipher, input)? else {
+                    return Ok(self.wait_in(Phase::AwaitingVerdict(cipher)));
+                };
+                self.read_verdict(now, cipher, frame)?;
+                Ok(Step::Done)
+            }
+            Phase::AwaitingExtensions { mut cipher, since } => {
+                let Some(frame) = self.decrypt(&mut cipher, input)? else {
+                    return Ok(self.wait_in(Phase::AwaitingExtensions { cipher, since }));
+                };
+                self.phase = Phase::Ready(cipher);
+                Ok(self.read_extensions(frame)?.map_or(Step::Done, Step::Frame))
+            }
+            Phase::Ready(mut cipher) => {
+                let frame = self.decrypt(&mut cipher, input)?;
+                self.phase = Phase::Ready(cipher);
+                let Some(frame) = frame else { return Ok(Step::Waits) };
+                Ok(self.read_extensions(frame)?.map_or(Step::Done, Step::Frame))
+            }
+            Phase::Dead => Err(LinkError::Closed),
+        }
+    }
+
+    fn wait_in(&mut self, phase: Phase) -> Step {
+        self.phase = phase;
+        Step::Waits
+    }
+
+    /// Server: the client's one message of Noise, and the answer to it.
+    fn respond<G: Rng + CryptoRng>(
+        &mut self,
+        shaking: Shaking<Responder>,
+        input: &mut &[u8],
+        random: &mut G,
+    ) -> Result<Step, LinkError> {
+        match shaking.advance(input, self.unix, random).map_err(|e| handshake_error(&e))? {
+            Progress::Waiting(shaking) => Ok(self.wait_in(Phase::Responding(Box::new(shaking)))),
+            Progress::Done { reply, cipher } => {
+                self.outgoing.extend_from_slice(&reply);
+                self.phase = Phase::AwaitingSetup(cipher);
+                Ok(Step::Done)
+            }
+        }
+    }
+
+    /// Client: the server's one message of Noise, and SetupConnection.
+    fn finish_noise(
+        &mut self,
+        shaking: Shaking<InitiatorSent>,
+        input: &mut &[u8],
+    ) -> Result<Step, LinkError> {
+        match shaking.advance(input, self.unix).map_err(|e| handshake_error(&e))? {
+            Progress::Waiting(shaking) => Ok(self.wait_in(Phase::Initiating(Box::new(shaking)))),
+            Progress::Done { cipher, .. } => {
+                self.request_setup(cipher)?;
+                Ok(Step::Done)
             }
         }
     }
