@@ -270,6 +270,7 @@ fn floor(
         tasks,
         sessions: TaskTracker::new(),
         crediting: TaskTracker::new(),
+        standing: TaskTracker::new(),
         succession: context.succession(),
     }
 }

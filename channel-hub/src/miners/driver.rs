@@ -2,7 +2,8 @@
 //!
 //! A share goes from here straight to the store's queue, and its answer leaves when the store has committed it. A miner
 //! is read only as long as it is served: not while too many of its shares wait for their commit, unless that is because
-//! the store takes nothing (see [`super::stall`]), nor while it leaves our answers unread.
+//! the store takes nothing (see [`super::stall`]), nor while it leaves our answers unread. Once a successor has the ledger
+//! it is read for its blocks' sake: its shares are refused as where the store takes nothing.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -31,7 +32,8 @@ use super::stall::Stall;
 use crate::identity::{Identity, Owner};
 use crate::prefixes::Places;
 
-/// How long a miner may take to read its last answers when the hub closes.
+/// How long a miner may take to read its last answers when the hub closes, and for how long its own last words are heard.
+/// How much it may say meanwhile is bounded by its [rate](link::Limits::rate).
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// One session with everything it touches.
@@ -50,7 +52,7 @@ pub(super) struct Driver {
     rejected: HashMap<Rejection, Counter>,
     /// What a hand-over asks of it.
     calls: Seldom<(Call, Succession)>,
-    /// As long as it may credit shares.
+    /// As long as it may credit shares; none once a successor has the ledger.
     crediting: Option<TaskTrackerToken>,
     /// When the last frames came in.
     received: Now,
@@ -117,18 +119,24 @@ impl Driver {
                 },
             }
             self.acknowledge();
-            // Shares and blocks that came before a fault count all the same.
-            self.take_events()?;
-            if fault.is_err() {
-                drop(self.send()); // the last answers may still tell it what is wrong
-            }
-            fault?;
-            if self.session.opened() > opened || self.session.updates() > 0 {
-                self.send()?;
-                self.rest(opened);
-                tokio::task::yield_now().await; // others have a turn before the next channel is opened
-            }
+            self.follow(fault, opened).await?;
         }
+    }
+
+    /// Does what follows from what has happened, be it a fault, since it had opened so many channels.
+    async fn follow(&mut self, fault: Result<(), End>, opened: u64) -> Result<(), End> {
+        // Shares and blocks that came before a fault count all the same.
+        self.take_events()?;
+        if fault.is_err() {
+            drop(self.send()); // the last answers may still tell it what is wrong
+        }
+        fault?;
+        if self.session.opened() > opened || self.session.updates() > 0 {
+            self.send()?;
+            self.rest(opened);
+            tokio::task::yield_now().await; // others have a turn before the next channel is opened
+        }
+        Ok(())
     }
 
     /// It has just opened a channel, or updated some; it had opened so many before.
@@ -146,10 +154,14 @@ impl Driver {
     }
 
     fn is_read(&self) -> bool {
-        self.crediting.is_some()
-            && self.record.rests().is_none()
-            && (self.has_room() || self.stall.is_over()) // what has no room is refused then
+        self.record.rests().is_none()
+            && (self.has_room() || self.refuses_shares()) // what has no room is refused then
             && !self.link.is_unread()
+    }
+
+    /// Whether shares are refused, so that blocks are read.
+    fn refuses_shares(&self) -> bool {
+        self.crediting.is_none() || self.stall.is_over()
     }
 
     fn has_room(&self) -> bool {
@@ -161,11 +173,10 @@ impl Driver {
         let refused_before = self.stall.is_over();
         let store = || (Instant::now(), self.pending.committed(), self.pending.commit_begun());
         self.stall.look(self.has_room(), store);
-        let refuses = self.stall.is_over();
-        if refuses && !refused_before && self.floor.news.room() {
+        if self.stall.is_over() && !refused_before && self.floor.news.room() {
             tracing::warn!("the ledger takes nothing: shares are refused, blocks are brought to the network");
         }
-        self.session.refuse_shares(refuses);
+        self.session.refuse_shares(self.refuses_shares());
     }
 
     fn send(&mut self) -> Result<(), End> {
@@ -215,12 +226,14 @@ impl Driver {
         }
     }
 
-    /// The hub closes: what was accepted gets its answer first.
+    /// The hub closes: what has arrived is taken in, and what was accepted gets its answer first.
     async fn drain(mut self) -> Result<(), End> {
+        let heard = self.hear_what_came().await;
         self.pending.commit_all().await.map_err(End::Store)?;
         self.acknowledge();
         self.send()?;
-        self.say_last_words().await
+        self.say_last_words().await?;
+        heard
     }
 
     /// Whoever does not read keeps nobody waiting.
@@ -229,28 +242,85 @@ impl Driver {
         Ok(())
     }
 
-    /// A successor is ready: everything is committed and answered, and nothing more is read until it is settled who serves.
-    async fn stand_still(&mut self, mut departure: Departure) -> Result<(), End> {
-        let mut called_off = departure.clone();
-        tokio::select! {
-            committed = self.pending.commit_all() => committed.map_err(End::Store)?,
-            // A disk that takes nothing: it came to nothing.
-            _ = called_off.settled() => return Ok(()),
-        }
-        self.acknowledge();
-        self.send()?;
-        self.crediting = None;
-        if !departure.settled().await {
-            self.crediting = Some(self.floor.crediting.token());
+    /// Takes in what has arrived by now, as far as it is read, and waits for nothing more.
+    async fn hear_what_came(&mut self) -> Result<(), End> {
+        let until = Instant::now() + LAST_WORDS;
+        tokio::task::yield_now().await; // the runtime looks at its sockets
+        while self.is_read()
+            && Instant::now() < until
+            && let Ok(received) = tokio::time::timeout(Duration::ZERO, self.link.recv()).await
+        {
+            self.take_in(received?).await?;
         }
         Ok(())
     }
 
-    /// A successor serves: the miner is asked to connect again, or just let go if it would not survive that.
+    async fn take_in(&mut self, received: Received) -> Result<(), End> {
+        let opened = self.session.opened();
+        let fault = self.receive(received);
+        self.follow(fault, opened).await
+    }
+
+    /// A successor is ready: everything is committed and answered, and nothing more is read until it is settled who serves.
+    /// What came meanwhile is taken in before the ledger goes to the successor.
+    async fn stand_still(&mut self, mut departure: Departure) -> Result<(), End> {
+        let mut called_off = departure.clone();
+        tokio::select! {
+            committed = self.pending.commit_all() => committed.map_err(End::Store)?,
+            serves = called_off.settled() => {
+                // A disk that takes nothing: it came to nothing. Or this session came when all the others stood still.
+                if serves {
+                    self.crediting = None;
+                }
+                return Ok(());
+            }
+        }
+        self.acknowledge();
+        self.send()?;
+        let standing = self.floor.standing.token();
+        let is_awaited = !departure.is_settled(); // else the ledger may be gone by now
+        self.crediting = None;
+        match departure.settled().await {
+            false => self.crediting = Some(self.floor.crediting.token()),
+            true if is_awaited => self.take_what_came(standing).await?,
+            true => {}
+        }
+        Ok(())
+    }
+
+    /// What came while it stood still is as good as what came before. While `standing` is held the ledger stays, for
+    /// [`LAST_LOOK`](crate::succession::LAST_LOOK).
+    async fn take_what_came(&mut self, standing: TaskTrackerToken) -> Result<(), End> {
+        self.crediting = Some(standing);
+        let heard = self.hear_what_came().await;
+        self.pending.commit_all().await.map_err(End::Store)?;
+        self.acknowledge();
+        self.crediting = None;
+        self.send()?;
+        heard
+    }
+
+    /// A successor serves: the miner is asked to connect again, or just let go if it would not survive that. It may have sent
+    /// a block before it hears of it.
     async fn leave(mut self) -> Result<(), End> {
+        self.crediting = None;
+        self.session.refuse_shares(true);
+        self.hear_what_came().await?;
         self.session.reconnect("", 0);
         self.send()?;
-        self.say_last_words().await
+        if self.link.peer().device.dies_of_reconnect() {
+            return self.say_last_words().await;
+        }
+        tokio::time::timeout(LAST_WORDS, self.hear_out()).await.unwrap_or(Ok(()))
+    }
+
+    /// Takes in what it says until it has gone, and writes what it has yet to read.
+    async fn hear_out(&mut self) -> Result<(), End> {
+        loop {
+            let received = self.link.recv().await?;
+            self.take_in(received).await?;
+            self.send()?;
+        }
     }
 
     fn take_events(&mut self) -> Result<(), End> {

@@ -57,6 +57,8 @@ pub struct Floor {
     pub sessions: TaskTracker,
     /// Sessions that may still credit shares; none while a successor takes over.
     pub crediting: TaskTracker,
+    /// Sessions that stand still for a successor and are to look once more before it has the ledger.
+    pub standing: TaskTracker,
     /// Tells of a successor.
     pub succession: Succession,
 }

@@ -81,6 +81,7 @@ impl World {
             tasks,
             sessions: TaskTracker::new(),
             crediting: TaskTracker::new(),
+            standing: TaskTracker::new(),
             succession: context.succession(),
         };
         let connections = Connections::new(config.limits, config.mining.share_interval, shutdown);
@@ -133,18 +134,7 @@ impl Miner {
     async fn start(world: &World) -> Self {
         let (mut link, task) = world.set_up().await;
         tokio::spawn(task);
-        let mut session = client::Session::new(&[]);
-        let request = OpenRequest {
-            user_identity: "other",
-            nominal_hash_rate: 1.0,
-            max_target: Target::from_le_bytes([0xff; 32]),
-            min_extranonce_size: 4,
-        };
-        session.open_extended(&request).unwrap();
-        while let Some(frame) = session.poll_send() {
-            link.queue(&frame).unwrap();
-        }
-        link.flush().await.unwrap();
+        let session = open(&mut link).await;
         Self { link, session }
     }
 
@@ -164,6 +154,23 @@ impl Miner {
         };
         timeout(SOON, waiting).await.expect("work")
     }
+}
+
+/// Asks for a channel.
+async fn open(link: &mut Link) -> client::Session {
+    let mut session = client::Session::new(&[]);
+    let request = OpenRequest {
+        user_identity: "other",
+        nominal_hash_rate: 1.0,
+        max_target: Target::from_le_bytes([0xff; 32]),
+        min_extranonce_size: 4,
+    };
+    session.open_extended(&request).unwrap();
+    while let Some(frame) = session.poll_send() {
+        link.queue(&frame).unwrap();
+    }
+    link.flush().await.unwrap();
+    session
 }
 
 /// A future job.
@@ -213,6 +220,20 @@ async fn whoever_falls_behind_by_all_that_waits_for_it_is_dropped_and_the_others
     world.publish(100);
     assert_eq!(other.next_tip().await, 100);
     world.context.shutdown.cancel();
+}
+
+#[tokio::test]
+async fn what_has_arrived_when_the_hub_closes_is_taken_in() {
+    let world = World::new().await;
+    world.publish(1);
+    let (mut link, task) = world.set_up().await;
+    let mut session = open(&mut link).await;
+    world.context.shutdown.cancel();
+    timeout(SOON, task).await.expect("it ends");
+    let mut received = timeout(SOON, link.recv()).await.unwrap().expect("an answer");
+    let now = Now { instant: Instant::now(), unix: TIME };
+    session.handle(now, &mut received).unwrap();
+    assert!(matches!(session.poll_event(), Some(client::Event::Opened(_))));
 }
 
 #[tokio::test]

@@ -194,6 +194,12 @@ impl Departure {
         settled.is_ok_and(|settled| *settled == Some(true))
     }
 
+    /// Whether it is settled by now, whichever way.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.settled.borrow().is_some()
+    }
+
     /// The program has nothing open in the data directory any more.
     pub fn released(&self) {
         self.shared.released.notify_one();
