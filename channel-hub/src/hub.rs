@@ -133,9 +133,12 @@ async fn probe_provider(provider: &config::Provider) -> Finding {
 pub async fn run(config: Config, context: Context, listener: Listener) -> anyhow::Result<()> {
     let node = Node::new(config.node.clone())?;
     describe(&context.counters);
-    let (tasks, shutdown) = (TaskTracker::new(), &context.shutdown);
+    let shutdown = &context.shutdown;
     let feed = Arc::new(Feed::default());
-    let supply = Supply::start(&config, node.clone(), Arc::clone(&feed), &tasks, shutdown);
+    // It ends after all others: a block that was found last has to reach its template provider, and may want transactions.
+    let (supplying, supply_ends) = (TaskTracker::new(), CancellationToken::new());
+    let _ends_with_the_hub = supply_ends.clone().drop_guard();
+    let supply = Supply::start(&config, node.clone(), Arc::clone(&feed), &supplying, &supply_ends);
     let Some(ledger) = take_ledger(&config, &context, &feed).await? else { return Ok(()) };
 
     let finds = Arc::new(Finds::new(
@@ -146,7 +149,7 @@ pub async fn run(config: Config, context: Context, listener: Listener) -> anyhow
         shutdown.clone(),
     ));
     let connections = Connections::new(config.limits, config.mining.share_interval, shutdown.clone());
-    let floor = Arc::new(floor(&config, &context, feed, ledger, finds, tasks));
+    let floor = Arc::new(floor(&config, &context, feed, ledger, finds));
     let shown = Shown::new(
         &config,
         Arc::clone(&floor.store),
@@ -163,6 +166,9 @@ pub async fn run(config: Config, context: Context, listener: Listener) -> anyhow
     tracing::info!(address = %listener.local_addr(), %authority, "miners may connect");
     serve(listener, &floor, &connections, &background, shutdown).await;
     drain(&floor, &background).await;
+    supply_ends.cancel();
+    supplying.close();
+    supplying.wait().await;
     Ok(())
 }
 
@@ -250,7 +256,6 @@ fn floor(
     feed: Arc<Feed>,
     ledger: Ledger,
     finds: Arc<Finds>,
-    tasks: TaskTracker,
 ) -> Floor {
     Floor {
         server: Arc::new(server(config)),
@@ -267,7 +272,7 @@ fn floor(
         counters: context.counters.clone(),
         complaints: Complaints::new(&context.counters),
         news: News::default(),
-        tasks,
+        tasks: TaskTracker::new(),
         sessions: TaskTracker::new(),
         crediting: TaskTracker::new(),
         standing: TaskTracker::new(),

@@ -51,6 +51,17 @@ async fn a_block_counts_even_if_its_miner_breaks_the_protocol_right_behind_it() 
 }
 
 #[tokio::test]
+async fn a_block_that_has_arrived_when_the_hub_closes_reaches_its_provider() {
+    let World { dir, provider, hub, mut miner } = World::start("alice").await;
+    let job = miner.job().await;
+    let (_, found) = miner.submit(&job, None, |share| share.is_block).await;
+    hub.stop().await;
+    let solved = until("the provider has it", async || provider.solutions.lock().unwrap().pop()).await;
+    assert_eq!(solved.hash, found.hash);
+    assert_eq!(rusqlite_count(dir.path()), 1, "its share is in the ledger");
+}
+
+#[tokio::test]
 async fn a_connection_opened_before_there_is_work_gets_it_when_it_comes() {
     let dir = tempfile::tempdir().unwrap();
     let mut provider = Provider::start().await;

@@ -82,6 +82,7 @@ impl Provider {
         let mut connection = first_connection;
         loop {
             let reason = tokio::select! {
+                biased; // what it was handed before leaves first, a block's solution above all
                 reason = self.serve(connection, &mut backoff) => reason,
                 () = shutdown.cancelled() => return,
             };
