@@ -126,7 +126,10 @@ impl Finds {
         self.wait_until_written(&kept, sequence).await;
         self.tell(&kept, &BlockState::Pending);
         if !self.submit_to_provider(solution, template, entry.as_ref()) {
-            tracing::warn!(hash, "the template provider of a found block is away");
+            tracing::warn!(
+                hash,
+                "the template provider of a found block is away, or has been since it sent the template"
+            );
         }
         // Syncs it to the disk while the node works.
         self.set_state(&hash, BlockState::Pending);

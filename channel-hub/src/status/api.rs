@@ -183,7 +183,7 @@ fn job(job: &JobView) -> Value {
 fn provider(address: &str, health: &Health) -> Value {
     json!({
         "address": address,
-        "connected": health.connected,
+        "connected": health.is_connected(),
         "in_use": health.in_use,
         "height": health.height,
         "template_id": health.template_id,

@@ -58,7 +58,7 @@ fn providers(snapshot: &Snapshot) -> [Metric; 2] {
     for (index, (address, health)) in snapshot.providers.iter().enumerate() {
         let position = (index + 1).to_string();
         let labels = [("address", address.as_str()), ("position", position.as_str())];
-        up = up.sample(&labels, health.connected);
+        up = up.sample(&labels, health.is_connected());
         in_use = in_use.sample(&labels, health.in_use);
     }
     [up, in_use]

@@ -73,7 +73,7 @@ fn job(snapshot: &Snapshot) -> Section {
 
 fn providers(snapshot: &Snapshot) -> Section {
     let rows = snapshot.providers.iter().map(|(address, health)| {
-        let state = match (health.connected, health.in_use) {
+        let state = match (health.is_connected(), health.in_use) {
             (false, _) => Cell::bad(format!("away: {}", health.last_error)),
             (true, true) if health.standing == Standing::Foreign => {
                 Cell::bad(format!("in use, but {FOREIGN}"))

@@ -131,7 +131,7 @@ impl Provider {
                     }
                 }
                 command = self.commands.recv() => match command {
-                    Some(command) => obey(&mut session, command, connection)?,
+                    Some(command) => self.obey(&mut session, command, connection)?,
                     None => return Ok(()),
                 },
             }
@@ -142,21 +142,25 @@ impl Provider {
             }
         }
     }
-}
 
-/// What was meant for an earlier connection is dropped: its template ids mean nothing on this one.
-fn obey(session: &mut Client, command: Command, present: u16) -> anyhow::Result<()> {
-    match command {
-        Command::Fetch { connection, template_id } if connection == present => {
-            session.request_transaction_data(template_id)?;
+    /// What was meant for an earlier connection is dropped: its template ids mean nothing on this one.
+    fn obey(&self, session: &mut Client, command: Command, present: u16) -> anyhow::Result<()> {
+        match command {
+            Command::Fetch { connection, template_id } if connection == present => {
+                session.request_transaction_data(template_id)?;
+            }
+            Command::Solution { connection, solution } if connection == present => {
+                session.submit_solution(solution)?;
+            }
+            Command::Redial { connection, reason } if connection == present => anyhow::bail!(reason),
+            Command::Solution { .. } => {
+                let provider = &*self.address;
+                tracing::warn!(provider, "a template provider went away before it was handed a found block");
+            }
+            Command::Fetch { .. } | Command::Redial { .. } => {}
         }
-        Command::Solution { connection, solution } if connection == present => {
-            session.submit_solution(solution)?;
-        }
-        Command::Redial { connection, reason } if connection == present => anyhow::bail!(reason),
-        Command::Fetch { .. } | Command::Solution { .. } | Command::Redial { .. } => {}
+        Ok(())
     }
-    Ok(())
 }
 
 /// How the hub presents itself to a template provider.

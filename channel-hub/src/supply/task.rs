@@ -58,8 +58,8 @@ struct Known {
 /// How a provider is, for the status page.
 #[derive(Clone, Debug, Default)]
 pub struct Health {
-    /// Connected now.
-    pub connected: bool,
+    /// Number of its present connection; none while it is away.
+    pub connection: Option<u16>,
     /// Its templates are the ones mined on.
     pub in_use: bool,
     /// When the last template came.
@@ -81,6 +81,11 @@ pub struct Health {
 }
 
 impl Health {
+    /// Whether it is connected now.
+    pub fn is_connected(&self) -> bool {
+        self.connection.is_some()
+    }
+
     /// What is wrong with it while it is connected; empty if nothing is.
     pub fn trouble(&self) -> &str {
         if self.behind.is_empty() { &self.trouble } else { &self.behind }
@@ -151,11 +156,12 @@ impl Supply {
         self.providers.get(provider).map_or("", |p| &p.address)
     }
 
-    /// Hands a block to the provider of its template. False: that one is not there, or does not listen.
+    /// Hands a block to the provider of its template. False: the connection that the template came over is gone, and another
+    /// knows nothing of it; or it does not take more.
     pub fn submit(&self, provider: usize, template: TemplateId, solution: SubmitSolutionOwned) -> bool {
         let Some(known) = self.providers.get(provider) else { return false };
         let command = Command::Solution { connection: template.provider, solution };
-        known.lock().connected && known.commands.try_send(command).is_ok()
+        known.lock().connection == Some(template.provider) && known.commands.try_send(command).is_ok()
     }
 
     /// A block was found on this template: its transactions, unless they are here, are asked for next, also if they were
@@ -177,7 +183,7 @@ impl Supply {
                 return (!reason.is_empty())
                     .then(|| format!("template provider {}: {reason}", known.address));
             }
-            let reason = if health.connected { health.trouble() } else { health.last_error.as_str() };
+            let reason = if health.is_connected() { health.trouble() } else { health.last_error.as_str() };
             if !reason.is_empty() {
                 idle.push(format!("template provider {}: {reason}", known.address));
             }
@@ -279,7 +285,7 @@ impl Centre {
                 tracing::info!(provider = self.supply.address(provider), "template provider connected");
                 self.jobs.up(provider, connection);
                 let mut health = self.health(provider);
-                health.connected = true;
+                health.connection = Some(connection);
                 health.last_error.clear();
                 health.trouble = SILENT.into();
                 drop(health);
@@ -293,10 +299,10 @@ impl Centre {
     fn down(&mut self, provider: usize, reason: String) -> Vec<Outcome> {
         let mut health = self.health(provider);
         // Once for each failure, not once for each try.
-        if health.connected || health.last_error != reason {
+        if health.is_connected() || health.last_error != reason {
             tracing::warn!(provider = self.supply.address(provider), %reason, "template provider is away; trying again");
         }
-        health.connected = false;
+        health.connection = None;
         health.height = None;
         health.trouble.clear();
         health.last_error = reason;
@@ -430,3 +436,6 @@ impl Centre {
         self.supply.providers[provider].lock()
     }
 }
+
+#[cfg(test)]
+mod tests;
