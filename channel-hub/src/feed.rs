@@ -3,6 +3,7 @@
 //! Publishing never waits. A session that falls behind by the whole ring is told so and ends.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use mining::WorkUpdate;
 use mining::server::CurrentWork;
@@ -15,12 +16,15 @@ pub(crate) const RING: usize = 32;
 #[derive(Debug)]
 pub struct Feed {
     current: Mutex<CurrentWork>,
+    /// Since when there is work without a break.
+    served: Mutex<Option<Instant>>,
     updates: broadcast::Sender<WorkUpdate>,
 }
 
 impl Default for Feed {
     fn default() -> Self {
-        Self { current: Mutex::default(), updates: broadcast::Sender::new(RING) }
+        let updates = broadcast::Sender::new(RING);
+        Self { current: Mutex::default(), served: Mutex::default(), updates }
     }
 }
 
@@ -29,6 +33,9 @@ impl Feed {
     pub fn publish(&self, update: WorkUpdate) {
         let mut current = self.lock();
         current.apply(&update);
+        let mut served = self.served.lock().unwrap_or_else(PoisonError::into_inner);
+        *served = current.active().map(|(_, tip)| served.unwrap_or_else(|| tip.received()));
+        drop(served);
         // No session is there: the next one starts from the snapshot.
         let _ = self.updates.send(update);
     }
@@ -42,6 +49,17 @@ impl Feed {
     /// The work of now.
     pub fn current(&self) -> CurrentWork {
         self.lock().clone()
+    }
+
+    /// Since when there is work without a break; none while there is none.
+    pub fn served(&self) -> Option<Instant> {
+        *self.served.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// As if there were work since then.
+    #[cfg(test)]
+    pub(crate) fn serve_since(&self, at: Instant) {
+        *self.served.lock().unwrap_or_else(PoisonError::into_inner) = Some(at);
     }
 
     fn lock(&self) -> MutexGuard<'_, CurrentWork> {

@@ -148,7 +148,8 @@ pub async fn run(config: Config, context: Context, listener: Listener) -> anyhow
         context.counters.clone(),
         shutdown.clone(),
     ));
-    let connections = Connections::new(config.limits, config.mining.share_interval, shutdown.clone());
+    let connections =
+        Connections::new(config.limits, config.mining.share_interval, Arc::clone(&feed), shutdown.clone());
     let floor = Arc::new(floor(&config, &context, feed, ledger, finds));
     let shown = Shown::new(
         &config,

@@ -2,7 +2,7 @@
 //!
 //! A connection that brings nothing may stay for a while (`unused_seconds`): a proxy waits so for its first miner. But where a bound is
 //! reached it gives way to one that may want to mine: first those who have said nothing, then those whose handshake is not done, then
-//! those without a mining channel, last those whose channels never brought a share.
+//! those without a mining channel, last those whose channels never brought a share, though there was work.
 
 use std::collections::{BTreeMap, HashSet};
 use std::net::SocketAddr;
@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::channel::Channel;
 use crate::config::Limits;
+use crate::feed::Feed;
 
 /// How long a connection that has said nothing keeps its place when somebody else wants it.
 const SILENT: Duration = Duration::from_millis(500);
@@ -29,6 +30,8 @@ const UNUSED: Duration = Duration::from_secs(60);
 pub struct Connections {
     shutdown: CancellationToken,
     places: Mutex<Places<Arc<Connection>>>,
+    /// Tells since when there is work.
+    feed: Arc<Feed>,
     /// How long one keeps its place that mines and brings no share, when somebody else wants it.
     unproven: Duration,
 }
@@ -110,11 +113,17 @@ impl TooMany {
 }
 
 impl Connections {
-    /// Nobody yet, whose channels should each find a share in every `share_interval`; all have to leave at `shutdown`.
-    pub fn new(limits: Limits, share_interval: Duration, shutdown: CancellationToken) -> Arc<Self> {
+    /// Nobody yet, whose channels should each find a share in every `share_interval` in which `feed` has work; all have to leave
+    /// at `shutdown`.
+    pub fn new(
+        limits: Limits,
+        share_interval: Duration,
+        feed: Arc<Feed>,
+        shutdown: CancellationToken,
+    ) -> Arc<Self> {
         let Limits { max_connections: all, max_connections_per_address: from_one, .. } = limits;
-        let places = Places::new(Bounds { all, from_one, silent: SILENT });
-        Arc::new(Self { shutdown, unproven: unproven(share_interval), places: Mutex::new(places) })
+        let places = Mutex::new(Places::new(Bounds { all, from_one, silent: SILENT }));
+        Arc::new(Self { shutdown, unproven: unproven(share_interval), feed, places })
     }
 
     /// Counts a connection in that comes `now`; it is counted out when the guard is dropped. Where a bound is
@@ -123,10 +132,11 @@ impl Connections {
     /// # Errors
     /// A bound is reached, and all are in use.
     pub fn enter(self: &Arc<Self>, address: SocketAddr, now: Instant) -> Result<Guard, TooMany> {
+        let served = self.feed.served();
         let mut places = self.lock();
         let new = |id| Arc::new(Connection::new(id, address, now, self.shutdown.child_token()));
-        let (id, displaced) =
-            places.take(now, address.ip(), new, |connection| connection.worth(now, self.unproven))?;
+        let worth = |connection: &Arc<Connection>| connection.worth(now, self.unproven, served);
+        let (id, displaced) = places.take(now, address.ip(), new, worth)?;
         if let Some(displaced) = displaced {
             displaced.leave.cancel();
         }
@@ -182,8 +192,9 @@ impl Connection {
         Self { id, address, since: now, leave, details: Mutex::new(details) }
     }
 
-    /// How little is lost with one that has spoken, least first; `None`: it may not be displaced.
-    fn worth(&self, now: Instant, unproven: Duration) -> Option<u8> {
+    /// How little is lost with one that has spoken, least first; `None`: it may not be displaced. `served`: since when there is
+    /// work.
+    fn worth(&self, now: Instant, unproven: Duration, served: Option<Instant>) -> Option<u8> {
         let over = |since, limit| now.saturating_duration_since(since) >= limit;
         let details = self.lock();
         match details.standing {
@@ -192,7 +203,10 @@ impl Connection {
             Standing::Unused(since) => over(since, UNUSED).then_some(1),
             Standing::Mining(since) => {
                 let proven = || details.channels.values().any(|channel| channel.tally().accepted > 0);
-                (over(since, unproven) && !proven()).then_some(2)
+                // Who has no work brings no share.
+                let could_mine = served.map(|served| served.max(since));
+                let is_overdue = could_mine.is_some_and(|since| over(since, unproven));
+                (is_overdue && !proven()).then_some(2)
             }
         }
     }

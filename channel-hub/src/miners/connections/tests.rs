@@ -22,9 +22,16 @@ fn peer() -> Peer {
 
 const UNPROVEN: Duration = Duration::from_secs(120);
 
+/// There is work, and was before anybody came.
 fn connections(max_connections: usize, max_connections_per_address: usize) -> Arc<Connections> {
+    let connections = without_work(max_connections, max_connections_per_address);
+    connections.feed.serve_since(Instant::now().checked_sub(Duration::from_secs(1)).unwrap());
+    connections
+}
+
+fn without_work(max_connections: usize, max_connections_per_address: usize) -> Arc<Connections> {
     let limits = Limits { max_connections, max_connections_per_address, max_channels: 100 };
-    Connections::new(limits, Duration::from_secs(6), CancellationToken::new())
+    Connections::new(limits, Duration::from_secs(6), Arc::default(), CancellationToken::new())
 }
 
 #[test]
@@ -159,6 +166,21 @@ fn a_channel_that_never_brought_a_share_gives_way_at_last_and_one_that_did_never
     newest.spoke(start + 9 * UNPROVEN);
     assert!(idle.leave.is_cancelled() && !proven.leave.is_cancelled());
     assert!(connections.enter(from("2.2.2.2:2"), start + 9 * UNPROVEN).is_err());
+}
+
+#[test]
+fn time_without_work_counts_against_nobody() {
+    let start = Instant::now();
+    let served = start + 5 * UNPROVEN;
+    let connections = without_work(2, 2);
+    let [idle, _proven] = idle_and_proven(&connections, start, ["1.1.1.1:1", "1.1.1.2:1"]);
+    assert!(connections.enter(from("2.2.2.2:1"), served).is_err(), "nobody could bring a share");
+    connections.feed.serve_since(served);
+    let late = served + UNPROVEN;
+    assert!(connections.enter(from("2.2.2.2:1"), late - Duration::from_secs(1)).is_err());
+    assert!(!idle.leave.is_cancelled());
+    connections.enter(from("2.2.2.2:1"), late).unwrap();
+    assert!(idle.leave.is_cancelled());
 }
 
 #[test]

@@ -84,7 +84,8 @@ impl World {
             standing: TaskTracker::new(),
             succession: context.succession(),
         };
-        let connections = Connections::new(config.limits, config.mining.share_interval, shutdown);
+        let (feed, interval) = (Arc::clone(&floor.feed), config.mining.share_interval);
+        let connections = Connections::new(config.limits, interval, feed, shutdown);
         Self { floor: Arc::new(floor), connections, context, _dir: dir }
     }
 
@@ -220,6 +221,18 @@ async fn whoever_falls_behind_by_all_that_waits_for_it_is_dropped_and_the_others
     world.publish(100);
     assert_eq!(other.next_tip().await, 100);
     world.context.shutdown.cancel();
+}
+
+#[tokio::test]
+async fn it_is_known_since_when_there_is_work() {
+    let world = World::new().await;
+    assert_eq!(world.floor.feed.served(), None);
+    let before = Instant::now();
+    world.publish(1);
+    let served = world.floor.feed.served().unwrap();
+    assert!((before..=Instant::now()).contains(&served));
+    world.publish(2);
+    assert_eq!(world.floor.feed.served(), Some(served));
 }
 
 #[tokio::test]
