@@ -28,6 +28,15 @@ pub(crate) struct Bounds {
 /// The log stays at some 32 MiB.
 pub(crate) const BOUNDS: Bounds = Bounds { look: Duration::from_millis(250), worth: 1000, long: 8192 };
 
+/// What the writer and the thread tell each other; held during each commit.
+#[derive(Debug, Default)]
+pub(crate) struct Commits {
+    /// Moment of the last mark that was committed, see [`crate::marks`].
+    pub(crate) marked: i64,
+    /// Moment of one that the database file itself has, safe from a power cut.
+    pub(crate) copied: i64,
+}
+
 /// The thread; dropping this ends it and waits for that.
 #[derive(Debug)]
 pub(crate) struct Checkpoints {
@@ -37,8 +46,7 @@ pub(crate) struct Checkpoints {
 
 #[derive(Debug, Default)]
 struct Shared {
-    /// Held during each commit.
-    commit: Mutex<()>,
+    commits: Mutex<Commits>,
     closed: Mutex<bool>,
     closing: Condvar,
 }
@@ -51,13 +59,14 @@ struct Log {
 }
 
 impl Checkpoints {
-    /// Starts the thread. From here on the writer's connection is not to copy by itself.
+    /// Starts the thread. From here on the writer's connection is not to copy by itself. `marked` is the moment of the last mark.
     ///
     /// # Errors
     /// The file cannot be opened once more.
-    pub(crate) fn start(path: &Path, bounds: Bounds) -> Result<Self, OpenError> {
+    pub(crate) fn start(path: &Path, bounds: Bounds, marked: i64) -> Result<Self, OpenError> {
         let connection = Connection::open(path).map_err(|e| file::explain(path, &e))?;
-        let shared = Arc::new(Shared::default());
+        let commits = Mutex::new(Commits { marked, copied: 0 });
+        let shared = Arc::new(Shared { commits, ..Shared::default() });
         let of_thread = Arc::clone(&shared);
         let thread = std::thread::Builder::new()
             .name("checkpoints".into())
@@ -74,8 +83,8 @@ impl Checkpoints {
     }
 
     /// To be held during a commit.
-    pub(crate) fn commit(&self) -> MutexGuard<'_, ()> {
-        lock(&self.shared.commit)
+    pub(crate) fn commit(&self) -> MutexGuard<'_, Commits> {
+        lock(&self.shared.commits)
     }
 }
 
@@ -105,9 +114,14 @@ impl Shared {
             return Ok(());
         }
         let log = checkpoint(connection, "PASSIVE")?;
+        let mut no_commit = lock(&self.commits);
         if log.all >= bounds.long {
-            let _no_commit = lock(&self.commit);
             checkpoint(connection, "PASSIVE")?;
+        }
+        // Looked at once more: a copy that a commit overtook is not synced.
+        let log = checkpoint(connection, "NOOP")?;
+        if log.copied == log.all {
+            no_commit.copied = no_commit.marked;
         }
         Ok(())
     }
@@ -152,7 +166,7 @@ mod tests {
     fn a_log_that_is_written_without_a_pause_begins_anew() {
         let dir = tempfile::tempdir().unwrap();
         let connection = database(dir.path());
-        let checkpoints = Checkpoints::start(&dir.path().join("numbers.sqlite"), BOUNDS).unwrap();
+        let checkpoints = Checkpoints::start(&dir.path().join("numbers.sqlite"), BOUNDS, 0).unwrap();
         let (begin, mut before) = (Instant::now(), 0);
         loop {
             let committing = checkpoints.commit();
@@ -187,12 +201,28 @@ mod tests {
     }
 
     #[test]
+    fn what_the_file_itself_has_is_told_when_all_of_the_log_was_copied_and_not_before() {
+        let dir = tempfile::tempdir().unwrap();
+        let connection = database(dir.path());
+        let shared = Shared { commits: Mutex::new(Commits { marked: 7, copied: 0 }), ..Shared::default() };
+        // Who reads an older moment keeps the newer pages out of the file.
+        let reader = Connection::open(dir.path().join("numbers.sqlite")).unwrap();
+        reader.execute_batch("BEGIN; SELECT * FROM number").unwrap();
+        (0..BOUNDS.worth).for_each(|_| commit(&connection));
+        shared.copy(&connection, BOUNDS).unwrap();
+        assert_eq!(lock(&shared.commits).copied, 0);
+        reader.execute_batch("COMMIT").unwrap();
+        shared.copy(&connection, BOUNDS).unwrap();
+        assert_eq!(lock(&shared.commits).copied, 7);
+    }
+
+    #[test]
     fn it_ends_when_it_is_dropped() {
         let dir = tempfile::tempdir().unwrap();
         let _connection = database(dir.path());
         let bounds = Bounds { look: Duration::from_secs(3600), ..BOUNDS };
         let begin = Instant::now();
-        drop(Checkpoints::start(&dir.path().join("numbers.sqlite"), bounds).unwrap());
+        drop(Checkpoints::start(&dir.path().join("numbers.sqlite"), bounds, 0).unwrap());
         assert!(begin.elapsed() < Duration::from_secs(60));
     }
 }

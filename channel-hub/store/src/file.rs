@@ -7,9 +7,12 @@
 use std::fs::{File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
+use crate::marks::{Marks, Span};
 use crate::place::{self, Place};
 
 /// Which program's file this is, and how its tables came to be.
@@ -74,6 +77,16 @@ pub enum OpenError {
         /// SQLite's log of it.
         log: PathBuf,
     },
+    /// Its log belongs to another state of it, as when one of the two was restored from a backup without the other.
+    #[error(
+        "{path} and its log {log} do not belong together: one of them is from another time; put the file back that belongs to the other, or, to go on with what the database has without this log, move {log} and {path}-shm away"
+    )]
+    LogOfAnother {
+        /// The database file.
+        path: PathBuf,
+        /// SQLite's log that lies beside it.
+        log: PathBuf,
+    },
     /// The file or its directory cannot be written.
     #[error("{path} cannot be written ({reason}); mend its owner and permissions, or those of its directory")]
     ReadOnly {
@@ -115,6 +128,7 @@ pub enum Seen {
 pub(crate) struct Opened {
     pub(crate) connection: Connection,
     pub(crate) place: Place,
+    pub(crate) marks: Marks,
     pub(crate) lock: File,
 }
 
@@ -125,7 +139,8 @@ pub(crate) fn open(path: &Path, layout: Layout, max_pages: Option<u32>) -> Resul
     let was_in_use = lock_path(path).exists();
     let lock = lock(path)?;
     let is_new = is_new(path)?;
-    let connection = prepare(path, layout, max_pages)?;
+    check_log(path)?;
+    let (connection, marks) = prepare(path, layout, max_pages)?;
     let place = Place::of(path).map_err(|e| explain_io(path, &e))?;
     match (is_new, was_in_use) {
         (true, true) => {
@@ -134,7 +149,7 @@ pub(crate) fn open(path: &Path, layout: Layout, max_pages: Option<u32>) -> Resul
         (true, false) => tracing::info!(path = %path.display(), "a new, empty store is made"),
         (false, _) => {}
     }
-    Ok(Opened { connection, place, lock })
+    Ok(Opened { connection, place, marks, lock })
 }
 
 /// Whether [`open`] could use the file once the process that writes it lets go; nothing is written, and that process is not
@@ -145,10 +160,14 @@ pub(crate) fn examine(path: &Path, layout: Layout) -> Result<(), OpenError> {
     if !path.exists() {
         return Ok(());
     }
+    if !is_held(path) {
+        check_log(path)?;
+    }
     let explain = |e: rusqlite::Error| explain(path, &e);
     // SQLite falls back to reading where it may not write.
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags).map_err(explain)?;
+    leave_log(&connection, true).map_err(explain)?;
     check_version(&connection, path, layout)?;
     if connection.is_readonly("main").map_err(explain)? {
         return Err(OpenError::ReadOnly { path: path.into(), reason: "not writable for this user".into() });
@@ -162,6 +181,9 @@ pub(crate) fn look(path: &Path, layout: Layout) -> Result<Seen, OpenError> {
     if is_new(path)? {
         return Ok(Seen::Nothing);
     }
+    if !is_held {
+        check_log(path)?;
+    }
     let connection = open_to_look(path, is_held)?;
     check_version(&connection, path, layout)?;
     check_health(&connection, path)?;
@@ -171,14 +193,43 @@ pub(crate) fn look(path: &Path, layout: Layout) -> Result<Seen, OpenError> {
 /// Where there is no log to be read and nobody who writes one, SQLite is told that the file does not change: otherwise it would make
 /// a log, and leave it behind.
 fn open_to_look(path: &Path, is_held: bool) -> Result<Connection, OpenError> {
-    if is_held || holds_something(&place::log(path)) {
+    if is_held || holds_something(&place::log(path)) || path.to_str().is_none() {
         return open_reader(path);
     }
-    let Some(text) = path.to_str() else { return open_reader(path) };
+    open_alone(path).map_err(|e| explain(path, &e))
+}
+
+/// The database file as it is, without its log: SQLite is told that it does not change. Its path must be text.
+fn open_alone(path: &Path) -> rusqlite::Result<Connection> {
+    let text = path.to_str().ok_or_else(|| rusqlite::Error::InvalidPath(path.into()))?;
     let escaped = text.replace('%', "%25").replace('?', "%3f").replace('#', "%23");
     let flags =
         OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
-    Connection::open_with_flags(format!("file:{escaped}?immutable=1"), flags).map_err(|e| explain(path, &e))
+    Connection::open_with_flags(format!("file:{escaped}?immutable=1"), flags)
+}
+
+/// Whether the log that lies beside a database which nobody has open is its own, as far as can be told; nothing is written.
+fn check_log(path: &Path) -> Result<(), OpenError> {
+    let log = place::log(path);
+    if !holds_something(&log) {
+        return Ok(());
+    }
+    // Where a first copy of the tables was cut off, the file can be read with its log only.
+    let Ok(own) = open_alone(path).and_then(|alone| Span::read(&alone)) else { return Ok(()) };
+    let of_another = || OpenError::LogOfAnother { path: path.into(), log };
+    match Span::read(&open_reader(path)?) {
+        Ok(span) if span.fits(own.last) => Ok(()),
+        Ok(_) => Err(of_another()),
+        Err(error) => Err(match explain(path, &error) {
+            OpenError::Corrupt { .. } => of_another(),
+            other => other,
+        }),
+    }
+}
+
+/// Whether the log stays as it is if this connection is the last to close; else SQLite copies it into the database then.
+fn leave_log(connection: &Connection, leave: bool) -> rusqlite::Result<()> {
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, leave).map(drop)
 }
 
 /// Whether another process has the lock. It is asked for with others, and let go at once.
@@ -232,11 +283,15 @@ fn holds_something(path: &Path) -> bool {
     std::fs::metadata(path).is_ok_and(|file| file.len() > 0)
 }
 
-fn prepare(path: &Path, layout: Layout, max_pages: Option<u32>) -> Result<Connection, OpenError> {
+fn prepare(path: &Path, layout: Layout, max_pages: Option<u32>) -> Result<(Connection, Marks), OpenError> {
     let explain = |e: rusqlite::Error| explain(path, &e);
+    let has_log = holds_something(&place::log(path));
     let mut connection = Connection::open(path).map_err(explain)?;
+    // What cannot be used stays as it is.
+    leave_log(&connection, true).map_err(explain)?;
     let version = check_version(&connection, path, layout)?;
     check_health(&connection, path)?;
+    leave_log(&connection, false).map_err(explain)?;
     // Switching to WAL and migrating write to the file, so an unwritable one shows here and not later.
     connection.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(())).map_err(explain)?;
     if let Some(pages) = max_pages {
@@ -245,8 +300,8 @@ fn prepare(path: &Path, layout: Layout, max_pages: Option<u32>) -> Result<Connec
     connection.pragma_update(None, "synchronous", "FULL").map_err(explain)?;
     // The log is copied beside the commits, see `checkpoints`.
     connection.pragma_update(None, "wal_autocheckpoint", 0).map_err(explain)?;
-    migrate(&mut connection, layout, version).map_err(explain)?;
-    Ok(connection)
+    let marks = migrate(&mut connection, layout, version, has_log).map_err(explain)?;
+    Ok((connection, marks))
 }
 
 fn check_version(connection: &Connection, path: &Path, layout: Layout) -> Result<usize, OpenError> {
@@ -281,7 +336,12 @@ fn check_health(connection: &Connection, path: &Path) -> Result<(), OpenError> {
     if verdict == "ok" { Ok(()) } else { Err(OpenError::Corrupt { path: path.into(), reason: verdict }) }
 }
 
-fn migrate(connection: &mut Connection, layout: Layout, version: usize) -> rusqlite::Result<()> {
+fn migrate(
+    connection: &mut Connection,
+    layout: Layout,
+    version: usize,
+    has_log: bool,
+) -> rusqlite::Result<Marks> {
     let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
     for batch in &layout.migrations[version..] {
         transaction.execute_batch(batch)?;
@@ -293,7 +353,9 @@ fn migrate(connection: &mut Connection, layout: Layout, version: usize) -> rusql
         "user_version",
         i64::try_from(layout.migrations.len()).unwrap_or(i64::MAX),
     )?;
-    transaction.commit()
+    let marks = Marks::begin(&transaction, has_log, Instant::now())?;
+    transaction.commit()?;
+    Ok(marks)
 }
 
 pub(crate) fn explain(path: &Path, error: &rusqlite::Error) -> OpenError {

@@ -5,6 +5,7 @@
 //! | [`file`](mod@file) | opens a program's one database file: lock, versions, and every way it can be unusable |
 //! | [`writer`] | one thread that writes; changes queue, commits group themselves, acknowledgements follow |
 //! | `place` | whether the file is still where it was opened |
+//! | `marks` | whether the log beside it is its own |
 //! | `checkpoints` | brings the log into the database beside the commits |
 //! | `committed` | how far the writer is, and who waits for which commit |
 //! | [`store`](mod@store) | what the hub asks of a store, whatever database is behind it |
@@ -28,6 +29,7 @@ mod committed;
 pub mod file;
 mod journal;
 pub mod ledger;
+mod marks;
 mod migrations;
 mod place;
 mod ranges;

@@ -42,7 +42,7 @@ impl SqliteStore {
     /// Opens or makes the store at `path`.
     ///
     /// # Errors
-    /// Why the file cannot be used: locked, newer, another program's, damaged, not writable, no room.
+    /// Why the file cannot be used: locked, newer, another program's, damaged, beside another's log, not writable, no room.
     pub fn open(path: &Path, options: Options) -> Result<Self, OpenError> {
         let mut next = HashMap::new();
         let writer = Writer::open(path, migrations::HUB, options.pace, options.max_pages, |connection| {

@@ -119,7 +119,7 @@ impl<S: Schema> Writer<S> {
         let mut opened = file::open(path, layout, max_pages)?;
         let schema = load(&mut opened.connection).map_err(|e| file::explain(path, &e))?;
         let reader = Mutex::new(file::open_reader(path)?);
-        let checkpoints = Checkpoints::start(path, BOUNDS)?;
+        let checkpoints = Checkpoints::start(path, BOUNDS, opened.marks.moment())?;
         let queue = Arc::new(Queue::new(pace));
         let progress = Arc::new(Progress::default());
         let (queue_of_work, progress_of_work) = (Arc::clone(&queue), Arc::clone(&progress));
@@ -390,23 +390,36 @@ impl<S: Schema> Work<S> {
     }
 
     fn finish(&mut self) -> rusqlite::Result<()> {
-        let _commits = self.checkpoints.commit();
-        let transaction =
-            self.opened.connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
-        self.schema.finish(&transaction)?;
-        transaction.commit()
+        self.transact(|schema, transaction| schema.finish(transaction))
     }
 
     fn commit(&mut self, batch: &[S::Change], sync: bool) -> rusqlite::Result<()> {
         // In WAL mode FULL syncs the log at commit, NORMAL only before a checkpoint: enough against SIGKILL.
-        let _commits = self.checkpoints.commit();
-        let connection = &mut self.opened.connection;
         if self.syncs != sync {
-            connection.pragma_update(None, "synchronous", if sync { "FULL" } else { "NORMAL" })?;
+            let mode = if sync { "FULL" } else { "NORMAL" };
+            self.opened.connection.pragma_update(None, "synchronous", mode)?;
             self.syncs = sync;
         }
+        self.transact(|schema, transaction| schema.write(transaction, batch))
+    }
+
+    fn transact(
+        &mut self,
+        write: impl FnOnce(&mut S, &Transaction<'_>) -> rusqlite::Result<()>,
+    ) -> rusqlite::Result<()> {
+        let mut commits = self.checkpoints.commit();
+        let file::Opened { connection, marks, .. } = &mut self.opened;
         let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
-        self.schema.write(&transaction, batch)?;
-        transaction.commit()
+        write(&mut self.schema, &transaction)?;
+        let next = marks.next(commits.copied, Instant::now());
+        if let Some(next) = &next {
+            next.write(&transaction)?;
+        }
+        transaction.commit()?;
+        if let Some(next) = next {
+            commits.marked = next.moment();
+            *marks = next;
+        }
+        Ok(())
     }
 }
