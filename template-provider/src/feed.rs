@@ -152,6 +152,12 @@ impl Feed {
         self.0.health.fails(way, reason)
     }
 
+    /// The node was looked at while this way delivers: it has so many peers, and this is wrong with it, if anything; templates go on.
+    /// Whether what is wrong is news, or that nothing is any more.
+    pub fn looked(&self, way: Way, peers: u32, trouble: Option<String>) -> bool {
+        self.0.health.looked(way, peers, trouble)
+    }
+
     /// The constraints that clients have named, each once, the earliest first.
     pub fn wanted(&self) -> watch::Receiver<Vec<Constraints>> {
         self.0.wanted.subscribe()

@@ -29,6 +29,8 @@ struct State {
     active: Option<(Way, Instant)>,
     /// No way has delivered since then.
     idle: Option<Instant>,
+    /// What is wrong with the node though it delivers, and since when.
+    trouble: Option<(String, Instant)>,
     failures: [Option<Failure>; 2],
     published: Option<Instant>,
 }
@@ -64,7 +66,7 @@ pub struct View {
     pub node: Option<Seen>,
     /// The way that delivers, and since when.
     pub active: Option<(Way, Instant)>,
-    /// Why none delivers, and since when.
+    /// Why none delivers, or what is wrong with the node that does; and since when.
     pub problem: Option<(String, Instant)>,
     /// The last failure of each way, in the order of [`Way::ALL`].
     pub failures: [Option<Failure>; 2],
@@ -106,6 +108,12 @@ impl Health {
         self.change(|state| state.fails(way, reason))
     }
 
+    /// The node was looked at while this way delivers: it has so many peers, and this is wrong with it, if anything. Whether what is
+    /// wrong is news, or that nothing is any more.
+    pub(crate) fn looked(&self, way: Way, peers: u32, trouble: Option<String>) -> bool {
+        self.change(|state| state.looked(way, peers, trouble))
+    }
+
     /// The way that delivers.
     pub(crate) fn active(&self) -> Option<Way> {
         self.0.borrow().active.map(|(way, _)| way)
@@ -143,7 +151,7 @@ impl State {
             return false;
         }
         self.node = Some(node);
-        self.idle = None;
+        (self.idle, self.trouble) = (None, None);
         let changed = self.active.is_none_or(|(active, _)| active != way);
         if changed {
             self.active = Some((way, now));
@@ -154,7 +162,7 @@ impl State {
     fn fails(&mut self, way: Way, reason: String) -> bool {
         let now = Instant::now();
         if self.active.is_some_and(|(active, _)| active == way) {
-            self.active = None;
+            (self.active, self.trouble) = (None, None);
         }
         if self.active.is_none() {
             self.idle.get_or_insert(now);
@@ -163,6 +171,20 @@ impl State {
         let news = lasting.as_ref().is_none_or(|known| known.reason != reason);
         let since = lasting.map_or(now, |failure| failure.since);
         self.failures[way.index()] = Some(Failure { reason, since, over: None });
+        news
+    }
+
+    fn looked(&mut self, way: Way, peers: u32, trouble: Option<String>) -> bool {
+        if self.active.is_none_or(|(active, _)| active != way) {
+            return false;
+        }
+        if let Some(node) = &mut self.node {
+            node.peers = Some(peers);
+        }
+        let news = self.trouble.as_ref().map(|(known, _)| known) != trouble.as_ref();
+        if news {
+            self.trouble = trouble.map(|trouble| (trouble, Instant::now()));
+        }
         news
     }
 
@@ -175,7 +197,7 @@ impl State {
     }
 
     fn problem(&self) -> Option<(String, Instant)> {
-        let since = self.idle?;
+        let Some(since) = self.idle else { return self.trouble.clone() };
         let lasting: Vec<_> = Way::ALL
             .iter()
             .filter_map(|way| Some((way, self.failures[way.index()].as_ref()?)))
@@ -242,5 +264,23 @@ mod tests {
         health.delivers(Way::Ipc, seen());
         let view = health.view();
         assert!(view.problem.is_none() && view.failures[0].as_ref().unwrap().over.is_some());
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_node_that_delivers_is_a_problem_until_it_is_over_or_the_node_is_away() {
+        let health = Health::default();
+        let alone = || Some("alone".to_owned());
+        let problem = || health.view().problem.map(|(text, _)| text);
+        assert!(!health.looked(Way::Ipc, 0, alone()), "it does not deliver");
+        health.delivers(Way::Ipc, seen());
+        assert!(health.looked(Way::Ipc, 0, alone()) && !health.looked(Way::Ipc, 0, alone()));
+        assert_eq!((problem(), health.active()), (alone(), Some(Way::Ipc)));
+        assert!(health.looked(Way::Ipc, 8, None) && !health.looked(Way::Ipc, 9, None));
+        assert_eq!((problem(), health.view().node.unwrap().peers), (None, Some(9)));
+        health.looked(Way::Ipc, 0, alone());
+        health.fails(Way::Ipc, "gone".into());
+        assert_eq!(problem().as_deref(), Some("gone"));
+        health.delivers(Way::Ipc, seen());
+        assert_eq!(problem(), None);
     }
 }

@@ -10,6 +10,7 @@
 //! | `connection`, `wire` | the socket and the calls, of all versions of the node |
 //! | `supervisor` | one connection's life |
 //! | `network`, `loaded` | whether it is the right node, and may be asked already |
+//! | `peers` | whether it has any |
 //! | `set`, `routes`, `kept` | templates for each kind of constraints, and those that can still be solved |
 //! | [`desk`] | blocks handed in |
 //! | [`probe`] | `--check` |
@@ -24,6 +25,7 @@ mod fake;
 mod kept;
 mod loaded;
 mod network;
+mod peers;
 pub mod probe;
 mod routes;
 mod set;

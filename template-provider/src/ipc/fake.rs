@@ -50,6 +50,8 @@ struct Inner {
     waits: Cell<usize>,
     /// What it says to whole blocks, one after the other; then it is too old for them.
     whole_blocks: RefCell<VecDeque<Verdict>>,
+    /// The peers that it tells of, if it does.
+    peers: Cell<Option<u32>>,
 }
 
 struct Made {
@@ -72,6 +74,7 @@ impl Node {
             is_deaf: Cell::new(false),
             waits: Cell::new(0),
             whole_blocks: RefCell::new(whole_blocks.into()),
+            peers: Cell::new(None),
         }))
     }
 
@@ -98,6 +101,11 @@ impl Node {
     /// It knows no interruption, and wants short waits.
     pub(super) fn know_no_interruption(&self) {
         self.0.is_deaf.set(true);
+    }
+
+    /// It has so many peers from now on, and tells of them by JSON-RPC over IPC.
+    pub(super) fn set_peers(&self, peers: u32) {
+        self.0.peers.set(Some(peers));
     }
 
     /// So many wait with it.
@@ -180,8 +188,11 @@ impl Mining for Node {
         Promise::ok(self.0.whole_blocks.borrow_mut().pop_front())
     }
 
-    fn rpc(&self, _: &str) -> Answer<Option<String>> {
-        Promise::ok(None)
+    fn rpc(&self, method: &str) -> Answer<Option<String>> {
+        let told = self.0.peers.get().filter(|_| method == "getnetworkinfo");
+        Promise::ok(told.map(|peers| {
+            format!(r#"{{"result":{{"subversion":"test","connections":{peers}}},"error":null,"id":0}}"#)
+        }))
     }
 }
 

@@ -60,6 +60,12 @@ pub(super) async fn check(connection: &Connection, expected: Network) -> Result<
     })
 }
 
+/// How many peers it has, if it takes JSON-RPC calls over IPC.
+pub(super) async fn peers(connection: &Connection) -> Option<u32> {
+    let about: About = rpc(connection, "getnetworkinfo").await?;
+    Some(about.connections)
+}
+
 /// Refuses a node whose template has a target that the expected network cannot have.
 pub(super) fn check_target(
     connection: &Connection,

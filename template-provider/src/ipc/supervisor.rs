@@ -17,6 +17,7 @@ use super::error::IpcError;
 use super::kept::Kept;
 use super::loaded;
 use super::network;
+use super::peers;
 use super::set::{Set, Shared};
 use super::{Ipc, Settings};
 use crate::feed::Feed;
@@ -66,6 +67,7 @@ pub(super) async fn run(
         failure = sets.run(source, &settings, backoff) => Err(failure),
         failure = stalled(&shared, settings.stall) => Err(failure),
         failure = cut_off(&shared) => Err(failure),
+        never = peers::watch(&shared, settings.rpc.as_ref()) => never,
         () = shutdown.cancelled() => Ok(()),
     };
     sets.end(ended.is_ok()).await;
