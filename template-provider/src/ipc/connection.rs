@@ -1,10 +1,11 @@
 //! One connection to the node's socket: opened, asked with a time limit, closed in order.
 
+use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Waker};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bitcoin_capnp_types::capnp::{self, ErrorKind};
 use bitcoin_capnp_types::capnp_rpc::rpc_twoparty_capnp::Side;
@@ -33,6 +34,8 @@ pub(super) struct Connection {
     socket: PathBuf,
     mining: Rc<dyn Mining>,
     timeout: Duration,
+    /// When the node answered last, whatever it was.
+    answered: Cell<Instant>,
     disconnector: Disconnector<Side>,
     system: System,
 }
@@ -69,7 +72,8 @@ impl Connection {
         let disconnector = system.get_disconnector();
         let system = System::start(system);
         let mining = within(socket, timeout, &system, "makeMining", wire::mining(init)).await?;
-        Ok(Self { socket: socket.to_owned(), mining, timeout, disconnector, system })
+        let answered = Cell::new(Instant::now());
+        Ok(Self { socket: socket.to_owned(), mining, timeout, answered, disconnector, system })
     }
 
     /// A connection to a node that is not there: these are its calls.
@@ -80,7 +84,8 @@ impl Connection {
         let disconnector = system.get_disconnector();
         let task = tokio::task::spawn_local(async { drop(system) });
         let system = System { task, ended: CancellationToken::new() };
-        Ok(Self { socket: "/test.sock".into(), mining, timeout, disconnector, system })
+        let answered = Cell::new(Instant::now());
+        Ok(Self { socket: "/test.sock".into(), mining, timeout, answered, disconnector, system })
     }
 
     /// The node's calls.
@@ -105,7 +110,28 @@ impl Connection {
         call: &'static str,
         answer: Answer<T>,
     ) -> Result<T, IpcError> {
-        within(&self.socket, limit, &self.system, call, answer).await
+        let answer = within(&self.socket, limit, &self.system, call, answer).await;
+        if !matches!(answer, Err(IpcError::Silent { .. } | IpcError::Lost { .. })) {
+            self.has_answered();
+        }
+        answer
+    }
+
+    /// The node has answered something that was not [`Self::ask`]ed.
+    pub(super) fn has_answered(&self) {
+        self.answered.set(Instant::now());
+    }
+
+    /// When the node has answered nothing at all for so long, counted from now.
+    pub(super) async fn silence(&self, limit: Duration) {
+        let from = Instant::now();
+        loop {
+            let end = self.answered.get().max(from) + limit;
+            if end <= Instant::now() {
+                return;
+            }
+            tokio::time::sleep_until(end.into()).await;
+        }
     }
 
     /// What a failure of a call means.

@@ -50,6 +50,8 @@ struct Inner {
     waits: Cell<usize>,
     /// What it says to whole blocks, one after the other; then it is too old for them.
     whole_blocks: RefCell<VecDeque<Verdict>>,
+    /// Whether it does not tell its tip.
+    keeps_tip: Cell<bool>,
     /// The peers that it tells of, if it does.
     peers: Cell<Option<u32>>,
 }
@@ -74,6 +76,7 @@ impl Node {
             is_deaf: Cell::new(false),
             waits: Cell::new(0),
             whole_blocks: RefCell::new(whole_blocks.into()),
+            keeps_tip: Cell::new(false),
             peers: Cell::new(None),
         }))
     }
@@ -81,6 +84,11 @@ impl Node {
     /// It has this tip from now on.
     pub(super) fn set_tip(&self, tip: u8) {
         self.0.tip.send_replace(tip);
+    }
+
+    /// From now on it does not answer who asks for its tip: it is busy.
+    pub(super) fn keep_tip(&self) {
+        self.0.keeps_tip.set(true);
     }
 
     /// From now on it does (not) answer who asks for a template's transactions.
@@ -176,6 +184,9 @@ impl Mining for Node {
     }
 
     fn tip(&self) -> Answer<Option<(Vec<u8>, u32)>> {
+        if self.0.keeps_tip.get() {
+            return Promise::from_future(std::future::pending());
+        }
         Promise::ok(Some((vec![*self.0.tip.borrow(); 32], 99)))
     }
 

@@ -189,7 +189,9 @@ impl Set {
                 }
             };
             let connection = &self.shared.connection;
-            match answer.map_err(|error| connection.failure("waitNext", &error))? {
+            let answer = answer.map_err(|error| connection.failure("waitNext", &error))?;
+            connection.has_answered();
+            match answer {
                 Some(template) => return Ok(Some(Next { template, as_of: Instant::now(), asked })),
                 None if more == NEVER && now.elapsed() < patience / 2 => {
                     early += 1;

@@ -65,7 +65,7 @@ pub(super) async fn run(
     let mut sets = Sets::new(Rc::clone(&shared), source.last_set);
     let ended = tokio::select! {
         failure = sets.run(source, &settings, backoff) => Err(failure),
-        failure = stalled(&shared, settings.stall) => Err(failure),
+        failure = stalled(&shared, &settings) => Err(failure),
         failure = cut_off(&shared) => Err(failure),
         never = peers::watch(&shared, settings.rpc.as_ref()) => never,
         () = shutdown.cancelled() => Ok(()),
@@ -77,15 +77,23 @@ pub(super) async fn run(
     ended
 }
 
-/// Ends when the node answers no more, or not in time. The waits for templates would not notice.
-async fn stalled(shared: &Shared, stall: Duration) -> IpcError {
+/// Ends when the node answers no more, or not in time. The waits for templates would not notice. Any answer is a sign of life: the tip is told
+/// only between two templates that the node makes, and it makes one for each set.
+async fn stalled(shared: &Shared, settings: &Settings) -> IpcError {
+    let (connection, stall) = (&shared.connection, settings.stall);
     loop {
         tokio::time::sleep(stall / 2).await;
-        let tip = shared.connection.mining().tip();
-        match shared.connection.ask_within(stall, "getTip", tip).await {
-            Ok(_) => {}
-            Err(IpcError::Silent { socket, after, .. }) => return IpcError::Stalled { socket, after },
-            Err(error) => return error,
+        // One that goes on answering other things, and this never, is not waited for without end.
+        let limit = stall + settings.timeout;
+        tokio::select! {
+            told = connection.ask_within(limit, "getTip", connection.mining().tip()) => {
+                if let Err(error) = told {
+                    return error;
+                }
+            }
+            () = connection.silence(stall) => {
+                return IpcError::Stalled { socket: connection.socket(), after: stall };
+            }
         }
         shared.kept.borrow_mut().tidy();
         shared.known.borrow_mut().tidy();
@@ -245,22 +253,50 @@ mod tests {
         Constraints { max_additional_size: 1000, max_additional_sigops }
     }
 
+    fn settings(shared: &Shared) -> Settings {
+        Settings {
+            socket: shared.connection.socket(),
+            network: Network::Regtest,
+            fees: shared.fees,
+            timeout: DEADLINE,
+            stall: DEADLINE,
+            sets: 8,
+            stale: Duration::from_secs(60),
+            rpc: None,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_node_that_is_busy_and_answers_something_has_not_stalled_and_one_that_answers_nothing_has() {
+        let body = async {
+            let node = Node::new([]);
+            let shared = node.shared();
+            let settings = Settings { stall: Duration::from_secs(1), ..settings(&shared) };
+            node.keep_tip();
+            let others = async {
+                for _ in 0..60 {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    let answer = shared.connection.mining().is_test_chain();
+                    shared.connection.ask("isTestChain", answer).await.unwrap();
+                }
+            };
+            tokio::select! {
+                failure = stalled(&shared, &settings) => panic!("{failure}"),
+                () = others => {}
+            }
+            let noticed = tokio::time::timeout(DEADLINE, stalled(&shared, &settings)).await;
+            assert!(matches!(noticed, Ok(IpcError::Stalled { .. })), "{noticed:?}");
+        };
+        LocalSet::new().run_until(body).await;
+    }
+
     #[tokio::test]
     async fn for_clients_that_differ_in_sigops_alone_the_node_is_asked_to_leave_what_each_has_named() {
         let body = async {
             let node = Node::new([]);
             let shared = Rc::new(node.shared());
             let _clients = [4, 400].map(|sigops| shared.feed.join(with_sigops(sigops)));
-            let settings = Settings {
-                socket: shared.connection.socket(),
-                network: Network::Regtest,
-                fees: shared.fees,
-                timeout: DEADLINE,
-                stall: DEADLINE,
-                sets: 8,
-                stale: Duration::from_secs(60),
-                rpc: None,
-            };
+            let settings = settings(&shared);
             let (_desk, orders) = Desk::open();
             let mut source = Ipc::new(settings.clone(), orders);
             let mut sets = Sets::new(shared, 0);
