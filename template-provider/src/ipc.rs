@@ -11,7 +11,7 @@
 //! | `supervisor` | one connection's life |
 //! | `network`, `loaded` | whether it is the right node, and may be asked already |
 //! | `peers` | whether it has any |
-//! | `set`, `routes`, `kept` | templates for each kind of constraints, and those that can still be solved |
+//! | `kind`, `set`, `routes`, `kept` | kinds of clients, templates for each, and those that can still be solved |
 //! | [`desk`] | blocks handed in |
 //! | [`probe`] | `--check` |
 //! | `error` | what can be wrong, with the mend |
@@ -23,6 +23,7 @@ mod error;
 #[cfg(test)]
 mod fake;
 mod kept;
+mod kind;
 mod loaded;
 mod network;
 mod peers;

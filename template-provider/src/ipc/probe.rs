@@ -1,12 +1,13 @@
 //! What `--check` finds at the node's socket.
 
 use bitcoin::Network;
-use distribution::{Constraints, Parts};
+use distribution::Parts;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::LocalSet;
 
 use super::connection::Connection;
 use super::error::IpcError;
+use super::kind::Kind;
 use super::set::Head;
 use super::{Settings, loaded, network};
 use crate::health::Seen;
@@ -61,10 +62,10 @@ async fn look(connection: Connection, settings: &Settings) -> Result<(Seen, Part
 async fn template(connection: &Connection, settings: &Settings) -> Result<(Seen, Parts), IpcError> {
     loaded::check(connection, settings.rpc.as_ref(), None).await?;
     let seen = network::check(connection, settings.network).await?;
-    let room = Constraints::default();
+    let kind = Kind::LEAST;
     let template =
-        connection.ask("createNewBlock", connection.mining().create_new_block(room.into())).await?;
-    let parts = Head::ask(&template).read(connection, settings.network, room).await?;
+        connection.ask("createNewBlock", connection.mining().create_new_block(kind.into())).await?;
+    let parts = Head::ask(&template).read(connection, settings.network, kind).await?;
     Ok((seen, parts))
 }
 

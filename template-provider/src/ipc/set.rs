@@ -1,4 +1,4 @@
-//! One set of templates: for one kind of constraints, followed from tip to tip and from fee to fee. A template goes out before
+//! One set of templates: for one kind of clients, followed from tip to tip and from fee to fee. A template goes out before
 //! its transactions: `docs/decisions/0003-templates-before-their-transactions.md`.
 
 use std::cell::RefCell;
@@ -15,6 +15,7 @@ use super::answer::{self, Known, RawCoinbase, RawHead, RawTransactions};
 use super::connection::Connection;
 use super::error::IpcError;
 use super::kept::Kept;
+use super::kind::Kind;
 use super::network;
 use super::routes::Routes;
 use super::wire::{Answer, NEVER, Template, Waiting};
@@ -51,7 +52,7 @@ pub(super) struct Shared {
 pub(super) struct Set {
     pub(super) shared: Rc<Shared>,
     pub(super) number: u64,
-    pub(super) constraints: Constraints,
+    pub(super) kind: Kind,
     pub(super) stop: CancellationToken,
 }
 
@@ -104,8 +105,8 @@ impl Set {
     pub(super) async fn follow(self) -> Result<(), IpcError> {
         let Shared { connection, feed, fees, routes, .. } = &*self.shared;
         let mut changes = Changes { routes: routes.subscribe(), wanted: feed.wanted() };
-        let room = self.constraints.into();
-        let first = connection.ask("createNewBlock", connection.mining().create_new_block(room)).await?;
+        let first = connection.mining().create_new_block(self.kind.into());
+        let first = connection.ask("createNewBlock", first).await?;
         let head = Head::ask(&first);
         let candidate = self.examine(first, Instant::now(), head).await?;
         // The first one whole: only then is it certain that this node's templates can be used.
@@ -134,7 +135,7 @@ impl Set {
 
     /// The first of a set opens its route, the first of all the way.
     fn open(&self) {
-        self.shared.routes.send_modify(|routes| routes.open(self.number, self.constraints));
+        self.shared.routes.send_modify(|routes| routes.open(self.number, self.kind));
         if let Some(seen) = self.shared.seen.take() {
             self.shared.feed.reached(Way::Ipc, seen);
         }
@@ -236,7 +237,7 @@ impl Set {
         head: Head,
     ) -> Result<Candidate, IpcError> {
         let Shared { connection, network, .. } = &*self.shared;
-        let parts = head.read(connection, *network, self.constraints).await?;
+        let parts = head.read(connection, *network, self.kind).await?;
         Ok(Candidate { template, as_of, parts })
     }
 
@@ -305,12 +306,12 @@ impl Head {
         Self { header: template.header(), coinbase: template.coinbase(), merkle_path: template.merkle_path() }
     }
 
-    /// Waits for them. `room`: what the template was to leave.
+    /// Waits for them. `kind`: whom the template was to leave room for.
     pub(super) async fn read(
         self,
         connection: &Connection,
         network: Network,
-        room: Constraints,
+        kind: Kind,
     ) -> Result<Parts, IpcError> {
         let (header, coinbase, merkle_path) = tokio::try_join!(
             connection.ask("getBlockHeader", self.header),
@@ -318,7 +319,7 @@ impl Head {
             connection.ask("getCoinbaseMerklePath", self.merkle_path),
         )?;
         let bad = |reason| IpcError::Template { socket: connection.socket(), reason };
-        let parts = answer::parts(&RawHead { header, coinbase, merkle_path }, room).map_err(bad)?;
+        let parts = answer::parts(&RawHead { header, coinbase, merkle_path }, kind.room()).map_err(bad)?;
         network::check_target(connection, network, parts.bits)?;
         Ok(parts)
     }

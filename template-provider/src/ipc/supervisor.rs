@@ -1,4 +1,4 @@
-//! One connection's life: opened, checked, a set of templates for each kind of constraints, blocks handed in, closed.
+//! One connection's life: opened, checked, a set of templates for each kind of clients, blocks handed in, closed.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -15,6 +15,7 @@ use super::answer::Known;
 use super::connection::Connection;
 use super::error::IpcError;
 use super::kept::Kept;
+use super::kind::Kind;
 use super::loaded;
 use super::network;
 use super::peers;
@@ -22,8 +23,6 @@ use super::set::{Set, Shared};
 use super::{Ipc, Settings};
 use crate::feed::Feed;
 
-/// What the templates leave room for before any client has named its constraints: the least, so they are the fullest.
-const NO_CLIENT: Constraints = Constraints { max_additional_size: 0, max_additional_sigops: 0 };
 /// Shortest time between changes of the sets: clients come and go, and each set costs the node a template.
 const CHANGE: Duration = Duration::from_millis(250);
 /// Calls that fail since the connection has ended say so before that is said for them.
@@ -110,11 +109,11 @@ async fn cut_off(shared: &Shared) -> IpcError {
 /// The sets of one connection.
 struct Sets {
     shared: Rc<Shared>,
-    /// Constraints that there should be sets for.
-    needed: Vec<Constraints>,
+    /// Kinds that there should be sets for.
+    needed: Vec<Kind>,
     running: Vec<Running>,
-    /// Constraints that the node makes no templates for.
-    refused: Vec<Constraints>,
+    /// Kinds that the node makes no templates for.
+    refused: Vec<Kind>,
     tasks: JoinSet<(u64, Result<(), IpcError>)>,
     /// Blocks that are being handed in.
     orders: JoinSet<()>,
@@ -123,7 +122,7 @@ struct Sets {
 
 struct Running {
     number: u64,
-    constraints: Constraints,
+    kind: Kind,
     stop: CancellationToken,
 }
 
@@ -168,15 +167,21 @@ impl Sets {
 
     /// Starts the sets that are needed and not there.
     fn start_missing(&mut self, wanted: &[Constraints], most: usize) {
-        self.refused.retain(|refused| wanted.contains(refused));
-        let possible = wanted.iter().copied().filter(|of| !self.refused.contains(of));
+        let mut kinds = Vec::new();
+        for kind in wanted.iter().map(|constraints| Kind::from(*constraints)) {
+            if !kinds.contains(&kind) {
+                kinds.push(kind);
+            }
+        }
+        self.refused.retain(|refused| kinds.contains(refused));
+        let possible = kinds.into_iter().filter(|kind| !self.refused.contains(kind));
         self.needed = possible.take(most).collect();
         if self.needed.is_empty() {
-            self.needed.push(NO_CLIENT);
+            self.needed.push(Kind::LEAST);
         }
-        for constraints in self.needed.clone() {
-            if !self.running.iter().any(|set| set.constraints == constraints) {
-                self.start(constraints);
+        for kind in self.needed.clone() {
+            if !self.running.iter().any(|set| set.kind == kind) {
+                self.start(kind);
             }
         }
     }
@@ -184,23 +189,23 @@ impl Sets {
     /// Stops the sets that are not needed, once others can take over. From now on others serve whom these served: what
     /// comes while they end would be lost to them.
     fn stop_surplus(&self) {
-        let is_open = |of: &Constraints| self.shared.routes.borrow().is_open(*of);
+        let is_open = |kind: &Kind| self.shared.routes.borrow().is_open(*kind);
         if !self.needed.iter().any(is_open) {
             return;
         }
-        for set in self.running.iter().filter(|set| !self.needed.contains(&set.constraints)) {
+        for set in self.running.iter().filter(|set| !self.needed.contains(&set.kind)) {
             set.stop.cancel();
             self.shared.routes.send_if_modified(|routes| routes.close(set.number));
         }
     }
 
-    fn start(&mut self, constraints: Constraints) {
+    fn start(&mut self, kind: Kind) {
         self.last += 1;
         let (number, stop) = (self.last, CancellationToken::new());
-        debug!(number, ?constraints, "templates of their own for clients like this");
-        let set = Set { shared: Rc::clone(&self.shared), number, constraints, stop: stop.clone() };
+        debug!(number, ?kind, "templates of their own for clients like this");
+        let set = Set { shared: Rc::clone(&self.shared), number, kind, stop: stop.clone() };
         self.tasks.spawn_local(async move { (number, set.follow().await) });
-        self.running.push(Running { number, constraints, stop });
+        self.running.push(Running { number, kind, stop });
     }
 
     /// A set has ended. An error of one that the node refuses is its clients' own.
@@ -210,12 +215,14 @@ impl Sets {
             Err(error) => std::panic::resume_unwind(error.into_panic()),
         };
         let position = self.running.iter().position(|set| set.number == number);
-        let constraints = position.map(|position| self.running.swap_remove(position).constraints);
+        let kind = position.map(|position| self.running.swap_remove(position).kind);
         self.shared.routes.send_if_modified(|routes| routes.close(number));
-        match (outcome, constraints) {
-            (Err(error @ IpcError::Refused { call: "createNewBlock", .. }), Some(of)) if of != NO_CLIENT => {
-                warn!(constraints = ?of, "no templates of their own for such clients: {error}");
-                self.refused.push(of);
+        match (outcome, kind) {
+            (Err(error @ IpcError::Refused { call: "createNewBlock", .. }), Some(kind))
+                if kind != Kind::LEAST =>
+            {
+                warn!(?kind, "no templates of their own for such clients: {error}");
+                self.refused.push(kind);
                 Ok(())
             }
             (outcome, _) => outcome,
@@ -314,8 +321,26 @@ mod tests {
             let mut rooms = node.rooms();
             rooms.sort_unstable_by_key(|room| room.sigops);
             // Of 83 bytes of header and number of transactions, and of the coinbase's 1198 each counts four times: 1000 of the client's, 47
-            // of the commitment's output, 151 others. Its witness counts 36. A sigop costs four.
-            assert_eq!(rooms, [16, 1600].map(|sigops| Room { weight: 4 * (83 + 1198) + 36, sigops }));
+            // of the commitment's output, 151 others. Its witness counts 36. A sigop costs four, and 400
+            // are kept free at the least.
+            assert_eq!(rooms, [400, 1600].map(|sigops| Room { weight: 4 * (83 + 1198) + 36, sigops }));
+        };
+        LocalSet::new().run_until(body).await;
+    }
+
+    #[tokio::test]
+    async fn clients_for_whom_the_node_is_asked_for_the_same_have_one_set_and_it_was_there_before_them() {
+        let body = async {
+            let node = Node::new([]);
+            let mut sets = Sets::new(Rc::new(node.shared()), 0);
+            sets.start_missing(&[], 8);
+            let mut wanted =
+                [31, 43, 74].map(|size| Constraints { max_additional_size: size, ..with_sigops(0) }).to_vec();
+            wanted.extend([0, 4].map(with_sigops));
+            sets.start_missing(&wanted, 8);
+            let numbers: Vec<_> = sets.running.iter().map(|set| set.number).collect();
+            assert_eq!(numbers, [1, 2], "one for the small ones, one for the large");
+            sets.end(true).await;
         };
         LocalSet::new().run_until(body).await;
     }

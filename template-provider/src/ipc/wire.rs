@@ -13,9 +13,9 @@ use std::time::Duration;
 use bitcoin_capnp_types::capnp::capability::{FromClientHook, Promise};
 use bitcoin_capnp_types::capnp::{self, ErrorKind};
 use bitcoin_capnp_types::init_capnp::init;
-use distribution::Constraints;
 
 use super::answer::RawCoinbase;
+use super::kind::Kind;
 
 /// An answer that is on its way. Dropping it tells the node that it is not wanted; a call under way goes on there.
 pub(super) type Answer<T> = Promise<T, capnp::Error>;
@@ -118,16 +118,17 @@ pub(super) enum Verdict {
 
 /// `MAX_MONEY`: fees never rise by so much, and the node need not look for them.
 pub(super) const NEVER: i64 = 2_100_000_000_000_000;
-/// The least and the most that Core takes for `block_reserved_weight`.
-const RESERVED_WEIGHT: std::ops::RangeInclusive<u64> = 2_000..=4_000_000;
+/// The most that Core takes for `block_reserved_weight`.
+const MOST_WEIGHT: u64 = 4_000_000;
 /// The most sigops a block can keep free.
 const MAX_SIGOPS: u64 = 80_000;
 
-impl From<Constraints> for Room {
-    fn from(constraints: Constraints) -> Self {
+impl From<Kind> for Room {
+    fn from(kind: Kind) -> Self {
+        let room = kind.room();
         Self {
-            weight: constraints.reserved_weight().clamp(*RESERVED_WEIGHT.start(), *RESERVED_WEIGHT.end()),
-            sigops: constraints.reserved_sigops().min(MAX_SIGOPS),
+            weight: room.reserved_weight().min(MOST_WEIGHT),
+            sigops: room.reserved_sigops().min(MAX_SIGOPS),
         }
     }
 }

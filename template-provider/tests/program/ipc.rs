@@ -17,6 +17,8 @@ use distribution::client::Event;
 const WHOLE_BLOCKS: u32 = 319_900;
 /// The first version that lives on when a tip comes after a connection went that waited for it.
 const SURVIVES: u32 = 310_000;
+/// A client that adds so much is of another kind than none, which those of the usual size are like.
+const LARGE: u32 = 1_000;
 /// No JSON-RPC at all.
 const ALONE: &str = "ipc.rpc_too = false\n";
 
@@ -166,7 +168,7 @@ async fn what_the_first_template_for_a_kind_of_client_has_more_is_shown_to_every
     comes_by(&world, "ipc").await;
     eventually("there is a template", || async { !world.api("template").await.1.is_null() }).await;
     world.spend(1, 10, FEE).await;
-    let mut client = world.client(100).await;
+    let mut client = world.client(LARGE).await;
     pays_a_fee(&mut client).await;
     eventually("the page shows it", || async { world.api("template").await.1["transactions"] == 2 }).await;
 }
@@ -212,7 +214,7 @@ async fn crowded(settings: &str) -> (World, Relay, Client, usize) {
     eventually("there is a template", || async { !world.api("template").await.1.is_null() }).await;
     // Nobody looks at the fees: what pays more is the first of those made for the client's kind.
     world.spend(2, 10, FEE).await;
-    let mut client = world.client(100).await;
+    let mut client = world.client(LARGE).await;
     pays_a_fee(&mut client).await;
     (world, relay, client, count as usize + 1)
 }

@@ -2,7 +2,7 @@
 
 use bitcoin::Amount;
 use bitcoin::block::Version;
-use distribution::{BlockTemplate, Coinbase};
+use distribution::{BlockTemplate, Chosen, Coinbase};
 use tokio::task::LocalSet;
 
 use super::super::fake::{Node, VALUE, hash};
@@ -33,7 +33,7 @@ impl Followed {
         let shared = Rc::new(shared);
         let (feed, stop) = (shared.feed.clone(), CancellationToken::new());
         let client = feed.join(ROOM);
-        let set = Set { shared, number: 1, constraints: ROOM, stop: stop.clone() };
+        let set = Set { shared, number: 1, kind: ROOM.into(), stop: stop.clone() };
         Self { feed, client, stop, set: tokio::task::spawn_local(set.follow()) }
     }
 
@@ -119,6 +119,26 @@ async fn a_tip_that_changes_while_transactions_are_on_their_way_is_seen_at_once_
         node.give_transactions(true);
         followed.end().await;
         assert!(early.iter().all(|template| template.parts().transactions.all().is_some()));
+    };
+    LocalSet::new().run_until(body).await;
+}
+
+#[tokio::test]
+async fn a_template_before_its_transactions_serves_every_client_that_the_node_left_room_for() {
+    let body = async {
+        let node = Node::new([]);
+        let mut followed = Followed::begin(&node);
+        followed.next().await;
+        node.give_transactions(false);
+        node.set_tip(2);
+        let template = followed.next().await;
+        assert!(template.parts().transactions.are_awaited());
+        let chosen = |max_additional_size| {
+            Constraints { max_additional_size, ..ROOM }.choose(template.parts()).unwrap()
+        };
+        assert_eq!((chosen(210), chosen(211)), (Chosen::All, Chosen::Unknown), "it was made for {ROOM:?}");
+        node.give_transactions(true);
+        followed.end().await;
     };
     LocalSet::new().run_until(body).await;
 }
