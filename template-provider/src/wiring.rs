@@ -1,5 +1,6 @@
 //! From the configuration to the source of templates and the ways for blocks.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bitcoin::Network;
@@ -13,9 +14,10 @@ use crate::auto::Auto;
 use crate::config::{Choice, Config, Fees};
 use crate::feed::Feed;
 use crate::gbt::{Gbt, needs_signature};
+use crate::health::Health;
 use crate::ipc::{self, Desk, Ipc, Order, Settings};
 use crate::outlet::Outlet;
-use crate::source::Source;
+use crate::source::{Source, Way};
 
 /// Shortest interval of looks at the fees by JSON-RPC: bitcoind renews its template every 5 s at most.
 const SHORTEST_BY_RPC: Duration = Duration::from_secs(6);
@@ -64,7 +66,8 @@ impl Wiring {
     /// Feeds templates until shutdown.
     pub(crate) async fn run(self, feed: Feed, shutdown: CancellationToken) {
         if self.choice.has_ipc() && self.choice.has_rpc() {
-            tokio::spawn(look_at_rpc(self.node.clone(), feed.reaches(), shutdown.clone()));
+            let (node, health, reaches) = (self.node.clone(), feed.health(), feed.reaches());
+            tokio::spawn(look_at_rpc(Beside { node, health, reaches }, shutdown.clone()));
         }
         match self.choice {
             Choice::Rpc => self.gbt.run(feed, shutdown).await,
@@ -77,22 +80,48 @@ impl Wiring {
     }
 }
 
-/// Says it once if JSON-RPC does not work when templates have come by IPC: nobody would notice before it is needed.
-async fn look_at_rpc(node: Node, reaches: watch::Receiver<u64>, shutdown: CancellationToken) {
+/// Says it when JSON-RPC does not work, until shutdown.
+async fn look_at_rpc(beside: Beside, shutdown: CancellationToken) {
     tokio::select! {
-        Some(trouble) = trouble_when_reached(&node, reaches, STARTING) => warn!("{trouble}"),
+        () = beside.look(STARTING, |trouble| warn!("{trouble}")) => {}
         () = shutdown.cancelled() => {}
     }
 }
 
-/// Waits for templates, and then as [`trouble_by_rpc`].
-async fn trouble_when_reached(
-    node: &Node,
-    mut reaches: watch::Receiver<u64>,
-    patience: Duration,
-) -> Option<String> {
-    reaches.changed().await.ok()?;
-    trouble_by_rpc(node, patience).await
+/// JSON-RPC beside IPC: nobody would notice that it does not work before it is needed.
+struct Beside {
+    node: Node,
+    health: Arc<Health>,
+    reaches: watch::Receiver<u64>,
+}
+
+impl Beside {
+    /// Looks at it each time that templates begin to come by IPC, since a node that was started anew may be configured anew; `say`s what is wrong
+    /// with it.
+    async fn look(mut self, patience: Duration, say: impl Fn(String)) {
+        let mut is_due = false;
+        loop {
+            tokio::select! {
+                trouble = trouble_by_rpc(&self.node, patience), if is_due => {
+                    is_due = false;
+                    // Where IPC has failed meanwhile it is the node that is away.
+                    if let Some(trouble) = trouble && self.serves_by_ipc() {
+                        say(trouble);
+                    }
+                }
+                reached = self.reaches.changed() => {
+                    if reached.is_err() {
+                        return;
+                    }
+                    is_due = self.serves_by_ipc();
+                }
+            }
+        }
+    }
+
+    fn serves_by_ipc(&self) -> bool {
+        self.health.active() == Some(Way::Ipc)
+    }
 }
 
 /// What is wrong with JSON-RPC, if that does not pass within `patience`: a node may serve IPC before it.
@@ -200,20 +229,35 @@ async fn probe_rpc(kind: &str, config: node::NodeConfig) -> Finding {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
+    use std::time::SystemTime;
+
+    use service::Counters;
+
     use super::*;
     use crate::delivery::tests::{REFUSES_THE_LOGIN, node_saying};
+    use crate::health::Seen;
+
+    fn reached(feed: &Feed, way: Way) {
+        feed.reached(way, Seen { version: "test".into(), network: None, height: 99, peers: None });
+    }
 
     #[tokio::test]
-    async fn json_rpc_that_does_not_work_beside_ipc_is_named_when_templates_have_come_by_ipc() {
+    async fn json_rpc_that_does_not_work_beside_ipc_is_named_each_time_that_templates_begin_to_come_by_ipc() {
         let (node, asks) = node_saying(&[REFUSES_THE_LOGIN]).await;
-        let (reach, reaches) = watch::channel(0);
-        let mut look = Box::pin(trouble_when_reached(&node, reaches, Duration::ZERO));
-        let early = tokio::time::timeout(Duration::from_millis(200), &mut look).await;
+        let directory = tempfile::tempdir().unwrap();
+        let feed = Feed::new(SystemTime::now(), &Counters::open("test", directory.path()).unwrap());
+        let beside = Beside { node, health: feed.health(), reaches: feed.reaches() };
+        let (told, mut hears) = mpsc::unbounded_channel();
+        tokio::spawn(beside.look(Duration::ZERO, move |trouble| told.send(trouble).unwrap()));
+        let early = tokio::time::timeout(Duration::from_millis(200), hears.recv()).await;
         assert_eq!((early.is_err(), *asks.borrow()), (true, 0), "nothing has come yet");
-        reach.send_replace(1);
-        let trouble = tokio::time::timeout(Duration::from_secs(10), look).await;
-        let trouble = trouble.ok().flatten();
-        assert!(trouble.is_some_and(|trouble| trouble.contains("refuses the login")));
+        for _ in 0..2 {
+            reached(&feed, Way::Ipc);
+            let trouble = tokio::time::timeout(Duration::from_secs(10), hears.recv()).await;
+            assert!(trouble.unwrap().unwrap().contains("refuses the login"));
+            feed.away(Way::Ipc, "gone".into());
+        }
     }
 }
