@@ -230,6 +230,8 @@ fn failure(socket: &Path, call: &'static str, error: &capnp::Error) -> IpcError 
     match error.kind {
         ErrorKind::Disconnected => IpcError::Lost { socket, call },
         ErrorKind::Unimplemented => IpcError::Foreign { socket, call },
+        // Nothing where something to ask should be: so Bitcoin Core answers when it is to end.
+        ErrorKind::MessageContainsNullCapabilityPointer => IpcError::Ending { socket },
         _ => IpcError::Refused { socket, call, reason: plainly(error) },
     }
 }
@@ -239,4 +241,20 @@ fn plainly(error: &capnp::Error) -> String {
     let text = if error.extra.is_empty() { error.kind.to_string() } else { error.extra.clone() };
     let text = text.strip_prefix("remote exception: ").unwrap_or(&text);
     text.strip_prefix("std::exception: ").unwrap_or(text).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_that_answers_with_nothing_to_ask_is_ending_and_does_not_refuse() {
+        let nothing = capnp::Error::from_kind(ErrorKind::MessageContainsNullCapabilityPointer);
+        let refusal = capnp::Error::failed("remote exception: std::exception: no room".into());
+        for call in ["makeMining", "createNewBlock"] {
+            let meant = |error| failure(Path::new("/node.sock"), call, error);
+            assert!(matches!(meant(&nothing), IpcError::Ending { .. }));
+            assert!(matches!(meant(&refusal), IpcError::Refused { reason, .. } if reason == "no room"));
+        }
+    }
 }

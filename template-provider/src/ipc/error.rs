@@ -51,10 +51,12 @@ pub enum IpcError {
         socket: PathBuf,
     },
     /// The node is starting.
-    #[error("the node at {socket} is starting: it has no tip yet")]
+    #[error("the node at {socket} is starting: {status}")]
     Starting {
         /// The socket.
         socket: PathBuf,
+        /// What it is doing.
+        status: String,
     },
     /// The node refuses a call.
     #[error("the node at {socket} refuses {call}: {reason}")]

@@ -50,6 +50,8 @@ struct Inner {
     waits: Cell<usize>,
     /// What it says to whole blocks, one after the other; then it is too old for them.
     whole_blocks: RefCell<VecDeque<Verdict>>,
+    /// Whether it makes no templates.
+    refuses: Cell<bool>,
     /// Whether it does not tell its tip.
     keeps_tip: Cell<bool>,
     /// The peers that it tells of, if it does.
@@ -76,6 +78,7 @@ impl Node {
             is_deaf: Cell::new(false),
             waits: Cell::new(0),
             whole_blocks: RefCell::new(whole_blocks.into()),
+            refuses: Cell::new(false),
             keeps_tip: Cell::new(false),
             peers: Cell::new(None),
         }))
@@ -84,6 +87,11 @@ impl Node {
     /// It has this tip from now on.
     pub(super) fn set_tip(&self, tip: u8) {
         self.0.tip.send_replace(tip);
+    }
+
+    /// From now on it refuses to make templates.
+    pub(super) fn refuse_templates(&self) {
+        self.0.refuses.set(true);
     }
 
     /// From now on it does not answer who asks for its tip: it is busy.
@@ -192,7 +200,7 @@ impl Mining for Node {
 
     fn create_new_block(&self, room: Room) -> Answer<Rc<dyn Template>> {
         self.0.rooms.borrow_mut().push(room);
-        Promise::ok(self.template())
+        if self.0.refuses.get() { failure() } else { Promise::ok(self.template()) }
     }
 
     fn submit_block(&self, _: &[u8]) -> Answer<Option<Verdict>> {

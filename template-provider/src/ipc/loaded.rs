@@ -6,6 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use node::{NetworkInfo, Node, NodeError};
 
+use super::Settings;
 use super::connection::Connection;
 use super::error::IpcError;
 
@@ -39,6 +40,18 @@ impl Gone {
     }
 }
 
+/// Opens a connection. One that is silent may be loading its chain: JSON-RPC tells that from one that hangs.
+pub(super) async fn open(settings: &Settings) -> Result<Connection, IpcError> {
+    let opened = Connection::open(&settings.socket, settings.timeout).await;
+    if let Err(IpcError::Silent { socket, .. }) = &opened
+        && let Some(node) = &settings.rpc
+        && let Err(NodeError::WarmingUp { status, .. }) = node.network_info().await
+    {
+        return Err(IpcError::Starting { socket: socket.clone(), status });
+    }
+    opened
+}
+
 /// Keeps calls from a node that would die of them.
 pub(super) async fn check(
     connection: &Connection,
@@ -57,15 +70,18 @@ pub(super) async fn check(
     if !matches!(answer, Some(Ok(_))) && gone.is_some_and(|gone| gone.may_be_ending(&socket)) {
         return Err(IpcError::Ending { socket });
     }
-    if may_be_loading(answer.as_ref(), age(&socket)) { Err(IpcError::Starting { socket }) } else { Ok(()) }
+    let loading = loading(answer.as_ref(), age(&socket));
+    loading.map_or(Ok(()), |status| Err(IpcError::Starting { socket, status }))
 }
 
-/// From what JSON-RPC says, else from the socket's age.
-fn may_be_loading(rpc: Option<&Result<NetworkInfo, NodeError>>, age: Option<Duration>) -> bool {
+/// How it may be loading its chain still, from what JSON-RPC says, else from the socket's age.
+fn loading(rpc: Option<&Result<NetworkInfo, NodeError>>, age: Option<Duration>) -> Option<String> {
     match rpc {
-        Some(Ok(_)) => false,
-        Some(Err(NodeError::WarmingUp { .. })) => true,
-        Some(Err(_)) | None => age.is_some_and(|age| age < LOADING),
+        Some(Ok(_)) => None,
+        Some(Err(NodeError::WarmingUp { status, .. })) => Some(status.clone()),
+        Some(Err(_)) | None => age
+            .filter(|age| *age < LOADING)
+            .map(|_| format!("its socket is not {} s old yet", LOADING.as_secs())),
     }
 }
 
@@ -81,7 +97,11 @@ fn opened(socket: &Path) -> Option<SystemTime> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use tokio::task::LocalSet;
+
     use super::*;
+    use crate::config::Fees;
+    use crate::delivery::tests::{REFUSES_THE_LOGIN, STARTS, node_saying};
 
     #[test]
     fn json_rpc_tells_whether_the_chain_is_loaded_and_without_it_the_sockets_age() {
@@ -91,11 +111,37 @@ mod tests {
         let warming_up =
             Err(NodeError::WarmingUp { url: url.clone(), status: "Loading block index…".into() });
         let closed = Err(NodeError::Forbidden { url });
-        assert!(!may_be_loading(Some(&Ok(info)), young));
-        assert!(may_be_loading(Some(&warming_up), old));
-        assert!(may_be_loading(Some(&closed), young) && !may_be_loading(Some(&closed), old));
-        assert!(may_be_loading(None, young) && !may_be_loading(None, old));
-        assert!(!may_be_loading(None, None));
+        let is_loading = |rpc, age| loading(rpc, age).is_some();
+        assert!(!is_loading(Some(&Ok(info)), young));
+        assert!(loading(Some(&warming_up), old).is_some_and(|status| status == "Loading block index…"));
+        assert!(is_loading(Some(&closed), young) && !is_loading(Some(&closed), old));
+        assert!(is_loading(None, young) && !is_loading(None, old));
+        assert!(!is_loading(None, None));
+    }
+
+    /// Version 31 and later answer when that is done.
+    #[tokio::test]
+    async fn a_node_that_is_silent_while_it_loads_its_chain_is_starting_if_json_rpc_says_so() {
+        let opened = async |answers: &'static [(&'static str, &'static str)]| {
+            let directory = tempfile::tempdir().unwrap();
+            let socket = directory.path().join("node.sock");
+            let _silent = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+            let settings = Settings {
+                socket,
+                network: bitcoin::Network::Regtest,
+                fees: Fees { interval: Duration::from_secs(30), threshold: bitcoin::Amount::ONE_SAT },
+                timeout: Duration::from_millis(100),
+                stall: Duration::from_secs(10),
+                sets: 1,
+                stale: Duration::from_secs(60),
+                rpc: Some(node_saying(answers).await.0),
+            };
+            LocalSet::new().run_until(open(&settings)).await.err().unwrap().to_string()
+        };
+        let starting = opened(&[STARTS]).await;
+        assert!(starting.ends_with("is starting: Loading"), "{starting}");
+        let silent = opened(&[REFUSES_THE_LOGIN]).await;
+        assert!(silent.contains("did not answer makeMining"), "{silent}");
     }
 
     #[test]

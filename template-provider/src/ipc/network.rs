@@ -35,7 +35,9 @@ pub(super) async fn check(connection: &Connection, expected: Network) -> Result<
     let mining = connection.mining();
     let socket = || connection.socket();
     let tip = connection.ask("getTip", mining.tip()).await?;
-    let Some((_, height)) = tip else { return Err(IpcError::Starting { socket: socket() }) };
+    let Some((_, height)) = tip else {
+        return Err(IpcError::Starting { socket: socket(), status: "it has no tip yet".into() });
+    };
     let is_test = connection.ask("isTestChain", mining.is_test_chain()).await?;
     if is_test == (expected == Network::Bitcoin) {
         return Err(wrong(connection, expected, if is_test { "a test network" } else { "main" }));

@@ -19,7 +19,7 @@ use crate::health::Seen;
 pub fn probe(settings: &Settings, alone: bool) -> Result<String, String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| error.to_string())?;
-    let look = async { look(Connection::open(&settings.socket, settings.timeout).await?, settings).await };
+    let look = async { look(loaded::open(settings).await?, settings).await };
     let (seen, parts) = LocalSet::new().block_on(&runtime, look).map_err(|error| error.to_string())?;
     Ok(said(&seen, settings.network, parts.height, alone))
 }

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use distribution::Constraints;
+use link::wait_until;
 use service::Backoff;
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
@@ -12,7 +13,6 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use super::answer::Known;
-use super::connection::Connection;
 use super::error::IpcError;
 use super::kept::Kept;
 use super::kind::Kind;
@@ -27,6 +27,8 @@ use crate::feed::Feed;
 const CHANGE: Duration = Duration::from_millis(250);
 /// Calls that fail since the connection has ended say so before that is said for them.
 const SAYING_SO: Duration = Duration::from_millis(500);
+/// A kind of clients that the node has refused templates for is tried again after so long.
+const AGAIN: Duration = Duration::from_secs(60);
 /// How long the sets may take to end.
 const ENDING: Duration = Duration::from_secs(2);
 
@@ -39,7 +41,7 @@ pub(super) async fn run(
 ) -> Result<(), IpcError> {
     let settings = source.settings.clone();
     let opening = async {
-        let connection = Connection::open(&settings.socket, settings.timeout).await?;
+        let connection = loaded::open(&settings).await?;
         loaded::check(&connection, settings.rpc.as_ref(), source.gone.as_ref()).await?;
         let seen = network::check(&connection, settings.network).await?;
         Ok::<_, IpcError>((connection, seen))
@@ -112,8 +114,10 @@ struct Sets {
     /// Kinds that there should be sets for.
     needed: Vec<Kind>,
     running: Vec<Running>,
-    /// Kinds that the node makes no templates for.
-    refused: Vec<Kind>,
+    /// Kinds that the node makes no templates for, and when it is asked again.
+    refused: Vec<(Kind, Instant)>,
+    /// What was said of the last one.
+    told: String,
     tasks: JoinSet<(u64, Result<(), IpcError>)>,
     /// Blocks that are being handed in.
     orders: JoinSet<()>,
@@ -130,7 +134,8 @@ impl Sets {
     /// They are numbered from the one after `last`.
     fn new(shared: Rc<Shared>, last: u64) -> Self {
         let (needed, running, refused) = (Vec::new(), Vec::new(), Vec::new());
-        Self { shared, needed, running, refused, tasks: JoinSet::new(), orders: JoinSet::new(), last }
+        let (tasks, orders) = (JoinSet::new(), JoinSet::new());
+        Self { shared, needed, running, refused, told: String::new(), tasks, orders, last }
     }
 
     async fn run(&mut self, source: &mut Ipc, settings: &Settings, backoff: &mut Backoff) -> IpcError {
@@ -138,17 +143,19 @@ impl Sets {
         let (mut changed, mut not_before) = (true, Instant::now());
         loop {
             if changed && not_before <= Instant::now() {
-                self.start_missing(&wanted.borrow_and_update().clone(), settings.sets);
+                self.start_missing(Instant::now(), &wanted.borrow_and_update().clone(), settings.sets);
                 source.last_set = self.last;
                 (changed, not_before) = (false, Instant::now() + CHANGE);
             }
             self.stop_surplus();
+            let again = self.refused.iter().map(|(_, again)| *again).min();
             if self.shared.seen.borrow().is_none() {
                 backoff.reset(); // a template has come
             }
             tokio::select! {
                 Ok(()) = wanted.changed() => changed = true,
                 () = tokio::time::sleep_until(not_before.into()), if changed => {}
+                () = wait_until(again), if !changed => changed = true,
                 Ok(()) = routes.changed() => {}
                 Some(joined) = self.tasks.join_next() => {
                     changed = true;
@@ -166,15 +173,16 @@ impl Sets {
     }
 
     /// Starts the sets that are needed and not there.
-    fn start_missing(&mut self, wanted: &[Constraints], most: usize) {
+    fn start_missing(&mut self, now: Instant, wanted: &[Constraints], most: usize) {
         let mut kinds = Vec::new();
         for kind in wanted.iter().map(|constraints| Kind::from(*constraints)) {
             if !kinds.contains(&kind) {
                 kinds.push(kind);
             }
         }
-        self.refused.retain(|refused| kinds.contains(refused));
-        let possible = kinds.into_iter().filter(|kind| !self.refused.contains(kind));
+        self.refused.retain(|(kind, again)| kinds.contains(kind) && now < *again);
+        let is_refused = |kind: &Kind| self.refused.iter().any(|(refused, _)| refused == kind);
+        let possible = kinds.into_iter().filter(|kind| !is_refused(kind));
         self.needed = possible.take(most).collect();
         if self.needed.is_empty() {
             self.needed.push(Kind::LEAST);
@@ -221,8 +229,12 @@ impl Sets {
             (Err(error @ IpcError::Refused { call: "createNewBlock", .. }), Some(kind))
                 if kind != Kind::LEAST =>
             {
-                warn!(?kind, "no templates of their own for such clients: {error}");
-                self.refused.push(kind);
+                let said = format!("no templates of their own for such clients: {error}");
+                if said != self.told {
+                    warn!(?kind, "{said}");
+                    self.told = said;
+                }
+                self.refused.push((kind, Instant::now() + AGAIN));
                 Ok(())
             }
             (outcome, _) => outcome,
@@ -333,13 +345,32 @@ mod tests {
         let body = async {
             let node = Node::new([]);
             let mut sets = Sets::new(Rc::new(node.shared()), 0);
-            sets.start_missing(&[], 8);
+            sets.start_missing(Instant::now(), &[], 8);
             let mut wanted =
                 [31, 43, 74].map(|size| Constraints { max_additional_size: size, ..with_sigops(0) }).to_vec();
             wanted.extend([0, 4].map(with_sigops));
-            sets.start_missing(&wanted, 8);
+            sets.start_missing(Instant::now(), &wanted, 8);
             let numbers: Vec<_> = sets.running.iter().map(|set| set.number).collect();
             assert_eq!(numbers, [1, 2], "one for the small ones, one for the large");
+            sets.end(true).await;
+        };
+        LocalSet::new().run_until(body).await;
+    }
+
+    #[tokio::test]
+    async fn a_kind_that_the_node_has_refused_is_tried_again_after_a_minute() {
+        let body = async {
+            let node = Node::new([]);
+            let mut sets = Sets::new(Rc::new(node.shared()), 0);
+            let (start, kind) = (Instant::now(), Kind::from(with_sigops(4)));
+            node.refuse_templates();
+            sets.start_missing(start, &[with_sigops(4)], 8);
+            let ended = tokio::time::timeout(DEADLINE, sets.tasks.join_next()).await.unwrap().unwrap();
+            sets.ended(ended).unwrap();
+            sets.start_missing(start + AGAIN / 2, &[with_sigops(4)], 8);
+            assert_eq!(sets.needed, [Kind::LEAST]);
+            sets.start_missing(Instant::now() + AGAIN, &[with_sigops(4)], 8);
+            assert_eq!(sets.needed, [kind]);
             sets.end(true).await;
         };
         LocalSet::new().run_until(body).await;
