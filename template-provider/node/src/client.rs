@@ -10,6 +10,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
+use crate::error::until_caught_up;
 use crate::rpc::Rpc;
 use crate::{
     BlockchainInfo, GetBlockTemplate, HeaderInfo, NetworkInfo, NodeConfig, NodeError, NodeInfo, Submission,
@@ -49,7 +50,8 @@ impl Node {
         let network = self.check_network(&chain)?;
         if chain.initial_block_download && network != Network::Regtest {
             let progress = format!("block {} of {}", chain.blocks, chain.headers);
-            return Err(NodeError::InitialBlockDownload { url: self.url().into(), progress });
+            let mend = until_caught_up(network);
+            return Err(NodeError::InitialBlockDownload { url: self.url().into(), progress, mend });
         }
         Ok(NodeInfo {
             subversion: network_info.subversion,

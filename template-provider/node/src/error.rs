@@ -71,12 +71,14 @@ pub enum NodeError {
         status: String,
     },
     /// The node has not caught up with the chain.
-    #[error("the node at {url} is in initial block download: {progress}; wait until it has caught up")]
+    #[error("the node at {url} is in initial block download: {progress}; {mend}")]
     InitialBlockDownload {
         /// As configured.
         url: String,
         /// How far it is.
         progress: String,
+        /// See [`until_caught_up`].
+        mend: &'static str,
     },
     /// The node has no peers, or is shutting down.
     #[error(
@@ -152,6 +154,17 @@ pub enum NodeError {
     },
 }
 
+/// What ends initial block download on a network. A test network may have rested for longer than a day: its nodes hold themselves to be catching up
+/// until the next block, which nobody mines before they give templates.
+pub fn until_caught_up(network: Network) -> &'static str {
+    match network {
+        Network::Bitcoin => "wait until it has caught up",
+        _ => {
+            "wait until it has caught up; where there is no newer block, as on a test network of your own after a day's rest, start it with -maxtipage=<seconds> above the age of its last block"
+        }
+    }
+}
+
 impl NodeError {
     /// Whether the same call may work later with nothing but the node changed: trying again makes sense.
     pub fn is_transient(&self) -> bool {
@@ -163,5 +176,16 @@ impl NodeError {
                 | Self::Rpc { .. }
                 | Self::BadAnswer { .. }
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_test_network_that_has_rested_is_told_how_it_begins_again() {
+        assert!(until_caught_up(Network::Signet).contains("-maxtipage"));
+        assert!(!until_caught_up(Network::Bitcoin).contains("-maxtipage"));
     }
 }

@@ -4,10 +4,12 @@ use std::error::Error as _;
 use std::sync::Mutex;
 use std::time::Duration;
 
+use bitcoin::Network;
 use reqwest::StatusCode;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::error::until_caught_up;
 use crate::{Auth, NodeConfig, NodeError};
 
 /// Longest answer taken, in bytes. A full template is about 9 MB of JSON.
@@ -171,7 +173,11 @@ impl Rpc {
         let (url, status) = (self.config.url.clone(), error.message);
         match error.code {
             RPC_IN_WARMUP => NodeError::WarmingUp { url, status },
-            RPC_CLIENT_IN_INITIAL_DOWNLOAD => NodeError::InitialBlockDownload { url, progress: status },
+            // Said on the main network only.
+            RPC_CLIENT_IN_INITIAL_DOWNLOAD => {
+                let mend = until_caught_up(Network::Bitcoin);
+                NodeError::InitialBlockDownload { url, progress: status, mend }
+            }
             RPC_CLIENT_NOT_CONNECTED => NodeError::NotConnected { url, status },
             code => NodeError::Rpc { url, method: method.into(), code, message: status },
         }

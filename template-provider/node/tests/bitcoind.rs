@@ -108,6 +108,7 @@ async fn a_node_with_an_old_tip_is_in_initial_block_download() {
     answers(&node).await;
     let error = node.ready().await.unwrap_err();
     assert!(matches!(error, NodeError::InitialBlockDownload { .. }), "{error:?}");
+    assert!(error.to_string().contains("-maxtipage"), "{error}");
 }
 
 #[tokio::test]

@@ -77,12 +77,14 @@ pub enum IpcError {
         call: &'static str,
     },
     /// The node has not caught up with the chain.
-    #[error("the node at {socket} is in initial block download: block {height}; wait until it has caught up")]
+    #[error("the node at {socket} is in initial block download: block {height}; {mend}")]
     InitialBlockDownload {
         /// The socket.
         socket: PathBuf,
         /// How far it is.
         height: u32,
+        /// See [`node::error::until_caught_up`].
+        mend: &'static str,
     },
     /// The node is on another network than configured.
     #[error("the node at {socket} is on {found}, not on {expected}; change node.network or ipc.socket")]

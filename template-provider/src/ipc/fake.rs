@@ -50,6 +50,8 @@ struct Inner {
     waits: Cell<usize>,
     /// What it says to whole blocks, one after the other; then it is too old for them.
     whole_blocks: RefCell<VecDeque<Verdict>>,
+    /// Whether it holds itself to be in initial block download.
+    catches_up: Cell<bool>,
     /// Whether it makes no templates.
     refuses: Cell<bool>,
     /// Whether it does not tell its tip.
@@ -78,6 +80,7 @@ impl Node {
             is_deaf: Cell::new(false),
             waits: Cell::new(0),
             whole_blocks: RefCell::new(whole_blocks.into()),
+            catches_up: Cell::new(false),
             refuses: Cell::new(false),
             keeps_tip: Cell::new(false),
             peers: Cell::new(None),
@@ -87,6 +90,11 @@ impl Node {
     /// It has this tip from now on.
     pub(super) fn set_tip(&self, tip: u8) {
         self.0.tip.send_replace(tip);
+    }
+
+    /// From now on it holds itself to be in initial block download.
+    pub(super) fn catch_up(&self) {
+        self.0.catches_up.set(true);
     }
 
     /// From now on it refuses to make templates.
@@ -188,7 +196,7 @@ impl Mining for Node {
     }
 
     fn is_catching_up(&self) -> Answer<bool> {
-        Promise::ok(false)
+        Promise::ok(self.0.catches_up.get())
     }
 
     fn tip(&self) -> Answer<Option<(Vec<u8>, u32)>> {

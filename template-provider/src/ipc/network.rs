@@ -1,6 +1,7 @@
 //! Whether the node can be worked with: caught up, and on the right network.
 
 use bitcoin::{CompactTarget, Network, Target};
+use node::error::until_caught_up;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
@@ -50,7 +51,8 @@ pub(super) async fn check(connection: &Connection, expected: Network) -> Result<
     }
     let catching_up = connection.ask("isInitialBlockDownload", mining.is_catching_up()).await?;
     if catching_up && expected != Network::Regtest {
-        return Err(IpcError::InitialBlockDownload { socket: socket(), height });
+        let mend = until_caught_up(expected);
+        return Err(IpcError::InitialBlockDownload { socket: socket(), height, mend });
     }
     let about: Option<About> = rpc(connection, "getnetworkinfo").await;
     let usual = || format!("Bitcoin Core {}", mining.version());
@@ -110,8 +112,28 @@ async fn rpc<T: DeserializeOwned>(connection: &Connection, method: &str) -> Opti
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
+    use std::rc::Rc;
+    use std::time::Duration;
+
+    use tokio::task::LocalSet;
+
+    use super::super::fake::Node;
     use super::*;
+
+    #[tokio::test]
+    async fn a_test_network_that_has_rested_is_told_how_it_begins_again() {
+        let error = async {
+            let node = Node::new([]);
+            node.catch_up();
+            let connection = Connection::to(Rc::new(node), Duration::from_secs(10)).unwrap();
+            check(&connection, Network::Signet).await.unwrap_err()
+        };
+        let error = LocalSet::new().run_until(error).await;
+        assert!(matches!(error, IpcError::InitialBlockDownload { .. }), "{error:?}");
+        assert!(error.to_string().contains("-maxtipage"), "{error}");
+    }
 
     #[test]
     fn a_target_gives_a_network_away() {
