@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use bitcoin::Amount;
-use distribution::{BlockTemplate, Chosen, Constraints, Parts, TemplateIds, Tip};
+use distribution::{BlockTemplate, Chosen, Constraints, Parts, TemplateIds};
 use service::{Counter, Counters};
 use tokio::sync::watch;
 use tracing::{debug, info};
@@ -187,19 +187,23 @@ impl Feed {
     /// Sends a template into each lane that it serves, if it has a new tip there or pays enough more than the last
     /// one. What was sent, if it was sent to anybody.
     pub fn offer(&self, offered: &Offered<'_>, parts: Parts) -> (Offer, Option<Sent>) {
+        self.offer_at(Instant::now(), offered, parts)
+    }
+
+    fn offer_at(&self, now: Instant, offered: &Offered<'_>, parts: Parts) -> (Offer, Option<Sent>) {
         if self.0.health.active() != Some(offered.way) {
             return (Offer::Kept, None);
         }
+        let may_go_back = !self.0.health.may_be_catching_up(now);
         let mut state = self.lock();
-        let (tip, value) = (parts.tip(), parts.coinbase.value);
-        let best = state.served(offered).map(|(of, lane)| lane.judge(of, offered, tip, value)).max();
-        let best = best.unwrap_or(Offer::Kept);
+        let judged = state.served(offered).map(|(of, lane)| lane.judge(of, offered, &parts, may_go_back));
+        let best = judged.max().unwrap_or(Offer::Kept);
         if best == Offer::Kept {
             return (best, None);
         }
         let template = Arc::new(BlockTemplate::new(state.ids.allocate(), parts));
         for (of, lane) in state.served(offered) {
-            if lane.judge(of, offered, tip, value) != Offer::Kept {
+            if lane.judge(of, offered, template.parts(), may_go_back) != Offer::Kept {
                 lane.send(offered, &template);
             }
         }
@@ -272,13 +276,23 @@ impl Lane {
         Self { sender: watch::channel(template).0, as_of: self.as_of, set: self.set, members: 1 }
     }
 
-    fn judge(&self, of: Option<Constraints>, offered: &Offered<'_>, tip: Tip, value: Amount) -> Offer {
+    /// `may_go_back`: to a lower block, as in a reorganisation. A node that may be catching up has mostly forgotten what its clients mine on, or not
+    /// heard of it yet.
+    fn judge(
+        &self,
+        of: Option<Constraints>,
+        offered: &Offered<'_>,
+        parts: &Parts,
+        may_go_back: bool,
+    ) -> Offer {
         let current = self.sender.borrow();
         let Some(current) = current.as_ref() else { return Offer::NewTip };
-        if current.tip() != tip {
+        if current.tip() != parts.tip() {
             let is_later = self.as_of.is_none_or(|as_of| as_of <= offered.as_of);
-            return if is_later { Offer::NewTip } else { Offer::Kept };
+            let goes_back = parts.height < current.parts().height;
+            return if is_later && (may_go_back || !goes_back) { Offer::NewTip } else { Offer::Kept };
         }
+        let value = parts.coinbase.value;
         let wanted = current.parts().coinbase.value.checked_add(offered.threshold.max(Amount::ONE_SAT));
         let is_lost = current.parts().transactions.are_lost();
         let pays_more = wanted.is_some_and(|wanted| value >= wanted);

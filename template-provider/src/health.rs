@@ -1,12 +1,15 @@
 //! How the ways to the node are doing: which one delivers, since when, and what is wrong with the others.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bitcoin::Network;
 use node::NodeInfo;
 use tokio::sync::watch;
 
 use crate::source::Way;
+
+/// So long a node that is back may take to hear of the blocks that it has missed or, killed, forgotten.
+const CATCHING_UP: Duration = Duration::from_secs(60);
 
 /// Shared by the sources and the status page.
 #[derive(Debug, Default)]
@@ -23,7 +26,7 @@ pub(crate) enum Standing {
     Fails,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
     node: Option<Seen>,
     active: Option<(Way, Instant)>,
@@ -33,6 +36,7 @@ struct State {
     trouble: Option<(String, Instant)>,
     failures: [Option<Failure>; 2],
     published: Option<Instant>,
+    catching_up: Duration,
 }
 
 /// The node, as far as its interface tells.
@@ -85,6 +89,20 @@ impl From<NodeInfo> for Seen {
     }
 }
 
+impl Default for State {
+    fn default() -> Self {
+        Self {
+            node: None,
+            active: None,
+            idle: None,
+            trouble: None,
+            failures: [None, None],
+            published: None,
+            catching_up: CATCHING_UP,
+        }
+    }
+}
+
 impl Health {
     /// What is known now.
     pub fn view(&self) -> View {
@@ -123,6 +141,23 @@ impl Health {
     pub(crate) async fn until(&self, way: Way, is_so: impl Fn(Standing) -> bool) {
         let mut state = self.0.subscribe();
         let _ = state.wait_for(|state| is_so(state.standing(way))).await;
+    }
+
+    /// How long [`Self::may_be_catching_up`] holds.
+    pub(crate) fn catching_up(&self) -> Duration {
+        self.0.borrow().catching_up
+    }
+
+    #[cfg(test)]
+    pub(crate) fn set_catching_up(&self, catching_up: Duration) {
+        self.0.send_modify(|state| state.catching_up = catching_up);
+    }
+
+    /// Whether the node was reached so lately that it may be catching up. On a test network it may have no peers, from which to do that.
+    pub(crate) fn may_be_catching_up(&self, now: Instant) -> bool {
+        let state = self.0.borrow();
+        let is_main = state.node.as_ref().is_some_and(|node| node.network == Some(Network::Bitcoin));
+        is_main && state.active.is_some_and(|(_, since)| now < since + state.catching_up)
     }
 
     /// A template was published.

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use bitcoin::block::Version;
 use bitcoin::hashes::Hash;
-use bitcoin::{Amount, BlockHash, CompactTarget, Txid, Wtxid};
+use bitcoin::{Amount, BlockHash, CompactTarget, Network, Txid, Wtxid};
 use distribution::{Coinbase, Constraints, Parts, TemplateTransaction, Transactions};
 use service::Counters;
 
@@ -64,7 +64,11 @@ impl Desk {
     }
 
     fn reached(&self, way: Way) {
-        self.feed.reached(way, Seen { version: "test".into(), network: None, height: 99, peers: None });
+        self.reached_on(None, way);
+    }
+
+    fn reached_on(&self, network: Option<Network>, way: Way) {
+        self.feed.reached(way, Seen { version: "test".into(), network, height: 99, peers: None });
     }
 
     /// Offers what set `set` had `at` seconds after the start; it serves `lane`, or all.
@@ -81,16 +85,17 @@ impl Desk {
         lane: Option<Constraints>,
         parts: Parts,
     ) -> (Offer, Option<Sent>) {
+        let now = self.start + Duration::from_secs(at);
         let offered = Offered {
             way,
-            as_of: self.start + Duration::from_secs(at),
+            as_of: now,
             set,
             first_set: self.first_set,
             serves: &|constraints| lane.is_none_or(|lane| lane == constraints),
             is_base: lane.is_none(),
             threshold: Amount::from_sat(100),
         };
-        self.feed.offer(&offered, parts)
+        self.feed.offer_at(now, &offered, parts)
     }
 }
 
@@ -142,6 +147,25 @@ fn what_the_node_had_earlier_does_not_replace_what_it_had_later() {
     );
     assert_eq!(desk.offer(Way::Ipc, 2, 4, None, parts(1, 9000)), Offer::Kept, "and makes nothing older");
     assert_eq!(desk.offer(Way::Ipc, 1, 6, None, parts(1, 5000)), Offer::NewTip, "a chain may go back");
+}
+
+#[test]
+fn a_node_that_is_just_back_takes_nobody_to_a_lower_block_before_it_has_had_time_to_catch_up() {
+    let lower = |tip| Parts { height: 94, ..parts(tip, 5000) };
+    let back_on = |network| {
+        let desk = Desk::new();
+        desk.offer(Way::Ipc, 1, 0, None, parts(1, 5000));
+        desk.feed.away(Way::Ipc, "killed".into());
+        desk.reached_on(Some(network), Way::Ipc);
+        desk
+    };
+    let desk = back_on(Network::Bitcoin);
+    assert_eq!(desk.offer(Way::Ipc, 2, 1, None, lower(2)), Offer::Kept);
+    assert_eq!(desk.offer(Way::Ipc, 2, 2, None, parts(3, 5000)), Offer::NewTip, "another block, as high");
+    assert_eq!(desk.offer(Way::Ipc, 2, 3, None, lower(2)), Offer::Kept);
+    assert_eq!(desk.offer(Way::Ipc, 2, 120, None, lower(2)), Offer::NewTip, "it is on a lower chain");
+    let desk = back_on(Network::Regtest);
+    assert_eq!(desk.offer(Way::Ipc, 2, 1, None, lower(2)), Offer::NewTip, "it may have no peers");
 }
 
 #[test]

@@ -13,6 +13,7 @@ use bitcoin::hashes::Hash;
 use bitcoin::{Amount, Block, BlockHash, CompactTarget, Network, Transaction, TxMerkleNode, transaction};
 use bitcoin_capnp_types::capnp;
 use bitcoin_capnp_types::capnp::capability::Promise;
+use distribution::{Coinbase, Parts};
 use service::Counters;
 use tokio::sync::{Notify, watch};
 
@@ -26,7 +27,7 @@ use crate::feed::Feed;
 use crate::health::Seen;
 
 /// What its coinbases pay.
-pub(super) const VALUE: Amount = Amount::ONE_BTC;
+const VALUE: Amount = Amount::ONE_BTC;
 
 /// A node whose blocks have no transactions. Cheap to clone.
 #[derive(Clone)]
@@ -180,6 +181,21 @@ impl Node {
 /// The block before, by the tip's number.
 pub(super) fn hash(tip: u8) -> BlockHash {
     BlockHash::from_byte_array([tip; 32])
+}
+
+/// What JSON-RPC says of a tip.
+pub(super) fn by_rpc(tip: u8, height: u32) -> Parts {
+    Parts {
+        version: Version::TWO,
+        prev_hash: hash(tip),
+        height,
+        bits: CompactTarget::from_consensus(0x207f_ffff),
+        time: 1,
+        coinbase: Coinbase::at(height, VALUE, None),
+        transactions: Vec::new().into(),
+        weight_limit: 4_000_000,
+        sigop_limit: 80_000,
+    }
 }
 
 fn failure<T>() -> Answer<T> {

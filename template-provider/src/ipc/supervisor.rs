@@ -141,6 +141,7 @@ impl Sets {
     async fn run(&mut self, source: &mut Ipc, settings: &Settings, backoff: &mut Backoff) -> IpcError {
         let (mut wanted, mut routes) = (self.shared.feed.wanted(), self.shared.routes.subscribe());
         let (mut changed, mut not_before) = (true, Instant::now());
+        let (mut is_up, mut caught_up) = (false, None);
         loop {
             if changed && not_before <= Instant::now() {
                 self.start_missing(Instant::now(), &wanted.borrow_and_update().clone(), settings.sets);
@@ -149,13 +150,20 @@ impl Sets {
             }
             self.stop_surplus();
             let again = self.refused.iter().map(|(_, again)| *again).min();
-            if self.shared.seen.borrow().is_none() {
-                backoff.reset(); // a template has come
+            if !is_up && self.shared.seen.borrow().is_none() {
+                is_up = true; // a template has come
+                backoff.reset();
+                caught_up = Some(Instant::now() + self.shared.feed.health().catching_up());
             }
             tokio::select! {
                 Ok(()) = wanted.changed() => changed = true,
                 () = tokio::time::sleep_until(not_before.into()), if changed => {}
                 () = wait_until(again), if !changed => changed = true,
+                () = wait_until(caught_up) => {
+                    caught_up = None;
+                    // What the feed may have held back meanwhile is offered again.
+                    self.shared.routes.send_modify(|_| {});
+                }
                 Ok(()) = routes.changed() => {}
                 Some(joined) = self.tasks.join_next() => {
                     changed = true;
@@ -261,9 +269,12 @@ mod tests {
     use tokio::task::LocalSet;
 
     use super::super::Desk;
-    use super::super::fake::Node;
+    use super::super::fake::{Node, by_rpc, hash};
     use super::super::wire::Room;
     use super::*;
+    use crate::feed::{Offer, Offered};
+    use crate::health::Seen;
+    use crate::source::Way;
 
     /// Longer than anything here takes.
     const DEADLINE: Duration = Duration::from_secs(10);
@@ -371,6 +382,45 @@ mod tests {
             assert_eq!(sets.needed, [Kind::LEAST]);
             sets.start_missing(Instant::now() + AGAIN, &[with_sigops(4)], 8);
             assert_eq!(sets.needed, [kind]);
+            sets.end(true).await;
+        };
+        LocalSet::new().run_until(body).await;
+    }
+
+    #[tokio::test]
+    async fn a_lower_block_of_a_node_that_is_back_is_offered_again_when_it_has_had_time_to_catch_up() {
+        let body = async {
+            let node = Node::new([]);
+            let shared = Rc::new(node.shared());
+            let on = |network| Seen { version: "test".into(), network, height: 99, peers: None };
+            *shared.seen.borrow_mut() = Some(on(Some(Network::Bitcoin)));
+            let feed = shared.feed.clone();
+            let time = Duration::from_millis(500);
+            feed.health().set_catching_up(time);
+            feed.reached(Way::Rpc, on(None));
+            let offered = Offered {
+                way: Way::Rpc,
+                as_of: Instant::now(),
+                set: 0,
+                first_set: 0,
+                serves: &|_| true,
+                is_base: true,
+                threshold: shared.fees.threshold,
+            };
+            assert_eq!(feed.offer(&offered, by_rpc(7, 106)).0, Offer::NewTip);
+            let mut client = feed.join(with_sigops(4));
+            assert_eq!(client.current().unwrap().parts().height, 106);
+            let (settings, began) = (settings(&shared), Instant::now());
+            let (_desk, orders) = Desk::open();
+            let mut source = Ipc::new(settings.clone(), orders);
+            let mut sets = Sets::new(shared, 0);
+            let mut backoff = Backoff::new(DEADLINE, DEADLINE);
+            let template = tokio::select! {
+                failure = sets.run(&mut source, &settings, &mut backoff) => panic!("{failure}"),
+                template = tokio::time::timeout(DEADLINE, client.next()) => template.unwrap().unwrap(),
+            };
+            assert_eq!(template.parts().prev_hash, hash(1));
+            assert!(began.elapsed() >= time, "{:?}", began.elapsed());
             sets.end(true).await;
         };
         LocalSet::new().run_until(body).await;

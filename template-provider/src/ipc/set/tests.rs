@@ -1,11 +1,10 @@
 #![allow(clippy::unwrap_used)]
 
 use bitcoin::Amount;
-use bitcoin::block::Version;
-use distribution::{BlockTemplate, Chosen, Coinbase};
+use distribution::{BlockTemplate, Chosen};
 use tokio::task::LocalSet;
 
-use super::super::fake::{Node, VALUE, hash};
+use super::super::fake::{Node, by_rpc, hash};
 use super::*;
 use crate::feed::{Membership, Offer};
 
@@ -51,21 +50,6 @@ fn seen() -> Seen {
     Seen { version: "test".into(), network: None, height: 99, peers: None }
 }
 
-/// What JSON-RPC says of the same tip.
-fn by_rpc(tip: u8) -> Parts {
-    Parts {
-        version: Version::TWO,
-        prev_hash: hash(tip),
-        height: 100,
-        bits: bitcoin::CompactTarget::from_consensus(0x207f_ffff),
-        time: 1,
-        coinbase: Coinbase::at(100, VALUE, None),
-        transactions: Vec::new().into(),
-        weight_limit: 4_000_000,
-        sigop_limit: 80_000,
-    }
-}
-
 #[tokio::test]
 async fn where_another_way_brought_the_tip_already_the_node_is_not_asked_for_it_again_and_again() {
     let body = async {
@@ -86,7 +70,7 @@ async fn where_another_way_brought_the_tip_already_the_node_is_not_asked_for_it_
             is_base: true,
             threshold: Amount::ONE_SAT,
         };
-        assert_eq!(followed.feed.offer(&offered, by_rpc(2)).0, Offer::NewTip);
+        assert_eq!(followed.feed.offer(&offered, by_rpc(2, 100)).0, Offer::NewTip);
         assert_eq!(followed.next().await.parts().prev_hash, hash(2));
         node.give_transactions(true);
         tokio::time::sleep(Duration::from_millis(300)).await;
