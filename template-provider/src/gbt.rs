@@ -197,10 +197,12 @@ pub fn needs_signature(template: &GetBlockTemplate) -> bool {
     template.signet_challenge.as_ref().is_some_and(|challenge| challenge.as_bytes() != OP_TRUE)
 }
 
+/// What is said of such a chain.
+pub(crate) const NEEDS_SIGNATURE: &str =
+    "blocks of this signet need its owners' signature: none mined here is valid; use -signetchallenge=51";
+
 fn warn_of_signatures(template: &GetBlockTemplate) {
     if needs_signature(template) {
-        warn!(
-            "blocks of this signet need its owners' signature: none mined here is valid; use -signetchallenge=51"
-        );
+        warn!("{NEEDS_SIGNATURE}");
     }
 }

@@ -13,7 +13,7 @@ use tracing::warn;
 use crate::auto::Auto;
 use crate::config::{Choice, Config, Fees};
 use crate::feed::Feed;
-use crate::gbt::{Gbt, needs_signature};
+use crate::gbt::{Gbt, NEEDS_SIGNATURE, needs_signature};
 use crate::health::Health;
 use crate::ipc::{self, Desk, Ipc, Order, Settings};
 use crate::outlet::Outlet;
@@ -66,8 +66,9 @@ impl Wiring {
     /// Feeds templates until shutdown.
     pub(crate) async fn run(self, feed: Feed, shutdown: CancellationToken) {
         if self.choice.has_ipc() && self.choice.has_rpc() {
-            let (node, health, reaches) = (self.node.clone(), feed.health(), feed.reaches());
-            tokio::spawn(look_at_rpc(Beside { node, health, reaches }, shutdown.clone()));
+            let (node, network) = (self.node.clone(), self.ipc.network);
+            let beside = Beside { node, network, health: feed.health(), reaches: feed.reaches() };
+            tokio::spawn(look_at_rpc(beside, shutdown.clone()));
         }
         match self.choice {
             Choice::Rpc => self.gbt.run(feed, shutdown).await,
@@ -80,7 +81,7 @@ impl Wiring {
     }
 }
 
-/// Says it when JSON-RPC does not work, until shutdown.
+/// Says what [`Beside::look`] finds, until shutdown.
 async fn look_at_rpc(beside: Beside, shutdown: CancellationToken) {
     tokio::select! {
         () = beside.look(STARTING, |trouble| warn!("{trouble}")) => {}
@@ -91,18 +92,19 @@ async fn look_at_rpc(beside: Beside, shutdown: CancellationToken) {
 /// JSON-RPC beside IPC: nobody would notice that it does not work before it is needed.
 struct Beside {
     node: Node,
+    network: Network,
     health: Arc<Health>,
     reaches: watch::Receiver<u64>,
 }
 
 impl Beside {
     /// Looks at it each time that templates begin to come by IPC, since a node that was started anew may be configured anew; `say`s what is wrong
-    /// with it.
+    /// with it, or what it alone tells.
     async fn look(mut self, patience: Duration, say: impl Fn(String)) {
         let mut is_due = false;
         loop {
             tokio::select! {
-                trouble = trouble_by_rpc(&self.node, patience), if is_due => {
+                trouble = trouble_or_news(&self.node, self.network, patience), if is_due => {
                     is_due = false;
                     // Where IPC has failed meanwhile it is the node that is away.
                     if let Some(trouble) = trouble && self.serves_by_ipc() {
@@ -122,6 +124,16 @@ impl Beside {
     fn serves_by_ipc(&self) -> bool {
         self.health.active() == Some(Way::Ipc)
     }
+}
+
+/// What is wrong with JSON-RPC; or what it says is wrong with the chain, of which IPC says nothing.
+async fn trouble_or_news(node: &Node, network: Network, patience: Duration) -> Option<String> {
+    let trouble = trouble_by_rpc(node, patience).await;
+    if trouble.is_some() || network != Network::Signet {
+        return trouble;
+    }
+    let template = node.block_template().await.ok()?;
+    needs_signature(&template).then(|| NEEDS_SIGNATURE.to_owned())
 }
 
 /// What is wrong with JSON-RPC, if that does not pass within `patience`: a node may serve IPC before it.
@@ -243,20 +255,52 @@ mod tests {
         feed.reached(way, Seen { version: "test".into(), network: None, height: 99, peers: None });
     }
 
+    fn feed() -> Feed {
+        let directory = tempfile::tempdir().unwrap();
+        Feed::new(SystemTime::now(), &Counters::open("test", directory.path()).unwrap())
+    }
+
+    /// What is said of this node when it is looked at beside IPC.
+    fn look(feed: &Feed, node: Node) -> mpsc::UnboundedReceiver<String> {
+        let beside =
+            Beside { node, network: Network::Signet, health: feed.health(), reaches: feed.reaches() };
+        let (told, hears) = mpsc::unbounded_channel();
+        tokio::spawn(beside.look(Duration::ZERO, move |trouble| told.send(trouble).unwrap()));
+        hears
+    }
+
+    async fn next(hears: &mut mpsc::UnboundedReceiver<String>) -> String {
+        tokio::time::timeout(Duration::from_secs(10), hears.recv()).await.unwrap().unwrap()
+    }
+
+    const WORKS: (&str, &str) = (
+        "200 OK",
+        r#"{"result":{"version":310000,"subversion":"test","connections":1},"error":null,"id":0}"#,
+    );
+    /// A template of a signet whose owners sign its blocks.
+    const OWNED: (&str, &str) = (
+        "200 OK",
+        r#"{"result":{"version":536870912,"previousblockhash":"0000000000000000000000000000000000000000000000000000000000000001","height":100,"coinbasevalue":5000000000,"bits":"1e0377ae","curtime":1,"mintime":1,"transactions":[],"longpollid":"1","sigoplimit":80000,"sizelimit":4000000,"signet_challenge":"52"},"error":null,"id":0}"#,
+    );
+
+    #[tokio::test]
+    async fn that_a_signets_blocks_need_a_signature_is_said_also_where_templates_come_by_ipc() {
+        let feed = feed();
+        let mut hears = look(&feed, node_saying(&[WORKS, OWNED]).await.0);
+        reached(&feed, Way::Ipc);
+        assert_eq!(next(&mut hears).await, NEEDS_SIGNATURE);
+    }
+
     #[tokio::test]
     async fn json_rpc_that_does_not_work_beside_ipc_is_named_each_time_that_templates_begin_to_come_by_ipc() {
         let (node, asks) = node_saying(&[REFUSES_THE_LOGIN]).await;
-        let directory = tempfile::tempdir().unwrap();
-        let feed = Feed::new(SystemTime::now(), &Counters::open("test", directory.path()).unwrap());
-        let beside = Beside { node, health: feed.health(), reaches: feed.reaches() };
-        let (told, mut hears) = mpsc::unbounded_channel();
-        tokio::spawn(beside.look(Duration::ZERO, move |trouble| told.send(trouble).unwrap()));
+        let feed = feed();
+        let mut hears = look(&feed, node);
         let early = tokio::time::timeout(Duration::from_millis(200), hears.recv()).await;
         assert_eq!((early.is_err(), *asks.borrow()), (true, 0), "nothing has come yet");
         for _ in 0..2 {
             reached(&feed, Way::Ipc);
-            let trouble = tokio::time::timeout(Duration::from_secs(10), hears.recv()).await;
-            assert!(trouble.unwrap().unwrap().contains("refuses the login"));
+            assert!(next(&mut hears).await.contains("refuses the login"));
             feed.away(Way::Ipc, "gone".into());
         }
     }
