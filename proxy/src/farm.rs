@@ -1,9 +1,8 @@
 //! What all tasks of the program know together: the miners that are connected, and the totals.
 //!
-//! A share locks its own miner's view and its own worker's totals: its task writes them, and whoever shows all miners or looks
-//! for a place reads the views one by one. The list of miners is locked by who comes, authorises or leaves, by the status page
-//! and by metrics; slices by who comes and by a new job; the upstream by who comes, by a new job and by a change of it; blocks
-//! by a block.
+//! A share locks its own miner's view and its own worker's totals: its task writes them, and whoever shows all miners or looks for a place
+//! reads the views one by one. The list of miners is locked by who comes, authorises or leaves, by the status page and by metrics; slices by who comes
+//! and by a new job; blocks by a block.
 
 use crate::config::Admission;
 use crate::session::{UpstreamShare, Worker};
@@ -16,7 +15,7 @@ use mining::Work;
 use service::Counters;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::Notify;
@@ -34,21 +33,15 @@ pub struct Farm {
     /// How long a miner without a share is safe from being displaced.
     unproven: Duration,
     slices: Arc<Mutex<Slices>>,
-    served: Mutex<Option<Served>>,
+    /// The upstream connection that miners work for; 0 is none.
+    active: AtomicU64,
+    /// Since when miners have an upstream without a break.
+    served: Mutex<Option<Instant>>,
     blocks: Mutex<VecDeque<FoundBlock>>,
     /// Kept across restarts.
     pub totals: Totals,
     /// Shares that were refused, by address.
     pub refusals: Refusals,
-}
-
-/// While miners have an upstream.
-#[derive(Clone, Copy, Debug)]
-struct Served {
-    /// The upstream connection that they work for.
-    by: u64,
-    /// Since when they have had one without a break, this or another.
-    since: Instant,
 }
 
 /// One connection of a miner; gone from the farm when the [`Seat`] is dropped.
@@ -174,6 +167,7 @@ impl Farm {
             miners: Mutex::new(Places::new(bounds)),
             unproven: unproven(share_interval),
             slices: Arc::default(),
+            active: AtomicU64::new(0),
             served: Mutex::default(),
             blocks: Mutex::default(),
             totals: Totals::new(counters),
@@ -181,9 +175,8 @@ impl Farm {
         }
     }
 
-    /// Lets a connection in; addresses of IPv6 count by their /64. Where all places are taken, it gets the one of the oldest
-    /// connection that has not authorised in half a second, if there is such, else of one that should have found twenty shares
-    /// by now and found none: who is idle cannot keep miners out.
+    /// Lets a connection in; addresses of IPv6 count by their /64. Where all places are taken, it gets the one of the oldest connection that has not authorised in half a second, if
+    /// there is such, else of one that should have found twenty shares by now and found none: who is idle cannot keep miners out.
     ///
     /// # Errors
     /// All places are taken, in all or of this address, and all are in use.
@@ -195,7 +188,7 @@ impl Farm {
         let served = *locked(&self.served);
         let unproven = |miner: &Arc<Miner>| {
             // Who has no work brings no share.
-            let could_mine = served.map(|served| served.since.max(miner.connected));
+            let could_mine = served.map(|served| served.max(miner.connected));
             let is_overdue =
                 could_mine.is_some_and(|since| now.saturating_duration_since(since) >= self.unproven);
             (is_overdue && miner.view().last_share.is_none()).then_some(0)
@@ -249,22 +242,21 @@ impl Farm {
     /// This upstream connection has published a new job. If it is the active one, all miners that connect from now on
     /// get that job or a newer one.
     pub fn job_made(&self, connection: u64) {
-        let served = *locked(&self.served);
-        if served.is_some_and(|served| served.by == connection) {
+        if self.active.load(Ordering::Relaxed) == connection {
             locked(&self.slices).job_made();
         }
     }
 
-    /// Miners work for this upstream connection from now on; 0: for none.
+    /// Miners work for this upstream connection from now on.
     pub fn activate(&self, connection: u64) {
+        self.active.store(connection, Ordering::Relaxed);
         let mut served = locked(&self.served);
-        let since = served.map_or_else(Instant::now, |served| served.since);
-        *served = (connection != 0).then_some(Served { by: connection, since });
+        *served = (connection != 0).then(|| served.unwrap_or_else(Instant::now));
     }
 
     /// Whether miners have an upstream to work for.
     pub fn has_upstream(&self) -> bool {
-        locked(&self.served).is_some()
+        self.active.load(Ordering::Relaxed) != 0
     }
 
     /// A share that meets the network's target is on its way to this upstream.
