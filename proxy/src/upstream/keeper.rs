@@ -26,6 +26,13 @@ const URGENT: Duration = Duration::from_secs(4);
 /// A connection that lasted so long was a good one.
 const LASTED: Duration = Duration::from_secs(60);
 
+/// What an upstream is asked for.
+const EXTENSIONS: &[u16] = &[EXTENSION_TYPE_WORKER_HASHRATE_TRACKING];
+
+/// An upstream that closes the connection so often in a row when it is asked for extensions seems to know none. Once may be chance:
+/// it restarts, or makes room for others.
+const REFUSALS: u32 = 2;
+
 /// What all upstreams' tasks share.
 #[derive(Clone, Debug)]
 pub struct Common {
@@ -61,7 +68,7 @@ pub async fn keep(
     mut wanted: watch::Receiver<bool>,
 ) {
     let mut pauses = Pauses::new(common.retry);
-    let mut extensions = vec![EXTENSION_TYPE_WORKER_HASHRATE_TRACKING];
+    let mut asking = Asking::default();
     let mut elsewhere = None;
     loop {
         if !*wanted.borrow() {
@@ -75,10 +82,15 @@ pub async fn keep(
         health.set(State::Away);
         let begun = Instant::now();
         let place = elsewhere.take().unwrap_or_else(|| upstream.address.clone());
-        let end = attempt(index, &upstream, &place, &common, &health, &mut wanted, &extensions).await;
+        let extensions = asking.extensions();
+        let end = attempt(index, &upstream, &place, &common, &health, &mut wanted, extensions).await;
         if common.shutdown.is_cancelled() {
             return;
         }
+        let is_refused = end
+            .as_ref()
+            .is_err_and(|error| matches!(error.downcast_ref(), Some(LinkError::ExtensionsRefused)));
+        asking.ended(is_refused);
         let Err(error) = end else { continue };
         let moved = error.downcast_ref::<Moved>();
         elsewhere = moved.map(|moved| moved.place(&place));
@@ -102,8 +114,7 @@ pub async fn keep(
         if common.reports.send(report).await.is_err() {
             return;
         }
-        if matches!(error.downcast_ref(), Some(LinkError::ExtensionsRefused)) && !extensions.is_empty() {
-            extensions.clear();
+        if is_refused {
             elsewhere = (place != upstream.address).then_some(place);
             continue;
         }
@@ -119,6 +130,31 @@ pub async fn keep(
 /// fails: if it asks each time it serves nobody, and must not keep us busy.
 fn is_asked(moved: bool, length: Duration) -> bool {
     moved && length > LASTED
+}
+
+/// Whether an upstream is asked for extensions. Some servers close the connection then, and so does one that ends in that moment; which
+/// of the two it was cannot be seen. So it is asked again soon: with the former that costs a handshake for each connection, and to
+/// be wrong about the latter would cost the workers' names for as long as this program runs.
+#[derive(Debug, Default)]
+struct Asking {
+    /// Times in a row that it closed the connection then.
+    refusals: u32,
+}
+
+impl Asking {
+    /// What the next attempt asks for.
+    fn extensions(&self) -> &'static [u16] {
+        if self.refusals < REFUSALS { EXTENSIONS } else { &[] }
+    }
+
+    /// An attempt has ended, or the connection that it made. After one that did not ask a single refusal is enough for the next.
+    fn ended(&mut self, refused: bool) {
+        self.refusals = match () {
+            () if self.extensions().is_empty() => REFUSALS - 1,
+            () if refused => self.refusals + 1,
+            () => 0,
+        };
+    }
 }
 
 /// Pauses between attempts, growing.
@@ -191,6 +227,23 @@ pub async fn probe(upstream: &Upstream) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_refusal_may_be_chance_and_after_two_every_other_attempt_asks_again() {
+        let mut asking = Asking::default();
+        let mut asked = |refused: bool| {
+            let is_asked = !asking.extensions().is_empty();
+            asking.ended(refused && is_asked);
+            is_asked
+        };
+        assert!(asked(true) && asked(false), "it was restarted");
+        assert!(asked(true) && asked(true) && !asked(true), "it knows none");
+        for _ in 0..3 {
+            assert!(asked(true) && !asked(true), "one handshake more than it needs");
+        }
+        assert!(asked(false), "it has learned some");
+        assert!(asked(true) && asked(true));
+    }
 
     #[test]
     fn an_upstream_is_tried_every_few_seconds_while_miners_have_none() {

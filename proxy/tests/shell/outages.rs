@@ -190,12 +190,33 @@ async fn a_hub_whose_ledger_is_full_is_left_for_the_next_and_not_returned_to_at_
 #[tokio::test]
 async fn a_pool_that_hangs_up_on_extensions_is_asked_again_without() {
     let (hub, data) = (Hub::start().await, tempdir().unwrap());
-    hub.hang_up(1);
+    hub.hang_up(2);
     let farm = Farm::start(&toml("aggregated", data.path(), &hub.toml())).await;
     let mut miner = Miner::login(farm.miners, "ann").await;
     miner.mine_one().await;
     let upstream = &farm.api("upstreams").await[0];
     assert_eq!((&upstream["extensions"], &upstream["failures"]), (&json!([]), &json!(0)));
+}
+
+#[tokio::test]
+async fn a_hub_that_hangs_up_by_chance_is_told_the_workers_names_all_the_same() {
+    let (mut hub, data) = (Hub::start().await, tempdir().unwrap());
+    hub.hang_up(1);
+    let farm = Farm::start(&toml("aggregated", data.path(), &hub.toml())).await;
+    let mut miner = Miner::login(farm.miners, "ann").await;
+    miner.mine_credited(&hub).await;
+    assert_eq!(farm.api("upstreams").await[0]["extensions"], json!([2]));
+    hub.stop();
+    farm.until("upstreams", |upstreams| upstreams[0]["state"] == "away").await;
+    hub.hang_up(2);
+    hub.restart().await;
+    miner.mine_credited(&hub).await;
+    assert_eq!(farm.api("upstreams").await[0]["extensions"], json!([]));
+    hub.stop();
+    farm.until("upstreams", |upstreams| upstreams[0]["state"] == "away").await;
+    hub.restart().await;
+    miner.mine_credited(&hub).await;
+    assert_eq!(farm.api("upstreams").await[0]["extensions"], json!([2]));
 }
 
 #[tokio::test]
