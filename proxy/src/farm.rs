@@ -15,10 +15,10 @@ use mining::Work;
 use service::Counters;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 /// Blocks that are shown.
 const MAX_BLOCKS: usize = 50;
@@ -33,15 +33,21 @@ pub struct Farm {
     /// How long a miner without a share is safe from being displaced.
     unproven: Duration,
     slices: Arc<Mutex<Slices>>,
-    /// The upstream connection that miners work for; 0 is none.
-    active: AtomicU64,
-    /// Since when miners have an upstream without a break.
-    served: Mutex<Option<Instant>>,
+    active: watch::Sender<Option<Active>>,
     blocks: Mutex<VecDeque<FoundBlock>>,
     /// Kept across restarts.
     pub totals: Totals,
     /// Shares that were refused, by address.
     pub refusals: Refusals,
+}
+
+/// The upstream connection that miners work for.
+#[derive(Clone, Copy, Debug)]
+struct Active {
+    /// Its number.
+    connection: u64,
+    /// Since when they have one without a break, be it another.
+    served: Instant,
 }
 
 /// One connection of a miner; gone from the farm when the [`Seat`] is dropped.
@@ -167,8 +173,7 @@ impl Farm {
             miners: Mutex::new(Places::new(bounds)),
             unproven: unproven(share_interval),
             slices: Arc::default(),
-            active: AtomicU64::new(0),
-            served: Mutex::default(),
+            active: watch::Sender::new(None),
             blocks: Mutex::default(),
             totals: Totals::new(counters),
             refusals: Refusals::default(),
@@ -185,7 +190,7 @@ impl Farm {
     }
 
     fn admit_at(self: &Arc<Self>, now: Instant, address: SocketAddr) -> Result<Seat, Refused> {
-        let served = *locked(&self.served);
+        let served = self.active().map(|active| active.served);
         let unproven = |miner: &Arc<Miner>| {
             // Who has no work brings no share.
             let could_mine = served.map(|served| served.max(miner.connected));
@@ -242,21 +247,27 @@ impl Farm {
     /// This upstream connection has published a new job. If it is the active one, all miners that connect from now on
     /// get that job or a newer one.
     pub fn job_made(&self, connection: u64) {
-        if self.active.load(Ordering::Relaxed) == connection {
+        if self.active().is_some_and(|active| active.connection == connection) {
             locked(&self.slices).job_made();
         }
     }
 
-    /// Miners work for this upstream connection from now on.
+    /// Miners work for this upstream connection from now on, for none if it is 0.
     pub fn activate(&self, connection: u64) {
-        self.active.store(connection, Ordering::Relaxed);
-        let mut served = locked(&self.served);
-        *served = (connection != 0).then(|| served.unwrap_or_else(Instant::now));
+        let now = Instant::now();
+        self.active.send_modify(|active| {
+            let served = active.map_or(now, |active| active.served);
+            *active = (connection != 0).then_some(Active { connection, served });
+        });
     }
 
-    /// Whether miners have an upstream to work for.
-    pub fn has_upstream(&self) -> bool {
-        self.active.load(Ordering::Relaxed) != 0
+    /// Returns when miners have no upstream to work for, at once if they have none.
+    pub async fn unserved(&self) {
+        let _ = self.active.subscribe().wait_for(Option::is_none).await; // the other end is ours
+    }
+
+    fn active(&self) -> Option<Active> {
+        *self.active.borrow()
     }
 
     /// A share that meets the network's target is on its way to this upstream.

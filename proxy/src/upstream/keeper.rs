@@ -118,9 +118,9 @@ pub async fn keep(
             elsewhere = (place != upstream.address).then_some(place);
             continue;
         }
-        let pause = pauses.after(length, moved.is_some(), common.farm.has_upstream());
+        let pause = pauses.after(length, moved.is_some());
         tokio::select! {
-            () = tokio::time::sleep(pause) => {}
+            () = pause.over(&common.farm) => {}
             () = common.shutdown.cancelled() => return,
         }
     }
@@ -157,6 +157,30 @@ impl Asking {
     }
 }
 
+/// A pause between two attempts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Pause {
+    /// How long it is while miners have no upstream; never longer than `calm`.
+    urgent: Duration,
+    /// And while another one serves.
+    calm: Duration,
+}
+
+impl Pause {
+    const NONE: Self = Self { urgent: Duration::ZERO, calm: Duration::ZERO };
+
+    /// Whether miners have another upstream is looked at while it lasts: at its beginning the selector may not have heard that they
+    /// have lost this one, and later they may lose the other.
+    async fn over(self, farm: &Farm) {
+        let calm = tokio::time::Instant::now() + self.calm;
+        tokio::time::sleep(self.urgent).await;
+        tokio::select! {
+            () = tokio::time::sleep_until(calm) => {}
+            () = farm.unserved() => {}
+        }
+    }
+}
+
 /// Pauses between attempts, growing.
 #[derive(Debug)]
 struct Pauses {
@@ -170,17 +194,16 @@ impl Pauses {
     }
 
     /// The one after a connection or attempt of so long. There is none where the server asked to be `moved`, see [`is_asked`].
-    fn after(&mut self, length: Duration, moved: bool, served: bool) -> Duration {
+    fn after(&mut self, length: Duration, moved: bool) -> Pause {
         if length > LASTED {
             self.reset();
         }
-        if is_asked(moved, length) { Duration::ZERO } else { self.next(served) }
+        if is_asked(moved, length) { Pause::NONE } else { self.next() }
     }
 
-    /// The next one; `served` says whether miners have another upstream.
-    fn next(&mut self, served: bool) -> Duration {
+    fn next(&mut self) -> Pause {
         let (calm, urgent) = (self.calm.wait(), self.urgent.wait());
-        if served { calm } else { urgent }
+        Pause { urgent: urgent.min(calm), calm }
     }
 
     fn reset(&mut self) {
@@ -225,8 +248,13 @@ pub async fn probe(upstream: &Upstream) -> Finding {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::config::Admission;
+    use service::Counters;
+    use std::pin::pin;
+    use tokio::time::timeout;
 
     #[test]
     fn one_refusal_may_be_chance_and_after_two_every_other_attempt_asks_again() {
@@ -249,22 +277,37 @@ mod tests {
     fn an_upstream_is_tried_every_few_seconds_while_miners_have_none() {
         let longest = Duration::from_secs(30);
         let mut pauses = Pauses::new(longest);
-        assert!(pauses.next(false) <= SHORTEST);
+        assert!(pauses.next().urgent <= SHORTEST);
         for _ in 0..20 {
-            assert!(pauses.next(false) <= URGENT);
+            assert!(pauses.next().urgent <= URGENT);
         }
-        assert!(pauses.next(true) >= longest / 2, "another one serves: no hurry");
+        assert!(pauses.next().calm >= longest / 2, "another one serves: no hurry");
         pauses.reset();
-        assert!(pauses.next(true) <= SHORTEST);
+        assert!(pauses.next().calm <= SHORTEST);
+    }
+
+    #[tokio::test]
+    async fn a_calm_pause_ends_when_miners_turn_out_to_have_no_upstream_or_lose_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let admission = Admission { max_connections: 1, max_connections_per_address: 1 };
+        let counters = Counters::open("test", dir.path()).unwrap();
+        let farm = Farm::new(admission, Duration::from_secs(3), &counters);
+        let pause = Pause { urgent: Duration::from_millis(1), calm: Duration::from_secs(3600) };
+        farm.activate(1);
+        let mut over = pin!(pause.over(&farm));
+        assert!(timeout(Duration::from_millis(20), over.as_mut()).await.is_err(), "another one serves");
+        farm.activate(0);
+        timeout(Duration::from_secs(20), over).await.unwrap();
+        timeout(Duration::from_secs(20), pause.over(&farm)).await.unwrap();
     }
 
     #[test]
     fn who_asks_to_be_connected_to_anew_is_at_once_unless_it_asks_each_time() {
         let mut pauses = Pauses::new(Duration::from_secs(30));
         let (long, short) = (LASTED * 2, Duration::from_secs(1));
-        assert_eq!(pauses.after(long, true, false), Duration::ZERO);
-        assert!(pauses.after(long, false, false) > Duration::ZERO);
-        let asked: Duration = (0..20).map(|_| pauses.after(short, true, false)).sum();
+        assert_eq!(pauses.after(long, true), Pause::NONE);
+        assert!(pauses.after(long, false).urgent > Duration::ZERO);
+        let asked: Duration = (0..20).map(|_| pauses.after(short, true).urgent).sum();
         assert!(asked > URGENT, "{asked:?}");
     }
 }
