@@ -1,7 +1,7 @@
 //! Totals that never fall: shares and work by worker, kept across restarts by the service's counters.
 //!
 //! "Accepted" is what a miner was told `true` for; "credited" is what the upstream acknowledged. Only the latter is worth anything.
-//! What was handed to an upstream is credited, refused, unanswered (its connection ended before) or still on its way.
+//! What is for an upstream is credited, refused, unanswered (its connection ended before) or still on its way.
 
 use crate::session::AcceptedBy;
 use crate::sv1::Rejection;
@@ -304,7 +304,7 @@ const HELP: &[(&str, &str)] = &[
     ("worker_shares_rejected", "As shares_rejected, by worker"),
     ("shares_credited", "Shares that the upstream acknowledged"),
     ("shares_refused", "Shares that the upstream answered with an error"),
-    ("shares_unanswered", "Shares handed to an upstream whose connection ended before it answered"),
+    ("shares_unanswered", "Shares for an upstream whose connection ended before it had or answered them"),
     (
         "work_credited_gigahashes",
         "Work that the upstream acknowledged, in thousands of millions of expected hashes; what each share has beyond whole ones is in work_credited_rest_hashes",

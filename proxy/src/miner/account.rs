@@ -212,7 +212,10 @@ impl Account {
                 let share = route.try_block(share).err()?;
                 self.held.hand_on(&route.commands, tag, Command::Share(share))
             }
-            Source::None | Source::Refused(_) => Some(tag),
+            Source::None | Source::Refused(_) => {
+                share.unanswered();
+                Some(tag)
+            }
         }
     }
 

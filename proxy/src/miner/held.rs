@@ -28,9 +28,7 @@ struct Waiting {
 impl Waiting {
     /// Its tag.
     fn lost(self) -> u32 {
-        if let Command::Share(share) = self.command {
-            share.totals.unanswered.add(1);
-        }
+        self.command.unanswered();
         self.tag
     }
 }
@@ -70,7 +68,10 @@ impl Held {
         let command = match self.is_empty() {
             true => match to.try_send(command) {
                 Ok(()) => return None,
-                Err(TrySendError::Closed(_)) => return Some(tag),
+                Err(TrySendError::Closed(command)) => {
+                    command.unanswered();
+                    return Some(tag);
+                }
                 Err(TrySendError::Full(command)) => command,
             },
             false => command,
@@ -171,7 +172,7 @@ mod tests {
             let (totals, answers) = (totals.clone(), mpsc::channel(1).0);
             ShareOut { share: Box::new(share), totals, miner, answers }
         };
-        let (share, again) = (share(1), share(2));
+        let (share, again, late) = (share(1), share(2), share(3));
         let (to, commands) = mpsc::channel(1);
         let mut held = Held::default();
         assert_eq!(held.hand_on(&to, 0, command(0)), None);
@@ -186,5 +187,6 @@ mod tests {
         held.leave(now.checked_sub(LEAVING).unwrap());
         held.handle_timeout();
         assert_eq!((held.is_empty(), totals.unanswered.value()), (true, 2));
+        assert_eq!((held.hand_on(&to, 3, Command::Share(late)), totals.unanswered.value()), (Some(3), 3));
     }
 }

@@ -312,7 +312,7 @@ impl<'a> Connection<'a> {
                 share.totals.refused.add(1);
                 tracing::debug!(upstream = %self.upstream.address, worker = %share.share.worker, code, "share refused");
             }
-            Outcome::Lost => share.totals.unanswered.add(1),
+            Outcome::Lost => share.unanswered(),
         }
         // A miner that has left, or does not read its answers, was told or does not need to know.
         let _ = share.answers.try_send((share.share.tag, outcome));
@@ -335,8 +335,9 @@ impl<'a> Connection<'a> {
         }
     }
 
-    /// Tells everybody whose share has no answer yet that it is lost.
-    pub(super) fn end(&mut self) {
+    /// Tells everybody whose share has no answer yet that it is lost, also whose share is being handed on in this moment: a miner's
+    /// task that found room in the queue before it was closed still puts its share there.
+    pub(super) async fn end(&mut self) {
         self.wire.end();
         while let Some(event) = self.wire.poll_event() {
             if let Event::Answered { ticket, outcome } = event {
@@ -345,11 +346,14 @@ impl<'a> Connection<'a> {
         }
         self.commands.close();
         self.blocks.close();
-        let shares = std::iter::from_fn(|| self.commands.try_recv().ok())
-            .filter_map(|command| if let Command::Share(share) = command { Some(share) } else { None });
-        for share in shares.chain(std::iter::from_fn(|| self.blocks.try_recv().ok())) {
-            share.totals.unanswered.add(1);
-            let _ = share.answers.try_send((share.share.tag, Outcome::Lost));
+        // Ends when nobody has room any more.
+        while let Some(command) = self.commands.recv().await {
+            if let Command::Share(share) = command {
+                share.lost();
+            }
+        }
+        while let Some(share) = self.blocks.recv().await {
+            share.lost();
         }
     }
 
@@ -405,8 +409,9 @@ fn hash_rate(common: &Common) -> f64 {
 mod tests {
     use super::*;
     use crate::config::{Admission, Mode, Pool, Protocol, Transport};
-    use crate::farm::Farm;
+    use crate::farm::{Farm, Seat};
     use crate::session::UpstreamShare;
+    use crate::totals::WorkerTotals;
     use crate::work::{Extranonce, Rolled};
     use bitcoin::hashes::Hash as _;
     use serde_json::{Value, json};
@@ -474,6 +479,39 @@ mod tests {
         ))
     }
 
+    /// On which tests hand in shares.
+    struct Miner {
+        seat: Seat,
+        totals: Arc<WorkerTotals>,
+        answers: mpsc::Sender<(u32, Outcome)>,
+    }
+
+    impl Miner {
+        fn new(farm: &Arc<Farm>, answers: mpsc::Sender<(u32, Outcome)>) -> Self {
+            let seat = farm.admit("127.0.0.1:1".parse().unwrap()).unwrap();
+            Self { seat, totals: farm.totals.worker(&"ann".into()), answers }
+        }
+
+        fn share(&self, work: &Arc<Work>, tag: u32, is_block: bool) -> ShareOut {
+            let mut extranonce = Extranonce::default();
+            extranonce.push(&[0; 8]);
+            let rolled = Rolled { extranonce, version: work.job.version(), ntime: work.ntime, nonce: tag };
+            let hash = bitcoin::BlockHash::all_zeros();
+            let share =
+                UpstreamShare { tag, worker: "ann".into(), work: work.clone(), rolled, hash, is_block };
+            let (totals, answers) = (self.totals.clone(), self.answers.clone());
+            ShareOut { share: Box::new(share), totals, miner: self.seat.miner.clone(), answers }
+        }
+    }
+
+    /// The first that is reported to be ready, and its work.
+    async fn ready(reported: &mut mpsc::Receiver<Report>) -> (Route, Arc<Work>) {
+        let Some(Report::Ready(_, route)) = reported.recv().await else { panic!("not ready") };
+        let mut shared = route.shared.clone().unwrap();
+        let work = shared.newest.wait_for(Option::is_some).await.unwrap().clone().unwrap();
+        (route, work)
+    }
+
     #[tokio::test]
     async fn who_was_not_wanted_for_a_moment_says_again_that_it_is_ready() {
         let dir = tempfile::tempdir().unwrap();
@@ -507,8 +545,8 @@ mod tests {
         const SHARES: u32 = 5000;
         let dir = tempfile::tempdir().unwrap();
         let farm = farm(dir.path());
-        let seat = farm.admit("127.0.0.1:1".parse().unwrap()).unwrap();
-        let totals = farm.totals.worker(&"ann".into());
+        let (answers, mut answered) = mpsc::channel(SHARES as usize + 1);
+        let ann = Miner::new(&farm, answers);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let upstream = upstream(listener.local_addr().unwrap().port());
         let (reports, mut reported) = mpsc::channel(1);
@@ -518,27 +556,13 @@ mod tests {
         let mut connection = Connection::new(0, &upstream, &common, &health, 1, wire);
         connection.begin().unwrap();
         let (_wanted, mut wanted) = watch::channel(true);
-        let (answers, mut answered) = mpsc::channel(SHARES as usize + 1);
         let miner = async {
-            let Some(Report::Ready(_, route)) = reported.recv().await else { panic!("not ready") };
-            let mut shared = route.shared.clone().unwrap();
-            let work = shared.newest.wait_for(Option::is_some).await.unwrap().clone().unwrap();
-            let share = |tag, is_block| {
-                let mut extranonce = Extranonce::default();
-                extranonce.push(&[0; 8]);
-                let rolled =
-                    Rolled { extranonce, version: work.job.version(), ntime: work.ntime, nonce: tag };
-                let hash = bitcoin::BlockHash::all_zeros();
-                let share =
-                    UpstreamShare { tag, worker: "ann".into(), work: work.clone(), rolled, hash, is_block };
-                let (totals, miner, answers) = (totals.clone(), seat.miner.clone(), answers.clone());
-                ShareOut { share: Box::new(share), totals, miner, answers }
-            };
+            let (route, work) = ready(&mut reported).await;
             for tag in 0..SHARES {
-                route.commands.send(Command::Share(share(tag, false))).await.unwrap();
+                route.commands.send(Command::Share(ann.share(&work, tag, false))).await.unwrap();
             }
             // The pool says nothing before it has this one as well.
-            assert!(route.try_block(share(SHARES, true)).is_ok());
+            assert!(route.try_block(ann.share(&work, SHARES, true)).is_ok());
             for _ in 0..=SHARES {
                 assert_eq!(answered.recv().await.unwrap().1, Outcome::Accepted);
             }
@@ -549,6 +573,41 @@ mod tests {
             () = slow_pool(stream, most + 1) => panic!("the connection is closed"),
             () = miner => {}
         }
+        let totals = &ann.totals;
         assert_eq!((totals.credited.value(), totals.unanswered.value()), ((SHARES + 1).into(), 0));
+    }
+
+    #[tokio::test]
+    async fn a_share_for_which_there_was_room_when_the_connection_ended_has_its_answer_and_is_counted_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let farm = farm(dir.path());
+        let (answers, mut answered) = mpsc::channel(8);
+        let ann = Miner::new(&farm, answers);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let upstream = upstream(listener.local_addr().unwrap().port());
+        let (reports, mut reported) = mpsc::channel(1);
+        let (common, health) = (common(farm, reports), Arc::new(Health::new(0, &upstream.address)));
+        let wire = Wire::connect(&upstream, &upstream.address, &common, 1, &[]).await.unwrap();
+        let mut connection = Connection::new(0, &upstream, &common, &health, 1, wire);
+        connection.begin().unwrap();
+        let (_wanted, mut wanted) = watch::channel(true);
+        let (stream, _) = listener.accept().await.unwrap();
+        let (route, work) = tokio::select! {
+            end = connection.run(&mut wanted) => panic!("{end:?}"),
+            () = slow_pool(stream, 1) => panic!("the connection is closed"),
+            begun = ready(&mut reported) => begun,
+        };
+        route.commands.send(Command::Share(ann.share(&work, 0, false))).await.unwrap();
+        let (room, for_block) = tokio::try_join!(route.commands.reserve(), route.blocks.reserve()).unwrap();
+        let hand_on = async {
+            room.send(Command::Share(ann.share(&work, 1, false)));
+            for_block.send(ann.share(&work, 2, true));
+        };
+        tokio::join!(connection.end(), hand_on);
+        let all: Vec<_> = std::iter::from_fn(|| answered.try_recv().ok()).collect();
+        assert_eq!(all, [0, 1, 2].map(|tag| (tag, Outcome::Lost)));
+        assert_eq!(ann.totals.unanswered.value(), 3);
+        let late = route.commands.send(Command::Share(ann.share(&work, 3, false))).await;
+        assert!(late.is_err(), "its miner is told by the task that hands it on");
     }
 }

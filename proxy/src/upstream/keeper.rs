@@ -234,7 +234,7 @@ async fn attempt(
     let mut connection = Connection::new(index, upstream, common, health, number, wire);
     connection.begin()?;
     let end = connection.run(wanted).await;
-    connection.end();
+    connection.end().await;
     end
 }
 

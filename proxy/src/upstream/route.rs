@@ -101,3 +101,29 @@ pub struct ShareOut {
     /// The miner's task.
     pub answers: mpsc::Sender<(u32, Outcome)>,
 }
+
+impl Command {
+    /// It does not reach the upstream connection; its miner's task tells the miner.
+    pub fn unanswered(&self) {
+        if let Self::Share(share) = self {
+            share.unanswered();
+        }
+    }
+}
+
+impl ShareOut {
+    /// Counts it as one to which the upstream has said nothing before its connection ended.
+    pub fn unanswered(&self) {
+        self.totals.unanswered.add(1);
+        if self.share.is_block {
+            let UpstreamShare { worker, hash, .. } = &*self.share;
+            tracing::error!(%worker, %hash, "the upstream has not answered for a block: it may not have it");
+        }
+    }
+
+    /// The same, and tells the miner's task.
+    pub fn lost(self) {
+        self.unanswered();
+        let _ = self.answers.try_send((self.share.tag, Outcome::Lost)); // as of any other answer
+    }
+}
