@@ -4,18 +4,25 @@
 //! `server_id`. Miners that had that job would find the same shares again; cpuminer, which looks at the header only, goes
 //! on under the id that it had, which is void (`cpu-miner.c:1193`). So a connection's jobs begin later than those of the one before on
 //! the same tip. All its channels' begin in the same second: were it each later than the last, thousands of them would be far ahead.
+//!
+//! Upstreams need not be on one tip: one may be a block ahead, or stand still at an old one, and each has jobs while the other is
+//! active. So several tips are remembered.
 
 use mining::Tip;
 use mining::share::MAX_FUTURE_BLOCK_TIME;
+use std::collections::VecDeque;
 use std::time::Instant;
 
 /// No connection begins so many seconds after its tip's earliest time because of another: miners let time pass from there, and
 /// shares that are twice as far ahead are refused.
 const FARTHEST: u32 = MAX_FUTURE_BLOCK_TIME / 2;
 
-/// What was begun on the tip at hand.
+/// Tips that are remembered: those of some upstreams, and the ones before.
+const TIPS: usize = 16;
+
+/// What was begun on each of the last tips, the one with the newest job last.
 #[derive(Debug, Default)]
-pub(crate) struct Seconds(Option<Begun>);
+pub(crate) struct Seconds(VecDeque<Begun>);
 
 #[derive(Clone, Copy, Debug)]
 struct Begun {
@@ -40,7 +47,8 @@ impl Begun {
 impl Seconds {
     /// Where a job of this connection begins that could begin at `ntime`.
     pub(crate) fn begin(&mut self, now: Instant, connection: u64, tip: &Tip, ntime: u32) -> u32 {
-        let before = self.0.filter(|begun| begun.prev_hash == *tip.prev_hash());
+        let place = self.0.iter().position(|begun| begun.prev_hash == *tip.prev_hash());
+        let before = place.and_then(|place| self.0.remove(place));
         let earliest = match before {
             Some(begun) if begun.connection == connection => begun.earliest,
             Some(begun) => begun.ntime_at(now).saturating_add(1),
@@ -50,7 +58,10 @@ impl Seconds {
         let ntime = if is_near { ntime.max(earliest) } else { ntime };
         let latest =
             before.filter(|begun| begun.ntime_at(now) > ntime).map_or((ntime, now), |begun| begun.latest);
-        self.0 = Some(Begun { prev_hash: *tip.prev_hash(), connection, earliest, latest });
+        if self.0.len() == TIPS {
+            self.0.pop_front();
+        }
+        self.0.push_back(Begun { prev_hash: *tip.prev_hash(), connection, earliest, latest });
         ntime
     }
 }
@@ -91,6 +102,28 @@ mod tests {
         assert_eq!(seconds.begin(later, 2, &tip_1, TIME + 60), TIME + 60);
         assert_eq!(seconds.begin(later, 3, &tip_1, TIME), TIME + 61);
         assert_eq!(seconds.begin(later, 3, &tip(2, TIME, now), TIME), TIME, "nobody had that tip");
+    }
+
+    #[test]
+    fn what_was_begun_on_a_tip_is_remembered_while_other_upstreams_are_on_others() {
+        let (now, mut seconds) = (start(), Seconds::default());
+        let (at_1, at_2) = (tip(1, TIME, now), tip(2, TIME, now));
+        seconds.begin(now.instant, 1, &at_1, TIME);
+        assert_eq!(seconds.begin(now.instant, 2, &at_2, TIME), TIME);
+        assert_eq!(seconds.begin(now.instant, 1, &at_1, TIME), TIME, "its own affair");
+        assert_eq!(seconds.begin(now.instant, 2, &at_2, TIME), TIME);
+        assert_eq!(seconds.begin(now.instant, 3, &at_1, TIME), TIME + 1, "the first server is back");
+    }
+
+    #[test]
+    fn as_many_tips_are_remembered_as_upstreams_can_be_on_and_no_more() {
+        let (now, mut seconds) = (start(), Seconds::default());
+        for byte in 1..=100 {
+            seconds.begin(now.instant, 1, &tip(byte, TIME, now), TIME);
+        }
+        assert_eq!(seconds.0.len(), TIPS);
+        assert_eq!(seconds.begin(now.instant, 2, &tip(100, TIME, now), TIME), TIME + 1);
+        assert_eq!(seconds.begin(now.instant, 2, &tip(1, TIME, now), TIME), TIME);
     }
 
     #[test]
