@@ -21,7 +21,7 @@ pub enum Standing {
     /// It did not say yet, or is away.
     #[default]
     Unjudged,
-    /// It has the block that the provider built on, and has long had another at the height that is mined.
+    /// It has long had a block at the height that is mined, and does not say that it knows nothing of the provider's blocks.
     Behind,
     /// It is up to date, and has none.
     Foreign,

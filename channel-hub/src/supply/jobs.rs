@@ -85,7 +85,7 @@ struct Source {
     since: Option<Instant>,
     standing: Standing,
     /// For longer than [`BEHIND`] the hub's node has had a block at the height of its templates.
-    is_behind: bool,
+    is_passed: bool,
     /// When it was last connected to anew because it was behind; outlives connections, until it is not.
     redialled: Option<Instant>,
 }
@@ -170,7 +170,7 @@ impl Jobs {
         let source = self.sources.get(provider)?;
         let (height, (node, _)) = (source.active.as_ref()?.height(), *self.reached.back()?);
         let seconds = now.saturating_duration_since(reached(&self.reached, height)?).as_secs();
-        source.is_behind.then_some(Behind { height, node, seconds })
+        source.is_behind().then_some(Behind { height, node, seconds })
     }
 
     fn reset(&mut self, provider: usize, connection: Option<u16>) {
@@ -308,25 +308,29 @@ impl Source {
 
     fn candidate(&self) -> Option<Candidate> {
         let job = self.active.as_ref()?;
-        let standing = if self.is_behind { Standing::Behind } else { self.standing };
+        // One that is not judged yet is behind as well if it is on the node's chain, and of no use if it is on another.
+        let standing = if self.is_passed { self.standing.max(Standing::Behind) } else { self.standing };
         Some(Candidate { standing, height: job.height(), since: self.since? })
     }
 
-    /// Heights compare on one chain only: the node must know the provider's blocks. Of the same height the node may have
-    /// another block than the provider builds on: that is no delay.
+    /// Of the same height the node may have another block than the provider builds on: that is no delay.
     fn compare(&mut self, now: Instant, heights: &VecDeque<(u32, Instant)>) {
         let Some(job) = &self.active else { return };
-        let passed = reached(heights, job.height()).filter(|_| self.standing == Standing::Known);
-        self.is_behind = passed.is_some_and(|at| now >= at + BEHIND);
-        if !self.is_behind {
+        self.is_passed = reached(heights, job.height()).is_some_and(|at| now >= at + BEHIND);
+        if !self.is_behind() {
             self.redialled = None;
         }
+    }
+
+    /// Heights compare on one chain only: the node must know the provider's blocks.
+    fn is_behind(&self) -> bool {
+        self.is_passed && self.standing == Standing::Known
     }
 
     /// True once when it falls behind, and then as often as [`REDIAL`] says.
     fn should_redial(&mut self, now: Instant) -> bool {
         let is_due =
-            self.active.is_some() && self.is_behind && self.redialled.is_none_or(|at| now >= at + REDIAL);
+            self.active.is_some() && self.is_behind() && self.redialled.is_none_or(|at| now >= at + REDIAL);
         if is_due {
             self.redialled = Some(now);
         }

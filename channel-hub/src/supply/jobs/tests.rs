@@ -243,6 +243,19 @@ fn a_provider_that_the_node_left_behind_is_connected_to_anew_and_its_job_stays()
 }
 
 #[test]
+fn one_that_comes_up_at_an_older_block_takes_no_miners_from_one_that_is_behind_before_it_is_judged() {
+    let mut world = World::new();
+    world.publish(0, 5);
+    world.jobs.judged(world.now, 0, Standing::Known);
+    world.node_at(0, 6);
+    assert_eq!(world.node_at(10, 6), ["redial 0"]);
+    assert!(world.publish(1, 4).is_empty());
+    assert_eq!(world.jobs.behind(world.now, 1), None, "it may be of another network");
+    assert_eq!(world.jobs.in_use(), Some(0));
+    assert_eq!(world.publish(1, 7), ["use 1", "J7"]);
+}
+
+#[test]
 fn one_that_catches_up_stays_behind_until_it_has_and_is_connected_to_anew_every_five_minutes() {
     let mut world = World::new();
     world.publish(0, 5);
