@@ -172,7 +172,7 @@ impl Farm {
         Self {
             miners: Mutex::new(Places::new(bounds)),
             unproven: unproven(share_interval),
-            slices: Arc::default(),
+            slices: Arc::new(Mutex::new(Slices::beginning_at(rand::random()))),
             active: watch::Sender::new(None),
             blocks: Mutex::default(),
             totals: Totals::new(counters),
@@ -333,6 +333,7 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 mod tests {
     use super::*;
     use link::places::LOOK_AGAIN;
+    use std::collections::HashSet;
 
     const INTERVAL: Duration = Duration::from_secs(6);
     const UNPROVEN: Duration = Duration::from_secs(120);
@@ -396,6 +397,14 @@ mod tests {
         assert_eq!(come(UNPROVEN * 9, 2).unwrap_err(), Refused::Connections);
         farm.activate(2);
         assert!(come(UNPROVEN * 9 + LOOK_AGAIN, 2).is_ok());
+    }
+
+    #[test]
+    fn a_farm_that_is_started_anew_begins_with_another_slice() {
+        // Chance makes all four the same once in 35 million million times.
+        let first = |_: i32| farm(1, 1).1.slices().lock().unwrap().take().unwrap();
+        let all: HashSet<u32> = (0..4).map(first).collect();
+        assert!(all.len() > 1, "{all:?}");
     }
 
     #[test]

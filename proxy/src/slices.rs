@@ -4,6 +4,10 @@
 //! Invariant: two of them that had the same slice never worked on the same job. A slice that was given back rests
 //! until two newer jobs were made: the first may have reached its owner before it was counted here. One whose owner never had a
 //! job need not: else whoever connects and leaves, again and again, would have them all.
+//!
+//! The first is not always 0: an upstream may give a proxy that was started anew the same prefix and the same job, and a miner with
+//! the same slice would have the same work to the byte. It would search it again, and cpuminer, which compares headers, go on
+//! under the id that it had from the proxy before.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashSet, VecDeque};
@@ -12,11 +16,19 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// Numbers that three bytes hold, which a wide channel has for them ([`crate::sv2::space`]).
 pub const MOST: u32 = 1 << 24;
 
-/// Hands out slices; small numbers first, so that they fit an upstream that leaves few bytes.
+/// These are handed out before any other, so that they fit an upstream that leaves few bytes: of two bytes they are the half that an SV2
+/// connection may have more than one of.
+const FIRST: u32 = 1 << 15;
+
+/// Hands out slices. Inside they are numbered in the order in which they are handed out, from 0.
 #[derive(Debug, Default)]
 pub struct Slices {
+    /// The slice whose number is 0, below [`FIRST`]; the others of these follow it in a circle.
+    start: u32,
     /// The lowest number that was never handed out.
     next: u32,
+    /// Out with a predecessor's miners, or given back by them, and not passed by `next` yet.
+    kept: HashSet<u32>,
     /// Given back, oldest first, with the number of jobs there were then.
     resting: VecDeque<(u32, u64)>,
     /// Those that have rested.
@@ -25,36 +37,51 @@ pub struct Slices {
 }
 
 impl Slices {
-    /// A slice for a new connection or channel; `None` when 2^24 are out or rest.
-    pub fn take(&mut self) -> Option<u32> {
-        while let Some((slice, _)) = self.resting.pop_front_if(|(_, jobs)| *jobs + 2 <= self.jobs) {
-            self.free.push(Reverse(slice));
-        }
-        if let Some(Reverse(slice)) = self.free.pop() {
-            return Some(slice);
-        }
-        let slice = self.next;
-        self.next = (slice < MOST).then_some(slice + 1)?;
-        Some(slice)
+    /// The first that is handed out follows from `start`, which should be another in each program.
+    pub fn beginning_at(start: u32) -> Self {
+        Self { start: start % FIRST, ..Self::default() }
     }
 
-    /// These are out already, with a predecessor's miners. Before any is taken.
+    /// A slice for a new connection or channel; `None` when 2^24 are out or rest.
+    pub fn take(&mut self) -> Option<u32> {
+        while let Some((number, _)) = self.resting.pop_front_if(|(_, jobs)| *jobs + 2 <= self.jobs) {
+            self.free.push(Reverse(number));
+        }
+        if let Some(Reverse(number)) = self.free.pop() {
+            return Some(self.slice(number));
+        }
+        loop {
+            let number = self.next;
+            self.next = (number < MOST).then_some(number + 1)?;
+            if !self.kept.remove(&number) {
+                return Some(self.slice(number));
+            }
+        }
+    }
+
+    /// These are out already, with a predecessor's miners. Before any is taken. Others that it gave out need not rest: their jobs
+    /// were of another connection, and have another prefix.
     pub fn keep(&mut self, kept: &[u32]) {
-        let next = kept.iter().max().map_or(0, |last| last.saturating_add(1));
-        let kept: HashSet<_> = kept.iter().copied().collect();
-        let free = (self.next..next).filter(|slice| !kept.contains(slice));
-        self.resting.extend(free.map(|slice| (slice, self.jobs)));
-        self.next = self.next.max(next);
+        let kept: Vec<_> = kept.iter().map(|slice| self.number(*slice)).collect();
+        self.kept.extend(kept);
     }
 
     /// Its connection is gone, which may have had a job.
     pub fn give_back(&mut self, slice: u32) {
-        self.resting.push_back((slice, self.jobs));
+        self.resting.push_back((self.number(slice), self.jobs));
     }
 
     /// Its connection is gone, and never had a job.
     fn put_back(&mut self, slice: u32) {
-        self.free.push(Reverse(slice));
+        self.free.push(Reverse(self.number(slice)));
+    }
+
+    fn slice(&self, number: u32) -> u32 {
+        if number < FIRST { (number + self.start) % FIRST } else { number }
+    }
+
+    fn number(&self, slice: u32) -> u32 {
+        if slice < FIRST { (slice + FIRST - self.start) % FIRST } else { slice }
     }
 
     /// A newer job is out, and new connections get no older one.
@@ -127,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn of_those_that_have_rested_the_smallest_comes_first() {
+    fn of_those_that_have_rested_the_one_comes_first_that_came_first_before() {
         let mut slices = Slices::default();
         let taken: Vec<u32> = (0..100_000).filter_map(|_| slices.take()).collect();
         taken.into_iter().rev().for_each(|slice| slices.give_back(slice));
@@ -147,13 +174,32 @@ mod tests {
     }
 
     #[test]
-    fn what_a_predecessor_gave_out_is_not_given_out_again() {
-        let mut slices = Slices::default();
-        slices.keep(&[3, 1]);
-        assert_eq!(slices.take(), Some(4));
-        slices.job_made();
-        slices.job_made();
-        assert_eq!((slices.take(), slices.take(), slices.take()), (Some(0), Some(2), Some(5)));
+    fn what_a_predecessors_miners_have_is_not_given_out_again_before_they_have_left() {
+        for start in [0, 2] {
+            let mut slices = Slices::beginning_at(start);
+            slices.keep(&[3, 1]);
+            let taken: Vec<_> = (0..3).filter_map(|_| slices.take()).collect();
+            assert_eq!(taken, if start == 0 { [0, 2, 4] } else { [2, 4, 5] });
+            slices.give_back(3);
+            (0..2).for_each(|_| slices.job_made());
+            assert_eq!(slices.take(), Some(3));
+            assert_eq!(slices.take(), Some(taken[2] + 1));
+        }
+    }
+
+    #[test]
+    fn wherever_they_begin_those_come_first_that_fit_an_upstream_with_few_bytes_and_each_comes_once() {
+        for start in [0, 7, FIRST - 1, u32::MAX] {
+            let mut slices = Slices::beginning_at(start);
+            let mut taken: Vec<u32> = (0..FIRST + 2).filter_map(|_| slices.take()).collect();
+            assert_eq!(taken[0], start % FIRST);
+            assert_eq!(taken.split_off(FIRST as usize), [FIRST, FIRST + 1]);
+            let all: HashSet<u32> = taken.iter().copied().collect();
+            assert!(all.len() == taken.len() && all.iter().all(|slice| *slice < FIRST));
+            taken.iter().for_each(|slice| slices.give_back(*slice));
+            (0..2).for_each(|_| slices.job_made());
+            assert_eq!(slices.take(), Some(taken[0]));
+        }
     }
 
     #[test]
