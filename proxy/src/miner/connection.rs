@@ -66,8 +66,8 @@ pub(super) struct Connection<W> {
     lines_left: Allowance,
     bytes_left: Allowance,
     throttled: bool,
-    /// What was shown last: when, difficulty, whether the firmware was known.
-    shown: (Instant, f64, bool),
+    /// What was shown last: when, difficulty, whether firmware and worker were known.
+    shown: (Instant, f64, [bool; 2]),
     /// It is not read any more: it only gets the answers that it waits for.
     closing: bool,
     /// The miner sends nothing more: until when it gets the answers that it waits for.
@@ -110,7 +110,7 @@ impl<W: Wire> Connection<W> {
             lines_left: Allowance::new(start, bounds.lines_per_second),
             bytes_left: Allowance::new(start, bounds.bytes_per_second),
             throttled: false,
-            shown: (start, 0.0, false),
+            shown: (start, 0.0, [false; 2]),
             closing: false,
             left: None,
             succession,
@@ -390,12 +390,13 @@ impl<W: Wire> Connection<W> {
 
     /// What people see of this miner; its hash rate need not be as new as its last share.
     fn show(&mut self) {
-        let (now, is_known) = (now(), self.session.firmware().is_some());
-        let (at, difficulty, was_known) = self.shown;
-        if now.instant < at + SHOWN && difficulty == self.session.difficulty() && was_known == is_known {
+        let (now, session) = (now(), &self.session);
+        let known = [session.firmware().is_some(), !session.workers().is_empty()];
+        let (at, difficulty, were_known) = self.shown;
+        if now.instant < at + SHOWN && difficulty == session.difficulty() && were_known == known {
             return;
         }
-        self.shown = (now.instant, self.session.difficulty(), is_known);
+        self.shown = (now.instant, session.difficulty(), known);
         let mut view = self.account.seat.miner.view();
         (view.difficulty, view.hash_rate) = self.session.pace(now);
         view.claimed_hash_rate = view.hash_rate;

@@ -246,9 +246,10 @@ impl Session {
         &self.workers
     }
 
-    /// The miner's difficulty, and the hash rate it seems to have (hashes a second).
+    /// The miner's difficulty, and the hash rate it seems to have (hashes a second): none while nobody has authorised.
     pub fn pace(&self, now: Now) -> (f64, f64) {
-        (self.pace.difficulty().value(), self.pace.hash_rate(now))
+        let hash_rate = if self.workers.is_empty() { 0.0 } else { self.pace.hash_rate(now) };
+        (self.pace.difficulty().value(), hash_rate)
     }
 
     /// The difficulty in force.

@@ -112,6 +112,22 @@ async fn connections_that_come_to_nothing_and_sv2_miners_use_up_no_extranonces()
 }
 
 #[tokio::test]
+async fn connections_that_nobody_authorises_have_no_hash_rate() {
+    let (hub, data) = (Hub::start().await, tempdir().unwrap());
+    let farm = Farm::start(&toml("aggregated", data.path(), &hub.toml())).await;
+    let mut idle = Vec::new();
+    for _ in 0..5 {
+        let mut miner = Miner::connect(farm.miners).await;
+        miner.call("mining.subscribe", json!(["test/1.0"])).await;
+        idle.push(miner);
+    }
+    let status = farm.api("status").await;
+    assert_eq!((&status["miners"], &status["hash_rate"]), (&json!(5), &json!(0.0)));
+    assert_eq!(idle[0].call("mining.authorize", json!(["ann", "x"])).await["result"], true);
+    farm.until("status", |status| status["hash_rate"].as_f64() > Some(0.0)).await;
+}
+
+#[tokio::test]
 async fn many_lines_at_once_are_answered_in_order() {
     let (hub, data) = (Hub::start().await, tempdir().unwrap());
     let farm = Farm::start(&toml("aggregated", data.path(), &hub.toml())).await;
