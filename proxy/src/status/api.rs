@@ -1,6 +1,6 @@
 //! JSON, for scripts.
 
-use super::{Shown, difficulty, unix};
+use super::{Shown, difficulty, distrusted, state, unix};
 use crate::config::Mode;
 use crate::farm::Miner;
 use crate::totals::WorkerTotals;
@@ -39,16 +39,16 @@ impl Shown {
         })
     }
 
-    pub(super) fn upstream_json(&self, health: &Health) -> Value {
+    pub(super) fn upstream_json(health: &Health) -> Value {
         let seen = health.seen();
         json!({
             "address": health.address,
-            "state": self.state(health, &seen),
+            "state": state(&seen),
             "since_seconds": seen.since.elapsed().as_secs(),
             "failures": seen.failures,
             "last_failure": seen.failure.as_ref().map(|(reason, _)| reason),
             "last_failure_seconds": seen.failure.as_ref().map(|(_, at)| at.elapsed().as_secs()),
-            "distrusted_seconds": self.distrusted(health, &seen).map(|left| left.as_secs()),
+            "distrusted_seconds": distrusted(&seen).map(|left| left.as_secs()),
             "extensions": seen.extensions,
             "channels": seen.channels,
             "in_flight": seen.in_flight,

@@ -71,27 +71,8 @@ impl Shown {
         self.active.borrow().as_ref().map(|route| route.address.clone())
     }
 
-    fn is_active(&self, health: &Health) -> bool {
-        self.active.borrow().as_ref().is_some_and(|route| route.index == health.index)
-    }
-
     fn active_seen(&self) -> Option<Seen> {
-        self.health.iter().find(|health| self.is_active(health)).map(|health| health.seen())
-    }
-
-    fn state(&self, health: &Health, seen: &Seen) -> &'static str {
-        match seen.state {
-            State::Unused => "unused",
-            State::Away => "away",
-            State::Standby if self.is_active(health) => "active",
-            State::Standby => "standby",
-        }
-    }
-
-    /// For how long miners do not return to an upstream that gave no credit, unless there is no other.
-    fn distrusted(&self, health: &Health, seen: &Seen) -> Option<Duration> {
-        let left = seen.distrusted?.checked_duration_since(Instant::now())?;
-        (!self.is_active(health)).then_some(left)
+        self.health.iter().map(|health| health.seen()).find(|seen| seen.state == State::Active)
     }
 
     /// Miners that are connected and their hash rate, by worker.
@@ -138,7 +119,7 @@ impl Status for Shown {
             "totals" => self.totals_json(),
             "miners" => self.miners_json(),
             "workers" => self.workers_json(),
-            "upstreams" => self.health.iter().map(|health| self.upstream_json(health)).collect(),
+            "upstreams" => self.health.iter().map(|health| Self::upstream_json(health)).collect(),
             "jobs" => self.job_json(),
             "blocks" => self.blocks_json(),
             _ => return None,
@@ -148,7 +129,7 @@ impl Status for Shown {
     fn metrics(&self) -> Vec<Metric> {
         let mut up = Metric::gauge("upstream_up", "1 where an upstream is connected and has jobs");
         for health in &self.health {
-            let is_up = health.seen().state == State::Standby;
+            let is_up = health.seen().state.is_up();
             let position = (health.index + 1).to_string();
             up = up.sample(&[("upstream", &health.address), ("position", &position)], u64::from(is_up));
         }
@@ -186,6 +167,21 @@ impl Status for Shown {
             )),
         }
     }
+}
+
+fn state(seen: &Seen) -> &'static str {
+    match seen.state {
+        State::Unused => "unused",
+        State::Away => "away",
+        State::Standby => "standby",
+        State::Active => "active",
+    }
+}
+
+/// For how long miners do not return to an upstream that gave no credit, unless there is no other.
+fn distrusted(seen: &Seen) -> Option<Duration> {
+    let left = seen.distrusted?.checked_duration_since(Instant::now())?;
+    (seen.state != State::Active).then_some(left)
 }
 
 /// Difficulty of a share that proves so much work; 0 before the first.

@@ -1,6 +1,6 @@
 //! The page, for people.
 
-use super::{Shown, difficulty, unix};
+use super::{Shown, difficulty, distrusted, state, unix};
 use service::{Cell, Section};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -43,12 +43,12 @@ impl Shown {
     pub(super) fn upstreams_section(&self) -> Section {
         let rows = self.health.iter().map(|health| {
             let seen = health.seen();
-            let state = match self.state(health, &seen) {
+            let state = match state(&seen) {
                 state @ "active" => Cell::good(state),
                 state @ "away" => Cell::bad(state),
                 state => state.into(),
             };
-            let back = self.distrusted(health, &seen);
+            let back = distrusted(&seen);
             let back = back.map(|left| format!("miners return in {} at the earliest", span(left)));
             let difficulty = seen.job.map(|job| number(job.difficulty)).unwrap_or_default();
             let failure = seen.failure.map(|(why, at)| format!("{why} ({} ago)", ago(at)));

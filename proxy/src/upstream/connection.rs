@@ -255,6 +255,8 @@ impl<'a> Connection<'a> {
             self.health.work(work);
             let new = Some(Offer::of(work));
             self.offer.send_if_modified(|offer| std::mem::replace(offer, new) != new);
+        } else if self.is_shared {
+            self.health.no_work();
         }
         match self.channels.get(&slot) {
             Some(channel) => channel.work.send(work, is_new).await,

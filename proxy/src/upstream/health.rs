@@ -17,8 +17,17 @@ pub enum State {
     Unused,
     /// Being tried, or about to be.
     Away,
-    /// Connected, with jobs; active or ready to be.
+    /// Connected, with jobs; miners work for another.
     Standby,
+    /// Miners work for it.
+    Active,
+}
+
+impl State {
+    /// Whether it is connected and has jobs.
+    pub fn is_up(self) -> bool {
+        matches!(self, Self::Standby | Self::Active)
+    }
 }
 
 /// One upstream's health.
@@ -111,14 +120,26 @@ impl Health {
             (seen.state, seen.since) = (state, Instant::now());
         }
         match state {
-            State::Standby => seen.failures = 0,
+            State::Standby | State::Active => seen.failures = 0,
             State::Unused | State::Away => {
                 if state == State::Unused {
                     seen.failures = 0; // the next outage is another
                 }
                 (seen.channels, seen.in_flight, seen.owing, seen.job) = (0, 0, None, None);
+                seen.extensions.clear();
             }
         }
+    }
+
+    /// Whether miners work for it. Of one whose connection has just ended nothing changes: whoever chooses may not have heard of it.
+    pub(super) fn activate(&self, is_active: bool) {
+        let mut seen = self.lock();
+        let state = match (seen.state, is_active) {
+            (State::Standby, true) => State::Active,
+            (State::Active, false) => State::Standby,
+            _ => return,
+        };
+        (seen.state, seen.since) = (state, Instant::now());
     }
 
     /// True if that is news: it has served since it failed last, or fails for another reason.
@@ -167,6 +188,11 @@ impl Health {
         self.lock().owing = None;
     }
 
+    /// There is no job for the new tip yet.
+    pub(super) fn no_work(&self) {
+        self.lock().job = None;
+    }
+
     pub(super) fn work(&self, work: &Work) {
         if self.lock().job.as_ref().is_some_and(|job| (job.id, job.upstream_id) == (work.id, work.job.id())) {
             return;
@@ -206,6 +232,28 @@ mod tests {
         assert!(!fails("timed out"));
         health.set(State::Standby);
         assert!(fails("timed out"), "it served");
+    }
+
+    #[test]
+    fn since_when_miners_work_for_an_upstream_is_not_since_when_it_could_be_worked_for() {
+        let health = Health::new(0, "h:1");
+        health.set(State::Away);
+        health.activate(true);
+        assert_eq!(health.seen().state, State::Away);
+        health.connected(&[2]);
+        health.set(State::Standby);
+        let ready = health.seen().since;
+        health.activate(true);
+        let active = health.seen();
+        assert!(active.state == State::Active && active.since > ready && active.state.is_up());
+        health.activate(true);
+        assert_eq!(health.seen().since, active.since);
+        health.activate(false);
+        let left = health.seen();
+        assert!(left.state == State::Standby && left.since > active.since);
+        assert_eq!(left.extensions, [2_u16]);
+        health.set(State::Away);
+        assert!(health.seen().extensions.is_empty(), "they were the connection's");
     }
 
     #[test]

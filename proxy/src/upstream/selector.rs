@@ -81,6 +81,7 @@ pub async fn run(
         }
         publish(failover.active().and_then(|index| routes[index].clone()), &common, &active);
         for (index, sender) in wanted.iter().enumerate() {
+            health[index].activate(failover.active() == Some(index));
             sender.send_if_modified(|now| std::mem::replace(now, failover.wanted(index)) != *now);
         }
     }
