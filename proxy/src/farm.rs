@@ -5,7 +5,7 @@
 //! and by a new job; blocks by a block.
 
 use crate::config::Admission;
-use crate::session::{UpstreamShare, Worker};
+use crate::session::{Past, UpstreamShare, Worker};
 use crate::slices::Slices;
 use crate::totals::Totals;
 use bitcoin::BlockHash;
@@ -15,7 +15,7 @@ use mining::Work;
 use service::Counters;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::{Notify, watch};
@@ -207,11 +207,19 @@ impl Farm {
         Ok(self.seated(&miners, id))
     }
 
-    /// A connection that a predecessor let in.
-    pub fn readmit(self: &Arc<Self>, address: SocketAddr) -> Seat {
+    /// A connection that a predecessor let in, and what it has seen of it.
+    pub fn readmit(self: &Arc<Self>, address: SocketAddr, past: &Past) -> Seat {
         let (now, mut miners) = (Instant::now(), locked(&self.miners));
-        let id = miners.add(now, address.ip(), Miner::numbered(now, address));
-        self.seated(&miners, id)
+        let ago = |seconds| now.checked_sub(Duration::from_secs(seconds)).unwrap_or(now);
+        let id = miners.add(now, address.ip(), Miner::numbered(ago(past.connected_seconds), address));
+        let seat = self.seated(&miners, id);
+        seat.miner.credited.store(past.credited, Ordering::Relaxed);
+        let mut view = seat.miner.view();
+        (view.accepted, view.rejected) = (past.accepted, past.rejected);
+        view.best = Work::new(past.best.parse().unwrap_or_default());
+        view.last_share = past.last_share_seconds.map(ago);
+        drop(view);
+        seat
     }
 
     /// These slices are a predecessor's miners'. Before anybody is admitted.
@@ -294,16 +302,29 @@ impl Farm {
 
 impl Miner {
     /// Of the connection that gets this number.
-    fn numbered(now: Instant, address: SocketAddr) -> impl FnOnce(u64) -> Arc<Self> {
+    fn numbered(connected: Instant, address: SocketAddr) -> impl FnOnce(u64) -> Arc<Self> {
         move |id| {
             Arc::new(Self {
                 id,
                 address,
-                connected: now,
+                connected,
                 credited: AtomicU64::new(0),
                 crowded: Notify::new(),
                 view: Mutex::default(),
             })
+        }
+    }
+
+    /// What is shown of it, for a successor.
+    pub fn past(&self) -> Past {
+        let view = self.view();
+        Past {
+            connected_seconds: self.connected.elapsed().as_secs(),
+            accepted: view.accepted,
+            rejected: view.rejected,
+            credited: self.credited.load(Ordering::Relaxed),
+            best: view.best.hashes().to_string(),
+            last_share_seconds: view.last_share.map(|at| at.elapsed().as_secs()),
         }
     }
 

@@ -88,7 +88,7 @@ fn go_on(passport: Result<Passport, String>, mut socket: TcpStream, surroundings
         match passport.and_then(|passport| Resumed::new(&passport, &surroundings)) {
             Ok(resumed) => {
                 listen::tune(&socket, surroundings.bounds.dead_peer);
-                let seat = surroundings.farm.readmit(address);
+                let seat = surroundings.farm.readmit(address, resumed.past());
                 let end = resume(Bare::new(socket), resumed, seat, surroundings).await; // not in the macro: it may not be evaluated
                 tracing::debug!("{end}");
             }
@@ -109,6 +109,7 @@ mod tests {
     use super::*;
     use crate::Proxy;
     use crate::farm::Farm;
+    use crate::session::Past;
     use crate::slices::MOST;
     use crate::testing::{Talk, easiest, start, work};
     use link::Handshakes;
@@ -196,6 +197,37 @@ mod tests {
             assert_eq!(String::from_utf8_lossy(&heard), String::from_utf8_lossy(RECONNECT), "{what}");
         }
         assert!(surroundings.farm.miners().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_miner_that_came_along_is_shown_with_what_it_did_before_and_without_if_its_predecessor_does_not_say()
+     {
+        let data = tempfile::tempdir().unwrap();
+        let surroundings = surroundings(data.path()).await;
+        let past = Past {
+            connected_seconds: 100,
+            accepted: 7,
+            rejected: 2,
+            credited: 5,
+            best: (1_u128 << 100).to_string(),
+            last_share_seconds: Some(3),
+        };
+        let says = |state: &mut Value| state["past"] = serde_json::to_value(&past).unwrap();
+        let says_nothing = |state: &mut Value| drop(state.as_object_mut().unwrap().remove("past"));
+        let mut miners =
+            [given(with(says), &surroundings).await, given(with(says_nothing), &surroundings).await];
+        for miner in &mut miners {
+            miner.write_all(b"{\"id\":77,\"method\":\"mining.ping\",\"params\":[]}\n").await.unwrap();
+            timeout(PATIENCE, BufReader::new(miner).read_line(&mut String::new())).await.unwrap().unwrap();
+        }
+        let shown = surroundings.farm.miners().into_iter().map(|miner| miner.past());
+        let (mut with, without): (Vec<_>, Vec<_>) = shown.partition(|shown| shown.accepted > 0);
+        assert_eq!((with.len(), without.len(), without[0].last_share_seconds), (1, 1, None));
+        let with = with.remove(0);
+        assert!((100..160).contains(&with.connected_seconds), "{with:?}");
+        assert!(with.last_share_seconds.is_some_and(|ago| (3..63).contains(&ago)), "{with:?}");
+        let (connected_seconds, last_share_seconds) = (with.connected_seconds, with.last_share_seconds);
+        assert_eq!(with, Past { connected_seconds, last_share_seconds, ..past });
     }
 
     #[tokio::test]

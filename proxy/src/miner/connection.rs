@@ -88,7 +88,7 @@ impl<W: Wire> Connection<W> {
 
     /// A predecessor's session goes on.
     pub(super) fn resumed(wire: W, resumed: Resumed, seat: Seat, surroundings: Surroundings) -> Self {
-        let Resumed { session, claim, unread } = resumed;
+        let Resumed { session, claim, unread, .. } = resumed;
         let mut connection = Self::with(session, wire, seat, claim, surroundings);
         connection.lines.push(&unread);
         connection.handle_events();
@@ -121,7 +121,7 @@ impl<W: Wire> Connection<W> {
 
     /// Gives the session to the departure, if its wire can be given. The connection again if it stays.
     pub(super) async fn depart(mut self, mut departure: Departure) -> Result<(), Self> {
-        let state = self.session.passport(self.lines.rest());
+        let state = self.session.passport(self.lines.rest()).with_past(self.account.seat.miner.past());
         let parcel = match (self.wire.into_socket(), serde_json::to_value(&state)) {
             (Ok(socket), Ok(state)) => Parcel::new(state, socket),
             (Ok(_), Err(_)) => return Ok(()), // no such state: it is text and numbers

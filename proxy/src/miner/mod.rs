@@ -21,7 +21,7 @@ mod wire;
 
 use crate::config::Bounds;
 use crate::farm::{Farm, Seat};
-use crate::session::{Disconnect, Passport, Session, Settings};
+use crate::session::{Disconnect, Passport, Past, Session, Settings};
 use crate::slices::Claim;
 use crate::upstream::Route;
 pub(crate) use allowance::Allowance;
@@ -126,6 +126,7 @@ pub struct Resumed {
     claim: Claim,
     /// What the miner has sent and nobody has read.
     unread: Vec<u8>,
+    past: Past,
 }
 
 impl Resumed {
@@ -137,7 +138,12 @@ impl Resumed {
     pub fn new(passport: &Passport, surroundings: &Surroundings) -> Result<Self, String> {
         let claim = Claim::kept(&surroundings.farm.slices(), passport.slice());
         let session = Session::resumed(now(), surroundings.settings.clone(), passport)?;
-        Ok(Self { session, claim, unread: passport.unread() })
+        Ok(Self { session, claim, unread: passport.unread(), past: passport.past().clone() })
+    }
+
+    /// What the predecessor has seen of the connection.
+    pub fn past(&self) -> &Past {
+        &self.past
     }
 }
 

@@ -37,7 +37,7 @@ use jobs::Jobs;
 use mining::Now;
 use pace::Pace;
 pub use pace::PaceSettings;
-pub use passport::Passport;
+pub use passport::{Passport, Past};
 pub(crate) use settings::WRITE_SECONDS;
 pub use settings::{Disconnect, Settings};
 pub use shares::Outcome;

@@ -35,9 +35,41 @@ pub struct Passport {
     unsent: String,
     /// What it has sent and nobody has read, hex.
     unread: String,
+    /// A predecessor may say nothing of it.
+    #[serde(default)]
+    past: Past,
+}
+
+/// What is shown of a connection, as far as it has come.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(default)]
+pub struct Past {
+    /// How long it has lasted.
+    pub connected_seconds: u64,
+    /// Shares that were answered with true.
+    pub accepted: u64,
+    /// Shares that were refused.
+    pub rejected: u64,
+    /// Shares that the upstream acknowledged.
+    pub credited: u64,
+    /// Expected hashes of its best share's own hash, in decimal: they may be more than a number of JSON has.
+    pub best: String,
+    /// How long ago it found a share.
+    pub last_share_seconds: Option<u64>,
 }
 
 impl Passport {
+    /// The same, of a connection with this past.
+    #[must_use]
+    pub fn with_past(self, past: Past) -> Self {
+        Self { past, ..self }
+    }
+
+    /// What was seen of the connection.
+    pub fn past(&self) -> &Past {
+        &self.past
+    }
+
     /// Reads what [`Session::passport`] wrote.
     ///
     /// # Errors
@@ -79,6 +111,7 @@ impl Session {
             terms: self.pace.terms(),
             unsent: self.out.as_bytes().to_lower_hex_string(),
             unread: unread.to_lower_hex_string(),
+            past: Past::default(),
         }
     }
 

@@ -46,6 +46,11 @@ async fn an_sv1_miner_stays_connected_through_two_successions_and_every_share_is
             miners.as_array().unwrap().iter().map(|miner| miner["worker"].as_str().unwrap()).collect();
         workers.sort_unstable();
         assert_eq!(workers, ["ann", "bob"], "{miners}");
+        // Ten before the last succession, and more after it.
+        let rows = miners.as_array().unwrap();
+        assert!(rows.iter().all(|miner| miner["accepted"].as_u64() > Some(10)), "{miners}");
+        let credited: u64 = rows.iter().map(|miner| miner["credited"].as_u64().unwrap()).sum();
+        assert_eq!(credited, hub.credited(), "{miners}");
     }
 }
 
