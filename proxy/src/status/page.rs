@@ -143,7 +143,9 @@ impl Shown {
     }
 
     pub(super) fn blocks_section(&self) -> Section {
-        let rows = self.farm.blocks().into_iter().map(|block| {
+        let blocks = self.farm.blocks();
+        let listed = u64::try_from(blocks.len()).unwrap_or(u64::MAX);
+        let rows = blocks.into_iter().map(|block| {
             [
                 block.hash.to_string(),
                 block.worker.to_string(),
@@ -151,7 +153,13 @@ impl Shown {
                 unix(block.time).to_string(),
             ]
         });
-        Section::table("Blocks found", ["hash", "worker", "handed to", "time (unix)"]).rows(rows)
+        let shown = Section::table("Blocks found", ["hash", "worker", "handed to", "time (unix)"]).rows(rows);
+        match self.farm.totals.blocks.value().saturating_sub(listed) {
+            0 => shown,
+            earlier => {
+                shown.note(format!("{earlier} before these, in earlier runs or long ago: the log has them"))
+            }
+        }
     }
 }
 
@@ -185,5 +193,28 @@ fn span(time: Duration) -> String {
         120..7200 => format!("{} min", seconds / 60),
         7200..172_800 => format!("{} h", seconds / 3600),
         _ => format!("{} d", seconds / 86_400),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::config::{Admission, Mode};
+    use crate::farm::Farm;
+    use service::Counters;
+    use std::sync::Arc;
+    use tokio::sync::watch;
+
+    #[test]
+    fn blocks_of_earlier_runs_are_not_listed_but_not_forgotten_either() {
+        let dir = tempfile::tempdir().unwrap();
+        let admission = Admission { max_connections: 1, max_connections_per_address: 1 };
+        let counters = Counters::open("test", dir.path()).unwrap();
+        let farm = Arc::new(Farm::new(admission, Duration::from_secs(3), &counters));
+        let shown = Shown::new(farm.clone(), Vec::new(), watch::channel(None).1, Mode::Aggregated);
+        assert_eq!(shown.blocks_section().note, "");
+        farm.totals.blocks.add(2);
+        assert!(shown.blocks_section().note.starts_with("2 before these"));
     }
 }
