@@ -1,7 +1,7 @@
 //! One SV2 miner's connection: a socket around a [`Session`]. The task that runs here checks the miner's shares.
 
 use super::session::{End as Ended, Session};
-use crate::farm::{Protocol, Seat};
+use crate::farm::Seat;
 use crate::miner::account::{Account, Found};
 use crate::miner::{LAST_WORDS, Surroundings, now};
 use crate::session::{Disconnect, Outcome, Worker};
@@ -85,10 +85,7 @@ impl Connection {
         seat: Seat,
         surroundings: Surroundings,
     ) -> Self {
-        {
-            let mut view = seat.miner.view();
-            (view.protocol, view.firmware) = (Protocol::Sv2, Some(firmware(&link.peer().device).into()));
-        }
+        seat.miner.view().firmware = Some(firmware(&link.peer().device).into());
         let succession = surroundings.succession.clone();
         Self {
             link,

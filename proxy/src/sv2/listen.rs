@@ -4,7 +4,7 @@ use super::connection::serve;
 use super::session::Session;
 use super::space::Spaces;
 use crate::config::Sv2;
-use crate::farm::Seat;
+use crate::farm::{Protocol, Seat};
 use crate::miner::{Surroundings, now};
 use crate::session::Disconnect;
 use crate::upstream::Route;
@@ -75,6 +75,7 @@ impl Door {
     }
 
     async fn admitted(self, socket: TcpStream, seat: Seat) {
+        seat.miner.view().protocol = Protocol::Sv2;
         let is_fixed = self.is_fixed();
         let (server, surroundings) = (if is_fixed { self.fixed } else { self.server }, self.surroundings);
         let address = seat.miner.address;

@@ -68,6 +68,15 @@ async fn sv1_and_sv2_miners_of_all_kinds_share_one_channel_upstream() {
 }
 
 #[tokio::test]
+async fn who_says_nothing_on_the_sv2_port_is_shown_as_what_is_expected_there() {
+    let (hub, data) = (Hub::start().await, tempdir().unwrap());
+    let farm = Farm::start(&toml("aggregated", data.path(), &hub.toml())).await;
+    let _silent = tokio::net::TcpStream::connect(farm.sv2).await.unwrap();
+    farm.until("miners", |miners| miners[0]["protocol"] == "SV2").await;
+    assert!(farm.text("/metrics").await.contains("miners_by_protocol{protocol=\"SV1\"} 0"));
+}
+
+#[tokio::test]
 async fn an_sv2_connection_has_one_channel_upstream_in_the_other_mode() {
     let (hub, data) = (Hub::start().await, tempdir().unwrap());
     let farm = Farm::start(&toml("non-aggregated", data.path(), &hub.toml())).await;
