@@ -251,13 +251,7 @@ fn describe(counters: &service::Counters) {
 }
 
 /// What all sessions work with.
-fn floor(
-    config: &Config,
-    context: &Context,
-    feed: Arc<Feed>,
-    ledger: Ledger,
-    finds: Arc<Finds>,
-) -> Floor {
+fn floor(config: &Config, context: &Context, feed: Arc<Feed>, ledger: Ledger, finds: Arc<Finds>) -> Floor {
     Floor {
         server: Arc::new(server(config)),
         handshakes: Handshakes::new(),

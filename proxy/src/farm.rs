@@ -22,9 +22,13 @@ use tokio::sync::{Notify, watch};
 
 /// Blocks that are shown.
 const MAX_BLOCKS: usize = 50;
-/// How long a connection keeps its place that has not authorised, when somebody else wants it: many that come at one moment are not to
-/// displace each other before their first line is read.
+/// How long a connection keeps its place that has said nothing, or only lines that authorise nobody, when somebody else wants it: many
+/// that come at one moment are not to displace each other before their first line is read.
 const SILENT: Duration = Duration::from_millis(500);
+/// How long one does that has begun a handshake, be it that it waits for its turn.
+const SHAKING: Duration = Duration::from_secs(5);
+/// How long one does that is set up and has no channel, as a translator without miners.
+const UNUSED: Duration = Duration::from_secs(60);
 
 /// Shared by all tasks.
 #[derive(Debug)]
@@ -63,7 +67,20 @@ pub struct Miner {
     pub credited: AtomicU64,
     /// Woken when its place is needed for another.
     crowded: Notify,
+    standing: Mutex<Standing>,
     view: Mutex<MinerView>,
+}
+
+/// How far it has come, by which its place is its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    Silent,
+    /// It has begun a handshake then.
+    Shaking(Instant),
+    /// It was set up then.
+    Unused(Instant),
+    /// It has authorised a worker.
+    Mining,
 }
 
 /// What a miner speaks.
@@ -180,8 +197,9 @@ impl Farm {
         }
     }
 
-    /// Lets a connection in; addresses of IPv6 count by their /64. Where all places are taken, it gets the one of the oldest connection that has not authorised in half a second, if
-    /// there is such, else of one that should have found twenty shares by now and found none: who is idle cannot keep miners out.
+    /// Lets a connection in; addresses of IPv6 count by their /64. Where all places are taken, it gets the one of the oldest
+    /// connection that has said nothing in half a second, if there is such, else of one whose handshake or whose first channel is
+    /// overdue, or that should have found twenty shares by now and found none: who is idle cannot keep miners out.
     ///
     /// # Errors
     /// All places are taken, in all or of this address, and all are in use.
@@ -191,15 +209,9 @@ impl Farm {
 
     fn admit_at(self: &Arc<Self>, now: Instant, address: SocketAddr) -> Result<Seat, Refused> {
         let served = self.active().map(|active| active.served);
-        let unproven = |miner: &Arc<Miner>| {
-            // Who has no work brings no share.
-            let could_mine = served.map(|served| served.max(miner.connected));
-            let is_overdue =
-                could_mine.is_some_and(|since| now.saturating_duration_since(since) >= self.unproven);
-            (is_overdue && miner.view().last_share.is_none()).then_some(0)
-        };
+        let worth = |miner: &Arc<Miner>| miner.worth(now, self.unproven, served);
         let mut miners = locked(&self.miners);
-        let (id, displaced) = miners.take(now, address.ip(), Miner::numbered(now, address), unproven)?;
+        let (id, displaced) = miners.take(now, address.ip(), Miner::numbered(now, address), worth)?;
         if let Some(displaced) = displaced {
             displaced.crowded.notify_one(); // its place is free at once, its socket in a moment
         }
@@ -232,9 +244,24 @@ impl Farm {
         Seat { farm: self.clone(), miner: miner.clone() }
     }
 
+    /// This miner has begun a handshake, whose turn it may have to wait for.
+    pub fn shakes(&self, miner: &Miner) {
+        self.stands(miner, Standing::Shaking(Instant::now()));
+    }
+
+    /// The handshake of this miner is over; it has no channel yet.
+    pub fn set_up(&self, miner: &Miner) {
+        self.stands(miner, Standing::Unused(Instant::now()));
+    }
+
     /// This miner has authorised: its place is its own.
     pub fn authorized(&self, miner: &Miner) {
+        self.stands(miner, Standing::Mining);
+    }
+
+    fn stands(&self, miner: &Miner, standing: Standing) {
         locked(&self.miners).spoke(miner.id);
+        *locked(&miner.standing) = standing;
     }
 
     /// Where SV1 connections and SV2 channels get their slices.
@@ -310,6 +337,7 @@ impl Miner {
                 connected,
                 credited: AtomicU64::new(0),
                 crowded: Notify::new(),
+                standing: Mutex::new(Standing::Silent),
                 view: Mutex::default(),
             })
         }
@@ -325,6 +353,23 @@ impl Miner {
             credited: self.credited.load(Ordering::Relaxed),
             best: view.best.hashes().to_string(),
             last_share_seconds: view.last_share.map(|at| at.elapsed().as_secs()),
+        }
+    }
+
+    /// How little is lost with one that has spoken, least first; `None`: it may not be displaced. `served`: since when there is an
+    /// upstream.
+    fn worth(&self, now: Instant, unproven: Duration, served: Option<Instant>) -> Option<u8> {
+        let over = |since, limit| now.saturating_duration_since(since) >= limit;
+        match *locked(&self.standing) {
+            Standing::Silent => None,
+            Standing::Shaking(since) => over(since, SHAKING).then_some(0),
+            Standing::Unused(since) => over(since, UNUSED).then_some(1),
+            Standing::Mining => {
+                // Who has no work brings no share.
+                let could_mine = served.map(|served| served.max(self.connected));
+                let is_overdue = could_mine.is_some_and(|since| over(since, unproven));
+                (is_overdue && self.view().last_share.is_none()).then_some(2)
+            }
         }
     }
 
@@ -442,6 +487,28 @@ mod tests {
         let _elsewhere = known("2001:db8:0:1::1");
         drop(other);
         known("2001:db8::3");
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_the_turn_of_its_handshake_has_longer_than_who_is_silent_and_who_is_set_up_longer_still()
+     {
+        let (_dir, farm) = farm(2, 2);
+        let address = |host: u8| SocketAddr::from(([10, 0, 0, host], 5000));
+        let (start, moment) = (Instant::now(), Duration::from_secs(1));
+        let come = |time, host| farm.admit_at(start + time, address(host));
+        let shaking = come(Duration::ZERO, 1).unwrap();
+        farm.shakes(&shaking.miner);
+        let unused = come(Duration::ZERO, 1).unwrap();
+        farm.set_up(&unused.miner);
+        assert_eq!(come(SHAKING - moment, 2).unwrap_err(), Refused::Connections);
+        let next = come(SHAKING + moment, 2).unwrap();
+        shaking.miner.asked_to_leave().await;
+        farm.authorized(&next.miner);
+        assert_eq!(come(UNUSED - moment, 3).unwrap_err(), Refused::Connections);
+        let last = come(UNUSED + moment, 3).unwrap();
+        unused.miner.asked_to_leave().await;
+        farm.authorized(&last.miner);
+        assert_eq!(farm.miners().len(), 2);
     }
 
     #[tokio::test]

@@ -1,10 +1,11 @@
 //! Lets miners in, one task each.
 
-use crate::farm::Seat;
+use crate::farm::{Miner, Seat};
 use crate::miner::{Bare, Surroundings, Wire, serve};
 use crate::slices::Claim;
 use service::Listener;
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpStream;
 use tracing::Instrument as _;
@@ -17,7 +18,7 @@ const NO_SLICE: &str = "extranonce-space-exhausted";
 pub async fn run<W, O, F>(listener: Listener, surroundings: Surroundings, open: O)
 where
     W: Wire,
-    O: Fn(TcpStream) -> F + Clone + Send + Sync + 'static,
+    O: Fn(TcpStream, Arc<Miner>) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Result<W, (&'static str, io::Error)>> + Send,
 {
     while let Some((socket, address)) = listener.accept_until(&surroundings.shutdown).await {
@@ -44,19 +45,19 @@ where
 ///
 /// # Errors
 /// Never.
-pub async fn plain(socket: TcpStream) -> Result<Bare, (&'static str, io::Error)> {
+pub async fn plain(socket: TcpStream, _miner: Arc<Miner>) -> Result<Bare, (&'static str, io::Error)> {
     Ok(Bare::new(socket))
 }
 
 async fn admitted<W, O, F>(socket: TcpStream, seat: Seat, surroundings: Surroundings, open: O)
 where
     W: Wire,
-    O: Fn(TcpStream) -> F,
+    O: Fn(TcpStream, Arc<Miner>) -> F,
     F: Future<Output = Result<W, (&'static str, io::Error)>>,
 {
     let address = seat.miner.address;
     let opened = tokio::select! {
-        opened = open(socket) => opened,
+        opened = open(socket, Arc::clone(&seat.miner)) => opened,
         () = seat.miner.asked_to_leave() => return surroundings.crowded_out(address),
         () = surroundings.shutdown.cancelled() => return,
     };

@@ -1,5 +1,6 @@
 //! How many clients there may be, in all and from one address (of IPv6: one /64). Where a bound is reached, a newcomer gets
-//! the seat of the oldest that has not said what it adds to the coinbase: so long a client gets no template.
+//! the seat of the oldest that has said nothing, else of one that has not said what it adds to the coinbase: so long a client
+//! gets no template.
 
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,17 +11,27 @@ use tokio_util::sync::CancellationToken;
 
 /// How long a client keeps its seat that has said nothing, when somebody else wants it.
 const SILENT: Duration = Duration::from_secs(1);
+/// How long one does that has begun its handshake, be it that it waits for its turn, and has not said what it wants.
+const SHAKING: Duration = Duration::from_secs(5);
 
-/// All seats: how each client is told to leave. Cheap to clone.
+/// All seats. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Seats(Arc<Mutex<Places<CancellationToken>>>);
+pub struct Seats(Arc<Mutex<Places<Occupant>>>);
+
+/// Who has a seat.
+#[derive(Clone, Debug, Default)]
+struct Occupant {
+    leave: CancellationToken,
+    /// It has begun its handshake then, and not said yet what it wants.
+    shakes: Arc<Mutex<Option<Instant>>>,
+}
 
 /// One seat; it is free again when this is dropped.
 #[derive(Debug)]
 pub struct Seat {
     seats: Seats,
     number: u64,
-    leave: CancellationToken,
+    occupant: Occupant,
 }
 
 /// Why there is no seat.
@@ -65,29 +76,52 @@ impl Seats {
     /// # Errors
     /// A bound is reached, and nobody gives way.
     pub fn take(&self, now: Instant, address: IpAddr) -> Result<Seat, NoSeat> {
-        let leave = CancellationToken::new();
-        let (number, displaced) = self.lock().take(now, address, |_| leave.clone(), |_| None)?;
+        let occupant = Occupant::default();
+        let (number, displaced) =
+            self.lock().take(now, address, |_| occupant.clone(), |other| other.worth(now))?;
         if let Some(displaced) = displaced {
-            displaced.cancel();
+            displaced.leave.cancel();
         }
-        Ok(Seat { seats: self.clone(), number, leave })
+        Ok(Seat { seats: self.clone(), number, occupant })
     }
 
-    fn lock(&self) -> MutexGuard<'_, Places<CancellationToken>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Places<Occupant>> {
+        locked(&self.0)
+    }
+}
+
+impl Occupant {
+    /// `None`: it may not be displaced.
+    fn worth(&self, now: Instant) -> Option<u8> {
+        let since = (*locked(&self.shakes))?;
+        (now.saturating_duration_since(since) >= SHAKING).then_some(0)
     }
 }
 
 impl Seat {
+    /// The client has begun its handshake `now`, whose turn it may have to wait for.
+    pub fn shakes(&self, now: Instant) {
+        self.spoke(Some(now));
+    }
+
     /// The client has said what it wants: its seat is its own.
     pub fn keep(&self) {
-        self.seats.lock().spoke(self.number);
+        self.spoke(None);
     }
 
     /// Returns when the client has to leave.
     pub async fn asked_to_leave(&self) {
-        self.leave.cancelled().await;
+        self.occupant.leave.cancelled().await;
     }
+
+    fn spoke(&self, shakes: Option<Instant>) {
+        self.seats.lock().spoke(self.number);
+        *locked(&self.occupant.shakes) = shakes;
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Drop for Seat {
@@ -129,7 +163,20 @@ mod tests {
         drop(silent);
         newcomer.keep();
         assert_eq!(take(SILENT * 9, "192.0.2.3").unwrap_err(), NoSeat::Connections);
-        assert!(!client.leave.is_cancelled() && !newcomer.leave.is_cancelled());
+        assert!(!client.occupant.leave.is_cancelled() && !newcomer.occupant.leave.is_cancelled());
         assert_eq!(seats.lock().len(), 2, "a seat is given back once");
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_the_turn_of_its_handshake_has_longer_than_who_is_silent() {
+        let (seats, start) = (Seats::new(1, 1), Instant::now());
+        let take = |time| seats.take(start + time, "192.0.2.1".parse().unwrap());
+        let shaking = take(Duration::ZERO).unwrap();
+        shaking.shakes(start);
+        assert_eq!(take(SHAKING - Duration::from_millis(1)).unwrap_err(), NoSeat::PerAddress);
+        let newcomer = take(SHAKING).unwrap();
+        shaking.asked_to_leave().await;
+        newcomer.keep();
+        assert_eq!(take(SHAKING * 9).unwrap_err(), NoSeat::PerAddress);
     }
 }

@@ -9,7 +9,7 @@ use crate::miner::{Surroundings, now};
 use crate::session::Disconnect;
 use crate::upstream::Route;
 use link::settings::Rate;
-use link::{Limits, Link, Openings, Server};
+use link::{Hello, Limits, Link, LinkError, Openings, Server};
 use mining::room::Room;
 use mining::server::Config;
 use service::Listener;
@@ -80,7 +80,7 @@ impl Door {
         let (server, surroundings) = (if is_fixed { self.fixed } else { self.server }, self.surroundings);
         let address = seat.miner.address;
         let accepted = tokio::select! {
-            accepted = Link::accept_in_turn(socket, &server, &surroundings.handshakes) => accepted,
+            accepted = accept(socket, &seat, &server, &surroundings) => accepted,
             () = seat.miner.asked_to_leave() => return surroundings.crowded_out(address),
             () = surroundings.shutdown.cancelled() => return,
         };
@@ -90,6 +90,7 @@ impl Door {
                 surroundings.let_go(why.name(), address, why);
             }
             Ok(link) => {
+                surroundings.farm.set_up(&seat.miner);
                 let spaces = Spaces::new(surroundings.farm.slices(), self.room.connection());
                 let mut session = Session::new(
                     now(),
@@ -115,6 +116,18 @@ impl Door {
         let active = self.surroundings.active.borrow();
         active.as_ref().and_then(Route::offers).is_some_and(|offer| !offer.rolls_versions())
     }
+}
+
+/// The handshake, which waits for its turn when its first message is here.
+async fn accept(
+    socket: TcpStream,
+    seat: &Seat,
+    server: &Arc<Server>,
+    surroundings: &Surroundings,
+) -> Result<Link, LinkError> {
+    let hello = Hello::read(socket, &server.limits).await?;
+    surroundings.farm.shakes(&seat.miner);
+    Box::pin(hello.accept_in_turn(server, &surroundings.handshakes)).await
 }
 
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // checked to be from 1,000 to 10^9

@@ -4,6 +4,7 @@ use super::certificate::{Files, Loaded, Stamp, names};
 use super::fingerprint::Fingerprint;
 use super::paced::Paced;
 use super::wire::TlsWire;
+use crate::farm::Miner;
 use crate::listen;
 use crate::miner::Surroundings;
 use link::NoTurn;
@@ -13,6 +14,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::pin::pin;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 use tokio::net::TcpStream;
@@ -41,11 +43,13 @@ impl Acceptor {
     pub async fn accept(
         self,
         socket: TcpStream,
+        miner: &Miner,
         surroundings: Surroundings,
     ) -> Result<TlsWire, (&'static str, io::Error)> {
         let socket = Paced::new(socket, &surroundings).map_err(|error| ("no-tls", error))?;
         let address = socket.address().ip();
         let hello = in_time(LazyConfigAcceptor::new(Hello::default(), socket)).await?;
+        surroundings.farm.shakes(miner);
         let turn = tokio::select! {
             turn = surroundings.handshakes.turn(address) => turn.map_err(no_turn)?,
             () = link::stream::gone(hello.io.socket()) => return Err(("no-tls", io::ErrorKind::UnexpectedEof.into())),
@@ -121,7 +125,10 @@ impl Port {
     pub async fn run(self, surroundings: Surroundings) {
         let (keeper, acceptor) = (self.keeper.run(surroundings.shutdown.clone()), self.acceptor);
         let own = surroundings.clone();
-        let open = move |socket| acceptor.clone().accept(socket, own.clone());
+        let open = move |socket, miner: Arc<Miner>| {
+            let (acceptor, own) = (acceptor.clone(), own.clone());
+            async move { acceptor.accept(socket, &miner, own).await }
+        };
         tokio::join!(keeper, listen::run(self.listener, surroundings, open));
     }
 }
