@@ -112,7 +112,8 @@ mod tests {
             Err(NodeError::WarmingUp { url: url.clone(), status: "Loading block index…".into() });
         let closed = Err(NodeError::Forbidden { url });
         let is_loading = |rpc, age| loading(rpc, age).is_some();
-        assert!(!is_loading(Some(&Ok(info)), young));
+        let answers = Ok(info);
+        assert!(!is_loading(Some(&answers), young));
         assert!(loading(Some(&warming_up), old).is_some_and(|status| status == "Loading block index…"));
         assert!(is_loading(Some(&closed), young) && !is_loading(Some(&closed), old));
         assert!(is_loading(None, young) && !is_loading(None, old));
