@@ -27,8 +27,8 @@ const MAX_BLOCKS: usize = 50;
 const SILENT: Duration = Duration::from_millis(500);
 /// How long one does that has begun a handshake, be it that it waits for its turn.
 const SHAKING: Duration = Duration::from_secs(5);
-/// How long one does that is set up and has no channel, as a translator without miners.
-const UNUSED: Duration = Duration::from_secs(60);
+/// How long one does whose handshake is over and that has no channel, as a translator without miners.
+const UNUSED: Duration = Duration::from_secs(2);
 
 /// Shared by all tasks.
 #[derive(Debug)]
@@ -490,23 +490,21 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_waits_for_the_turn_of_its_handshake_has_longer_than_who_is_silent_and_who_is_set_up_longer_still()
-     {
+    async fn who_waits_for_the_turn_of_its_handshake_has_longer_than_who_is_set_up_and_has_no_channel() {
         let (_dir, farm) = farm(2, 2);
         let address = |host: u8| SocketAddr::from(([10, 0, 0, host], 5000));
         let (start, moment) = (Instant::now(), Duration::from_secs(1));
         let come = |time, host| farm.admit_at(start + time, address(host));
-        let shaking = come(Duration::ZERO, 1).unwrap();
+        let (shaking, unused) = (come(Duration::ZERO, 1).unwrap(), come(Duration::ZERO, 1).unwrap());
         farm.shakes(&shaking.miner);
-        let unused = come(Duration::ZERO, 1).unwrap();
         farm.set_up(&unused.miner);
-        assert_eq!(come(SHAKING - moment, 2).unwrap_err(), Refused::Connections);
-        let next = come(SHAKING + moment, 2).unwrap();
-        shaking.miner.asked_to_leave().await;
-        farm.authorized(&next.miner);
-        assert_eq!(come(UNUSED - moment, 3).unwrap_err(), Refused::Connections);
-        let last = come(UNUSED + moment, 3).unwrap();
+        assert_eq!(come(UNUSED - moment, 2).unwrap_err(), Refused::Connections);
+        let next = come(UNUSED + moment, 2).unwrap();
         unused.miner.asked_to_leave().await;
+        farm.authorized(&next.miner);
+        assert_eq!(come(SHAKING - moment, 3).unwrap_err(), Refused::Connections);
+        let last = come(SHAKING + moment, 3).unwrap();
+        shaking.miner.asked_to_leave().await;
         farm.authorized(&last.miner);
         assert_eq!(farm.miners().len(), 2);
     }

@@ -11,8 +11,11 @@ use tokio_util::sync::CancellationToken;
 
 /// How long a client keeps its seat that has said nothing, when somebody else wants it.
 const SILENT: Duration = Duration::from_secs(1);
-/// How long one does that has begun its handshake, be it that it waits for its turn, and has not said what it wants.
+/// How long one does that has begun its handshake, be it that it waits for its turn.
 const SHAKING: Duration = Duration::from_secs(5);
+
+/// How long one does whose handshake is over and that has not said what it wants.
+const UNUSED: Duration = Duration::from_secs(1);
 
 /// All seats. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -22,8 +25,8 @@ pub struct Seats(Arc<Mutex<Places<Occupant>>>);
 #[derive(Clone, Debug, Default)]
 struct Occupant {
     leave: CancellationToken,
-    /// It has begun its handshake then, and not said yet what it wants.
-    shakes: Arc<Mutex<Option<Instant>>>,
+    /// From then on it may have to leave for another, having spoken but not said what it wants.
+    overdue: Arc<Mutex<Option<Instant>>>,
 }
 
 /// One seat; it is free again when this is dropped.
@@ -93,15 +96,20 @@ impl Seats {
 impl Occupant {
     /// `None`: it may not be displaced.
     fn worth(&self, now: Instant) -> Option<u8> {
-        let since = (*locked(&self.shakes))?;
-        (now.saturating_duration_since(since) >= SHAKING).then_some(0)
+        let overdue = (*locked(&self.overdue))?;
+        (now >= overdue).then_some(0)
     }
 }
 
 impl Seat {
     /// The client has begun its handshake `now`, whose turn it may have to wait for.
     pub fn shakes(&self, now: Instant) {
-        self.spoke(Some(now));
+        self.spoke(Some(now + SHAKING));
+    }
+
+    /// The client's handshake is over `now`.
+    pub fn set_up(&self, now: Instant) {
+        self.spoke(Some(now + UNUSED));
     }
 
     /// The client has said what it wants: its seat is its own.
@@ -114,9 +122,9 @@ impl Seat {
         self.occupant.leave.cancelled().await;
     }
 
-    fn spoke(&self, shakes: Option<Instant>) {
+    fn spoke(&self, overdue: Option<Instant>) {
         self.seats.lock().spoke(self.number);
-        *locked(&self.occupant.shakes) = shakes;
+        *locked(&self.occupant.overdue) = overdue;
     }
 }
 
@@ -173,10 +181,13 @@ mod tests {
         let take = |time| seats.take(start + time, "192.0.2.1".parse().unwrap());
         let shaking = take(Duration::ZERO).unwrap();
         shaking.shakes(start);
-        assert_eq!(take(SHAKING - Duration::from_millis(1)).unwrap_err(), NoSeat::PerAddress);
+        assert_eq!(take(SHAKING - Duration::from_secs(1)).unwrap_err(), NoSeat::PerAddress);
         let newcomer = take(SHAKING).unwrap();
         shaking.asked_to_leave().await;
-        newcomer.keep();
+        newcomer.set_up(start + SHAKING);
+        let next = take(SHAKING + UNUSED).unwrap();
+        newcomer.asked_to_leave().await;
+        next.keep();
         assert_eq!(take(SHAKING * 9).unwrap_err(), NoSeat::PerAddress);
     }
 }

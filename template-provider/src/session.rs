@@ -97,6 +97,7 @@ pub async fn serve(
         () = seat.asked_to_leave() => return Err(Gone::Crowded),
         () = shutdown.cancelled() => return Ok(()),
     };
+    seat.set_up(Instant::now());
     let entry = shared.clients.enter(link.peer());
     if shared.news.room() {
         info!(vendor = link.peer().device.vendor, "connected");
