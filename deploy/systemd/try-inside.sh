@@ -33,7 +33,8 @@ for program in tp hub proxy; do
   within 40 systemctl start sluice-$program
   echo "units: sluice-$program is $(systemctl is-active sluice-$program)"
 done
-within 30 journalctl -q -u sluice-tp --grep 'node reached by IPC'
+by_ipc() { [ "$(journalctl -q -u sluice-tp --grep 'node reached by IPC' | wc -l)" -ge "$1" ]; }
+within 30 by_ipc 1
 echo "units: sluice-tp takes its templates by IPC"
 for program in tp hub proxy; do
   runs_as=$(ps -o user= -p "$(main_pid sluice-$program)")
@@ -64,6 +65,12 @@ for program in tp hub proxy; do
   within 40 is_another sluice-$program "$before"
   echo "units: sluice-$program killed: started again as $(main_pid sluice-$program)"
 done
+# Its socket is another one then, and closed to the group until the unit opens it.
+reached=$(journalctl -q -u sluice-tp --grep 'node reached by IPC' | wc -l)
+systemctl restart bitcoind
+within 40 by_ipc $((reached + 1))
+echo "units: bitcoind restarted: sluice-tp takes its templates by IPC again"
+
 # More failures in a row than systemd's usual patience bears, then its port is free.
 systemctl stop sluice-hub
 perl -MIO::Socket::INET -e '$s = IO::Socket::INET->new(LocalAddr => "127.0.0.1:34254", Listen => 1, ReuseAddr => 1) or die $!; sleep 60' &

@@ -31,7 +31,8 @@ User=bitcoin
 StateDirectory=bitcoind
 StateDirectoryMode=0710
 ExecStartPre=/bin/mkdir -p -m 0710 /var/lib/bitcoind/signet
-ExecStartPost=/bin/sh -c 'until [ -S signet/node.sock ]; do sleep 0.1; done; chmod g+rw signet/node.sock'
+ExecStartPre=/bin/rm -f /var/lib/bitcoind/signet/node.sock
+ExecStartPost=-/usr/bin/timeout 60 /bin/sh -c 'until [ -S /var/lib/bitcoind/signet/node.sock ]; do sleep 0.1; done; chmod g+rw /var/lib/bitcoind/signet/node.sock'
 WorkingDirectory=/var/lib/bitcoind
 ExecStart=/usr/local/bin/bitcoin-node -datadir=/var/lib/bitcoind -ipcbind=unix -signet -signetchallenge=51 -server=1 -connect=0 -listen=0 \
   -maxtipage=2000000000 -nodebuglogfile -loadblock=/blocks.dat -rpccookieperms=group

@@ -122,6 +122,19 @@ fn units_and_image_start_the_programs_as_the_readme_does() {
     }
 }
 
+/// `make units` restarts a node that has them, on a network whose directory lies below mainnet's.
+#[test]
+fn the_lines_that_the_readme_adds_to_the_nodes_unit_are_those_that_are_tried() {
+    let (readme, tried) = (file("README.md"), file("systemd/try.sh"));
+    let added: Vec<&str> =
+        readme.lines().filter(|line| line.starts_with("ExecStart") && line.contains("node.sock")).collect();
+    assert_eq!(added.len(), 2, "{added:?}");
+    for line in added {
+        let on_signet = line.replace("/var/lib/bitcoind/", "/var/lib/bitcoind/signet/");
+        assert!(tried.lines().any(|tried| tried == on_signet), "{on_signet} is not in try.sh");
+    }
+}
+
 /// Podman reads the one, docker the other.
 #[test]
 fn the_image_is_built_of_the_same_files_whatever_builds_it() {
