@@ -122,6 +122,15 @@ fn units_and_image_start_the_programs_as_the_readme_does() {
     }
 }
 
+/// The file that `init` writes is for its owner alone.
+#[test]
+fn the_user_of_the_image_owns_the_directory_of_its_configurations() {
+    let image = file("container/Containerfile");
+    let user = image.split("useradd --system --uid ").nth(1).unwrap().split(' ').next().unwrap();
+    let owned = format!("install --directory --owner {user} --group {user} --mode 0750 /etc/sluice\n");
+    assert!(image.contains(&format!("#   {owned}")) && file("README.md").contains(&owned), "{owned}");
+}
+
 /// `make units` restarts a node that has them, on a network whose directory lies below mainnet's.
 #[test]
 fn the_lines_that_the_readme_adds_to_the_nodes_unit_are_those_that_are_tried() {
