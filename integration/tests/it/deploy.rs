@@ -122,6 +122,20 @@ fn units_and_image_start_the_programs_as_the_readme_does() {
     }
 }
 
+/// Anything else of the workspace wants more: the tests' node, a C++ compiler.
+#[test]
+fn the_readmes_build_what_the_image_does_with_the_same_packages() {
+    let image = file("container/Containerfile");
+    let build = image.lines().find_map(|line| line.strip_prefix("RUN cargo build")).unwrap();
+    let packages = image.split("--no-install-recommends ").nth(1).unwrap().lines().next().unwrap();
+    let readme = std::fs::read_to_string(repository().join("README.md")).unwrap();
+    for readme in [readme, file("README.md")] {
+        let said = |wanted: &str| readme.lines().any(|line| line.contains(wanted));
+        assert!(said(&format!("cargo build{build}")), "cargo build{build}");
+        assert!(said(&format!("apt-get install {packages}")), "{packages}");
+    }
+}
+
 /// The file that `init` writes is for its owner alone.
 #[test]
 fn the_user_of_the_image_owns_the_directory_of_its_configurations() {
