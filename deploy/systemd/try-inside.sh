@@ -41,6 +41,15 @@ for program in tp hub proxy; do
   [ "$runs_as" = sluice ] || fail "sluice-$program runs as $runs_as"
 done
 
+# As README.md says, but for sudo.
+for program in tp hub proxy; do
+  data="SLUICE_${program^^}__DATA_DIR=/var/lib/sluice/sluice-$program"
+  setpriv --reuid sluice --regid bitcoin --init-groups env "$data" \
+    sluice-$program --config /etc/sluice/sluice-$program.toml --check >/checked 2>&1 ||
+    fail "sluice-$program --check: $(cat /checked)"
+done
+echo "units: --check beside each of them is good"
+
 cpu-miner sv1 127.0.0.1:3333 "$address.units" --rate 400000 >/mined 2>&1 &
 miner=$!
 port() { ss -Htnp state established '( dport = :3333 )' | awk '{print $3; exit}'; }

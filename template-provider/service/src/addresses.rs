@@ -28,15 +28,17 @@ pub(crate) fn taken_twice(all: &[Named]) -> Vec<Problem> {
 }
 
 /// Tries each, and leaves it at once. Whoever listens there or begins to is not disturbed. What is in use is in order where a program
-/// runs with this data directory: a new configuration is tried before it is taken over.
-pub(crate) fn probe(all: &[Named], is_running: bool) -> Vec<Finding> {
+/// runs with this data directory: a new configuration is tried before it is taken over. Where none does, `other_dir` is what more to
+/// do if it is that program all the same.
+pub(crate) fn probe(all: &[Named], is_running: bool, other_dir: &str) -> Vec<Finding> {
     let probe = |(key, address): &Named| {
         let what = format!("{key} {address}");
         match listener::try_to_bind(*address) {
             Ok(()) => Finding::good(what, "free"),
-            Err(error) if is_running && error.kind() == std::io::ErrorKind::AddrInUse => {
-                Finding::good(what, "in use, by the running program as it seems")
-            }
+            Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => match is_running {
+                true => Finding::good(what, "in use, by the running program as it seems"),
+                false => Finding::bad(what, format!("{error}; {}{other_dir}", listener::mend(key, &error))),
+            },
             Err(error) => Finding::bad(what, format!("{error}; {}", listener::mend(key, &error))),
         }
     };
@@ -81,10 +83,13 @@ mod tests {
     fn an_address_in_use_is_in_order_only_where_the_program_runs() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let taken = [("listen", listener.local_addr().unwrap())];
-        let outcome = |is_running| probe(&taken, is_running).remove(0).outcome;
+        let outcome = |is_running| probe(&taken, is_running, "; or look elsewhere").remove(0).outcome;
         assert!(outcome(true).unwrap().contains("by the running program"));
         let refused = outcome(false).unwrap_err();
-        assert!(refused.contains("in use") && refused.contains("set listen to another"), "{refused}");
+        assert!(
+            refused.contains("in use") && refused.contains("set listen to another; or look"),
+            "{refused}"
+        );
         drop(listener);
         assert_eq!(outcome(false).unwrap(), "free");
     }
@@ -93,7 +98,7 @@ mod tests {
     fn an_address_of_another_machine_is_told_so_whether_the_program_runs_or_not() {
         let elsewhere = [("listen", "192.0.2.1:3333".parse::<SocketAddr>().unwrap())]; // RFC 5737
         for is_running in [false, true] {
-            let refused = probe(&elsewhere, is_running).remove(0).outcome.unwrap_err();
+            let refused = probe(&elsewhere, is_running, "").remove(0).outcome.unwrap_err();
             assert!(refused.contains("no address of this machine"), "{refused}");
         }
     }

@@ -71,12 +71,24 @@ const DRAIN: RangeInclusive<u64> = 1..=600;
 /// First levels of the keys below, by which they are told from a program's own.
 pub(crate) const SECTIONS: [&str; 4] = ["data_dir", "drain_seconds", "log", "page"];
 
+/// Where a program called `name` has its data if nobody says otherwise.
+fn default_data_dir(name: &str) -> String {
+    format!("~/.local/share/sluice/{name}")
+}
+
+impl Operation {
+    /// Whether the data directory is the default one of a program called `name`.
+    pub(crate) fn has_default_data_dir(&self, name: &str) -> bool {
+        expand_home(&default_data_dir(name)).is_some_and(|default| default == self.data_dir)
+    }
+}
+
 /// The keys, for a program called `name` with this default page address.
 pub(crate) fn keys(name: &'static str, page: &'static str) -> [Key; 5] {
     [
         Key::new(
             "data_dir",
-            leaked(format!("\"~/.local/share/sluice/{name}\"")),
+            leaked(format!("\"{}\"", default_data_dir(name))),
             "Directory of this program's own data. Made when it is missing; one running program per directory.",
         ),
         Key::new(

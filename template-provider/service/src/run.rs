@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use crate::addresses;
 use crate::command_line::{self, Flags, Request};
-use crate::config::{self, Fresh, Inputs, Refusal, keys_markdown};
+use crate::config::{self, Fresh, Inputs, Keys, Refusal, keys_markdown};
 use crate::context::Context;
 use crate::counters::{Counters, is_held};
 use crate::logs::start_logs;
@@ -44,10 +44,11 @@ pub fn run<P: Program>() -> ExitCode {
 
 fn check<P: Program>(flags: Flags) -> anyhow::Result<ExitCode> {
     let (operation, config, file) = load::<P>(flags)?;
-    let mut findings = vec![Finding::good("config", file), data_dir(&operation)];
+    let other_dir = other_dir::<P>(&operation);
+    let mut findings = vec![Finding::good("config", file), data_dir(&operation, &other_dir)];
     findings.extend(totals(&operation.data_dir));
-    findings
-        .extend(addresses::probe(&addresses::all::<P>(&config, &operation), is_held(&operation.data_dir)));
+    let listens = addresses::all::<P>(&config, &operation);
+    findings.extend(addresses::probe(&listens, is_held(&operation.data_dir), &other_dir));
     findings.extend(runtime()?.block_on(P::probe(config, &operation.data_dir)));
     let lines: String = findings.iter().map(|finding| format!("{finding}\n")).collect();
     say(&lines);
@@ -55,9 +56,21 @@ fn check<P: Program>(flags: Flags) -> anyhow::Result<ExitCode> {
     Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
+/// What more to do where the program seems not to run with this data directory, or its user may not have it: a unit or an image
+/// names another in the environment, which a shell does not have. Nothing where somebody has named one.
+fn other_dir<P: Program>(operation: &Operation) -> String {
+    if !operation.has_default_data_dir(P::NAME) {
+        return String::new();
+    }
+    let (name, variable) = (P::NAME, Keys::of::<P>().variable("data_dir"));
+    format!(
+        "; if {name} has another data directory here, as its unit and its image set one, set {variable} for --check, too"
+    )
+}
+
 /// Whether the data directory can be written to. Leaves nothing behind and does not lock it: a check may be run by
 /// another user than the program, and beside a running program.
-fn data_dir(operation: &Operation) -> Finding {
+fn data_dir(operation: &Operation, other_dir: &str) -> Finding {
     let dir = &operation.data_dir;
     let what = format!("data directory {}", dir.display());
     // Where it is missing, the directory that it would be made in must take it.
@@ -68,11 +81,11 @@ fn data_dir(operation: &Operation) -> Finding {
         Ok(()) if there == dir => Finding::good(what, "can be written to"),
         Ok(()) => Finding::good(what, "is not there yet and will be made"),
         Err(error) if there == dir => {
-            Finding::bad(what, format!("{error}; make it writable, or set data_dir to another"))
+            Finding::bad(what, format!("{error}; make it writable, or set data_dir to another{other_dir}"))
         }
         Err(error) => {
             let reason = format!("is not there, and cannot be made in {}: {error}", there.display());
-            Finding::bad(what, format!("{reason}; make it, or set data_dir to another"))
+            Finding::bad(what, format!("{reason}; make it, or set data_dir to another{other_dir}"))
         }
     }
 }

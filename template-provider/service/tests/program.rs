@@ -333,7 +333,28 @@ fn a_check_beside_the_running_program_is_good_and_one_with_another_directory_nam
     let lines = text(&output.stdout);
     assert_eq!(output.status.code(), Some(1), "{lines}");
     assert!(lines.contains("FAILED  page.listen") && lines.contains("set page.listen to another"), "{lines}");
+    assert!(!lines.contains("DATA_DIR"), "{lines}");
     assert!(!world.dir.path().join("other").exists(), "a check changes nothing");
+}
+
+#[test]
+fn a_check_that_does_not_know_the_running_programs_data_directory_says_how_it_is_told() {
+    let world = World::new();
+    let running = world.start(&[]);
+    let check = |page: &str, home: PathBuf| {
+        let mut command = world.command(&["--check", "--name", "north", "--page.listen", page]);
+        let output = command.env("HOME", home).output().unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        text(&output.stdout)
+    };
+    let no_directory = world.config();
+    for (failed, lines) in [
+        ("page.listen", check(&running.page, world.dir.path().to_owned())),
+        ("data directory", check("127.0.0.1:0", no_directory)),
+    ] {
+        let line = lines.lines().find(|line| line.starts_with(&format!("FAILED  {failed}"))).unwrap();
+        assert!(line.contains("set SLUICE_BEACON__DATA_DIR for --check"), "{lines}");
+    }
 }
 
 #[test]
