@@ -17,9 +17,9 @@ use tokio_util::sync::CancellationToken;
 
 /// Makes load for a mining server that is yours: connections, and shares found by hashing at an easy target.
 ///
-/// The server must hand out targets of at most some thousand hashes (hub: minimum_difficulty and shares_per_minute);
-/// at real ones this program refuses to work. It sends no share that would be a block. Ends by itself, or on Ctrl-C
-/// with what it has measured so far. Exit status 1 if that is nothing.
+/// The server must hand out targets of at most some thousand hashes, and go on so (sluice-hub: minimum_difficulty and
+/// maximum_difficulty both 1.2e-9, also above a proxy); at real ones this program refuses to work. It sends no share that
+/// would be a block. Ends by itself, or on Ctrl-C with what it has measured so far. Exit status 1 if that is nothing.
 #[derive(Parser)]
 #[command(version)]
 enum Arguments {

@@ -20,7 +20,8 @@ const COUNTED: usize = 8;
 /// Why a job is no use here.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "a share takes {hashes} hashes here, too many to make load with; set the server to an easier difficulty"
+    "a share takes {hashes} hashes here, too many to make load with; set the server to an easier difficulty \
+     (sluice-hub: minimum_difficulty and maximum_difficulty both 1.2e-9)"
 )]
 pub(super) struct TooHard {
     /// Expected for a share.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use integration::load::{self, Kind, Plan as Load, Pressure, Protocol, Report};
+use integration::world::programs::repository;
 use integration::world::{Part, Plan, Pool, World, bounded, holds, until};
 use tokio_util::sync::CancellationToken;
 
@@ -14,6 +15,21 @@ const DIFFICULTY: f64 = 1.2e-9;
 fn plan() -> Plan {
     let hub = vec![("minimum_difficulty", DIFFICULTY.into()), ("maximum_difficulty", DIFFICULTY.into())];
     Plan { hub, proxy: vec![("miners.minimum_difficulty", 1e-12.into())], ..Plan::default() }
+}
+
+/// With only the easiest target a hub makes it harder by and by, until the generator measures itself.
+#[test]
+fn the_readme_and_the_load_generator_tell_to_set_a_hub_as_these_tests_do() {
+    let said = format!("both {DIFFICULTY:e}");
+    for (name, before) in [
+        ("README.md", "`minimum_difficulty` and `maximum_difficulty` "),
+        ("integration/src/bin/load.rs", "maximum_difficulty "),
+        ("integration/src/load/work.rs", "minimum_difficulty and maximum_difficulty "),
+    ] {
+        let text = std::fs::read_to_string(repository().join(name)).unwrap();
+        let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(text.contains(&format!("{before}{said}")), "{name}");
+    }
 }
 
 fn short(load: Load) -> Load {
