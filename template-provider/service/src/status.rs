@@ -33,10 +33,10 @@ pub trait Status: Send + Sync + 'static {
     /// `workers/ann.1`; what comes after a `?` is not part of it.
     fn api(&self, path: &str) -> Option<serde_json::Value>;
 
-    /// The metrics at `/metrics`, beside the [`crate::Counters`], which are always there.
+    /// The metrics at `/metrics`, beside the [`crate::Counters`] and `healthy`, which are always there.
     fn metrics(&self) -> Vec<Metric>;
 
-    /// Whether the program can do its work; at `/api/v1/health`, with status 503 if not.
+    /// Whether the program can do its work; at `/api/v1/health`, with status 503 if not, and in `healthy`.
     ///
     /// # Errors
     /// What is wrong, in words for a person.

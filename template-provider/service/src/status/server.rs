@@ -23,7 +23,7 @@ use tokio::time::error::Elapsed;
 
 use super::painter::Painter;
 use super::unread::Impatient;
-use super::{Page, Section, Status, host, html, metrics};
+use super::{Metric, Page, Section, Status, host, html, metrics};
 use crate::complaints::Complaints;
 use crate::counters::Counters;
 use crate::listener::{Listener, cannot_listen};
@@ -231,6 +231,8 @@ async fn show_metrics(State(site): Site, headers: HeaderMap) -> Response {
     let at = format!("/metrics as {}", format.content_type());
     show(&site, &at, move |shared| {
         let mut all = shared.counters.metrics();
+        let healthy = Metric::gauge("healthy", "Whether the program can do its work, as /api/v1/health says");
+        all.push(healthy.sample(&[], shared.health().is_ok()));
         all.extend(shared.status.get().map(|status| status.metrics()).unwrap_or_default());
         match metrics::render(shared.program, all, format) {
             Ok(text) => ([(header::CONTENT_TYPE, format.content_type())], text).into_response(),

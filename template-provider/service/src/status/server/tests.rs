@@ -2,7 +2,7 @@
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::super::{Metric, Value};
+use super::super::Value;
 use super::*;
 
 struct Shown {
@@ -70,7 +70,9 @@ async fn before_the_program_has_something_to_show_it_says_that_it_is_starting() 
     assert!(world.fetch("/").await.contains("sluice-test is starting"));
     assert!(world.fetch("/api/v1/health").await.starts_with("HTTP/1.1 503"));
     assert!(world.fetch("/api/v1/workers").await.starts_with("HTTP/1.1 503"));
-    assert!(world.fetch("/metrics").await.contains("text/plain; version=0.0.4"));
+    let metrics = world.fetch("/metrics").await;
+    assert!(metrics.contains("text/plain; version=0.0.4"), "{metrics}");
+    assert!(metrics.contains("\nsluice_test_healthy 0\n"), "{metrics}");
 }
 
 #[tokio::test]
@@ -86,7 +88,9 @@ async fn page_api_and_metrics_show_the_status() {
     assert!(
         world.fetch("/api/v1/workers/ann.1?x=1").await.ends_with(r#"{"path":"workers/ann.1","shares":0}"#)
     );
-    assert!(world.fetch("/metrics").await.contains("\nsluice_test_height 7\n"));
+    let metrics = world.fetch("/metrics").await;
+    assert!(metrics.contains("\nsluice_test_height 7\n"), "{metrics}");
+    assert!(metrics.contains("\nsluice_test_healthy 1\n"), "{metrics}");
     let health = world.fetch("/api/v1/health").await;
     assert!(health.starts_with("HTTP/1.1 200") && health.contains(r#""healthy":true"#), "{health}");
 }
@@ -114,6 +118,7 @@ async fn a_program_that_cannot_work_is_unhealthy_and_says_why_everywhere() {
     let health = world.fetch("/api/v1/health").await;
     assert!(health.starts_with("HTTP/1.1 503") && health.contains("the node is away"), "{health}");
     assert!(world.fetch("/").await.contains("the node is away"));
+    assert!(world.fetch("/metrics").await.contains("\nsluice_test_healthy 0\n"));
 }
 
 #[tokio::test]
