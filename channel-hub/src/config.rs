@@ -51,7 +51,7 @@ pub const KEYS: &[Key] = &[
     Key::new("max_connections_per_address", "10000", "Most connections at a time from one address of IPv4, or one /64 of IPv6; 1 to 1000000."),
     Key::new("max_channels_per_connection", "4096", "Most mining channels that one connection may open, 1 to 65536; one more is refused (channel-capacity-exhausted)."),
     Key::new("max_channels", "200000", "Most mining channels on all connections, 1 to 100000000; one more is refused likewise. Each takes about 3 KiB. A connection's first is not counted, and always let in."),
-    Key::new("max_messages_per_second", "50000", "Messages that each connection may send in a second, 10 to 1000000000; who sends more is read more slowly. 50,000 devices behind one connection send about 10,000."),
+    Key::new("max_messages_per_second", "50000", "Messages that each connection may send in a second, 10 to 1000000000; who sends more is read more slowly. 50,000 devices behind one connection, each with its own channel, send about 10,000."),
     Key::new("max_bytes_per_second", "16000000", "Bytes that each connection may send in a second, 10000 to 1000000000; likewise."),
     Key::new("dead_peer_seconds", "60", "A connection whose other end does not even acknowledge (TCP) for so long is closed; 4 to 3600."),
     Key::new("unused_seconds", "86400", "A connection that has opened no mining channel for so long is let go, 1 to 2592000 (30 days); one that has opened one stays. Long: a proxy waits so for its first miner, and where connections are full it makes place sooner."),
