@@ -153,6 +153,7 @@ pub async fn run(config: Config, context: Context, listener: Listener) -> anyhow
     let floor = Arc::new(floor(&config, &context, feed, ledger, finds));
     let shown = Shown::new(
         &config,
+        context.data_dir.join(STORE),
         Arc::clone(&floor.store),
         Arc::clone(&floor.feed),
         supply,
@@ -286,12 +287,14 @@ pub(crate) fn server(config: &Config) -> Server {
     mining::server::offer(config.authority.clone(), config.certificate_validity, limits)
 }
 
-/// Tasks that use the ledger beside the sessions, or look at the node.
-fn background(floor: &Floor, shown: Arc<Shown>, node: Node) -> [JoinHandle<()>; 3] {
+/// Tasks that use the ledger beside the sessions, or look at its disk or at the node.
+fn background(floor: &Floor, shown: Arc<Shown>, node: Node) -> [JoinHandle<()>; 4] {
+    let of_disk = Arc::clone(&shown);
     [
         tokio::spawn(Arc::clone(&floor.finds).follow()),
         tokio::spawn(prefixes::keep_up(Arc::clone(&floor.store), Arc::clone(&floor.prefixes))),
         tokio::spawn(async move { shown.watch_node(node).await }),
+        tokio::spawn(async move { of_disk.watch_disk().await }),
     ]
 }
 

@@ -36,6 +36,25 @@ async fn a_share_is_in_the_ledger_when_its_miner_hears_that_it_was_accepted() {
 }
 
 #[tokio::test]
+async fn how_much_the_ledger_takes_and_how_much_is_left_of_its_disk_is_told() {
+    let World { dir: _dir, provider: _provider, hub, miner: _miner } = World::start("alice").await;
+    let status = until("its disk was looked at", async || {
+        let status = hub.api("status").await;
+        status["ledger"]["free_bytes"].as_u64().is_some().then_some(status)
+    })
+    .await;
+    assert!(status["ledger"]["bytes"].as_u64() > Some(4096), "{status}");
+    until("the metrics have it", async || {
+        let metrics = hub.text("/metrics").await;
+        let has = |name: &str| metrics.contains(&format!("\nsluice_hub_{name} "));
+        (has("ledger_bytes") && has("ledger_free_bytes")).then_some(())
+    })
+    .await;
+    assert!(hub.text("/").await.contains("left on its disk"));
+    hub.stop().await;
+}
+
+#[tokio::test]
 async fn a_block_counts_even_if_its_miner_breaks_the_protocol_right_behind_it() {
     let World { dir, provider, hub, mut miner } = World::start("alice").await;
     let job = miner.job().await;

@@ -105,6 +105,7 @@ fn status(snapshot: &Snapshot, hash_rate: f64) -> Value {
             Err(error) => json!({ "url": snapshot.node_url, "error": error }),
         },
         "store_error": snapshot.store_failing,
+        "ledger": snapshot.disk.map(|disk| json!({ "bytes": disk.ledger, "free_bytes": disk.free })),
     })
 }
 

@@ -25,9 +25,20 @@ pub(super) fn metrics(snapshot: &Snapshot, lists: &Lists) -> Vec<Metric> {
         Metric::gauge("store_up", "Whether the store takes writes")
             .sample(&[], snapshot.store_failing.is_none()),
     ];
+    metrics.extend(disk(snapshot));
     metrics.extend(workers(lists));
     metrics.extend(providers(snapshot));
     metrics
+}
+
+/// Without samples before the disk was looked at.
+fn disk(snapshot: &Snapshot) -> [Metric; 2] {
+    let ledger = Metric::gauge("ledger_bytes", "Bytes that the ledger takes, with its log");
+    let free = Metric::gauge("ledger_free_bytes", "Bytes that are left on the ledger's disk");
+    match snapshot.disk {
+        Some(disk) => [ledger.sample(&[], disk.ledger), free.sample(&[], disk.free)],
+        None => [ledger, free],
+    }
 }
 
 const _: () = assert!(MAX_MEASURED == 2000, "the help of these metrics says another number");

@@ -8,21 +8,25 @@
 //! |---|---|
 //! | [`snapshot`] | how things stand at one moment |
 //! | [`lists`] | every worker, height, block and connection at one moment |
+//! | `disk` | the disk that the ledger lies on |
 //! | `kept` | what was put together a moment ago |
 //! | `page` | for people |
 //! | `api` | as JSON |
 //! | `metrics` | for Prometheus |
 
 mod api;
+mod disk;
 mod kept;
 pub mod lists;
 mod metrics;
 mod page;
 pub mod snapshot;
 
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use disk::Disk;
 use kept::Kept;
 use link::AuthorityPublicKey;
 use node::{Node, NodeInfo};
@@ -36,7 +40,7 @@ use crate::supply::task::Supply;
 use lists::Lists;
 use snapshot::Snapshot;
 
-/// How often the node is looked at.
+/// How often the node and the ledger's disk are looked at.
 const LOOK: Duration = Duration::from_secs(10);
 
 /// Everything that the pages are made from.
@@ -51,6 +55,10 @@ pub struct Shown {
     counters: Counters,
     started: Instant,
     node: Mutex<Result<NodeInfo, String>>,
+    /// Where the ledger lies.
+    ledger: PathBuf,
+    /// None before it was looked at, and where that fails.
+    disk: Mutex<Option<Disk>>,
     snapshot: Kept<Snapshot>,
     lists: Kept<Lists>,
 }
@@ -59,6 +67,7 @@ impl Shown {
     /// Shows these.
     pub fn new(
         config: &Config,
+        ledger: PathBuf,
         store: Arc<dyn Store>,
         feed: Arc<Feed>,
         supply: Arc<Supply>,
@@ -75,6 +84,8 @@ impl Shown {
             counters,
             started: Instant::now(),
             node: Mutex::new(Err("not asked yet".into())),
+            ledger,
+            disk: Mutex::default(),
             snapshot: Kept::default(),
             lists: Kept::default(),
         })
@@ -98,6 +109,34 @@ impl Shown {
             *self.node.lock().unwrap_or_else(PoisonError::into_inner) = seen;
             tokio::time::sleep(LOOK).await;
         }
+    }
+
+    /// Looks at the ledger's disk, again and again; says once when little is left of it.
+    pub async fn watch_disk(&self) {
+        let mut is_told = false;
+        loop {
+            let ledger = self.ledger.clone();
+            let looked = tokio::task::spawn_blocking(move || Disk::of(&ledger)).await;
+            let disk = looked.ok().and_then(Result::ok);
+            match disk.map(|disk| disk.trouble()) {
+                Some(Some(trouble)) if !is_told => {
+                    tracing::warn!("{trouble}");
+                    is_told = true;
+                }
+                Some(None) if is_told => {
+                    tracing::info!("the ledger's disk has room again");
+                    is_told = false;
+                }
+                // As before; or it cannot be told, which the store says in its own way.
+                _ => {}
+            }
+            *self.disk.lock().unwrap_or_else(PoisonError::into_inner) = disk;
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    fn disk(&self) -> Option<Disk> {
+        *self.disk.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn snapshot(&self) -> Result<Arc<Snapshot>, String> {
@@ -140,6 +179,7 @@ impl Status for Shown {
         if self.feed.current().active().is_none() {
             return Err("no template provider has sent work yet".into());
         }
-        self.supply.trouble().map_or(Ok(()), Err)
+        let disk = || self.disk()?.trouble();
+        self.supply.trouble().or_else(disk).map_or(Ok(()), Err)
     }
 }

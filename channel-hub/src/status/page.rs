@@ -4,6 +4,7 @@ use link::unix_now;
 use service::{Cell, Page, Section};
 use store::{BlockState, StoredBlock};
 
+use super::disk::bytes;
 use super::lists::{Lists, MAX_LISTED, RATE_MINUTES};
 use super::snapshot::{Snapshot, difficulty};
 use crate::miners::channel::Channel;
@@ -50,6 +51,11 @@ fn now(snapshot: &Snapshot, rate: f64) -> Section {
         .pair("authority public key", snapshot.authority.as_str())
         .pair("blocks pay", snapshot.reward.as_str())
         .pair("node", node);
+    if let Some(disk) = &snapshot.disk {
+        let text = format!("{}, {} left on its disk", bytes(disk.ledger), bytes(disk.free));
+        let is_little = disk.trouble().is_some();
+        section = section.pair("ledger", if is_little { Cell::warn(text) } else { text.into() });
+    }
     if let Some(error) = &snapshot.store_failing {
         section = section.pair("store", Cell::bad(error.as_str()));
     }

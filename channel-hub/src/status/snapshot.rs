@@ -8,6 +8,7 @@ use node::NodeInfo;
 use store::{ReadError, Sum};
 
 use super::Shown;
+use super::disk::Disk;
 use crate::supply::shelf::Fetched;
 use crate::supply::task::Health;
 
@@ -43,6 +44,8 @@ pub struct Snapshot {
     pub(super) node_url: String,
     pub(super) node: Result<NodeInfo, String>,
     pub(super) store_failing: Option<String>,
+    /// The ledger's; none before it was looked at.
+    pub(super) disk: Option<Disk>,
     pub(super) connection_count: usize,
     /// Of all connections.
     pub(super) channel_count: usize,
@@ -81,6 +84,7 @@ impl Snapshot {
             node_url: shown.node_url.clone(),
             node: shown.node.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             store_failing: store.committed().failing(),
+            disk: shown.disk(),
             connection_count: connections.len(),
             channel_count: connections.iter().map(|connection| connection.channels()).sum(),
         })
