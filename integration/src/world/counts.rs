@@ -6,11 +6,17 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use serde_json::Value;
 
-use super::{Part, World, until};
+use super::{Part, World, holds, until};
 use crate::sv1::Miner;
 
 /// For the last shares on their way, and for the ledger's commit.
 const SETTLING: Duration = Duration::from_secs(20);
+/// So many answers to a miner, one after the other, say whether its shares are taken.
+const IN_A_ROW: u64 = 20;
+/// Of them so many may be refused where all is well: a block makes stale what is on its way.
+const HARDLY_ANY: u64 = 2;
+/// For a few such rows: the first may be slow, at a difficulty that fits another hash rate, and blocks come in some.
+const AGAIN: Duration = Duration::from_secs(90);
 
 /// What is in a hub's ledger.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -49,6 +55,25 @@ impl Forwarded {
     /// Shares whose answer may still come.
     pub fn waiting(&self) -> u64 {
         self.forwarded.saturating_sub(self.credited + self.refused + self.unanswered)
+    }
+}
+
+/// Answers to shares up to a moment: to a miner by its proxy, and to the proxy by its upstreams.
+#[derive(Debug, Clone, Copy)]
+struct Answers {
+    to_miner: u64,
+    refused: u64,
+    credited: u64,
+    refused_above: u64,
+}
+
+impl Answers {
+    /// Whether of those from `before` on hardly any says no, and some share got into a ledger.
+    fn are_well_since(&self, before: &Self) -> anyhow::Result<()> {
+        let is_well = self.refused - before.refused <= HARDLY_ANY
+            && self.refused_above - before.refused_above <= HARDLY_ANY
+            && self.credited > before.credited;
+        holds(is_well, format!("{self:?} after {before:?}"))
     }
 }
 
@@ -130,6 +155,31 @@ impl Part {
         Ok(total as u64)
     }
 
+    /// Waits until this proxy refuses hardly any of twenty shares in a row of a miner that searches there, and hardly any of
+    /// the proxy's is refused above it. A fault that is over may have cost shares; it may cost no more.
+    ///
+    /// # Errors
+    /// It does not come to that, or this is no proxy.
+    pub async fn takes_shares_again(&self, miner: &Miner) -> anyhow::Result<()> {
+        until("hardly any share of a row is refused", AGAIN, async || {
+            let before = self.answers(miner).await?;
+            let whole = before.to_miner + IN_A_ROW;
+            miner.until("a row of answers", AGAIN, |tally| tally.answered() >= whole).await?;
+            self.answers(miner).await?.are_well_since(&before)
+        })
+        .await
+    }
+
+    async fn answers(&self, miner: &Miner) -> anyhow::Result<Answers> {
+        let (tally, forwarded) = (miner.tally(), self.forwarded().await?);
+        Ok(Answers {
+            to_miner: tally.answered(),
+            refused: tally.rejections(),
+            credited: forwarded.credited,
+            refused_above: forwarded.refused,
+        })
+    }
+
     /// The counts of forwarded shares, if this is a proxy.
     ///
     /// # Errors
@@ -154,4 +204,28 @@ fn count(value: &Value, name: &str) -> anyhow::Result<u64> {
 fn work(value: &Value) -> anyhow::Result<u128> {
     let text = value["work"].as_str().with_context(|| format!("no work in {value}"))?;
     text.parse().with_context(|| format!("work is {text}"))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    const BEFORE: Answers = Answers { to_miner: 100, refused: 50, credited: 40, refused_above: 9 };
+
+    #[test]
+    fn a_block_may_cost_a_share_or_two() {
+        let after = Answers { to_miner: 120, refused: 52, credited: 57, refused_above: 10 };
+        after.are_well_since(&BEFORE).unwrap();
+    }
+
+    #[test]
+    fn shares_that_are_refused_on_and_on_are_not_taken_whoever_refuses_them() {
+        let below = Answers { to_miner: 120, refused: 68, credited: 42, refused_above: 9 };
+        let above = Answers { to_miner: 120, refused: 50, credited: 42, refused_above: 27 };
+        let nowhere = Answers { to_miner: 120, refused: 50, credited: 40, refused_above: 9 };
+        for after in [below, above, nowhere] {
+            assert!(after.are_well_since(&BEFORE).is_err(), "{after:?}");
+        }
+    }
 }

@@ -5,7 +5,8 @@ use std::io::{ErrorKind, Write};
 use std::path::Path;
 use std::time::Duration;
 
-use integration::faults::{Disk, Line, apart, not_run};
+use integration::faults::line::{Line, RATE};
+use integration::faults::{Disk, apart, not_run};
 use integration::world::sri::POOL_KEY;
 use integration::world::{Chain, Part, Plan, Settings, Upstream, World, bounded, holds, parts, until};
 
@@ -185,7 +186,7 @@ fn a_disk_too_full_for_logs_costs_their_lines_and_nothing_else() {
         assert_eq!(lengths(&line), full, "there was room for lines");
 
         disk.free()?;
-        miner.limit(Some(400_000));
+        miner.limit(Some(RATE));
         a_block_arrives(&mut line, &miner).await?;
         let goes_on = async || {
             let now = lengths(&line);

@@ -12,7 +12,7 @@ mod vanished;
 
 use std::time::Duration;
 
-use integration::faults::Line;
+use integration::faults::line::{Line, RATE};
 use integration::sv1::{Miner, Options};
 use integration::world::chain::ADDRESS;
 
@@ -23,9 +23,9 @@ const SOON: Duration = Duration::from_secs(40);
 /// For a block, likewise.
 const BLOCK: Duration = Duration::from_secs(90);
 
-/// A miner on the line, through the relay before the proxy; five to ten shares a second.
+/// A miner on the line, through the relay before the proxy.
 fn miner(line: &Line) -> Miner {
-    Miner::start(Options::new(line.miners.address(), format!("{ADDRESS}.ann")).rate(400_000))
+    Miner::start(Options::new(line.miners.address(), format!("{ADDRESS}.ann")).rate(RATE))
 }
 
 /// Waits for so many more shares that the miner is told are accepted.
@@ -40,6 +40,6 @@ async fn a_block_arrives(line: &mut Line, miner: &Miner) -> anyhow::Result<()> {
     let paid = line.world.pool.chain.pay().await?;
     miner.limit(None);
     line.world.pool.chain.until_mined(paid, BLOCK).await?;
-    miner.limit(Some(400_000));
+    miner.limit(Some(RATE));
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! A node that stalls: it keeps its connections and answers nothing.
 
-use integration::faults::Line;
+use integration::faults::line::{Line, RATE};
 use integration::world::{Part, Plan, bounded, holds, until};
 
 use crate::{BOUND, SOON, a_block_arrives, miner, more_shares};
@@ -71,7 +71,7 @@ async fn is_survived(stall: Stall) -> anyhow::Result<()> {
     let blocks = miner.tally().blocks.len();
     miner.limit(None);
     let found = miner.until("a block", SOON, |tally| tally.blocks.len() > blocks).await?.blocks[blocks];
-    miner.limit(Some(400_000));
+    miner.limit(Some(RATE));
 
     stall.end(&line)?;
     let chain = &line.world.pool.chain;

@@ -65,6 +65,7 @@ fn peers_that_vanish_without_a_word_are_let_go_with_a_named_reason_and_all_goes_
         packets.lose_none()?;
         let miner = sv1::Miner::start(sv1);
         more_shares(&miner, 5).await?;
+        proxy.takes_shares_again(&miner).await?;
         miner.limit(Some(0));
         until("no acknowledged share is lost", SOON, async || {
             let (forwarded, ledger) = (proxy.forwarded().await?, pool.hub.credits().await?.shares);
@@ -126,6 +127,7 @@ fn a_hub_that_vanishes_is_named_its_miners_go_to_the_second_hub_and_return_when_
         })
         .await?;
         more_credits(&pool.hub).await?;
+        proxy.takes_shares_again(&old).await?;
         old.limit(Some(0));
         native.limit(Some(0));
         until("no acknowledged share is lost, and none counts twice", SOON, async || {
@@ -203,7 +205,7 @@ fn a_template_provider_that_vanishes_is_named_and_blocks_come_from_the_second_un
             holds(providers[0]["in_use"] == true, providers)
         })
         .await?;
-        more_shares(&miner, 3).await?;
+        proxy.takes_shares_again(&miner).await?;
         miner.limit(Some(0));
         until("every share is answered, and those acknowledged are in the ledger", SOON, async || {
             let (tally, forwarded) = (miner.tally(), proxy.forwarded().await?);
