@@ -1,4 +1,4 @@
-//! The programs that come with this crate: the demo, the CPU miner, the load generator and the bench.
+//! The programs that come with this crate: the demo, the CPU miner, the load generator and the bench; scripts of set-up.
 
 use std::process::{Output, Stdio};
 use std::time::Duration;
@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use bitcoin::BlockHash;
 use integration::world::chain::{ADDRESS, CHECKED_IN};
+use integration::world::programs::repository;
 use integration::world::{Part, Plan, Pool, World, bounded, holds, until};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -280,4 +281,22 @@ async fn refuses(program: &str, arguments: &[&str], words: &[&str]) {
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success() && output.stdout.is_empty(), "{arguments:?} is taken: {said}");
     assert!(words.iter().all(|word| said.contains(word)), "{arguments:?}: {said}");
+}
+
+#[tokio::test]
+async fn a_package_that_tests_want_and_cannot_have_is_named_and_is_an_error_where_every_test_has_to_run() {
+    let directory = tempfile::tempdir().unwrap();
+    // Nothing is installed, and nothing can be.
+    for program in ["dpkg-query", "apt-get"] {
+        std::os::unix::fs::symlink("/bin/false", directory.path().join(program)).unwrap();
+    }
+    let path = format!("{}:{}", directory.path().display(), std::env::var("PATH").unwrap());
+    for (all, status) in [("0", 0), ("1", 1)] {
+        let mut script = Command::new(repository().join("integration/setup/test-packages.sh"));
+        script.env("PATH", &path).env("SLUICE_ALL_FAULTS", all).kill_on_drop(true);
+        let output = script.output().await.unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(said.contains("nftables") && said.contains("tests"), "{said}");
+        assert_eq!(output.status.code(), Some(status), "{said}");
+    }
 }
