@@ -5,8 +5,8 @@
 mod simulation;
 
 use simulation::measures::{Bench, Figures, Step};
-use simulation::rivals::Sri;
-use simulation::rule::{Maker, Sluice};
+use simulation::rivals::{Ckpool, Sri};
+use simulation::rule::{DIFFICULTY_1, Maker, Sluice, Start};
 
 fn figures(maker: Maker, shares_per_minute: f64) -> Figures {
     Bench { maker, shares_per_minute, miners: 60 }.figures()
@@ -67,4 +67,24 @@ fn it_is_better_than_sris_ladder_in_all_that_a_miner_feels() {
         assert!(ours.up.surplus * 4.0 < sri.up.surplus && ours.down.gap * 2.0 < sri.down.gap);
         assert!(ours.off < sri.off * 1.1 && ours.off_in_drift < sri.off_in_drift, "{ours:?} {sri:?}");
     }
+}
+
+#[test]
+fn the_ckpool_beside_it_goes_by_its_last_minute_where_the_shares_of_four_have_come() {
+    let start = Start { interval: 60.0 / 18.0, work: 1e6 * DIFFICULTY_1 };
+    let (mut rule, mut now) = (Ckpool::make(start), 0.0);
+    // When the target changes, of a miner that finds one share after the other.
+    let mut changes = |seconds: f64, until: f64| {
+        while now < until {
+            now += seconds;
+            rule.share(now, start.work);
+            if rule.look(now, true).is_some() {
+                return Some(now);
+            }
+        }
+        None
+    };
+    assert_eq!(changes(start.interval, 1200.0), None, "it is as wanted");
+    let doubled = changes(start.interval / 2.0, 1500.0).unwrap() - 1200.0;
+    assert!((15.0..45.0).contains(&doubled), "after {doubled} s; an average of five minutes takes two");
 }

@@ -67,23 +67,33 @@ impl Rule for Sri {
     }
 }
 
-/// ckpool's rule (stratifier.c, add_submit), from its description: an average over five minutes, looked at after a share
-/// when 240 s or the shares of 240 s have passed; left alone between 0.5 and 1.33 of the wanted rate. Its wanted rate is
-/// 0.3 a second; here it is scaled to the one asked for, as its author's port for SRI does.
+/// ckpool's rule (`add_submit`, `decay_client` and `statsupdate` of its stratifier.c, at master 050cc55), from its
+/// description. It looks after a share when 240 s or the shares of 240 s have passed, and leaves the target alone between
+/// 0.5 and 1.33 of the wanted rate. Where those shares have come it goes by an average over one minute (since 66db3aa of
+/// 2026-02-03), else by one over five. Who finds nothing for a minute fades once a minute. Its wanted rate is 0.3 a second;
+/// here it is scaled to the one asked for, as by its author in his port for SRI (sv2-apps, pull request 647).
 pub struct Ckpool {
     interval: f64,
+    /// Of the first share, the last change of target, the last share.
     first: Option<f64>,
     changed: f64,
     last: f64,
-    average: f64,
+    /// When the averages were brought up to date, and work that came too soon after that.
+    decayed: f64,
+    kept: f64,
+    minute: Fading,
+    five_minutes: Fading,
+    /// Since the last change.
     shares: f64,
     work: f64,
     last_work: f64,
 }
 
 impl Ckpool {
-    const MEMORY: f64 = 300.0;
     const PATIENCE: f64 = 240.0;
+    const IDLE: f64 = 60.0;
+    /// Its averages change at most twenty times a second.
+    const SOON: f64 = 0.05;
 
     pub fn make(start: Start) -> Box<dyn Rule> {
         Box::new(Self {
@@ -91,15 +101,26 @@ impl Ckpool {
             first: None,
             changed: 0.0,
             last: 0.0,
-            average: 0.0,
+            decayed: f64::NEG_INFINITY, // so the first share counts for nothing
+            kept: 0.0,
+            minute: Fading::over(60.0),
+            five_minutes: Fading::over(300.0),
             shares: 0.0,
             work: start.work,
             last_work: start.work,
         })
     }
 
-    fn passed(seconds: f64) -> f64 {
-        1.0 - (-(seconds.max(0.001) / Self::MEMORY).min(36.0)).exp()
+    fn decay(&mut self, now: f64, work: f64) {
+        self.kept += work;
+        let seconds = now - self.decayed;
+        if seconds < Self::SOON {
+            return;
+        }
+        let work = std::mem::take(&mut self.kept);
+        self.minute.take_in(work, seconds);
+        self.five_minutes.take_in(work, seconds);
+        self.decayed = now;
     }
 }
 
@@ -108,23 +129,28 @@ impl Rule for Ckpool {
         if self.first.is_none() {
             (self.first, self.changed) = (Some(now), now);
         }
-        let seconds = (now - self.last).max(0.001);
-        let passed = Self::passed(seconds);
-        self.average = (self.average + work / seconds * passed) / (1.0 + passed);
+        self.decay(now, work);
         (self.last, self.last_work, self.shares) = (now, work, self.shares + 1.0);
     }
 
     fn look(&mut self, now: f64, after_share: bool) -> Option<f64> {
         let first = self.first?;
-        let enough = self.shares >= Self::PATIENCE / self.interval || now - self.changed >= Self::PATIENCE;
-        if !after_share || !enough {
+        if !after_share {
+            if now - self.last > Self::IDLE {
+                self.decay(now, 0.0);
+            }
+            return None;
+        }
+        let are_many = self.shares >= Self::PATIENCE / self.interval;
+        if !are_many && now - self.changed < Self::PATIENCE {
             return None;
         }
         if (self.last_work - self.work).abs() > 1.0 {
             self.shares = 0.0;
             return None;
         }
-        let wanted = self.average / Self::passed(now - first) * self.interval;
+        let average = if are_many { &self.minute } else { &self.five_minutes };
+        let wanted = average.rate_after(now - first) * self.interval;
         if (0.5..1.333).contains(&(wanted / self.work)) {
             return None;
         }
@@ -138,7 +164,33 @@ impl Rule for Ckpool {
     }
 
     fn clock(&self) -> f64 {
-        3600.0
+        60.0
+    }
+}
+
+/// ckpool's average of work a second (`decay_time`, `time_bias`).
+struct Fading {
+    memory: f64,
+    rate: f64,
+}
+
+impl Fading {
+    fn over(memory: f64) -> Self {
+        Self { memory, rate: 0.0 }
+    }
+
+    fn take_in(&mut self, work: f64, seconds: f64) {
+        let passed = self.passed(seconds);
+        self.rate = (self.rate + work / seconds * passed) / (1.0 + passed);
+    }
+
+    /// As if it had always been as in the so many seconds that it knows of.
+    fn rate_after(&self, seconds: f64) -> f64 {
+        self.rate / self.passed(seconds.max(0.001))
+    }
+
+    fn passed(&self, seconds: f64) -> f64 {
+        1.0 - (-(seconds / self.memory).min(36.0)).exp()
     }
 }
 
