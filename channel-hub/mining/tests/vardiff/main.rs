@@ -88,3 +88,26 @@ fn the_ckpool_beside_it_goes_by_its_last_minute_where_the_shares_of_four_have_co
     let doubled = changes(start.interval / 2.0, 1500.0).unwrap() - 1200.0;
     assert!((15.0..45.0).contains(&doubled), "after {doubled} s; an average of five minutes takes two");
 }
+
+#[test]
+fn a_target_that_is_off_by_less_than_four_waits_for_the_clock_in_the_simulation_as_at_the_hub() {
+    let start = Start { interval: 10.0, work: 1e6 * DIFFICULTY_1 };
+    let mut rule = Sluice::make(start);
+    for share in 1..=200_u32 {
+        let now = 5.0 * f64::from(share); // twice as many as wanted
+        rule.share(now, start.work);
+        assert_eq!(rule.look(now, true), None, "after {now} s");
+    }
+    assert!(rule.look(1000.0, false).is_some_and(|work| work > 1.5 * start.work));
+}
+
+#[test]
+fn one_that_is_off_by_more_waits_for_nothing() {
+    let start = Start { interval: 10.0, work: 1e6 * DIFFICULTY_1 };
+    let mut rule = Sluice::make(start);
+    let mut shares = (1..=40_u32).map(f64::from).filter_map(|now| {
+        rule.share(now, start.work);
+        rule.look(now, true)
+    });
+    assert!(shares.next().is_some_and(|work| work > 4.0 * start.work), "ten times as many as wanted");
+}

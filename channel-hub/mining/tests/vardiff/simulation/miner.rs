@@ -15,7 +15,7 @@ pub struct Life {
     pub until: f64,
     /// Seconds that each message takes.
     pub delay: f64,
-    /// Every so many seconds the connection stalls for as many: what the miner sends then arrives at once.
+    /// Every so many seconds the connection stalls for as many: what either end sends then arrives at once at its end.
     pub stalls: Option<(f64, f64)>,
 }
 
@@ -91,7 +91,7 @@ pub fn live(life: &Life, maker: Maker, start: Start, luck: &mut Random) -> Trace
         }
         if let Some(work) = wanted.map(|work| work.max(EASIEST)) {
             trace.targets.push((now, work));
-            coming.push_back((now + life.delay, work));
+            coming.push_back((life.arrival(now), work));
         }
     }
 }

@@ -29,13 +29,21 @@ pub struct Start {
 /// Makes a rule.
 pub type Maker = fn(Start) -> Box<dyn Rule>;
 
-/// Ours, looked at as `server::Session` does: after shares, and every five seconds or interval.
+/// Ours, looked at and held as `server::Session` does where no job comes: after shares, and every five seconds or
+/// interval. A target that is off by less than four times changes with that clock's next tick.
 pub struct Sluice {
     vardiff: Vardiff,
     start: Instant,
     clock: f64,
     round: fn(f64) -> f64,
+    /// What shares have.
+    current: Work,
+    /// What they shall have from the next tick on.
+    wanted: Option<Work>,
 }
+
+/// As in `server::retarget`.
+const URGENT: u128 = 4;
 
 impl Sluice {
     pub fn make(start: Start) -> Box<dyn Rule> {
@@ -48,14 +56,27 @@ impl Sluice {
     }
 
     fn rounding(start: Start, round: fn(f64) -> f64) -> Box<dyn Rule> {
-        let now = Instant::now();
+        let (now, current) = (Instant::now(), hashes(start.work));
         let interval = Duration::from_secs_f64(start.interval);
-        let vardiff = Vardiff::new(interval, hashes(start.work), now);
-        Box::new(Self { vardiff, start: now, clock: start.interval.max(5.0), round })
+        let vardiff = Vardiff::new(interval, current, now);
+        let clock = start.interval.max(5.0);
+        Box::new(Self { vardiff, start: now, clock, round, current, wanted: None })
     }
 
     fn at(&self, now: f64) -> Instant {
         self.start + Duration::from_secs_f64(now)
+    }
+
+    fn is_urgent(&self, work: Work) -> bool {
+        let (one, other) = (work.hashes(), self.current.hashes());
+        one > other.saturating_mul(URGENT) || other > one.saturating_mul(URGENT)
+    }
+
+    #[allow(clippy::cast_precision_loss)]
+    fn change(&mut self, now: Instant, work: Work) -> f64 {
+        self.vardiff.retargeted(now, work);
+        self.current = work;
+        work.hashes() as f64
     }
 }
 
@@ -66,11 +87,14 @@ impl Rule for Sluice {
     }
 
     #[allow(clippy::cast_precision_loss)]
-    fn look(&mut self, now: f64, _: bool) -> Option<f64> {
+    fn look(&mut self, now: f64, after_share: bool) -> Option<f64> {
         let now = self.at(now);
-        let work = (self.round)(self.vardiff.assess(now)?.hashes() as f64);
-        self.vardiff.retargeted(now, hashes(work));
-        Some(work)
+        if !after_share && let Some(work) = self.wanted.take() {
+            return Some(self.change(now, work));
+        }
+        let work = hashes((self.round)(self.vardiff.assess(now)?.hashes() as f64));
+        self.wanted = (work != self.current).then_some(work);
+        if self.is_urgent(work) { self.wanted.take().map(|work| self.change(now, work)) } else { None }
     }
 
     fn clock(&self) -> f64 {
