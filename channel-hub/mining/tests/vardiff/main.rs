@@ -57,8 +57,9 @@ fn a_wrong_first_target_an_hour_without_power_and_a_bad_line_do_little() {
     }
 }
 
+/// `docs/vardiff.md` says in what the ladder is better.
 #[test]
-fn it_is_better_than_sris_ladder_in_all_that_a_miner_feels() {
+fn after_steps_and_in_a_drift_it_is_better_than_sris_ladder_and_about_as_exact() {
     for shares_per_minute in [6.0, 18.0] {
         let (ours, sri) = (figures(Sluice::make, shares_per_minute), figures(Sri::pool, shares_per_minute));
         for (ours, sri) in [(ours.up, sri.up), (ours.down, sri.down), (ours.halved, sri.halved)] {
