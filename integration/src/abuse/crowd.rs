@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use anyhow::ensure;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -19,6 +20,8 @@ pub struct Crowd {
 
 /// Between the last miner's first work and the measured time.
 pub(super) const WARM_UP: Duration = Duration::from_secs(1);
+/// Of a hundred answers 99 come within so many milliseconds, though a machine that tests does other things beside.
+const ANSWERED: f64 = 1_000.0;
 /// Longer than anything here lasts.
 const LONG: Duration = Duration::from_secs(24 * 3600);
 
@@ -52,6 +55,33 @@ impl Crowd {
         self.stop.cancel();
         self.report.await?
     }
+
+    /// [Stops](Self::stop) them: none lost a connection or an answer, as many shares were accepted as they sent, and they had
+    /// their answers soon. A machine that stalls slows the miners themselves down, so what they send falls short of `per_second`
+    /// there.
+    ///
+    /// # Errors
+    /// Something of that is not so; the error has the report.
+    pub async fn unharmed(self, per_second: f64) -> anyhow::Result<Report> {
+        let report = self.stop().await?;
+        are_unharmed(&report, per_second)?;
+        Ok(report)
+    }
+}
+
+fn are_unharmed(report: &Report, per_second: f64) -> anyhow::Result<()> {
+    ensure!(report.connected == report.connections, "not all had work: {report}");
+    ensure!(report.ended.is_empty() && report.reconnected == 0, "connections were lost: {report}");
+    ensure!(report.lost == 0, "shares had no answer: {report}");
+    #[allow(clippy::cast_precision_loss)]
+    let sent_per_second = report.submitted as f64 / report.seconds;
+    ensure!(sent_per_second > 0.2 * per_second, "hardly a share was sent: {report}");
+    ensure!(report.accepted_per_second > 0.8 * sent_per_second, "fewer shares than were sent: {report}");
+    let rejected: u64 = report.rejected.values().sum();
+    ensure!(rejected * 20 <= report.accepted, "too many refused: {report}");
+    // A miner that was late itself reads late, too.
+    ensure!(report.latency.p99 <= ANSWERED + report.lateness.p99, "answers came late: {report}");
+    Ok(())
 }
 
 /// What such a crowd does, for a minute.
@@ -70,4 +100,43 @@ pub fn plan(target: &Target, miners: usize, per_second: f64) -> anyhow::Result<P
     plan.drain = Duration::from_secs(20);
     plan.warm_up = WARM_UP;
     Ok(plan)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::load::Times;
+
+    /// Of ten seconds in which all went well.
+    fn well() -> Report {
+        let latency = Times { p99: 12.0, ..Times::default() };
+        Report {
+            connections: 10,
+            connected: 10,
+            seconds: 10.0,
+            submitted: 1000,
+            accepted: 995,
+            accepted_per_second: 99.5,
+            latency,
+            ..Report::default()
+        }
+    }
+
+    #[test]
+    fn miners_are_harmed_by_a_lost_answer_and_by_refusals() {
+        are_unharmed(&well(), 100.0).unwrap();
+        let refused = [("stale".to_owned(), 60)].into();
+        for harmed in [Report { lost: 1, ..well() }, Report { rejected: refused, ..well() }] {
+            assert!(are_unharmed(&harmed, 100.0).is_err(), "{harmed}");
+        }
+    }
+
+    #[test]
+    fn answers_after_a_second_harm_unless_the_machine_kept_the_miners_waiting_as_long() {
+        let late = Times { p99: 1500.0, ..Times::default() };
+        let harmed = Report { latency: late, ..well() };
+        assert!(are_unharmed(&harmed, 100.0).is_err(), "{harmed}");
+        are_unharmed(&Report { lateness: late, ..harmed }, 100.0).unwrap();
+    }
 }

@@ -11,7 +11,7 @@ use super::buckets::Buckets;
 use super::servers::Server;
 
 /// What came out. Times are in milliseconds unless a name says otherwise.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct Report {
     /// Connections asked for.
     pub connections: usize,

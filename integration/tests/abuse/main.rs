@@ -46,7 +46,7 @@ async fn abuse_of_a_hub_costs_the_abuser_and_no_honest_miner() {
         let target = Target::mining(&pool.hub.upstream()?)?;
         let crowd = Crowd::start(&target, MINERS, SHARES_PER_SECOND)?;
         siege::lay(&pool.hub, &[target]).await?;
-        siege::unharmed(crowd, SHARES_PER_SECOND).await?;
+        crowd.unharmed(SHARES_PER_SECOND).await?;
         Ok(())
     };
     bounded(BOUND, test).await.unwrap();
@@ -63,7 +63,7 @@ async fn abuse_of_a_proxy_costs_the_abuser_and_no_honest_miner() {
         let crowds = [&sv1, &sv2].map(|target| Crowd::start(target, MINERS / 2, SHARES_PER_SECOND / 2.0));
         siege::lay(&world.proxy, &[sv1, sv2, Target::tls(&tls.address())?]).await?;
         for crowd in crowds {
-            siege::unharmed(crowd?, SHARES_PER_SECOND / 2.0).await?;
+            crowd?.unharmed(SHARES_PER_SECOND / 2.0).await?;
         }
         Ok(())
     };
@@ -93,7 +93,7 @@ async fn abuse_of_a_template_provider_and_of_the_pages_costs_the_abuser_and_no_h
             // The honest find blocks.
             Err(error) = pool.chain.stay_full() => return Err(error),
         };
-        siege::unharmed(crowd, SHARES_PER_SECOND).await?;
+        crowd.unharmed(SHARES_PER_SECOND).await?;
         let log = pool.hub.process.log();
         assert!(!log.contains("template provider is away"), "the hub lost its template provider:\n{log}");
         Ok(())
@@ -124,7 +124,7 @@ async fn copies_are_few(part: &Part, target: &Target) -> anyhow::Result<()> {
     };
     let (outcome, ()) = tokio::join!(attacking, ending);
     let (seconds, refused) = (begun.elapsed().as_secs(), part.shares_rejected().await? - before);
-    siege::unharmed(crowd, SHARES_PER_SECOND).await?;
+    crowd.unharmed(SHARES_PER_SECOND).await?;
     // 256 at once and 20 a second for the address, and one in two seconds of each that came, also of those that have gone on.
     let most = 256 + 20 * (seconds + 1) + outcome.connected * (1 + seconds / 2);
     ensure!(refused > 200, "{} was not attacked: {outcome:?}", target.name());

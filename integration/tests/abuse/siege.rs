@@ -9,7 +9,7 @@ use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use integration::abuse::{Crowd, Kind, Outcome, Sources, Speaks, Target, attack};
+use integration::abuse::{Kind, Outcome, Sources, Speaks, Target, attack};
 use integration::world::{Part, holds, until};
 use tokio::task::JoinHandle;
 use tokio::time::{interval, sleep_until};
@@ -229,23 +229,6 @@ impl Assault {
 fn table(assaults: &[Assault], outcomes: &[Outcome]) -> String {
     let rows = assaults.iter().zip(outcomes);
     rows.map(|(assault, outcome)| format!("{}: {outcome:?}\n", assault.name())).collect()
-}
-
-/// No honest miner lost a connection or an answer, and as many shares were accepted as they sent. A machine that stalls
-/// slows the miners themselves down, so what they send falls short of `per_second` there.
-pub(crate) async fn unharmed(crowd: Crowd, per_second: f64) -> anyhow::Result<()> {
-    let report = crowd.stop().await?;
-    let summary = report.to_string();
-    ensure!(report.connected == report.connections, "not all had work: {summary}");
-    ensure!(report.ended.is_empty() && report.reconnected == 0, "connections were lost: {summary}");
-    ensure!(report.lost == 0, "shares had no answer: {summary}");
-    #[allow(clippy::cast_precision_loss)]
-    let sent_per_second = report.submitted as f64 / report.seconds;
-    ensure!(sent_per_second > 0.2 * per_second, "hardly a share was sent: {summary}");
-    ensure!(report.accepted_per_second > 0.8 * sent_per_second, "fewer shares than were sent: {summary}");
-    let rejected: u64 = report.rejected.values().sum();
-    ensure!(rejected * 20 <= report.accepted, "too many refused: {summary}");
-    Ok(())
 }
 
 /// Resident memory in KiB.
