@@ -19,7 +19,7 @@ use super::{page, raw, sv1, sv2, tls};
 /// What an attack came to.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Outcome {
-    /// Connections that were made; of squatters, those that are set up.
+    /// Connections that were made: in SV2 those with a handshake and a set-up, of squatters those that were given work.
     pub connected: u64,
     /// Attempts that came to nothing.
     pub refused: u64,
@@ -123,32 +123,31 @@ async fn attacker(kind: Kind, target: &Target, source: IpAddr, counts: &Counts) 
 }
 
 async fn once(kind: Kind, target: &Target, source: IpAddr, counts: &Counts) -> anyhow::Result<End> {
+    let connected = || {
+        counts.connected.fetch_add(1, Ordering::Relaxed);
+    };
     if kind == Kind::Squat {
-        let set_up = || {
-            counts.connected.fetch_add(1, Ordering::Relaxed);
-        };
-        return squat(target, source, set_up).await;
+        return squat(target, source, connected).await;
     }
     if let Speaks::Mining(_) | Speaks::Templates(_) = target.speaks
         && sv2::speaks(kind)
     {
-        counts.connected.fetch_add(1, Ordering::Relaxed);
-        return sv2::abuse(kind, target, source).await;
+        return sv2::abuse(kind, target, source, connected).await;
     }
     if let (Speaks::Tls, Some(kind)) = (target.speaks, kind.within_tls()) {
         let socket = open(target, source).await?;
-        counts.connected.fetch_add(1, Ordering::Relaxed);
+        connected();
         return raw::abuse(kind, socket, Speaks::Sv1).await;
     }
     if let Speaks::Sv1 | Speaks::Tls = target.speaks
         && sv1::speaks(kind)
     {
         let socket = open(target, source).await?;
-        counts.connected.fetch_add(1, Ordering::Relaxed);
+        connected();
         return sv1::abuse(kind, socket, target, source).await;
     }
     let socket = connect(target, source).await?;
-    counts.connected.fetch_add(1, Ordering::Relaxed);
+    connected();
     match target.speaks {
         Speaks::Page if page::speaks(kind) => page::abuse(kind, socket).await,
         speaks => raw::abuse(kind, socket, speaks).await,
@@ -198,3 +197,32 @@ async fn connect_on(socket: TcpSocket, target: &Target, source: IpAddr) -> anyho
 pub(super) const RECEIVE_BUFFER: u32 = 4096;
 /// Bytes of a TCP segment over Ethernet.
 const SEGMENT: u32 = 1460;
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use link::AuthorityKey;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn who_gets_no_handshake_has_not_connected() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let key = AuthorityKey::generate(&mut rand::thread_rng()).public();
+        let target = Target { address: listener.local_addr().unwrap(), speaks: Speaks::Mining(key) };
+        for kind in [Kind::Handshakes, Kind::Visits, Kind::WrongTime] {
+            let stop = CancellationToken::new();
+            let slamming = async {
+                for _ in 0..3 {
+                    drop(listener.accept().await.unwrap());
+                }
+                stop.cancel();
+            };
+            let attacking = attack(kind, &target, 1, Sources::many(1), &stop);
+            let (outcome, ()) = tokio::join!(attacking, slamming);
+            assert_eq!((outcome.connected, outcome.done), (0, 0), "{outcome:?}");
+            assert!(outcome.refused >= 2, "{outcome:?}");
+        }
+    }
+}

@@ -83,10 +83,13 @@ pub struct Noticed {
     pub sources: u32,
     /// Slices beside it, and as many alone.
     pub rounds: usize,
-    /// Connections that were made for it while it lasted.
+    /// Connections that were made for it while it lasted: in SV2 those with a handshake and a set-up, of squatters those that were
+    /// given work.
     pub abusers: u64,
     /// Of them, those that were ended.
     pub dropped: u64,
+    /// Attempts that came to nothing.
+    pub refused: u64,
     /// Honest shares a second that were accepted, without it.
     pub accepted_alone: f64,
     /// The same beside it.
@@ -222,6 +225,7 @@ impl Case {
             sources: self.sources,
             abusers: outcome.connected,
             dropped: outcome.dropped,
+            refused: outcome.refused,
             accepted_alone: rate(alone().map(Vec::len).sum()),
             accepted_beside: rate(beside().map(Vec::len).sum()),
             p99_alone_ms: p99_ms(alone()),
@@ -318,8 +322,8 @@ pub fn settings(tls: &str) -> Plan {
 
 /// For a person.
 pub fn table(rows: &[Noticed]) -> String {
-    let head = "| listener | abuse | connections | from | slices | made | ended | accepted/s alone | beside | p99 ms alone | beside | ratio | typical | 95 % | within 10 % | harmed | all in, s |\n\
-                |---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---|---|---:|---:|\n";
+    let head = "| listener | abuse | connections | from | slices | made | ended | in vain | accepted/s alone | beside | p99 ms alone | beside | ratio | typical | 95 % | within 10 % | harmed | all in, s |\n\
+                |---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---|---|---:|---:|\n";
     let row = |row: &Noticed| {
         let Noticed { p99_ratio: Ratio { value, typical, low, high }, .. } = row;
         let verdict = match row.verdict {
@@ -328,7 +332,7 @@ pub fn table(rows: &[Noticed]) -> String {
             Verdict::Beyond => "**no**",
         };
         format!(
-            "| {} | {} | {} | {} | {} | {} | {} | {:.0} | {:.0} | {:.2} | {:.2} | {value:.2} | {typical:.2} | {low:.2} to {high:.2} | {verdict} | {} | {:.1} |\n",
+            "| {} | {} | {} | {} | {} | {} | {} | {} | {:.0} | {:.0} | {:.2} | {:.2} | {value:.2} | {typical:.2} | {low:.2} to {high:.2} | {verdict} | {} | {:.1} |\n",
             row.listener,
             row.kind,
             row.strength,
@@ -336,6 +340,7 @@ pub fn table(rows: &[Noticed]) -> String {
             row.rounds,
             row.abusers,
             row.dropped,
+            row.refused,
             row.accepted_alone,
             row.accepted_beside,
             row.p99_alone_ms,

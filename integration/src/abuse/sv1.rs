@@ -44,8 +44,8 @@ pub(super) async fn abuse(
         Kind::SlowReader => unread(&mut socket, true).await,
         Kind::Handshakes => {
             socket.write_all(greeting().as_bytes()).await?;
-            drop(socket.read(&mut [0; 4096]).await); // an answer, or the end
-            Ok(End::Done)
+            let is_answered = matches!(socket.read(&mut [0; 4096]).await, Ok(1..));
+            Ok(if is_answered { End::Done } else { End::Dropped })
         }
         _ => until_dropped(&mut socket).await,
     }

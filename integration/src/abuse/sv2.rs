@@ -57,16 +57,23 @@ pub(super) fn speaks(kind: Kind) -> bool {
     )
 }
 
-pub(super) async fn abuse(kind: Kind, target: &Target, source: IpAddr) -> anyhow::Result<End> {
+/// `connected` is called when it has shaken hands and is set up.
+pub(super) async fn abuse(
+    kind: Kind,
+    target: &Target,
+    source: IpAddr,
+    connected: impl FnOnce(),
+) -> anyhow::Result<End> {
     let client = client(target)?;
     if let Some(flows) = flows(kind) {
         let line = Throttle::start(target, source, flows).await?;
         return match kind {
-            Kind::DripInside => drip(&client, target.speaks, line).await,
-            _ => unread(kind, &client, target.speaks, line).await,
+            Kind::DripInside => drip(&client, target.speaks, line, connected).await,
+            _ => unread(kind, &client, target.speaks, line, connected).await,
         };
     }
     let mut link = link_from(source, target, &client).await?;
+    connected();
     match kind {
         Kind::Oversized => flood(&mut link, &[oversized()?]).await,
         Kind::WrongTime => flood(&mut link, &[wrong(target.speaks)?]).await,
@@ -92,8 +99,14 @@ fn flows(kind: Kind) -> Option<Flows> {
 }
 
 /// Sets itself up and begins a frame, which takes two minutes at a byte a second. What it would say does not matter.
-async fn drip(client: &Client, speaks: Speaks, line: Throttle) -> anyhow::Result<End> {
+async fn drip(
+    client: &Client,
+    speaks: Speaks,
+    line: Throttle,
+    connected: impl FnOnce(),
+) -> anyhow::Result<End> {
     let mut link = Link::connect(&line.address.to_string(), client).await?;
+    connected();
     line.narrow.cancel();
     link.queue(&wrong(speaks)?)?;
     link.flush().await?;
@@ -316,8 +329,15 @@ async fn send(link: &mut Link, session: &mut Session) -> anyhow::Result<()> {
 }
 
 /// Asks for much and reads no more than the line lets back.
-async fn unread(kind: Kind, client: &Client, speaks: Speaks, line: Throttle) -> anyhow::Result<End> {
+async fn unread(
+    kind: Kind,
+    client: &Client,
+    speaks: Speaks,
+    line: Throttle,
+    connected: impl FnOnce(),
+) -> anyhow::Result<End> {
     let mut link = Link::connect(&line.address.to_string(), client).await?;
+    connected();
     let (frames, times) = match (kind, speaks) {
         (_, Speaks::Templates(_)) => (vec![transactions(&mut link).await?], TEMPLATES),
         (Kind::NeverReads, _) => (vec![no_change(&mut link).await?], usize::MAX),

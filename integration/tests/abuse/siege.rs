@@ -217,11 +217,21 @@ impl Assault {
         })
     }
 
-    /// Each kind did what it is for: it connected, and where it must be ended it was.
+    /// Each kind did what it is for: it connected; where it must be ended it was; where nothing is wrong with it but its number,
+    /// these few had what they came for, and squatters keep it.
     fn had_its_end(&self, outcome: &Outcome) -> anyhow::Result<()> {
-        ensure!(outcome.connected > 0, "{} did not even connect", self.name());
+        let (name, Outcome { connected, dropped, done, .. }) = (self.name(), *outcome);
+        ensure!(connected > 0, "{name} did not even connect");
         let must_end = self.kind.ends_soon(self.target.speaks);
-        ensure!(!must_end || outcome.dropped > 0, "{} was never ended", self.name());
+        ensure!(!must_end || dropped > 0, "{name} was never ended");
+        match self.kind {
+            Kind::Handshakes | Kind::Visits => ensure!(done > 0, "{name} got nothing"),
+            Kind::Squat => {
+                ensure!(connected >= STRENGTH as u64, "{name}: not all were given work");
+                ensure!(dropped == 0, "{name}: some were ended");
+            }
+            _ => {}
+        }
         Ok(())
     }
 }
