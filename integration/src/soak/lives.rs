@@ -1,18 +1,47 @@
 //! Memory and open files of each process over its life.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-/// A process has found its size when it is so old; looked at for as long again.
-const YOUNG: Duration = Duration::from_secs(20);
 /// Lives that are shorter say nothing.
 pub const LONG: Duration = Duration::from_secs(60);
-/// What memory may have grown by at the end, in KiB: pages that allocators keep, caches that are bounded.
-const MEMORY: u64 = 24 * 1024;
-/// What open files may have grown by: connections that are just coming and going.
-const FILES: u64 = 64;
+/// One that is as long is measured by its second and third minute and its last.
+const LONGER: Duration = Duration::from_secs(300);
+
+/// When a life is looked at, and what it may have grown by in between.
+struct Measure {
+    /// From when to when its beginning is looked at.
+    first: Range<Duration>,
+    /// How much of its end.
+    last: Duration,
+    /// One part in so many of its memory, and so many KiB.
+    part: u64,
+    kib: u64,
+    /// Open files.
+    files: u64,
+}
+
+/// It may still find its size: caches fill, allocators keep pages, a quarter more is what their arenas differ by from run to
+/// run; and connections come back.
+const SHORT: Measure = Measure {
+    first: Duration::from_secs(20)..Duration::from_secs(40),
+    last: Duration::from_secs(20),
+    part: 4,
+    kib: 24 * 1024,
+    files: 64,
+};
+/// It has found it. Of hundreds of connections that come and go one after the other the median does not move, so what is
+/// left behind by one in some hundreds shows, and one or two KiB of each.
+const SETTLED: Measure = Measure {
+    first: Duration::from_secs(60)..Duration::from_secs(180),
+    last: Duration::from_secs(60),
+    part: 20,
+    kib: 8 * 1024,
+    files: 8,
+};
 
 /// All processes that were looked at, by process id.
 #[derive(Debug, Default)]
@@ -41,9 +70,9 @@ pub struct Verdict {
     pub name: String,
     /// Length, seconds.
     pub seconds: u64,
-    /// After its first seconds, the median.
+    /// After its first seconds, or of a life of five minutes after its first, the median.
     pub first: Size,
-    /// In its last seconds, the median.
+    /// In its last seconds, or its last minute, the median.
     pub last: Size,
     /// Whether it is as large at the end as at the beginning, as far as that can be said.
     pub flat: bool,
@@ -74,10 +103,11 @@ impl Lives {
 impl Life {
     fn verdict(&self) -> Option<Verdict> {
         let end = self.samples.last().filter(|(age, _)| *age >= LONG)?.0;
-        let first = self.median(|age| age >= YOUNG && age < YOUNG * 2)?;
-        let last = self.median(|age| age + YOUNG >= end)?;
-        // A quarter more is what an allocator's arenas differ by from run to run.
-        let flat = last.kib <= first.kib + first.kib / 4 + MEMORY && last.files <= first.files + FILES;
+        let measure = if end >= LONGER { &SETTLED } else { &SHORT };
+        let first = self.median(|age| measure.first.contains(&age))?;
+        let last = self.median(|age| age + measure.last >= end)?;
+        let flat = last.kib <= first.kib + first.kib / measure.part + measure.kib
+            && last.files <= first.files + measure.files;
         Some(Verdict { name: self.name.clone(), seconds: end.as_secs(), first, last, flat })
     }
 
@@ -122,6 +152,23 @@ mod tests {
         let leaks_files = life(600, |second| Size { kib: 100_000, files: 300 + second / 4 });
         assert!(!leaks_files.verdict().unwrap().flat);
         assert!(life(30, |_| Size { kib: 1, files: 1 }).verdict().is_none(), "too short to say");
+    }
+
+    #[test]
+    fn in_fourteen_minutes_a_file_of_one_connection_in_two_hundred_and_three_kib_of_each_show() {
+        const MINUTES: u64 = 14;
+        let connections = |second: u64| 8_000 * second / (MINUTES * 60);
+        let files = life(MINUTES * 60, |second| Size { kib: 60_000, files: 600 + connections(second) / 200 });
+        assert!(!files.verdict().unwrap().flat);
+        let memory = life(MINUTES * 60, |second| Size { kib: 60_000 + 3 * connections(second), files: 600 });
+        assert!(!memory.verdict().unwrap().flat);
+    }
+
+    #[test]
+    fn a_first_minute_in_which_it_finds_its_size_is_no_growth() {
+        let kib = |second: u64| 60_000 + 600 * second.min(60);
+        assert!(life(600, |second| Size { kib: kib(second), files: 300 }).verdict().unwrap().flat);
+        assert!(life(90, |second| Size { kib: kib(second), files: 300 }).verdict().unwrap().flat);
     }
 
     #[test]
