@@ -72,12 +72,14 @@ abuse: bitcoind ## what 1,000 honest miners notice of each kind of abuse, an hou
 units: build ## deploy/systemd's units under a systemd of their own, in a container: needs root and systemd-container
 	@deploy/systemd/try.sh $(programs) "$$(integration/bitcoind/ensure.sh)"
 
-lint: setup ## formatting, clippy and docs, warnings being errors
+lint: setup ## formatting, clippy and docs, warnings being errors; libFuzzer's programs compile
 	@integration/setup/rust.sh rustfmt clippy
 	cargo fmt --all --check
 	cargo fmt --check --manifest-path integration/peers/previous-generation/Cargo.toml
+	cargo fmt --check --manifest-path integration/fuzz/Cargo.toml
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
+	cargo check --manifest-path integration/fuzz/Cargo.toml --locked
 
 keys: build ## write the README's tables of settings anew
 	UPDATE_README=1 cargo test -q -p integration --test it --locked -- readme

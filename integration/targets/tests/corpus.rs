@@ -192,9 +192,15 @@ fn every_configuration_is_understood_or_refused_in_words() {
 }
 
 #[test]
-fn every_target_has_its_file_for_libfuzzer() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/fuzz_targets");
+fn every_target_has_its_program_for_libfuzzer_and_its_row_in_the_record() {
+    let integration = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let read = |file: &str| std::fs::read_to_string(integration.join(file)).unwrap();
+    let (manifest, record) = (read("fuzz/Cargo.toml"), read("docs/fuzzing.md"));
     for (name, _) in ALL {
-        assert!(folder.join(format!("{name}.rs")).is_file(), "{name}");
+        let path = format!("fuzz_targets/{name}.rs");
+        assert!(integration.join("fuzz").join(&path).is_file(), "{name} has no file");
+        let program = format!("name = \"{name}\"\npath = \"{path}\"\n");
+        assert!(manifest.contains(&program), "{name} is not in fuzz/Cargo.toml");
+        assert!(record.contains(&format!("| `{name}` |")), "{name} is not in docs/fuzzing.md");
     }
 }
