@@ -8,9 +8,10 @@ use crate::sv2::space::Shape;
 use bytes::Bytes;
 use mining::Tip;
 use mining::client::Job;
+use mining::job::FIRST_SESSION_JOB_ID;
 use mining::share::Choice;
 use std::fmt;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -19,6 +20,9 @@ const SLICE: usize = 4;
 
 /// The most bytes that an upstream may let us choose.
 pub const MAX_ROLLABLE: usize = 32;
+
+/// Ids that jobs may have: from 1 on, below those that SV2 sessions give to jobs that they hand out again.
+const IDS: u32 = FIRST_SESSION_JOB_ID - 1;
 
 /// The fewest bytes of extranonce1 and extranonce2 that still work for a farm.
 const LEAST: usize = 2;
@@ -83,7 +87,7 @@ pub struct ChannelKey {
 
 /// A job on one upstream channel: what a miner of that channel needs. Immutable; shared by `Arc`.
 pub struct Work {
-    /// The job's id in SV1, ours; different for different jobs in all the program's life.
+    /// The job's id in SV1, ours; no other job of the program's life has it, but for one that is 2^31 jobs older.
     pub id: u32,
     /// Where shares of it go.
     pub channel: ChannelKey,
@@ -107,22 +111,18 @@ pub struct Work {
 pub type Relayed = mining::Job;
 
 /// Hands out ids for jobs, and the seconds in which they begin.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct JobIds {
-    next: AtomicU32,
+    /// Ids that were handed out, in all.
+    count: AtomicU64,
     seconds: Mutex<Seconds>,
 }
 
-impl Default for JobIds {
-    fn default() -> Self {
-        Self { next: AtomicU32::new(1), seconds: Mutex::default() }
-    }
-}
-
 impl JobIds {
-    /// One that no job had before.
+    /// One that no job had before, or only so long ago that nobody knows it; never 0, and below 2^31.
     pub fn next(&self) -> u32 {
-        self.next.fetch_add(1, Ordering::Relaxed)
+        let count = self.count.fetch_add(1, Ordering::Relaxed) % u64::from(IDS);
+        u32::try_from(count + 1).unwrap_or(IDS)
     }
 
     /// Where miners' clocks start with a job of this connection on `tip`, seconds since 1970: at `ntime`, but behind where those are
@@ -324,6 +324,14 @@ mod tests {
         assert_eq!(Layout::fit(3, 8), None);
         assert!(Layout::fit(16, 8).unwrap().same_for_miners(&Layout::usual(8)));
         assert_eq!(Layout::fit(8, 8), Some(Layout { padding: 0, slice: 2, extranonce2: 6 }));
+    }
+
+    #[test]
+    fn ids_of_jobs_stay_below_those_of_sv2_sessions_and_go_round_without_0() {
+        let ids = JobIds::default();
+        assert_eq!([ids.next(), ids.next()], [1, 2]);
+        ids.count.store(u64::from(IDS) - 1, Ordering::Relaxed);
+        assert_eq!([ids.next(), ids.next()], [FIRST_SESSION_JOB_ID - 1, 1]);
     }
 
     #[test]

@@ -16,6 +16,11 @@ const SHOW: Duration = Duration::from_millis(250);
 /// Longest name of a firmware that is shown, in bytes.
 const MAX_FIRMWARE: usize = 64;
 
+/// What a miner is without work for though the upstream has some.
+const UNFIT: &str = "unfit-job";
+const UNFIT_SAID: &str =
+    "no work for it: the upstream's coinbase is too long, or leaves too few bytes of extranonce";
+
 /// Why a connection ended.
 #[derive(Debug, thiserror::Error)]
 pub enum End {
@@ -222,7 +227,15 @@ impl Connection {
 
     fn apply(&mut self, found: Found) -> Result<(), End> {
         match found {
-            Found::Work(work) => Ok(self.session.apply(now(), work)?),
+            Found::Work(work) => {
+                let is_some = work.is_some();
+                self.session.apply(now(), work)?;
+                if is_some && !self.session.has_work() {
+                    let Account { seat, surroundings, .. } = &self.account;
+                    surroundings.complaints.say(UNFIT, seat.miner.address, UNFIT_SAID);
+                }
+                Ok(())
+            }
             Found::Offer(offer) => Ok(self.session.expect(now(), offer)?),
         }
     }

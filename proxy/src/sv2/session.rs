@@ -169,6 +169,11 @@ impl Session {
         applied
     }
 
+    /// Whether there is work: an upstream may have some that cannot be handed on ([`Work::relayed`]).
+    pub fn has_work(&self) -> bool {
+        !self.work.is_empty()
+    }
+
     /// There is an upstream whose work comes when a channel is opened; what is known of it already. Whatever work there was is of
     /// another time. After an error, send what is to be sent and close.
     ///

@@ -5,7 +5,9 @@ use super::*;
 use crate::session::UpstreamShare;
 use crate::slices::Slices;
 use crate::testing::{HARDEST, Server, easiest, settings, start};
+use crate::work::Line;
 use mining::client::{self, OpenRequest};
+use mining::job::FIRST_SESSION_JOB_ID;
 use mining::room::Room;
 use mining::share::Choice;
 use mining::{Now, Work as Hashes};
@@ -306,6 +308,18 @@ fn a_miner_may_come_before_the_upstream_and_is_kept_for_a_while_without_one() {
     miner.wait(Duration::from_secs(119)).unwrap();
     let end = miner.wait(Duration::from_secs(1)).unwrap_err();
     assert_eq!(end, End::Disconnect(Disconnect::NoUpstream));
+}
+
+#[test]
+fn a_job_that_cannot_be_handed_on_is_no_work() {
+    let now = start();
+    let (_, work) = upstream(now, 1, easiest(), 16);
+    let mut miner = Miner::mining(now, &work);
+    assert!(miner.session.has_work());
+    let line = Line::new(FIRST_SESSION_JOB_ID, &work.job, work.ntime).unwrap();
+    let unfit = Arc::new(Work::new(&line, 1, work.layout, work.job.clone()));
+    miner.apply(Some(&unfit));
+    assert!(!miner.session.has_work());
 }
 
 #[test]
