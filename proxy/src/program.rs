@@ -9,6 +9,7 @@ use crate::succession;
 use crate::sv2;
 use crate::tls;
 use crate::upstream::{self, Common, Health, Route, selector};
+use crate::work::JobIds;
 use link::Handshakes;
 use service::{Complaints, Context, Finding, Key, Listener, Problem, Program};
 use std::net::SocketAddr;
@@ -174,7 +175,7 @@ fn common(
         repeat_jobs: config.repeat_jobs,
         retry: config.failover.retry,
         connections: Arc::default(),
-        job_ids: Arc::default(),
+        job_ids: Arc::new(JobIds::beginning_at(rand::random())),
         reports,
         shutdown,
     }

@@ -119,6 +119,13 @@ pub struct JobIds {
 }
 
 impl JobIds {
+    /// The first id follows from `start`, which should be another in each program: a miner that comes along from a predecessor would
+    /// take a new job for one that it had. cgminer tells stale work by the id, and a late share of the old job would be checked
+    /// against the new one.
+    pub fn beginning_at(start: u32) -> Self {
+        Self { count: AtomicU64::new(start.into()), ..Self::default() }
+    }
+
     /// One that no job had before, or only so long ago that nobody knows it; never 0, and below 2^31.
     pub fn next(&self) -> u32 {
         let count = self.count.fetch_add(1, Ordering::Relaxed) % u64::from(IDS);

@@ -6,7 +6,8 @@ use crate::farm::{Farm, toml};
 use crate::hub::Hub;
 use crate::miner::Miner;
 use crate::tls;
-use serde_json::json;
+use serde_json::{Value, json};
+use std::collections::HashSet;
 use stratum_core::common_messages_sv2::MESSAGE_TYPE_RECONNECT;
 use tempfile::tempdir;
 
@@ -52,6 +53,25 @@ async fn an_sv1_miner_stays_connected_through_two_successions_and_every_share_is
         let credited: u64 = rows.iter().map(|miner| miner["credited"].as_u64().unwrap()).sum();
         assert_eq!(credited, hub.credited(), "{miners}");
     }
+}
+
+/// cgminer goes on with work that is void where the new job has the same id.
+#[tokio::test]
+async fn no_job_of_a_successor_has_the_id_of_one_that_its_miners_had() {
+    let (hub, data) = (Hub::start().await, tempdir().unwrap());
+    let mut farm = Farm::start(&toml("aggregated", data.path(), &hub.toml())).await;
+    let mut ann = Miner::login(farm.miners, "ann").await;
+    let mut ids = vec![ann.new_job().await[0].clone()];
+    for _ in 0..2 {
+        let successor = farm.successor().await;
+        ids.push(ann.new_job().await[0].clone());
+        farm.ended().await.unwrap();
+        farm = successor;
+        hub.new_tip();
+        ids.push(ann.new_job().await[0].clone());
+    }
+    let different: HashSet<_> = ids.iter().map(Value::to_string).collect();
+    assert_eq!(different.len(), ids.len(), "{ids:?}");
 }
 
 #[tokio::test]
