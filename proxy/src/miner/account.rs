@@ -206,7 +206,8 @@ impl Account {
         let tag = share.tag;
         let totals = self.worker(&share.worker);
         let (miner, answers) = (self.seat.miner.clone(), self.answers.sender());
-        let share = ShareOut { share, totals, miner, answers };
+        let until = Instant::now() + self.surroundings.settings.answer_timeout;
+        let share = ShareOut { share, totals, miner, answers, until };
         match &self.source {
             Source::Feed(route, _) => {
                 let share = route.try_block(share).err()?;

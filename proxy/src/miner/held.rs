@@ -170,7 +170,7 @@ mod tests {
             let (worker, work, miner) = (Arc::clone(&worker), Arc::clone(&work), seat.miner.clone());
             let share = UpstreamShare { tag, worker, work, rolled, hash, is_block: false };
             let (totals, answers) = (totals.clone(), mpsc::channel(1).0);
-            ShareOut { share: Box::new(share), totals, miner, answers }
+            ShareOut { share: Box::new(share), totals, miner, answers, until: Instant::now() }
         };
         let (share, again, late) = (share(1), share(2), share(3));
         let (to, commands) = mpsc::channel(1);

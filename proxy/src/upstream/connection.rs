@@ -316,8 +316,7 @@ impl<'a> Connection<'a> {
             }
             Outcome::Lost => share.unanswered(),
         }
-        // A miner that has left, or does not read its answers, was told or does not need to know.
-        let _ = share.answers.try_send((share.share.tag, outcome));
+        share.tell(outcome);
     }
 
     /// A report for which the selector has no room comes again.
@@ -502,7 +501,8 @@ mod tests {
             let share =
                 UpstreamShare { tag, worker: "ann".into(), work: work.clone(), rolled, hash, is_block };
             let (totals, answers) = (self.totals.clone(), self.answers.clone());
-            ShareOut { share: Box::new(share), totals, miner: self.seat.miner.clone(), answers }
+            let (miner, until) = (self.seat.miner.clone(), Instant::now() + Duration::from_secs(60));
+            ShareOut { share: Box::new(share), totals, miner, answers, until }
         }
     }
 
@@ -577,6 +577,37 @@ mod tests {
         }
         let totals = &ann.totals;
         assert_eq!((totals.credited.value(), totals.unanswered.value()), ((SHARES + 1).into(), 0));
+    }
+
+    #[tokio::test]
+    async fn answers_that_nobody_waits_for_any_more_leave_room_for_those_that_somebody_does() {
+        let dir = tempfile::tempdir().unwrap();
+        let farm = farm(dir.path());
+        let (answers, mut answered) = mpsc::channel(1);
+        let ann = Miner::new(&farm, answers);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let upstream = upstream(listener.local_addr().unwrap().port());
+        let (reports, mut reported) = mpsc::channel(1);
+        let (common, health) = (common(farm, reports), Arc::new(Health::new(0, &upstream.address)));
+        let wire = Wire::connect(&upstream, &upstream.address, &common, 1, &[]).await.unwrap();
+        let mut connection = Connection::new(0, &upstream, &common, &health, 1, wire);
+        connection.begin().unwrap();
+        let (_wanted, mut wanted) = watch::channel(true);
+        let miner = async {
+            let (route, work) = ready(&mut reported).await;
+            let told = ShareOut { until: Instant::now(), ..ann.share(&work, 0, false) };
+            for share in [told, ann.share(&work, 1, false)] {
+                route.commands.send(Command::Share(share)).await.unwrap();
+            }
+            assert_eq!(answered.recv().await.unwrap(), (1, Outcome::Accepted));
+        };
+        let (stream, _) = listener.accept().await.unwrap();
+        tokio::select! {
+            end = connection.run(&mut wanted) => panic!("{end:?}"),
+            () = slow_pool(stream, 2) => panic!("the connection is closed"),
+            () = miner => {}
+        }
+        assert_eq!(ann.totals.credited.value(), 2, "both are credited");
     }
 
     #[tokio::test]

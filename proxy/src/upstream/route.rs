@@ -7,6 +7,7 @@ use crate::sv1::VERSION_ROLLING_MASK;
 use crate::totals::WorkerTotals;
 use crate::work::{Layout, Work};
 use std::sync::Arc;
+use std::time::Instant;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, watch};
 
@@ -100,6 +101,8 @@ pub struct ShareOut {
     pub miner: Arc<Miner>,
     /// The miner's task.
     pub answers: mpsc::Sender<(u32, Outcome)>,
+    /// From then on nobody waits for the answer: the miner has been told on our own word.
+    pub until: Instant,
 }
 
 impl Command {
@@ -124,6 +127,14 @@ impl ShareOut {
     /// The same, and tells the miner's task.
     pub fn lost(self) {
         self.unanswered();
-        let _ = self.answers.try_send((self.share.tag, Outcome::Lost)); // as of any other answer
+        self.tell(Outcome::Lost);
+    }
+
+    /// Tells the miner's task, if it waits: where an upstream that was silent answers thousands at once, what comes too late is not
+    /// to take the room of what does not. A miner that has left, or does not read its answers, does not need to know.
+    pub fn tell(self, outcome: Outcome) {
+        if Instant::now() < self.until {
+            let _ = self.answers.try_send((self.share.tag, outcome));
+        }
     }
 }
