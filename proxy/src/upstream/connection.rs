@@ -163,7 +163,11 @@ impl<'a> Connection<'a> {
             let takes = self.hold.is_none() && !self.is_full();
             let takes_blocks = self.wire.in_flight() < self.wire.max_in_flight() + FOR_BLOCKS;
             tokio::select! {
-                arrived = self.wire.arrived() => self.wire.take(now(), arrived?)?,
+                arrived = self.wire.arrived() => {
+                    if let Err(error) = arrived.and_then(|arrived| self.wire.take(now(), arrived)) {
+                        return self.last_words(error).await;
+                    }
+                }
                 Some(block) = self.blocks.recv(), if takes_blocks => self.hand_in(block),
                 Some(command) = self.commands.recv(), if takes => self.commanded(command),
                 () = wait_until(self.hold) => self.hold = None,
@@ -183,15 +187,20 @@ impl<'a> Connection<'a> {
             }
             self.handle_events().await?;
             if let Err(error) = self.wire.send() {
-                self.wire.take_rest(now())?;
-                self.handle_events().await?;
-                return Err(error);
+                return self.last_words(error).await;
             }
             let idle = self.commands.is_empty() && self.blocks.is_empty() && self.wire.in_flight() == 0;
             if leave_by.is_some_and(|by| by <= Instant::now() || idle) {
                 return Ok(());
             }
         }
+    }
+
+    /// The connection has ended with this error. What the server said before counts all the same, and it may have said why it ends.
+    async fn last_words(&mut self, error: anyhow::Error) -> anyhow::Result<()> {
+        let _ = self.wire.take_rest(now()); // the first error is the one that says what is wrong
+        self.handle_events().await?;
+        Err(error)
     }
 
     /// Takes what waits, so that it leaves in one write.
@@ -412,12 +421,19 @@ mod tests {
     use crate::config::{Admission, Mode, Pool, Protocol, Transport};
     use crate::farm::{Farm, Seat};
     use crate::session::UpstreamShare;
+    use crate::testing::{Server, easiest, start};
     use crate::totals::WorkerTotals;
-    use crate::work::{Extranonce, Rolled};
+    use crate::upstream::moved::Moved;
+    use crate::work::Rolled;
     use bitcoin::hashes::Hash as _;
+    use link::{AuthorityKey, Client, Device, Frame, Limits, Link};
     use serde_json::{Value, json};
     use service::{Counters, Secret};
+    use socket2::SockRef;
     use std::path::Path;
+    use stratum_core::common_messages_sv2::{Protocol as Sv2Protocol, ReconnectOwned};
+    use stratum_core::mining_sv2::SubmitSharesSuccess;
+    use stratum_core::parsers_sv2::{CommonMessagesOwned, MiningOwned};
     use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
     use tokio::net::{TcpListener, TcpStream};
 
@@ -494,9 +510,8 @@ mod tests {
         }
 
         fn share(&self, work: &Arc<Work>, tag: u32, is_block: bool) -> ShareOut {
-            let mut extranonce = Extranonce::default();
-            extranonce.push(&[0; 8]);
-            let rolled = Rolled { extranonce, version: work.job.version(), ntime: work.ntime, nonce: tag };
+            let (extranonce, version) = (work.padded(&[]), work.job.version());
+            let rolled = Rolled { extranonce, version, ntime: work.ntime, nonce: tag };
             let hash = bitcoin::BlockHash::all_zeros();
             let share =
                 UpstreamShare { tag, worker: "ann".into(), work: work.clone(), rolled, hash, is_block };
@@ -504,6 +519,37 @@ mod tests {
             let (miner, until) = (self.seat.miner.clone(), Instant::now() + Duration::from_secs(60));
             ShareOut { share: Box::new(share), totals, miner, answers, until }
         }
+    }
+
+    /// A link whose other end has room for little, and that reads nothing while something is unsent.
+    async fn narrow_link() -> (Link, Link) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        SockRef::from(&listener).set_recv_buffer_size(4096).unwrap();
+        let authority = AuthorityKey::generate(&mut rand::thread_rng());
+        let client = Client {
+            authority: Some(authority.public()),
+            protocol: Sv2Protocol::MiningProtocol,
+            flags: 0,
+            device: Device::default(),
+            extensions: vec![],
+            limits: Limits { max_unread: 0, ..Limits::default() },
+        };
+        let server = link::Server {
+            authority,
+            certificate_validity: Duration::from_secs(3600),
+            protocol: Sv2Protocol::MiningProtocol,
+            supported_flags: 0,
+            flags: 0,
+            extensions: vec![],
+            limits: Limits::default(),
+        };
+        let (socket, server) =
+            (TcpStream::connect(listener.local_addr().unwrap()).await.unwrap(), Arc::new(server));
+        SockRef::from(&socket).set_send_buffer_size(4096).unwrap();
+        let (accepted, _) = listener.accept().await.unwrap();
+        let (ours, theirs) =
+            tokio::join!(Link::connect_on(socket, "127.0.0.1", &client), Link::accept(accepted, &server));
+        (ours.unwrap(), theirs.unwrap())
     }
 
     /// The first that is reported to be ready, and its work.
@@ -577,6 +623,52 @@ mod tests {
         }
         let totals = &ann.totals;
         assert_eq!((totals.credited.value(), totals.unanswered.value()), ((SHARES + 1).into(), 0));
+    }
+
+    /// As where it restarts while a line is slow.
+    #[tokio::test]
+    async fn what_a_server_said_last_counts_though_it_went_without_reading_all_that_it_was_sent() {
+        const SHARES: u32 = 1000;
+        let dir = tempfile::tempdir().unwrap();
+        let farm = farm(dir.path());
+        let (answers, mut answered) = mpsc::channel(8);
+        let ann = Miner::new(&farm, answers);
+        let (ours, mut hub) = narrow_link().await;
+        let mut server = Server::new(start(), 1);
+        let channel_id = server.open(start(), SHARED, easiest(), 16);
+        server.job(start(), Some(1), true);
+        let wire = Wire::Sv2 { link: Box::new(ours), trunk: Box::new(server.trunk) };
+        let (reports, mut reported) = mpsc::channel(1);
+        let (upstream, health) = (upstream(1), Arc::new(Health::new(0, "hub")));
+        let common = common(farm.clone(), reports);
+        let mut connection = Connection::new(0, &upstream, &common, &health, 1, wire);
+        connection.begin().unwrap();
+        connection.handle_events().await.unwrap();
+        let (route, work) = ready(&mut reported).await;
+        let (_wanted, mut wanted) = watch::channel(true);
+        let goes = async {
+            for tag in 0..SHARES {
+                route.commands.send(Command::Share(ann.share(&work, tag, false))).await.unwrap();
+            }
+            while farm.totals.in_flight.load(Ordering::Relaxed) < u64::from(SHARES) {
+                tokio::task::yield_now().await;
+            }
+            let success = SubmitSharesSuccess {
+                channel_id,
+                last_sequence_number: 1,
+                new_submits_accepted_count: 1,
+                new_shares_sum: 1,
+            };
+            let to = ReconnectOwned { new_host: String::new().try_into().unwrap(), new_port: 0 };
+            hub.queue(&Frame::message(MiningOwned::SubmitSharesSuccess(success)).unwrap()).unwrap();
+            hub.queue(&Frame::message(CommonMessagesOwned::Reconnect(to)).unwrap()).unwrap();
+            hub.flush().await.unwrap();
+            drop(hub);
+        };
+        let (end, ()) = tokio::join!(connection.run(&mut wanted), goes);
+        let end = end.unwrap_err();
+        assert!(end.is::<Moved>(), "{end:#}");
+        assert_eq!(answered.try_recv().unwrap(), (0, Outcome::Accepted));
     }
 
     #[tokio::test]
