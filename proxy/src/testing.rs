@@ -9,7 +9,8 @@ use bitcoin::Target;
 use link::Frame;
 use mining::Now;
 use serde_json::{Value, json};
-use std::sync::Arc;
+use std::fmt::Write as _;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use stratum_core::binary_sv2::Sv2OptionOwned;
 use stratum_core::mining_sv2::{
@@ -18,6 +19,9 @@ use stratum_core::mining_sv2::{
     SubmitSharesSuccess,
 };
 use stratum_core::parsers_sv2::MiningOwned;
+use tracing::field::{Field, Visit};
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Metadata, Subscriber};
 
 /// Every hash meets it.
 pub(crate) fn easiest() -> Target {
@@ -58,6 +62,8 @@ pub(crate) struct Server {
     next_job: u32,
     /// Earliest time in jobs of the tip at hand.
     pub(crate) earliest: u32,
+    /// The network's target in jobs of tips to come.
+    pub(crate) nbits: u32,
     /// Makes jobs differ.
     content: u8,
 }
@@ -71,6 +77,7 @@ impl Server {
             next_channel: 2,
             next_request: 1,
             next_job: 1,
+            nbits: 0x1d00_ffff,
             content: 0,
             earliest: TIME,
         }
@@ -133,7 +140,7 @@ impl Server {
                 job_id,
                 prev_hash: [byte; 32].into(),
                 min_ntime: TIME,
-                nbits: 0x1d00_ffff,
+                nbits: self.nbits,
             };
             self.say(now, MiningOwned::SetNewPrevHash(prev_hash));
         }
@@ -180,6 +187,14 @@ impl Server {
         };
         self.events().into_iter().filter_map(of_slot).last()
     }
+}
+
+/// A server on whose channel 0 no share is enough for the upstream, and about every other hash is a block.
+pub(crate) fn server_of_blocks(now: Now) -> Server {
+    let mut server = Server::new(now, 1);
+    server.nbits = 0x207f_ffff;
+    server.open(now, 0, HARDEST, 16);
+    server
 }
 
 /// One channel with a job on it, whose shares must meet `target`.
@@ -267,6 +282,48 @@ impl Talk {
         let rolled = crate::work::Rolled { extranonce, version: 0x2000_0000, ntime: TIME, nonce };
         mining::header::as_number(work.job.header(&rolled.choice()).hash())
     }
+}
+
+/// What was logged while this was the default subscriber, by line.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Log(Arc<Mutex<Vec<String>>>);
+
+impl Log {
+    pub(crate) fn says(&self, what: &str) -> bool {
+        self.0.lock().unwrap().iter().any(|line| line.contains(what))
+    }
+}
+
+struct Line(String);
+
+impl Visit for Line {
+    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
+        write!(self.0, "{field}={value:?} ").unwrap();
+    }
+}
+
+impl Subscriber for Log {
+    fn enabled(&self, _: &Metadata<'_>) -> bool {
+        true
+    }
+
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+
+    fn event(&self, event: &tracing::Event<'_>) {
+        let mut line = Line(String::new());
+        event.record(&mut line);
+        self.0.lock().unwrap().push(line.0);
+    }
+
+    fn enter(&self, _: &Id) {}
+
+    fn exit(&self, _: &Id) {}
 }
 
 /// The methods of notifications, and the results or error codes of answers, in order.

@@ -4,6 +4,7 @@ use super::Worker;
 use crate::sv1::Rejection;
 use crate::work::{Rolled, Work};
 use bitcoin::BlockHash;
+use bitcoin::hex::DisplayHex as _;
 use mining::header::as_number;
 use std::sync::Arc;
 
@@ -82,6 +83,21 @@ pub struct UpstreamShare {
     pub hash: BlockHash,
     /// Whether it meets the network's target.
     pub is_block: bool,
+}
+
+impl UpstreamShare {
+    /// Header, and coinbase transaction without its witness, serialised, in hex: with both, whoever has the template can be given a
+    /// block by hand.
+    pub fn solution(&self) -> (String, String) {
+        let (job, rolled) = (&self.work.job, &self.rolled);
+        let header = job.header(&rolled.choice());
+        let mut coinbase = Vec::new();
+        if let Some(body) = job.body() {
+            let extranonce = [job.extranonce_prefix(), rolled.extranonce.as_bytes()].concat();
+            coinbase = [&body.coinbase_prefix[..], &extranonce, &body.coinbase_suffix].concat();
+        }
+        (header.as_bytes().as_slice().to_lower_hex_string(), coinbase.as_slice().to_lower_hex_string())
+    }
 }
 
 impl Event {

@@ -89,6 +89,11 @@ impl Jobs {
         self.sent.iter().rev().find(|sent| sent.work.id == id).cloned()
     }
 
+    /// A block that counts as no share. False if it was handed in before.
+    pub(super) fn note_block(&mut self, hash: &BlockHash) -> bool {
+        self.shares.insert(*hash)
+    }
+
     pub(super) fn note_share(&mut self, hash: &BlockHash) -> Noted {
         match () {
             () if self.shares.is_full() => Noted::TooMany,

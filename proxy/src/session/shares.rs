@@ -6,7 +6,7 @@ use super::jobs::{Noted, SentJob};
 use super::{AcceptedBy, Event, Session};
 use crate::sv1::params::{self, Submit};
 use crate::sv1::{Id, Rejection};
-use crate::work::Rolled;
+use crate::work::{Rolled, Work};
 use mining::Now;
 use mining::header::as_number;
 use std::collections::VecDeque;
@@ -57,6 +57,11 @@ impl Waiting {
         self.next_tag = self.next_tag.wrapping_add(1);
         self.answers.push_back(Answer { tag, id, worker, until });
         tag
+    }
+
+    /// A tag under which no answer waits.
+    fn nobodys_tag(&self) -> u32 {
+        self.next_tag.wrapping_sub(1 << 31)
     }
 
     fn take(&mut self, tag: u32) -> Option<Answer> {
@@ -111,7 +116,24 @@ impl Session {
         let Some(worker) = self.workers.iter().find(|worker| *worker.user == *submit.user) else {
             return (None, Err(Rejection::Unauthorized));
         };
-        (Some(worker.name.clone()), self.check_share(now, &submit))
+        let worker = worker.name.clone();
+        let checked = self.check_share(now, &submit);
+        if matches!(checked, Err(Rejection::NoUpstream)) {
+            self.look_for_block(now, &submit, &worker);
+        }
+        (Some(worker), checked)
+    }
+
+    /// A share that counts for nothing may be a block all the same, which is somebody's to bring to the network if anybody can. No
+    /// answer is waited for.
+    fn look_for_block(&mut self, now: Now, submit: &Submit<'_>, worker: &Arc<str>) {
+        let Some(SentJob { work, .. }) = submit.job_id.and_then(|id| self.jobs.find(id)) else { return };
+        let Ok(rolled) = self.rolled(submit, &work) else { return };
+        let Ok(check) = work.job.check(&rolled.choice(), now) else { return };
+        if check.is_block && self.jobs.note_block(&check.hash) {
+            let tag = self.waiting.nobodys_tag();
+            self.events.push_back(Event::upstream(tag, worker.clone(), work, rolled, check.hash));
+        }
     }
 
     fn check_share(&mut self, now: Now, submit: &Submit<'_>) -> Result<Checked, Rejection> {
@@ -119,7 +141,7 @@ impl Session {
             return Err(Rejection::NoUpstream);
         }
         let job = submit.job_id.and_then(|id| self.jobs.find(id)).ok_or(Rejection::JobNotFound)?;
-        let rolled = self.rolled(submit, &job)?;
+        let rolled = self.rolled(submit, &job.work)?;
         let checked =
             job.work.job.check(&rolled.choice(), now).map_err(|why| Rejection::other(why.to_string()))?;
         if !for_upstream(&checked) && as_number(checked.hash) > job.target {
@@ -133,17 +155,17 @@ impl Session {
     }
 
     /// The miner's choice, if it may choose so.
-    fn rolled(&self, submit: &Submit<'_>, sent: &SentJob) -> Result<Rolled, Rejection> {
+    fn rolled(&self, submit: &Submit<'_>, work: &Work) -> Result<Rolled, Rejection> {
         let extranonce2 = submit.extranonce2.as_bytes();
         if extranonce2.len() != self.layout.extranonce2 {
             return Err(Rejection::other(format!("extranonce2 must have {} bytes", self.layout.extranonce2)));
         }
-        let (mask, version) = (self.version_mask(), sent.work.job.version());
+        let (mask, version) = (self.version_mask(), work.job.version());
         let bits = submit.version_bits.unwrap_or(version & mask);
         if bits & !mask != 0 {
             return Err(Rejection::other("Version bits outside the mask"));
         }
-        let extranonce = sent.work.extranonce(&self.extranonce1, extranonce2);
+        let extranonce = work.extranonce(&self.extranonce1, extranonce2);
         Ok(Rolled { extranonce, version: version & !mask | bits, ntime: submit.ntime, nonce: submit.nonce })
     }
 

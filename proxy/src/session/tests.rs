@@ -3,7 +3,7 @@
 
 use super::{AcceptedBy, Disconnect, Event, Outcome, Passport, Session, Settings};
 use crate::sv1::Difficulty;
-use crate::testing::{HARDEST, Server, Talk, easiest, gist, settings, start, work};
+use crate::testing::{HARDEST, Server, Talk, easiest, gist, server_of_blocks, settings, start, work};
 use crate::work::Work;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -19,6 +19,12 @@ fn target(difficulty: &Value) -> bitcoin::Target {
 fn rejected(talk: &mut Talk) -> Vec<&'static str> {
     let reason = |event| if let Event::Rejected { why, .. } = event { Some(why.reason()) } else { None };
     talk.events().into_iter().filter_map(reason).collect()
+}
+
+/// Blocks on their way to an upstream.
+fn blocks(talk: &mut Talk) -> usize {
+    let is_block = |event: &Event| matches!(event, Event::Upstream(share) if share.is_block);
+    talk.events().iter().filter(|event| is_block(event)).count()
 }
 
 fn accepted(talk: &mut Talk) -> Vec<AcceptedBy> {
@@ -375,6 +381,22 @@ fn without_an_upstream_shares_are_refused_and_the_miner_is_let_go_after_a_while(
     assert_eq!(rejected(&mut talk), ["20 no upstream"]);
     assert_eq!(talk.wait(119 * SECOND).unwrap(), Vec::<Value>::new());
     assert_eq!(talk.wait(SECOND), Err(Disconnect::NoUpstream));
+}
+
+#[test]
+fn a_block_that_is_found_while_there_is_no_upstream_is_handed_on_once_though_its_share_is_lost() {
+    let now = start();
+    let mut server = server_of_blocks(now);
+    server.job(now, Some(1), true);
+    let work = server.work(0).unwrap();
+    let mut talk = Talk::mining(now, &work);
+    talk.apply(None).unwrap();
+    let network = work.job.tip().target();
+    let (block, none) = (talk.nonce(&work, network, true), talk.nonce(&work, network, false));
+    for (nonce, found) in [(block, 1), (block, 0), (none, 0)] {
+        assert_eq!(gist(&talk.submit(&work, nonce)), [json!(20)]);
+        assert_eq!(blocks(&mut talk), found);
+    }
 }
 
 #[test]

@@ -11,7 +11,7 @@ use super::wire::Wire;
 use crate::config::Upstream;
 use crate::farm::Miner;
 use crate::miner::now;
-use crate::session::Outcome;
+use crate::session::{Outcome, UpstreamShare};
 use crate::work::Work;
 use anyhow::{Context as _, bail};
 use link::wait_until;
@@ -313,6 +313,9 @@ impl<'a> Connection<'a> {
         self.stuck = None;
         self.health.answered();
         self.common.farm.totals.in_flight.fetch_sub(1, Ordering::Relaxed);
+        if share.share.is_block {
+            self.block_answered(&share.share, &outcome);
+        }
         match &outcome {
             Outcome::Accepted => {
                 share.totals.credit(mining::Work::from_target(share.share.work.job.target()));
@@ -326,6 +329,22 @@ impl<'a> Connection<'a> {
             Outcome::Lost => share.unanswered(),
         }
         share.tell(outcome);
+    }
+
+    /// What the upstream says of a block's share, which need not be what it does with the block. That it says nothing is logged by
+    /// [`ShareOut::unanswered`].
+    fn block_answered(&self, share: &UpstreamShare, outcome: &Outcome) {
+        let (upstream, UpstreamShare { worker, hash, .. }) = (&self.upstream.address, share);
+        match outcome {
+            Outcome::Accepted => {
+                tracing::info!(%upstream, %worker, %hash, "the upstream credits a block's share")
+            }
+            Outcome::Rejected(code) => {
+                let (header, coinbase) = share.solution();
+                tracing::error!(%upstream, %worker, %hash, code, header, coinbase, "the upstream refuses a block's share");
+            }
+            Outcome::Lost => {}
+        }
     }
 
     /// A report for which the selector has no room comes again.
@@ -420,8 +439,7 @@ mod tests {
     use super::*;
     use crate::config::{Admission, Mode, Pool, Protocol, Transport};
     use crate::farm::{Farm, Seat};
-    use crate::session::UpstreamShare;
-    use crate::testing::{Server, easiest, start};
+    use crate::testing::{Log, Server, easiest, start};
     use crate::totals::WorkerTotals;
     use crate::upstream::moved::Moved;
     use crate::work::Rolled;
@@ -669,6 +687,42 @@ mod tests {
         let end = end.unwrap_err();
         assert!(end.is::<Moved>(), "{end:#}");
         assert_eq!(answered.try_recv().unwrap(), (0, Outcome::Accepted));
+    }
+
+    #[tokio::test]
+    async fn what_became_of_a_block_is_logged_and_all_that_it_takes_to_hand_it_in_by_hand_if_it_has_no_credit()
+     {
+        let log = Log::default();
+        let _logs = tracing::subscriber::set_default(log.clone());
+        let dir = tempfile::tempdir().unwrap();
+        let farm = farm(dir.path());
+        let ann = Miner::new(&farm, mpsc::channel(8).0);
+        let (ours, _hub) = narrow_link().await;
+        let mut server = Server::new(start(), 1);
+        server.open(start(), SHARED, easiest(), 16);
+        server.job(start(), Some(1), true);
+        let wire = Wire::Sv2 { link: Box::new(ours), trunk: Box::new(server.trunk) };
+        let (reports, mut reported) = mpsc::channel(1);
+        let (upstream, health) = (upstream(1), Arc::new(Health::new(0, "hub")));
+        let common = common(farm, reports);
+        let mut connection = Connection::new(0, &upstream, &common, &health, 1, wire);
+        connection.begin().unwrap();
+        connection.handle_events().await.unwrap();
+        let (_, work) = ready(&mut reported).await;
+        let outcomes = [Outcome::Accepted, Outcome::Rejected("stale-share".into()), Outcome::Lost];
+        for (tag, outcome) in (0..).zip(outcomes) {
+            let share = ann.share(&work, tag, true);
+            let (header, coinbase) = share.share.solution();
+            let is_credited = outcome == Outcome::Accepted;
+            connection.hand_in(share);
+            connection.answered(tag.into(), outcome);
+            assert_eq!(log.says(&header) && log.says(&coinbase), !is_credited, "{log:?}");
+        }
+        for said in
+            ["credits a block's share", "code=\"stale-share\"", "no upstream has answered for a block"]
+        {
+            assert!(log.says(said), "{said}: {log:?}");
+        }
     }
 
     #[tokio::test]

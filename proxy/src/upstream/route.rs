@@ -120,7 +120,8 @@ impl ShareOut {
         self.totals.unanswered.add(1);
         if self.share.is_block {
             let UpstreamShare { worker, hash, .. } = &*self.share;
-            tracing::error!(%worker, %hash, "the upstream has not answered for a block: it may not have it");
+            let (header, coinbase) = self.share.solution();
+            tracing::error!(%worker, %hash, header, coinbase, "no upstream has answered for a block: it may be nobody's yet");
         }
     }
 
