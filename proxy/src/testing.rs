@@ -189,10 +189,10 @@ impl Server {
     }
 }
 
-/// A server on whose channel 0 no share is enough for the upstream, and about every other hash is a block.
+/// A server on whose channel 0 no share is enough for the upstream, and about every sixteenth hash is a block.
 pub(crate) fn server_of_blocks(now: Now) -> Server {
     let mut server = Server::new(now, 1);
-    server.nbits = 0x207f_ffff;
+    server.nbits = 0x200f_ffff;
     server.open(now, 0, HARDEST, 16);
     server
 }

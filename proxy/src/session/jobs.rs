@@ -1,4 +1,7 @@
 //! The jobs that one miner has been sent under the current tip, and the shares it handed in for them.
+//!
+//! Shares of the tip before are void, but a block among them is not: a rival's may be as young, and ours may still win. So those jobs
+//! are known as well.
 
 use crate::work::Work;
 use bitcoin::{BlockHash, Target};
@@ -12,16 +15,20 @@ const MAX_JOBS: usize = 16;
 /// 20 bytes are worth.
 const MAX_SHARES: usize = 1 << 20;
 
-/// Jobs and shares of one tip.
+/// Jobs and shares of one tip, and of the one before it.
 #[derive(Debug)]
 pub(super) struct Jobs {
     sent: VecDeque<SentJob>,
     shares: Seen,
+    /// Oldest first.
+    left: Vec<Arc<Work>>,
+    left_shares: Seen,
 }
 
 impl Default for Jobs {
     fn default() -> Self {
-        Self { sent: VecDeque::new(), shares: Seen::new(MAX_SHARES) }
+        let (shares, left_shares) = (Seen::new(MAX_SHARES), Seen::new(MAX_SHARES));
+        Self { sent: VecDeque::new(), shares, left: Vec::new(), left_shares }
     }
 }
 
@@ -47,7 +54,9 @@ impl Jobs {
     pub(super) fn add(&mut self, work: Arc<Work>, target: Target) -> bool {
         let clean = self.sent.back().is_none_or(|last| !last.work.same_tip(&work));
         if clean {
-            self.sent.clear();
+            self.left.clear();
+            self.left.extend(self.sent.drain(..).map(|sent| sent.work));
+            std::mem::swap(&mut self.shares, &mut self.left_shares);
             self.shares.clear();
         }
         if self.sent.len() == MAX_JOBS {
@@ -89,9 +98,15 @@ impl Jobs {
         self.sent.iter().rev().find(|sent| sent.work.id == id).cloned()
     }
 
-    /// A block that counts as no share. False if it was handed in before.
+    /// The same, of the tip before as well.
+    pub(super) fn find_any(&self, id: u32) -> Option<Arc<Work>> {
+        let left = || self.left.iter().rev().find(|work| work.id == id).cloned();
+        self.find(id).map(|sent| sent.work).or_else(left)
+    }
+
+    /// A block that counts as no share, of this tip or the one before. False if it was handed in before.
     pub(super) fn note_block(&mut self, hash: &BlockHash) -> bool {
-        self.shares.insert(*hash)
+        !self.left_shares.contains(*hash) && self.shares.insert(*hash)
     }
 
     pub(super) fn note_share(&mut self, hash: &BlockHash) -> Noted {

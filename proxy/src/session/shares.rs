@@ -118,17 +118,20 @@ impl Session {
         };
         let worker = worker.name.clone();
         let checked = self.check_share(now, &submit);
-        if matches!(checked, Err(Rejection::NoUpstream)) {
+        if matches!(checked, Err(Rejection::NoUpstream | Rejection::JobNotFound)) {
             self.look_for_block(now, &submit, &worker);
         }
         (Some(worker), checked)
     }
 
-    /// A share that counts for nothing may be a block all the same, which is somebody's to bring to the network if anybody can. No
-    /// answer is waited for.
+    /// A share that counts for nothing, since it is of the tip before or there is no upstream, may be a block all the same, and
+    /// that may still win. No answer is waited for.
     fn look_for_block(&mut self, now: Now, submit: &Submit<'_>, worker: &Arc<str>) {
-        let Some(SentJob { work, .. }) = submit.job_id.and_then(|id| self.jobs.find(id)) else { return };
-        let Ok(rolled) = self.rolled(submit, &work) else { return };
+        let Some(work) = submit.job_id.and_then(|id| self.jobs.find_any(id)) else { return };
+        // As the miner had them with that job.
+        let Some(extranonce1) = work.layout.extranonce1(self.slice) else { return };
+        let mask = self.wanted_mask.unwrap_or(0) & work.version_mask;
+        let Ok(rolled) = roll(submit, &work, &extranonce1, mask) else { return };
         let Ok(check) = work.job.check(&rolled.choice(), now) else { return };
         if check.is_block && self.jobs.note_block(&check.hash) {
             let tag = self.waiting.nobodys_tag();
@@ -141,7 +144,7 @@ impl Session {
             return Err(Rejection::NoUpstream);
         }
         let job = submit.job_id.and_then(|id| self.jobs.find(id)).ok_or(Rejection::JobNotFound)?;
-        let rolled = self.rolled(submit, &job.work)?;
+        let rolled = roll(submit, &job.work, &self.extranonce1, self.version_mask())?;
         let checked =
             job.work.job.check(&rolled.choice(), now).map_err(|why| Rejection::other(why.to_string()))?;
         if !for_upstream(&checked) && as_number(checked.hash) > job.target {
@@ -152,21 +155,6 @@ impl Session {
             Noted::Duplicate => Err(Rejection::Duplicate),
             Noted::TooMany => Err(Rejection::other("Too many shares on one block")),
         }
-    }
-
-    /// The miner's choice, if it may choose so.
-    fn rolled(&self, submit: &Submit<'_>, work: &Work) -> Result<Rolled, Rejection> {
-        let extranonce2 = submit.extranonce2.as_bytes();
-        if extranonce2.len() != self.layout.extranonce2 {
-            return Err(Rejection::other(format!("extranonce2 must have {} bytes", self.layout.extranonce2)));
-        }
-        let (mask, version) = (self.version_mask(), work.job.version());
-        let bits = submit.version_bits.unwrap_or(version & mask);
-        if bits & !mask != 0 {
-            return Err(Rejection::other("Version bits outside the mask"));
-        }
-        let extranonce = work.extranonce(&self.extranonce1, extranonce2);
-        Ok(Rolled { extranonce, version: version & !mask | bits, ntime: submit.ntime, nonce: submit.nonce })
     }
 
     fn accept(&mut self, now: Now, id: &Id, worker: Arc<str>, share: Checked) {
@@ -198,6 +186,21 @@ impl Session {
         self.out.rejected(id, &why);
         self.events.push_back(Event::Rejected { worker, why });
     }
+}
+
+/// The miner's choice, if it may choose so.
+fn roll(submit: &Submit<'_>, work: &Work, extranonce1: &[u8], mask: u32) -> Result<Rolled, Rejection> {
+    let (extranonce2, wanted) = (submit.extranonce2.as_bytes(), work.layout.extranonce2);
+    if extranonce2.len() != wanted {
+        return Err(Rejection::other(format!("extranonce2 must have {wanted} bytes")));
+    }
+    let version = work.job.version();
+    let bits = submit.version_bits.unwrap_or(version & mask);
+    if bits & !mask != 0 {
+        return Err(Rejection::other("Version bits outside the mask"));
+    }
+    let extranonce = work.extranonce(extranonce1, extranonce2);
+    Ok(Rolled { extranonce, version: version & !mask | bits, ntime: submit.ntime, nonce: submit.nonce })
 }
 
 /// A share that counts.

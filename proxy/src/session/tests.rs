@@ -340,6 +340,58 @@ fn a_new_tip_is_clean_and_makes_older_jobs_stale_while_a_new_job_does_neither() 
     assert_eq!(gist(&talk.submit(&second, 1)), [json!(21)]);
 }
 
+/// A rival's block may be as young.
+#[test]
+fn a_block_on_a_job_of_the_tip_before_goes_to_the_upstream_once_and_its_miner_is_told_that_it_is_stale() {
+    let now = start();
+    let mut server = server_of_blocks(now);
+    let mut next = |tip| {
+        server.job(now, Some(tip), true);
+        server.work(0).unwrap()
+    };
+    let (first, second, third) = (next(1), next(2), next(3));
+    let mut talk = Talk::mining(now, &first);
+    let network = first.job.tip().target();
+    let is_block = |nonce: &u32| Talk::hash(&first, *nonce) <= network;
+    let [before, after, late] = (0..).filter(is_block).take(3).collect::<Vec<_>>()[..] else { panic!() };
+    let light = talk.nonce(&first, network, false);
+    talk.submit(&first, before);
+    assert_eq!(blocks(&mut talk), 1);
+    talk.apply(Some(&second)).unwrap();
+    for (nonce, found) in [(before, 0), (after, 1), (after, 0), (light, 0)] {
+        assert_eq!(gist(&talk.submit(&first, nonce)), [json!(21)]);
+        assert_eq!(blocks(&mut talk), found, "{nonce}");
+    }
+    talk.apply(None).unwrap();
+    assert_eq!(gist(&talk.submit(&first, late)), [json!(20)]);
+    assert_eq!(blocks(&mut talk), 1, "though there is no upstream");
+    talk.apply(Some(&third)).unwrap();
+    assert_eq!(gist(&talk.submit(&first, late)), [json!(21)]);
+    assert_eq!(blocks(&mut talk), 0, "nobody builds on its tip any more");
+}
+
+#[test]
+fn a_block_on_the_job_of_another_upstream_is_put_together_as_its_miner_had_it_then() {
+    let now = start();
+    let (mut wide, mut small) = (server_of_blocks(now), Server::new(now, 2));
+    wide.job(now, Some(1), true);
+    small.open(now, 0, HARDEST, 8);
+    small.job(now, Some(1), true);
+    let first = wide.work(0).unwrap();
+    let mut talk = Talk::mining(now, &first);
+    talk.say(r#"{"id":3,"method":"mining.extranonce.subscribe","params":[]}"#);
+    talk.apply(small.work(0).as_ref()).unwrap();
+    let block = talk.nonce(&first, first.job.tip().target(), true);
+    assert_eq!(gist(&talk.submit(&first, block)), [json!(21)]);
+    let share = talk.events().into_iter().find_map(|event| match event {
+        Event::Upstream(share) => Some(share),
+        _ => None,
+    });
+    let share = share.unwrap();
+    assert_eq!(share.work.job.header(&share.rolled.choice()).hash(), share.hash);
+    assert!(share.is_block && Arc::ptr_eq(&share.work, &first));
+}
+
 #[test]
 fn miners_do_not_notice_another_upstream_but_for_a_clean_job() {
     let now = start();

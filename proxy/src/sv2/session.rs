@@ -68,6 +68,8 @@ pub struct Session {
     rolled: u32,
     /// Of the present tip and upstream, oldest first; the last is current.
     work: VecDeque<Arc<Work>>,
+    /// The same of the tip or upstream before: its shares are stale, but a block among them may still win.
+    left: VecDeque<Arc<Work>>,
     /// By their ids, those that are open.
     channels: BTreeMap<u32, Channel>,
     /// Shares that wait for the upstream's word.
@@ -115,6 +117,7 @@ impl Session {
             must_roll: flags & mining::REQUIRES_VERSION_ROLLING != 0,
             rolled: 0,
             work: VecDeque::new(),
+            left: VecDeque::new(),
             channels: BTreeMap::new(),
             waiting: Waiting::default(),
             heard: now.instant,
@@ -310,7 +313,7 @@ impl Session {
             }
             last => {
                 if last.is_none_or(|last| !last.same_tip(&work)) {
-                    self.work.clear();
+                    self.leave_work();
                 }
                 if self.work.len() == MAX_WORK {
                     self.work.pop_front();
@@ -343,9 +346,17 @@ impl Session {
     }
 
     fn lose_work(&mut self, now: Now) {
-        self.work.clear();
+        self.leave_work();
         self.inner.lose_work();
         self.without_work_since.get_or_insert(now.instant);
+    }
+
+    /// What there was is over. Where there was none, what was before that is still the last.
+    fn leave_work(&mut self) {
+        if !self.work.is_empty() {
+            std::mem::swap(&mut self.work, &mut self.left);
+            self.work.clear();
+        }
     }
 
     /// Goes through what happened in the session inside.
@@ -400,9 +411,10 @@ impl Session {
         self.events.push_back(Event::Rejected { worker, why });
     }
 
-    /// A block that is none of the channel's shares, where the network's target is easy, goes to the upstream all the same.
+    /// A block that is none of the channel's shares, where the network's target is easy or its job is of the tip before, goes to the
+    /// upstream all the same.
     fn has_found_block(&mut self, block: &FoundBlock) {
-        let Some(work) = self.work_of(block.job_id).filter(|_| !block.is_share) else { return };
+        let Some(work) = self.late_work_of(block.job_id).filter(|_| !block.is_share) else { return };
         let worker = block.worker.clone().unwrap_or_else(|| Worker::new(&block.user_identity).name);
         let rolled = rolled(&work, &block.solution);
         // No share waits under this tag, so its answer is nobody's.
@@ -448,6 +460,11 @@ impl Session {
     /// What this job is of, unless that is too old.
     fn work_of(&self, id: u32) -> Option<Arc<Work>> {
         self.work.iter().rev().find(|work| work.id == id).cloned()
+    }
+
+    /// The same, of the tip before as well.
+    fn late_work_of(&self, id: u32) -> Option<Arc<Work>> {
+        self.work_of(id).or_else(|| self.left.iter().rev().find(|work| work.id == id).cloned())
     }
 
     /// When it ends if nothing happens. A connection without a channel may stay for long, whatever it says: proxies wait so

@@ -4,7 +4,7 @@
 use super::*;
 use crate::session::UpstreamShare;
 use crate::slices::Slices;
-use crate::testing::{HARDEST, Server, easiest, settings, start};
+use crate::testing::{HARDEST, Server, easiest, server_of_blocks, settings, start};
 use crate::work::Line;
 use mining::client::{self, OpenRequest};
 use mining::job::FIRST_SESSION_JOB_ID;
@@ -257,6 +257,56 @@ fn another_upstream_is_only_another_job() {
     assert_eq!(miner.handed_on()[0].work.channel.connection, 2);
     miner.jobs.insert(2, old);
     assert_eq!(refused(&miner.submit(2, 1, easiest(), HARDEST)), ["stale-share"]);
+}
+
+/// A rival's block may be as young.
+#[test]
+fn a_block_on_a_job_of_the_tip_before_goes_to_the_upstream_once_and_its_miner_is_told_that_it_is_stale() {
+    let now = start();
+    let mut server = server_of_blocks(now);
+    let mut next = |tip| {
+        server.job(now, Some(tip), true);
+        server.work(0).unwrap()
+    };
+    let (first, second, third) = (next(1), next(2), next(3));
+    let network = first.job.tip().target();
+    let mut miner = Miner::mining(now, &first);
+    let job = miner.jobs[&2].clone();
+    let left = |miner: &mut Miner, seed, target, misses| {
+        miner.jobs.insert(2, job.clone());
+        let stale = refused(&miner.submit(2, seed, target, misses)) == ["stale-share"];
+        (stale, miner.handed_on().iter().filter(|share| share.is_block && share.work.id == first.id).count())
+    };
+    miner.submit(2, 1, network, HARDEST);
+    assert_eq!(miner.handed_on().len(), 1);
+    miner.apply(Some(&second));
+    assert_eq!(left(&mut miner, 1, network, HARDEST), (true, 0), "it was handed in");
+    assert_eq!(left(&mut miner, 2, network, HARDEST), (true, 1));
+    assert_eq!(left(&mut miner, 2, network, HARDEST), (true, 0), "once");
+    assert_eq!(left(&mut miner, 3, easiest(), network), (true, 0), "no block");
+    miner.apply(None);
+    assert_eq!(left(&mut miner, 4, network, HARDEST).1, 0, "two tips ago");
+    miner.apply(Some(&third));
+    assert_eq!(left(&mut miner, 5, network, HARDEST), (true, 0));
+}
+
+/// What the session inside tells of such a block.
+#[test]
+fn the_work_of_the_tip_before_is_known_also_while_there_is_none() {
+    let now = start();
+    let mut server = server_of_blocks(now);
+    let mut next = |tip| {
+        server.job(now, Some(tip), true);
+        server.work(0).unwrap()
+    };
+    let (first, second) = (next(1), next(2));
+    let mut miner = Miner::mining(now, &first);
+    let is_known = |miner: &Miner, work: &Work| miner.session.find_any(work.id).is_some();
+    miner.apply(Some(&second));
+    assert!(is_known(&miner, &first) && is_known(&miner, &second));
+    miner.apply(None);
+    miner.apply(None);
+    assert!(!is_known(&miner, &first) && is_known(&miner, &second));
 }
 
 #[test]

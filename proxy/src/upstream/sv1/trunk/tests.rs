@@ -179,6 +179,17 @@ fn a_share_is_handed_in_as_the_pool_knows_it_and_its_answer_comes_back() {
 }
 
 #[test]
+fn a_share_of_the_tip_before_reaches_the_pool_for_it_may_be_a_block() {
+    let mut talk = Talk::at_ckpool();
+    talk.notify("6703a1b2", PREV_HASH, true);
+    let work = talk.work();
+    talk.notify("6703a1b3", &PREV_HASH.replace("03020100", "13121110"), true);
+    assert!(!talk.work().same_tip(&work));
+    talk.submit(&work, 0x2000_0000, 1);
+    assert_eq!(talk.heard()[0]["params"][1], "6703a1b2");
+}
+
+#[test]
 fn a_pool_without_version_rolling_gets_five_parameters() {
     let mut talk = Talk::new();
     talk.heard();
