@@ -15,11 +15,9 @@ use link::{Record, refusals};
 use mining::header::as_number;
 use std::fmt::Display;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use tokio::sync::mpsc;
 
-/// Pause before a refused upstream channel is asked for again.
-const REOPEN: Duration = Duration::from_secs(5);
 /// Answers from the upstream that wait for a miner's task.
 const MAX_ANSWERS: usize = 2048;
 /// Workers whose totals are at hand; others are looked up for each share.
@@ -89,6 +87,8 @@ impl Answers {
 pub(crate) enum Found {
     /// This, or nothing.
     Work(Option<Arc<Work>>),
+    /// Nothing else than it has.
+    Nothing,
     /// An upstream that gives each miner its own work, once it has said who it is.
     Offer(Option<Offer>),
 }
@@ -100,7 +100,7 @@ impl Account {
             seat,
             surroundings,
             ear: Arc::default(),
-            source: Source::None,
+            source: Source::default(),
             answers: Answers::default(),
             held: Held::default(),
             record: Record::default(),
@@ -113,31 +113,29 @@ impl Account {
     /// (hashes a second).
     pub(crate) fn attach(&mut self, miner: Option<(&Worker, f64)>) -> Found {
         let Some(route) = self.surroundings.active.borrow_and_update().clone() else {
-            self.source = Source::None;
-            return Found::Work(None);
+            return self.source.leave();
         };
-        let mut feed = match (&route.shared, miner) {
+        let feed = match (&route.shared, miner) {
             (Some(shared), _) => shared.clone(),
             (None, Some((worker, hash_rate))) => {
+                if self.source.returns_to(&route) {
+                    return Found::Nothing;
+                }
                 let (work, feed) = feed();
                 let (worker, miner) = (worker.name.clone(), self.seat.miner.clone());
                 if route.commands.try_send(Command::Open { worker, hash_rate, miner, work }).is_err() {
-                    self.source = Source::Refused(Instant::now() + REOPEN);
-                    return Found::Work(None);
+                    return self.source.refused();
                 }
                 feed
             }
             // Asked for when the miner has authorised.
             (None, None) => {
-                self.source = Source::None;
+                self.source = Source::default();
                 return Found::Offer(route.offers());
             }
         };
         feed.hear(&self.ear);
-        let work = feed.newest.borrow_and_update().clone();
-        self.source = Source::Feed(route, feed);
-        // A channel that is only being opened has no work yet, and what the miner has is of no use there.
-        Found::Work(work)
+        self.source.open(route, feed)
     }
 
     /// What there is to work on already, without waiting.
@@ -156,11 +154,7 @@ impl Account {
         miner: impl FnOnce() -> Option<(&'a Worker, f64)>,
     ) -> Found {
         match came {
-            Came::Work(work) => Found::Work(work),
-            Came::Gone => {
-                self.source = Source::Refused(Instant::now() + REOPEN);
-                Found::Work(None)
-            }
+            Came::Found(found) => found,
             Came::Retry => self.attach(miner()),
         }
     }
@@ -185,7 +179,7 @@ impl Account {
         self.worker(&worker.name);
         self.surroundings.farm.authorized(&self.seat.miner);
         self.seat.miner.view().worker.get_or_insert(worker);
-        if matches!(self.source, Source::None) {
+        if self.source.is_none() {
             self.surroundings.active.mark_changed();
         }
     }
@@ -207,17 +201,14 @@ impl Account {
         let totals = self.worker(&share.worker);
         let (miner, answers) = (self.seat.miner.clone(), self.answers.sender());
         let until = Instant::now() + self.surroundings.settings.answer_timeout;
+        let route = self.source.route(share.work.channel.connection);
         let share = ShareOut { share, totals, miner, answers, until };
-        match &self.source {
-            Source::Feed(route, _) => {
-                let share = route.try_block(share).err()?;
-                self.held.hand_on(&route.commands, tag, Command::Share(share))
-            }
-            Source::None | Source::Refused(_) => {
-                share.unanswered();
-                Some(tag)
-            }
-        }
+        let Some(route) = route else {
+            share.unanswered();
+            return Some(tag);
+        };
+        let share = route.try_block(share).err()?;
+        self.held.hand_on(&route.commands, tag, Command::Share(share))
     }
 
     fn rejected(&mut self, worker: Option<Arc<str>>, why: &Rejection) {

@@ -368,6 +368,7 @@ impl<W: Wire> Connection<W> {
         match found {
             Found::Work(work) => Ok(self.session.apply(now(), work)?),
             Found::Offer(offer) => Ok(self.session.expect(offer)?),
+            Found::Nothing => Ok(()),
         }
     }
 

@@ -237,6 +237,7 @@ impl Connection {
                 Ok(())
             }
             Found::Offer(offer) => Ok(self.session.expect(now(), offer)?),
+            Found::Nothing => Ok(()),
         }
     }
 

@@ -25,6 +25,9 @@ use tokio::sync::{mpsc, watch};
 const FIRST_JOB: Duration = Duration::from_secs(20);
 /// How long shares on their way are waited for when a connection is given up.
 const LINGER: Duration = Duration::from_secs(3);
+/// How long miners are waited for that go to another upstream and go on here until they have work from there: it may open channels for
+/// thousands, one after the other.
+const MOVING: Duration = Duration::from_secs(120);
 /// Pause between looks at hash rate and channels that nobody uses.
 const TEND: Duration = Duration::from_secs(5);
 /// Shortest pause between two log lines that a pool asks for.
@@ -59,6 +62,8 @@ pub(super) struct Connection<'a> {
     /// Whether all miners share one channel.
     is_shared: bool,
     route: Route,
+    /// Others hold it as well while miners work for this connection.
+    users: Arc<()>,
     /// To the route.
     offer: watch::Sender<Option<Offer>>,
     commands: mpsc::Receiver<Command>,
@@ -90,6 +95,22 @@ struct Channel {
     told: Told,
 }
 
+/// A connection is given up.
+#[derive(Clone, Copy, Debug)]
+struct Leaving {
+    /// Shares on their way are waited for until then.
+    by: Instant,
+    /// And later than that if miners still move, but not from then on.
+    moved_by: Instant,
+}
+
+impl Leaving {
+    fn begin(moving: Duration) -> Self {
+        let now = Instant::now();
+        Self { by: now + LINGER, moved_by: now + moving }
+    }
+}
+
 impl<'a> Connection<'a> {
     pub(super) fn new(
         index: usize,
@@ -101,7 +122,7 @@ impl<'a> Connection<'a> {
     ) -> Self {
         let ((sender, commands), (offer, offered)) = (mpsc::channel(MAX_COMMANDS), watch::channel(None));
         let (block_sender, blocks) = mpsc::channel(FOR_BLOCKS);
-        let address = upstream.address.as_str().into();
+        let (address, users) = (upstream.address.as_str().into(), Arc::new(()));
         Self {
             index,
             upstream,
@@ -118,7 +139,9 @@ impl<'a> Connection<'a> {
                 blocks: block_sender,
                 shared: None,
                 offer: offered,
+                users: Arc::downgrade(&users),
             },
+            users,
             offer,
             commands,
             blocks,
@@ -155,11 +178,10 @@ impl<'a> Connection<'a> {
     }
 
     pub(super) async fn run(&mut self, wanted: &mut watch::Receiver<bool>) -> anyhow::Result<()> {
-        let linger = || Some(Instant::now() + LINGER);
-        let mut leave_by = if *wanted.borrow_and_update() { None } else { linger() };
+        let mut leaving = (!*wanted.borrow_and_update()).then(|| Leaving::begin(MOVING));
+        let mut ends = false; // and nobody can want it again
         loop {
             let timeout = self.wire.poll_timeout();
-            let leaving = leave_by.is_some();
             let takes = self.hold.is_none() && !self.is_full();
             let takes_blocks = self.wire.in_flight() < self.wire.max_in_flight() + FOR_BLOCKS;
             tokio::select! {
@@ -175,25 +197,40 @@ impl<'a> Connection<'a> {
                     self.wire.handle_timeout(now());
                     self.tend()?;
                 }
-                changed = wanted.changed(), if !leaving => {
-                    if changed.is_err() || !*wanted.borrow_and_update() {
-                        leave_by = linger();
-                    } else if self.ready_by.is_none() {
-                        // It was not wanted for a moment, and whoever knew that it is ready has forgotten.
+                changed = wanted.changed(), if !ends => {
+                    ends = changed.is_err();
+                    let is_wanted = !ends && *wanted.borrow_and_update();
+                    leaving = (!is_wanted).then(|| Leaving::begin(if ends { Duration::ZERO } else { MOVING }));
+                    // It was not wanted for a while, and whoever knew that it is ready has forgotten.
+                    if is_wanted && self.ready_by.is_none() {
                         self.ready().await?;
                     }
                 }
-                () = self.common.shutdown.cancelled(), if !leaving => leave_by = linger(),
+                () = self.common.shutdown.cancelled(), if !ends => {
+                    (ends, leaving) = (true, Some(Leaving::begin(Duration::ZERO)));
+                }
             }
             self.handle_events().await?;
             if let Err(error) = self.wire.send() {
                 return self.last_words(error).await;
             }
-            let idle = self.commands.is_empty() && self.blocks.is_empty() && self.wire.in_flight() == 0;
-            if leave_by.is_some_and(|by| by <= Instant::now() || idle) {
+            if let Some(leaving) = &mut leaving
+                && self.has_left(leaving)
+            {
                 return Ok(());
             }
         }
+    }
+
+    /// Whether nobody is here any more, or all have had their time.
+    fn has_left(&self, leaving: &mut Leaving) -> bool {
+        let now = Instant::now();
+        if now < leaving.moved_by && Arc::strong_count(&self.users) > 1 {
+            leaving.by = now + LINGER;
+            return false;
+        }
+        let is_idle = self.commands.is_empty() && self.blocks.is_empty() && self.wire.in_flight() == 0;
+        leaving.by <= now || is_idle
     }
 
     /// The connection has ended with this error. What the server said before counts all the same, and it may have said why it ends.
@@ -641,6 +678,35 @@ mod tests {
         }
         let totals = &ann.totals;
         assert_eq!((totals.credited.value(), totals.unanswered.value()), ((SHARES + 1).into(), 0));
+    }
+
+    #[tokio::test]
+    async fn a_connection_serves_miners_until_they_have_moved_and_longer_if_it_is_wanted_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let upstream = upstream(listener.local_addr().unwrap().port());
+        let (reports, mut reported) = mpsc::channel(1);
+        let common = common(farm(dir.path()), reports);
+        let health = Arc::new(Health::new(0, &upstream.address));
+        let wire = Wire::connect(&upstream, &upstream.address, &common, 1, &[]).await.unwrap();
+        let mut connection = Connection::new(0, &upstream, &common, &health, 1, wire);
+        connection.begin().unwrap();
+        let (wants, mut wanted) = watch::channel(true);
+        let miner = async {
+            let user = ready(&mut reported).await.0.users.upgrade();
+            wants.send(false).unwrap();
+            tokio::task::yield_now().await; // the connection has its turn
+            wants.send(true).unwrap();
+            tokio::time::timeout(FIRST_JOB, ready(&mut reported)).await.unwrap();
+            wants.send(false).unwrap();
+            drop(user);
+        };
+        let (stream, _) = listener.accept().await.unwrap();
+        let served = async { tokio::join!(connection.run(&mut wanted), miner) };
+        tokio::select! {
+            (end, ()) = served => end.unwrap(),
+            () = slow_pool(stream, 1) => panic!("the connection is closed"),
+        }
     }
 
     /// As where it restarts while a line is slow.

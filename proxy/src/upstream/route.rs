@@ -6,7 +6,7 @@ use crate::session::{Outcome, UpstreamShare};
 use crate::sv1::VERSION_ROLLING_MASK;
 use crate::totals::WorkerTotals;
 use crate::work::{Layout, Work};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Instant;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, watch};
@@ -31,6 +31,8 @@ pub struct Route {
     pub shared: Option<WorkFeed>,
     /// What miners can know of it before they have its work, as its newest job says.
     pub offer: watch::Receiver<Option<Offer>>,
+    /// Held by whoever works for it: a connection that is not wanted any more serves them until they have other work.
+    pub users: Weak<()>,
 }
 
 /// How an upstream lets miners roll.

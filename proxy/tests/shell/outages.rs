@@ -81,6 +81,34 @@ async fn miners_go_to_the_second_hub_and_back_to_the_first() {
     assert_eq!(miner.messages, Vec::<String>::new());
 }
 
+/// A hub lets many miners open their channels one after the other.
+#[tokio::test]
+async fn a_miner_with_a_channel_of_its_own_goes_on_for_the_second_hub_until_the_first_gives_it_one() {
+    let (mut first, second, data) = (Hub::start().await, Hub::start().await, tempdir().unwrap());
+    first.stop();
+    let upstreams = format!("{}{}", first.toml(), second.toml());
+    let farm = Farm::start(&toml("non-aggregated", data.path(), &upstreams)).await;
+    let mut miner = Miner::login(farm.miners, "ann").await;
+    miner.mine_credited(&second).await;
+    first.refuse("account.ann");
+    first.restart().await;
+    farm.until("upstreams", |upstreams| {
+        let failure = upstreams[0]["last_failure"].as_str();
+        upstreams[0]["state"] == "active" && failure.is_some_and(|failure| failure.contains("unknown-user"))
+    })
+    .await;
+    for _ in 0..5 {
+        assert_eq!(miner.mine().await["result"], true);
+    }
+    miner.mine_credited(&second).await;
+    first.refuse("");
+    miner.mine_credited(&first).await;
+    farm.until("upstreams", |upstreams| upstreams[1]["state"] == "unused").await;
+    nothing_is_unaccounted_for(&farm).await;
+    assert_eq!(farm.api("totals").await["credited"], first.credited() + second.credited());
+    assert_eq!(miner.messages, Vec::<String>::new());
+}
+
 /// SV2 spec §3.6.5.
 #[tokio::test]
 async fn a_hub_that_sends_us_elsewhere_is_followed_once_and_only_to_who_has_its_key() {

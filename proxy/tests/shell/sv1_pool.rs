@@ -93,6 +93,33 @@ async fn miners_work_for_the_pool_only_while_the_hub_is_away() {
 }
 
 #[tokio::test]
+async fn miners_that_have_channels_of_their_own_at_the_hub_go_on_for_the_pool_until_they_do() {
+    let (mut hub, other) = (Hub::start().await, Hub::start().await);
+    let (first, second) = (tempdir().unwrap(), tempdir().unwrap());
+    hub.stop();
+    let near = Farm::start(&toml("aggregated", first.path(), &other.toml())).await;
+    let upstreams = format!("{}{}", hub.toml(), pool(near.miners));
+    let farm = Farm::start(&small("non-aggregated", second.path(), &upstreams)).await;
+    let mut miner = login(farm.miners, "ann").await;
+    miner.mine_credited(&other).await;
+    hub.refuse("account.ann");
+    hub.restart().await;
+    farm.until("upstreams", |upstreams| {
+        let failure = upstreams[0]["last_failure"].as_str();
+        upstreams[0]["state"] == "active" && failure.is_some_and(|failure| failure.contains("unknown-user"))
+    })
+    .await;
+    for _ in 0..5 {
+        assert_eq!(miner.mine().await["result"], true);
+    }
+    miner.mine_credited(&other).await;
+    hub.refuse("");
+    miner.mine_credited(&hub).await;
+    farm.until("upstreams", |upstreams| upstreams[1]["state"] == "unused").await;
+    assert_eq!(miner.messages, Vec::<String>::new(), "it kept its connection");
+}
+
+#[tokio::test]
 async fn a_new_tip_of_the_pool_is_a_clean_job_and_a_pool_that_stops_is_away() {
     let (hub, first, second) = (Hub::start().await, tempdir().unwrap(), tempdir().unwrap());
     let near_toml = toml("aggregated", first.path(), &hub.toml());
