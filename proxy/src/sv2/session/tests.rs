@@ -301,7 +301,7 @@ fn the_work_of_the_tip_before_is_known_also_while_there_is_none() {
     };
     let (first, second) = (next(1), next(2));
     let mut miner = Miner::mining(now, &first);
-    let is_known = |miner: &Miner, work: &Work| miner.session.find_any(work.id).is_some();
+    let is_known = |miner: &Miner, work: &Work| miner.session.late_work_of(work.id).is_some();
     miner.apply(Some(&second));
     assert!(is_known(&miner, &first) && is_known(&miner, &second));
     miner.apply(None);
