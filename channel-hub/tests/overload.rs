@@ -71,7 +71,8 @@ impl Program {
             .spawn()
             .unwrap();
         let program = Self { child, miners, page, authority: key.public(), dir };
-        until("the hub listens", async || TcpStream::connect(miners).await.ok()).await;
+        // More than a connection: for a moment another test may listen there, that looks for a free address.
+        until("the hub serves", async || Miner::connect_to(&program.place()).await.ok()).await;
         program
     }
 
