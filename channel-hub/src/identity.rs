@@ -143,9 +143,11 @@ impl Owner {
         worker
     }
 
+    /// A name that only begins like the hasher's is another one.
     fn below_hasher<'a>(&self, name: &'a str) -> &'a str {
         match name.strip_prefix(&*self.identity.hasher) {
-            Some(rest) => rest.strip_prefix('.').unwrap_or(rest),
+            Some("") => "",
+            Some(rest) => rest.strip_prefix('.').unwrap_or(name),
             None => name,
         }
     }
@@ -227,5 +229,15 @@ mod tests {
         assert_eq!(&*owner.worker(Some("alice.rig7")), "rig7");
         assert_eq!(&*owner.worker(Some("alice")), "proxy");
         assert!(Arc::ptr_eq(&owner.worker(Some("rig7")), &owner.worker(Some("rig7"))));
+    }
+
+    #[test]
+    fn a_worker_whose_name_begins_like_the_hashers_keeps_it_whole() {
+        let mut owner = Owner::new(policy(true).identify("farm.proxy").unwrap());
+        for name in ["farm1", "farm-07", "farmer.1"] {
+            assert_eq!(&*owner.worker(Some(name)), name);
+        }
+        assert_eq!(&*owner.worker(Some("farm.farm1")), "farm1");
+        assert_eq!(&*owner.worker(Some("farm.")), "proxy");
     }
 }
