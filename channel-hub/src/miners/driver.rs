@@ -194,7 +194,7 @@ impl Driver {
             self.session.apply(now, &more);
         }
         self.updates.set(next_update(updates));
-        Ok(())
+        Ok(self.session.may_go_on()?)
     }
 
     fn receive(&mut self, mut received: Received) -> Result<(), End> {

@@ -65,8 +65,19 @@ impl Device {
     /// declarator client and mining device up to 2025, which name no vendor, hardware or firmware, though the specification asks
     /// for them. To each of them the end of its connection says the same.
     pub fn dies_of_reconnect(&self) -> bool {
-        let is_nameless = [&self.vendor, &self.hardware_version, &self.firmware].iter().all(|s| s.is_empty());
-        self.vendor == "SRI" || is_nameless
+        self.vendor == "SRI" || self.is_nameless()
+    }
+
+    /// Whether SetExtranoncePrefix (SV2 spec §5.3.10) is lost on the program that describes itself so, and all its shares after it.
+    /// ESP-Miner does not know it (v2.14.0 to v2.15.0, `main/tasks/stratum_v2_task.c`), vendor `bitaxe`; SRI's programs that name
+    /// no vendor ignore it or panic of it (`todo!()`). Not so vendor `SRI`: translator_sv2 0.6.0 passes it on to its miners, and
+    /// never comes back to a server that has ended its connection; those before it ignored it, and cannot be told from it.
+    pub fn keeps_its_prefix(&self) -> bool {
+        self.vendor == "bitaxe" || self.is_nameless()
+    }
+
+    fn is_nameless(&self) -> bool {
+        [&self.vendor, &self.hardware_version, &self.firmware].iter().all(|s| s.is_empty())
     }
 }
 

@@ -80,6 +80,9 @@ pub enum Fatal {
     /// Too much that is well-formed and cannot be right, or brings nothing.
     #[error("it sent too much that cannot be right or brings nothing")]
     Nonsense,
+    /// A channel has to move to another extranonce prefix, and the client [would not](Device::keeps_its_prefix).
+    #[error("a channel needs another extranonce prefix, which its firmware does not take: it is to connect again")]
+    NewPrefix,
 }
 
 impl Fatal {
@@ -90,6 +93,7 @@ impl Fatal {
             Self::Unexpected(_) => "unexpected-message",
             Self::Flood => "share-flood",
             Self::Nonsense => "too-much-nonsense",
+            Self::NewPrefix => "new-extranonce-prefix",
         }
     }
 }
@@ -123,6 +127,9 @@ pub struct Session {
     refuses_shares: bool,
     /// See [`Session::introduce`].
     dies_of_reconnect: bool,
+    keeps_its_prefix: bool,
+    /// See [`Session::may_go_on`].
+    needs_prefix: bool,
     /// See [`Session::opened`].
     opened: u64,
     /// See [`Session::updates`].
@@ -161,6 +168,8 @@ impl Session {
             patience: Patience::default(),
             refuses_shares: false,
             dies_of_reconnect: false,
+            keeps_its_prefix: false,
+            needs_prefix: false,
             opened: 0,
             updates: 0,
             out: VecDeque::new(),
@@ -168,9 +177,11 @@ impl Session {
         }
     }
 
-    /// What the client says that it is. Until then it is taken for one that follows [`Self::reconnect`].
+    /// What the client says that it is. Until then it is taken for one that follows [`Self::reconnect`], and a new extranonce
+    /// prefix.
     pub fn introduce(&mut self, device: &Device) {
         self.dies_of_reconnect = device.dies_of_reconnect();
+        self.keeps_its_prefix = device.keeps_its_prefix();
     }
 
     /// Takes in a message; `extensions` are those negotiated. Frames of extensions are ignored here; those that the shell
@@ -179,6 +190,7 @@ impl Session {
     /// # Errors
     /// See [`Fatal`]: the connection is to be closed.
     pub fn handle(&mut self, now: Now, received: &mut Received, extensions: &[u16]) -> Result<(), Fatal> {
+        self.may_go_on()?;
         let message_type = received.message_type();
         let handled = match message_type {
             _ if received.extension_type() != 0 => self.ignore(now, UNKNOWN_EXTENSION),
@@ -197,8 +209,16 @@ impl Session {
         };
         match self.patience.is_over() {
             true => Err(Fatal::Nonsense),
-            false => handled,
+            false => handled.and_then(|()| self.may_go_on()),
         }
+    }
+
+    /// Whether the connection may go on. [`Self::handle`] says so, too; after [`Self::apply`] it is to be asked for.
+    ///
+    /// # Errors
+    /// [`Fatal::NewPrefix`]: no share will be right any more.
+    pub fn may_go_on(&self) -> Result<(), Fatal> {
+        if self.needs_prefix { Err(Fatal::NewPrefix) } else { Ok(()) }
     }
 
     fn dispatch(&mut self, now: Now, message: Mining<'_>, message_type: u8) -> Result<(), Fatal> {

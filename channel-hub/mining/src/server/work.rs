@@ -168,9 +168,12 @@ impl Session {
         is_back
     }
 
-    /// A new extranonce prefix, or none and the end of the channel: never a share that may count twice.
+    /// A new extranonce prefix; or, where there is none, the end of the channel, and where the client would go on with the old
+    /// one, that of the connection: never a share that may count twice.
     pub(super) fn renew_or_close(&mut self, now: Now, channel_id: u32, end: fn(&mut Channel)) {
-        if !self.renew(now, channel_id, end) {
+        if self.keeps_its_prefix {
+            self.needs_prefix = true;
+        } else if !self.renew(now, channel_id, end) {
             self.close(channel_id, "extranonce-space-exhausted");
         }
     }

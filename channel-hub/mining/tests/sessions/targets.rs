@@ -258,6 +258,36 @@ fn when_a_channel_has_too_many_shares_to_remember_it_moves_to_a_new_extranonce_p
     assert_eq!(pair.credited().len(), 6);
 }
 
+/// A client that describes itself so; nothing else of it is named.
+fn device(vendor: &str) -> link::Device {
+    link::Device { vendor: vendor.into(), ..link::Device::default() }
+}
+
+#[test]
+fn who_would_keep_its_extranonce_prefix_is_let_go_where_its_channel_has_too_many_shares_to_remember() {
+    for vendor in ["bitaxe", ""] {
+        let now = start();
+        let few = mining::server::Config { max_seen: 5, ..config() };
+        let mut pair = Pair::new(now, few, 0, work_on(1, 1, HARD, now));
+        pair.server.introduce(&device(vendor));
+        pair.open("a");
+        let job = pair.job(2);
+        for seed in 0..4 {
+            assert_eq!(accepted(&pair.submit(2, &grind(&job, seed))), 1);
+        }
+        let last = grind(&job, 4);
+        pair.client.submit(2, last.job_id, &last.choice(), None).unwrap();
+        let last = pair.client.poll_send().unwrap();
+        for _ in 0..2 {
+            let handled = pair.server.handle(pair.now, &mut last.received(), &[]);
+            assert_eq!(handled, Err(Fatal::NewPrefix), "{vendor}");
+            pair.pump();
+            assert_eq!(pair.credited().len(), 5, "what it found until then counts, once");
+        }
+        assert!(!pair.message_types().contains(&sv2::MESSAGE_TYPE_SET_EXTRANONCE_PREFIX));
+    }
+}
+
 #[test]
 fn shares_on_their_way_when_a_channel_moves_to_a_new_prefix_are_credited_once() {
     let now = start();
@@ -356,6 +386,24 @@ fn shares_of_a_block_that_work_comes_back_to_cannot_be_credited_again() {
     assert_eq!(accepted(&pair.submit(2, &share)), 1);
 }
 
+#[test]
+fn who_would_keep_its_extranonce_prefix_is_let_go_where_work_comes_back_to_a_block_of_long_ago() {
+    for (vendor, ends) in [("bitaxe", true), ("", true), ("SRI", false), ("other", false)] {
+        let mut pair = channel(0.0, any_target());
+        pair.server.introduce(&device(vendor));
+        assert_eq!(accepted(&pair.submit(2, &grind(&pair.job(2), 1))), 1);
+        for (n, id) in [(2, 2), (1, 3), (2, 4), (3, 5)] {
+            back_on(&mut pair, n, id);
+            assert_eq!(pair.server.may_go_on(), Ok(()), "{vendor}: block {n}");
+        }
+        pair.sent.clear();
+        back_on(&mut pair, 1, 6);
+        assert_eq!(pair.server.may_go_on().is_err(), ends, "{vendor}");
+        let moves = pair.message_types().contains(&sv2::MESSAGE_TYPE_SET_EXTRANONCE_PREFIX);
+        assert_eq!(moves, !ends, "{vendor}");
+    }
+}
+
 /// Some firmware ignores SetExtranoncePrefix, and a node or pool that lags goes to and fro.
 #[test]
 fn who_comes_back_to_the_block_before_keeps_its_extranonce_prefix_and_no_share_counts_twice() {
@@ -376,7 +424,7 @@ fn who_comes_back_to_the_block_before_keeps_its_extranonce_prefix_and_no_share_c
     assert_eq!(pair.credited().len(), 6);
 }
 
-/// SRI's translator ignores SetExtranoncePrefix.
+/// SRI's translator before 0.6 ignores SetExtranoncePrefix, and cannot be told from 0.6.
 #[test]
 fn a_channel_that_is_younger_than_the_block_before_keeps_its_prefix_there_where_none_had_it() {
     let now = start();

@@ -261,3 +261,21 @@ async fn whoever_is_behind_by_no_more_than_its_queue_holds_catches_up() {
     drop(link);
     timeout(SOON, task).await.expect("it ends with its peer").unwrap();
 }
+
+#[tokio::test]
+async fn whoever_would_keep_an_extranonce_prefix_that_must_change_is_let_go_when_the_work_comes() {
+    let world = World::new().await;
+    world.publish(1);
+    let mut miner = Miner::start(&world).await;
+    assert_eq!(miner.next_tip().await, 1);
+    for number in [2, 3] {
+        world.publish(number);
+        assert_eq!(miner.next_tip().await, number);
+    }
+    world.publish(1);
+    let ended = async { while miner.link.recv().await.is_ok() {} };
+    timeout(SOON, ended).await.expect("it does not wait for a share");
+    let counters = &world.floor.counters;
+    let let_go = counters.find("peers_dropped", &[("reason", "new-extranonce-prefix")]);
+    assert_eq!(let_go.map(|counter| counter.value()), Some(1));
+}
