@@ -16,6 +16,7 @@ use mining::server::{AcceptedShare, Event, FoundBlock, OpenedChannel, Session, T
 use mining::{Now, Rejection, Work, WorkUpdate};
 use service::{Call, Counter, Departure, Succession};
 use store::Share;
+use stratum_core::mining_sv2::{MESSAGE_TYPE_SUBMIT_SHARES_EXTENDED, MESSAGE_TYPE_SUBMIT_SHARES_STANDARD};
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
@@ -35,6 +36,8 @@ use crate::prefixes::Places;
 /// How long a miner may take to read its last answers when the hub closes, and for how long its own last words are heard.
 /// How much it may say meanwhile is bounded by its [rate](link::Limits::rate).
 const LAST_WORDS: Duration = Duration::from_secs(2);
+/// Frames that are still looked at when a connection is lost: a miner's of seconds, and nothing that others would wait for.
+const LAST_HEARD: usize = 4096;
 
 /// One session with everything it touches.
 #[derive(Debug)]
@@ -89,7 +92,7 @@ impl Driver {
     pub(super) async fn run(mut self, shutdown: &CancellationToken) -> Result<(), End> {
         let mut leave = Seldom::new(self.connection.leave.clone().cancelled_owned());
         loop {
-            self.send()?;
+            self.send().map_err(|lost| self.hear_out(lost))?;
             let mut fault = Ok(());
             self.look_at_the_store();
             let (is_read, opened) = (self.is_read(), self.session.opened());
@@ -114,8 +117,10 @@ impl Driver {
                     self.record.handle_timeout(now.instant);
                     self.session.handle_timeout(now);
                 }
-                received = self.link.recv_if(is_read) => if let Some(received) = received? {
-                    fault = self.receive(received);
+                received = self.link.recv_if(is_read) => match received {
+                    Ok(Some(received)) => fault = self.receive(received),
+                    Ok(None) => {}
+                    Err(lost) => fault = Err(self.hear_out(lost.into())),
                 },
             }
             self.acknowledge();
@@ -132,7 +137,7 @@ impl Driver {
         }
         fault?;
         if self.session.opened() > opened || self.session.updates() > 0 {
-            self.send()?;
+            self.send().map_err(|lost| self.hear_out(lost))?;
             self.rest(opened);
             tokio::task::yield_now().await; // others have a turn before the next channel is opened
         }
@@ -218,6 +223,25 @@ impl Driver {
             self.session.handle(now, &mut received, self.link.extensions())?;
         }
         Ok(())
+    }
+
+    /// The connection is lost: why the session ends. What its miner had handed in counts all the same, since it may be a block.
+    fn hear_out(&mut self, lost: End) -> End {
+        let is_share = |received: &Received| {
+            let kind = received.message_type();
+            matches!(kind, MESSAGE_TYPE_SUBMIT_SHARES_STANDARD | MESSAGE_TYPE_SUBMIT_SHARES_EXTENDED)
+        };
+        self.received = now();
+        self.session.refuse_shares(self.refuses_shares());
+        for _ in 0..LAST_HEARD {
+            let Ok(Some(mut received)) = self.link.try_recv() else { break };
+            if is_share(&received)
+                && self.session.handle(self.received, &mut received, self.link.extensions()).is_err()
+            {
+                break;
+            }
+        }
+        self.take_events().err().unwrap_or(lost)
     }
 
     fn acknowledge(&mut self) {

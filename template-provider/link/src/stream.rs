@@ -403,14 +403,26 @@ impl Wire {
                     return Ok(());
                 }
                 Err(error) => {
-                    // What it said before it went is for `try_recv`.
-                    while matches!(self.read_now(), Ok(true)) {}
+                    self.read_rest();
                     return Err(lost(error, self.connection.closed()));
                 }
             }
         }
         self.backlog.clear();
         Ok(())
+    }
+
+    /// What the peer said before it went is for `try_recv`, also where the runtime has yet to notice that there is something.
+    fn read_rest(&mut self) {
+        let Self { socket, connection, .. } = self;
+        READ_BUFFER.with_borrow_mut(|buffer| {
+            while let Ok(count @ 1..) = (&*SockRef::from(&*socket)).read(buffer) {
+                connection.handle_bytes(Instant::now(), &buffer[..count]);
+                if count < buffer.len() {
+                    break;
+                }
+            }
+        });
     }
 
     /// The peer has had its time to read, unless it did while the caller was away.

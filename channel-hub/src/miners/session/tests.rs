@@ -9,6 +9,7 @@ use bitcoin::{Amount, ScriptBuf, TxOut};
 use link::{Client, Device, Limits};
 use mining::client::{self, OpenRequest};
 use mining::job::Recipe;
+use mining::share::Choice;
 use mining::{CoinbaseTag, Job, Now, Target, Tip, WorkUpdate};
 use node::Node;
 use service::{Context, Log, LogFormat, Operation, Program as _};
@@ -45,7 +46,8 @@ impl World {
         let dir = tempfile::tempdir().unwrap();
         let key = link::AuthorityKey::generate(&mut rand::thread_rng());
         let text = format!(
-            "authority_secret_key = \"{key}\"\ncoinbase.descriptor = \"mipcBbFg9gMiCh81Kj8tqqdgoZub1ZJRfn\"\n\
+            "authority_secret_key = \"{key}\"\nminimum_difficulty = 1e-9\nshares_per_minute = 600.0\n\
+             coinbase.descriptor = \"mipcBbFg9gMiCh81Kj8tqqdgoZub1ZJRfn\"\n\
              node.network = \"regtest\"\nnode.url = \"http://127.0.0.1:1\"\nnode.user = \"u\"\nnode.password = \"p\"\n\
              [[template_provider]]\naddress = \"127.0.0.1:1\"\n"
         );
@@ -93,7 +95,7 @@ impl World {
     fn publish(&self, number: u8) {
         let tip = Arc::new(Tip::new([number; 32], 0x1d00_ffff, TIME, Instant::now()));
         let job_id = u32::from(number);
-        self.floor.feed.publish(WorkUpdate::Job(job(job_id)));
+        self.floor.feed.publish(WorkUpdate::Job(future_job(job_id)));
         self.floor.feed.publish(WorkUpdate::Tip { tip, job_id });
     }
 
@@ -125,57 +127,80 @@ impl World {
     }
 }
 
-/// A miner with one channel, whose session goes on by itself.
+/// A miner with one channel.
 struct Miner {
     link: Link,
     session: client::Session,
 }
 
 impl Miner {
+    /// Its session goes on by itself.
     async fn start(world: &World) -> Self {
-        let (mut link, task) = world.set_up().await;
+        let (link, task) = world.set_up().await;
         tokio::spawn(task);
-        let session = open(&mut link).await;
-        Self { link, session }
+        Self::on(link).await
+    }
+
+    async fn on(link: Link) -> Self {
+        let mut session = client::Session::new(&[]);
+        let request = OpenRequest {
+            user_identity: "other",
+            nominal_hash_rate: 1.0,
+            max_target: Target::from_le_bytes([0xff; 32]),
+            min_extranonce_size: 4,
+        };
+        session.open_extended(&request).unwrap();
+        let mut miner = Self { link, session };
+        miner.send();
+        miner.link.flush().await.unwrap();
+        miner
     }
 
     /// The tip of the next job that it gets.
     async fn next_tip(&mut self) -> u8 {
+        self.next_job().await.tip().prev_hash()[0]
+    }
+
+    async fn next_job(&mut self) -> Arc<client::Job> {
         let waiting = async {
             loop {
                 while let Some(event) = self.session.poll_event() {
                     if let client::Event::Job(job) = event {
-                        return job.tip().prev_hash()[0];
+                        return job;
                     }
                 }
                 let mut received = self.link.recv().await.unwrap();
-                let now = Now { instant: Instant::now(), unix: TIME };
-                self.session.handle(now, &mut received).unwrap();
+                self.session.handle(now(), &mut received).unwrap();
             }
         };
         timeout(SOON, waiting).await.expect("work")
     }
-}
 
-/// Asks for a channel.
-async fn open(link: &mut Link) -> client::Session {
-    let mut session = client::Session::new(&[]);
-    let request = OpenRequest {
-        user_identity: "other",
-        nominal_hash_rate: 1.0,
-        max_target: Target::from_le_bytes([0xff; 32]),
-        min_extranonce_size: 4,
-    };
-    session.open_extended(&request).unwrap();
-    while let Some(frame) = session.poll_send() {
-        link.queue(&frame).unwrap();
+    /// Hands in a share of `job`.
+    fn submit(&mut self, job: &client::Job) {
+        let extranonce = vec![7; job.extranonce_size()];
+        let (version, ntime) = (job.version(), job.tip().min_ntime());
+        let choice = |nonce| Choice { nonce, ntime, version, extranonce: &extranonce };
+        let is_share = |nonce: &u32| job.check(&choice(*nonce), now()).unwrap().is_share;
+        let nonce = (0..1_000_000).find(is_share).unwrap();
+        self.session.submit(job.channel_id(), job.id(), &choice(nonce), None).unwrap();
+        self.send();
     }
-    link.flush().await.unwrap();
-    session
+
+    /// As much as the socket takes.
+    fn send(&mut self) {
+        while let Some(frame) = self.session.poll_send() {
+            self.link.queue(&frame).unwrap();
+        }
+        self.link.try_flush().unwrap();
+    }
 }
 
-/// A future job.
-fn job(id: u32) -> Arc<Job> {
+fn now() -> Now {
+    Now { instant: Instant::now(), unix: TIME }
+}
+
+fn future_job(id: u32) -> Arc<Job> {
     let outputs =
         [TxOut { value: Amount::from_sat(VALUE), script_pubkey: ScriptBuf::from_bytes(vec![0x51]) }];
     let tag = CoinbaseTag::default();
@@ -239,14 +264,13 @@ async fn it_is_known_since_when_there_is_work() {
 async fn what_has_arrived_when_the_hub_closes_is_taken_in() {
     let world = World::new().await;
     world.publish(1);
-    let (mut link, task) = world.set_up().await;
-    let mut session = open(&mut link).await;
+    let (link, task) = world.set_up().await;
+    let mut miner = Miner::on(link).await;
     world.context.shutdown.cancel();
     timeout(SOON, task).await.expect("it ends");
-    let mut received = timeout(SOON, link.recv()).await.unwrap().expect("an answer");
-    let now = Now { instant: Instant::now(), unix: TIME };
-    session.handle(now, &mut received).unwrap();
-    assert!(matches!(session.poll_event(), Some(client::Event::Opened(_))));
+    let mut received = timeout(SOON, miner.link.recv()).await.unwrap().expect("an answer");
+    miner.session.handle(now(), &mut received).unwrap();
+    assert!(matches!(miner.session.poll_event(), Some(client::Event::Opened(_))));
 }
 
 #[tokio::test]
@@ -278,4 +302,33 @@ async fn whoever_would_keep_an_extranonce_prefix_that_must_change_is_let_go_when
     let counters = &world.floor.counters;
     let let_go = counters.find("peers_dropped", &[("reason", "new-extranonce-prefix")]);
     assert_eq!(let_go.map(|counter| counter.value()), Some(1));
+}
+
+#[tokio::test]
+async fn what_a_miner_had_handed_in_counts_though_its_session_first_finds_it_gone() {
+    let world = World::new().await;
+    world.publish(1);
+    let (link, mut task) = world.set_up().await;
+    let mut miner = Miner::on(link).await;
+    let job = tokio::select! {
+        job = miner.next_job() => job,
+        () = &mut task => panic!("it ends"),
+    };
+    let say_something = |id| world.floor.feed.publish(WorkUpdate::Job(future_job(id)));
+    say_something(2);
+    tokio::select! {
+        biased;
+        () = &mut task => panic!("it ends"),
+        () = tokio::task::yield_now() => {}
+    }
+    miner.submit(&job);
+    drop(miner); // with a job unread: a reset
+    say_something(3); // before it reads on, the session writes
+    timeout(SOON, task).await.expect("it ends with its peer");
+    let credited = async {
+        while world.floor.store.whole().unwrap().shares == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(SOON, credited).await.expect("its share is in the ledger");
 }

@@ -85,6 +85,25 @@ async fn a_peer_that_closes_is_told_from_one_that_is_silent() {
     assert!(matches!(server.recv().await, Err(LinkError::Closed)));
 }
 
+/// The runtime, which has this thread alone, has no chance to notice that there is something to read.
+#[tokio::test]
+async fn what_a_peer_said_before_it_went_is_read_though_a_write_finds_it_gone() {
+    let (mut server, mut client) = pair().await;
+    client.queue(&message(7)).unwrap();
+    client.try_flush().unwrap();
+    SockRef::from(&client.wire.socket).set_linger(Some(Duration::ZERO)).unwrap(); // its end is a reset
+    drop(client);
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while server.try_flush().is_ok() {
+        assert!(Instant::now() < deadline, "it is not found gone");
+        server.queue(&message(8)).unwrap();
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let mut said = server.try_recv().unwrap().expect("what it said");
+    assert_eq!(said.payload()[..4], 7_u32.to_le_bytes());
+    assert!(matches!(server.recv().await, Err(LinkError::Closed)));
+}
+
 #[tokio::test]
 async fn one_byte_at_a_time_does_not_stretch_the_handshake() {
     let server = server(Limits { handshake: Duration::from_millis(200), ..Limits::default() });
