@@ -92,7 +92,7 @@ impl Driver {
     pub(super) async fn run(mut self, shutdown: &CancellationToken) -> Result<(), End> {
         let mut leave = Seldom::new(self.connection.leave.clone().cancelled_owned());
         loop {
-            self.send().map_err(|lost| self.hear_out(lost))?;
+            self.send().map_err(|lost| self.last_heard(lost))?;
             let mut fault = Ok(());
             self.look_at_the_store();
             let (is_read, opened) = (self.is_read(), self.session.opened());
@@ -120,7 +120,7 @@ impl Driver {
                 received = self.link.recv_if(is_read) => match received {
                     Ok(Some(received)) => fault = self.receive(received),
                     Ok(None) => {}
-                    Err(lost) => fault = Err(self.hear_out(lost.into())),
+                    Err(lost) => fault = Err(self.last_heard(lost.into())),
                 },
             }
             self.acknowledge();
@@ -137,7 +137,7 @@ impl Driver {
         }
         fault?;
         if self.session.opened() > opened || self.session.updates() > 0 {
-            self.send().map_err(|lost| self.hear_out(lost))?;
+            self.send().map_err(|lost| self.last_heard(lost))?;
             self.rest(opened);
             tokio::task::yield_now().await; // others have a turn before the next channel is opened
         }
@@ -226,7 +226,7 @@ impl Driver {
     }
 
     /// The connection is lost: why the session ends. What its miner had handed in counts all the same, since it may be a block.
-    fn hear_out(&mut self, lost: End) -> End {
+    fn last_heard(&mut self, lost: End) -> End {
         let is_share = |received: &Received| {
             let kind = received.message_type();
             matches!(kind, MESSAGE_TYPE_SUBMIT_SHARES_STANDARD | MESSAGE_TYPE_SUBMIT_SHARES_EXTENDED)

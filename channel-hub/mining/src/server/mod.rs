@@ -81,7 +81,9 @@ pub enum Fatal {
     #[error("it sent too much that cannot be right or brings nothing")]
     Nonsense,
     /// A channel has to move to another extranonce prefix, and the client [would not](Device::keeps_its_prefix).
-    #[error("a channel needs another extranonce prefix, which its firmware does not take: it is to connect again")]
+    #[error(
+        "a channel needs another extranonce prefix, which its firmware does not take: it is to connect again"
+    )]
     NewPrefix,
 }
 
