@@ -131,6 +131,35 @@ async fn a_block_goes_to_its_provider_and_whole_to_the_node_and_again_after_a_re
 }
 
 #[tokio::test]
+async fn a_block_on_the_tip_before_goes_out_as_any_other_and_is_no_share() {
+    let node = Node::start().await;
+    let World { dir, mut provider, hub, mut miner } = World::start_with("alice", &node.url, "").await;
+    let job = miner.job().await;
+    provider.publish(101);
+    assert!(miner.job().await.is_new_block());
+    let (sequence, found) = miner.submit(&job, None, |share| share.is_block).await;
+    assert_eq!(miner.answer(sequence).await, Err("stale-share".into()));
+    let hash = found.hash.to_string();
+    let block = until("the node has the block", async || node.blocks().get(&hash).cloned()).await;
+    assert_eq!(block.txdata.len(), 2, "the template's transaction is in it");
+    let solved = until("the provider has it", async || provider.solutions.lock().unwrap().pop()).await;
+    assert_eq!(solved.block().unwrap(), bitcoin::consensus::serialize(&block));
+    hub.stop().await;
+
+    node.confirm(-1);
+    node.grow_to(106);
+    let hub = RunningHub::start(dir.path(), &[&provider.address], &node.url).await;
+    let blocks = until("what became of it", async || {
+        let blocks = hub.api("blocks").await;
+        (blocks[0]["state"] == "stale").then_some(blocks)
+    })
+    .await;
+    assert_eq!((blocks.as_array().unwrap().len(), &blocks[0]["hash"]), (1, &hash.into()));
+    assert_eq!(rusqlite_count(dir.path()), 0);
+    hub.stop().await;
+}
+
+#[tokio::test]
 async fn a_block_found_while_the_node_is_away_is_handed_in_when_it_is_back_restarts_included() {
     let World { dir, provider, hub, mut miner } = World::start("alice").await;
     let job = miner.job().await;

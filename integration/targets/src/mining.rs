@@ -1,8 +1,8 @@
 //! A hub's session and a client's, with everything between them that can happen.
 //!
-//! What holds: no share is credited twice, none above the target it is credited for; no share is answered before it is
-//! committed; none is credited while the ledger takes none; what waits has its bounds; and as long as both ends keep the
-//! rules, every share gets exactly one answer.
+//! What holds: no share is credited twice, none above the target it is credited for; no block is reported twice, and each is
+//! one; no share is answered before it is committed; none is credited while the ledger takes none; what waits has its bounds;
+//! and as long as both ends keep the rules, every share gets exactly one answer.
 
 use crate::blocks::{self, Found, any_target, grind};
 use crate::connection::frame;
@@ -27,7 +27,8 @@ pub fn run(data: &[u8]) {
     let mut world = World::new(flags, input.rarely(3));
     while !input.is_empty() {
         if !world.act(&mut input) {
-            world = World { credited: std::mem::take(&mut world.credited), ..world.again(flags) };
+            let (credited, found) = (std::mem::take(&mut world.credited), std::mem::take(&mut world.found));
+            world = World { credited, found, ..world.again(flags) };
         }
         world.look();
     }
@@ -48,6 +49,7 @@ struct World {
     jobs: BTreeMap<u32, Arc<client::Job>>,
     tickets: VecDeque<Ticket>,
     credited: BTreeSet<BlockHash>,
+    found: BTreeSet<BlockHash>,
     next_job: u32,
     next_tip: u8,
     /// The ledger takes nothing.
@@ -96,6 +98,7 @@ impl World {
             jobs: BTreeMap::new(),
             tickets: VecDeque::new(),
             credited: BTreeSet::new(),
+            found: BTreeSet::new(),
             next_job: 2,
             next_tip: 2,
             is_full: false,
@@ -308,6 +311,9 @@ impl World {
         while let Some(event) = self.server.poll_event() {
             if let Event::Block(found) = &event {
                 assert!(!(found.is_share && self.is_full), "a block's share counts that no ledger takes");
+                assert!(self.found.insert(found.hash), "the same block is reported twice");
+                let target = blocks::tip(1, self.easy, self.now).target();
+                assert!(as_number(found.hash) <= target, "it is no block");
             }
             if let Event::Share(share) = event {
                 assert!(!self.is_full, "credited while the ledger takes nothing");

@@ -2,7 +2,7 @@
 
 use super::assigned::{Assigned, Hashed};
 use super::config::Config;
-use super::event::ChannelKind;
+use super::event::{ChannelKind, FoundBlock};
 use super::unacknowledged::Unacknowledged;
 use crate::extranonce::{Lease, Space};
 use crate::job::Job;
@@ -24,6 +24,9 @@ const MAX_RETIRED: usize = 64;
 const MAX_FUTURE: usize = 8;
 /// Worker names that are kept to be shared; more than that are made anew for every share.
 const MAX_WORKERS: usize = 4096;
+/// Shares of the block that was left that are still looked at: far more than are on their way, so that nobody has us hash for ever
+/// what counts for nothing.
+const MAX_LATE: u32 = 1024;
 
 #[derive(Debug)]
 pub(crate) struct Channel {
@@ -52,6 +55,10 @@ pub(crate) struct Channel {
     present: OnBlock,
     /// Of the block that was built on before the present one, for when work comes back there.
     left: OnBlock,
+    /// The jobs of `left`, all of whose shares are known there: what else is found on them is stale, but a block may still win.
+    late: VecDeque<Assigned>,
+    /// How many more of their shares are looked at.
+    late_looks: u32,
     before: Before,
     workers: HashSet<Arc<str>>,
 }
@@ -105,6 +112,8 @@ impl Channel {
             present: nothing(true),
             left,
             before: Before { jobs: VecDeque::new(), seen: Seen::new(config.max_seen) },
+            late: VecDeque::new(),
+            late_looks: 0,
             workers: HashSet::new(),
         }
     }
@@ -140,18 +149,35 @@ impl Channel {
         })
     }
 
-    /// Ends all jobs, and forgets their shares: the prefix changes, or work is lost.
+    /// Ends all jobs, and forgets their shares: the prefix changes.
     pub(crate) fn retire_all(&mut self) {
-        self.retire_jobs();
+        self.retire_before();
+        while let Some(job) = self.jobs.pop_front() {
+            self.retire(job.id);
+        }
         self.present.begins = None;
         self.present.seen.clear();
+        (self.present.is_whole, self.left.is_whole) = (false, false);
+    }
+
+    /// Ends all jobs: there is no work, and what comes next may build on any block.
+    pub(crate) fn lose_work(&mut self) {
+        self.retire_before();
+        if !self.jobs.is_empty() {
+            self.leave_block(false);
+        }
         (self.present.is_whole, self.left.is_whole) = (false, false);
     }
 
     /// Ends all jobs: another block is built on, the one before the present one if `is_back`. Whether all shares found on
     /// it are known, so that none can count again.
     pub(crate) fn leave_block(&mut self, is_back: bool) -> bool {
-        self.retire_jobs();
+        self.retire_before();
+        while let Some(job) = self.late.pop_front() {
+            self.retire(job.id);
+        }
+        std::mem::swap(&mut self.jobs, &mut self.late);
+        self.late_looks = MAX_LATE;
         let is_known = is_back && self.left.is_whole;
         std::mem::swap(&mut self.present, &mut self.left);
         if !is_known {
@@ -162,14 +188,8 @@ impl Channel {
         is_known
     }
 
-    fn retire_jobs(&mut self) {
-        self.retire_before();
-        while let Some(job) = self.jobs.pop_front() {
-            self.retire(job.id);
-        }
-    }
-
-    /// The prefix changes because [too many shares](Self::is_nearly_full) were found on this block: there is room for what is on its way, and it is found by its job.
+    /// The prefix changes because [too many shares](Self::is_nearly_full) were found on this block: there is room for what is on its
+    /// way, and it is found by its job.
     pub(crate) fn set_aside(&mut self) {
         self.retire_before();
         (self.present.is_whole, self.left.is_whole) = (false, false);
@@ -214,7 +234,7 @@ impl Channel {
             (&self.jobs[index], &mut self.present.seen, &self.before.seen)
         } else if let Some(index) = find(&self.before.jobs) {
             (&self.before.jobs[index], &mut self.before.seen, &self.present.seen)
-        } else if self.retired.contains(&submission.job_id) {
+        } else if find(&self.late).is_some() || self.retired.contains(&submission.job_id) {
             return Err(Rejection::Stale);
         } else {
             return Err(Rejection::InvalidJobId);
@@ -234,6 +254,20 @@ impl Channel {
             return Err(Rejection::Duplicate);
         }
         Ok((job, hashed))
+    }
+
+    /// The block that a stale share is, if it is one of the block that was left last, and new.
+    pub(crate) fn late_block(&mut self, submission: &Submission<'_>, now: Now) -> Option<FoundBlock> {
+        let job = self.late.iter().rfind(|job| job.id == submission.job_id)?;
+        self.late_looks = self.late_looks.checked_sub(1)?;
+        let hashed = job.check(&submission.choice, now).ok()?;
+        if !hashed.is_block || !self.left.seen.insert(hashed.hash) {
+            return None;
+        }
+        let (hashed, solution) = (Hashed { is_share: false, ..hashed }, job.solution(&submission.choice));
+        let mut block = job.block(&solution, &hashed, Arc::clone(&self.user_identity));
+        block.worker = submission.worker.map(|name| self.worker(name));
+        Some(block)
     }
 
     /// Whether soon no share could be remembered.

@@ -3,7 +3,8 @@
 //! What holds at any moment:
 //! - a share is credited once, with the work of the target that its job was handed out with;
 //! - SubmitShares.Success is sent for a share only after [`Session::acknowledge`], SubmitShares.Error at once;
-//! - a block is reported in the same call that its share came in, whatever the channel's target;
+//! - a block is reported once, in the same call that its share came in, whatever the channel's target, and also where that share
+//!   is stale since another tip has just come;
 //! - two channels never have the same extranonce prefix, so no work is done twice.
 //!
 //! A connection with one channel gets everything addressed to that channel, because clients of the previous
@@ -82,7 +83,7 @@ pub enum Fatal {
     Nonsense,
     /// A channel has to move to another extranonce prefix, and the client [would not](Device::keeps_its_prefix).
     #[error(
-        "a channel needs another extranonce prefix, which its firmware does not take: it is to connect again"
+        "a channel needs another extranonce prefix, which its firmware ignores: it is to connect again"
     )]
     NewPrefix,
 }

@@ -58,7 +58,14 @@ impl Session {
             .ok_or(Rejection::InvalidChannelId)?;
         let user_identity = Arc::clone(&channel.user_identity);
         let is_refused = self.refuses_shares;
-        let (job, hashed) = channel.check(submission, now, is_refused)?;
+        let (job, hashed) = match channel.check(submission, now, is_refused) {
+            Err(Rejection::Stale) => {
+                let block = channel.late_block(submission, now);
+                self.events.extend(block.map(|block| Event::Block(Box::new(block))));
+                return Err(Rejection::Stale);
+            }
+            checked => checked?,
+        };
         let (work, height, job_id) = (job.work, job.job.height(), job.job.id());
         let solution = job.solution(&submission.choice);
         let block = hashed.is_block.then(|| job.block(&solution, &hashed, Arc::clone(&user_identity)));

@@ -56,7 +56,7 @@ impl Session {
 
     fn forget_all(&mut self) {
         self.built_on = [None, None];
-        self.channels.values_mut().for_each(|channel| channel.retire_all());
+        self.channels.values_mut().for_each(|channel| channel.lose_work());
     }
 
     /// Gives a channel another extranonce prefix, for the jobs from now on, the current one under a new id

@@ -3,7 +3,8 @@
 use crate::world::*;
 use link::Frame;
 use mining::server::{Event, Fatal};
-use mining::{Work, WorkUpdate, client};
+use mining::{Target, Work, WorkUpdate, client};
+use std::sync::Arc;
 use std::time::Duration;
 use stratum_core::common_messages_sv2::ChannelEndpointChanged;
 use stratum_core::mining_sv2 as sv2;
@@ -76,8 +77,13 @@ fn every_way_to_get_a_share_wrong_has_its_code() {
 
 /// A choice that is no share.
 fn miss(job: &client::Job) -> Found {
+    above(job, job.target())
+}
+
+/// A choice that misses `target`.
+fn above(job: &client::Job, target: Target) -> Found {
     let mut found = grind(job, 1);
-    while mining::header::as_number(job.header(&found.choice()).hash()) <= job.target() {
+    while mining::header::as_number(job.header(&found.choice()).hash()) <= target {
         found.nonce += 1;
     }
     found
@@ -163,6 +169,76 @@ fn a_block_is_never_lost_even_if_it_misses_the_channels_harder_target() {
     assert_eq!(rejection(&pair.submit(2, &block)), "difficulty-too-low");
     assert_eq!((pair.blocks().len(), pair.credited().len()), (1, 0));
     assert_eq!(rejection(&pair.submit(2, &block)), "duplicate-share");
+    assert_eq!(pair.blocks().len(), 1);
+}
+
+/// Work on block `n`, where nothing is found by chance.
+fn move_on(pair: &mut Pair, n: u8) {
+    let (id, tip) = (u32::from(n), tip(n, HARD, pair.now));
+    pair.apply(&WorkUpdate::Job(job(id, None)));
+    pair.apply(&WorkUpdate::Tip { tip, job_id: id });
+}
+
+/// A channel where every second hash is a block, its job, and shares of it that are blocks.
+fn easy() -> (Pair, Arc<client::Job>, [Found; 3]) {
+    let now = start();
+    let mut pair = Pair::new(now, config(), 0, work_on(1, 1, EASY, now));
+    pair.open("farm.rig");
+    let job = pair.job(2);
+    let target = job.target().min(job.tip().target());
+    let blocks = [1, 2, 3].map(|seed| grind_to(&job, target, seed));
+    (pair, job, blocks)
+}
+
+/// A rival's block is heard of first; which of the two wins is open.
+#[test]
+fn a_block_on_the_tip_that_was_just_left_comes_out_once_and_its_share_is_stale() {
+    let (mut pair, job, [known, late, too_late]) = easy();
+    assert_eq!(accepted(&pair.submit(2, &known)), 1);
+    move_on(&mut pair, 2);
+    pair.client.submit(2, late.job_id, &late.choice(), Some("rig-1")).unwrap();
+    pair.client_events.clear();
+    pair.settle();
+    assert_eq!(rejection(&pair.client_events), "stale-share");
+    let no_block = above(&job, job.tip().target());
+    for again in [&known, &late, &no_block] {
+        assert_eq!(rejection(&pair.submit(2, again)), "stale-share");
+    }
+    assert_eq!((pair.blocks().len(), pair.credited().len()), (2, 1));
+    let block = pair.blocks()[1];
+    assert_eq!(block.hash, job.header(&late.choice()).hash());
+    assert_eq!((block.is_share, block.template.id, block.height), (false, 1, HEIGHT));
+    assert_eq!((&*block.user_identity, block.worker.as_deref()), ("farm.rig", Some("rig-1")));
+    let header: bitcoin::block::Header = bitcoin::consensus::deserialize(block.header.as_bytes()).unwrap();
+    assert_eq!(header.block_hash(), block.hash);
+
+    move_on(&mut pair, 3);
+    assert_eq!(rejection(&pair.submit(2, &too_late)), "stale-share");
+    assert_eq!(pair.blocks().len(), 2);
+}
+
+#[test]
+fn a_block_that_is_found_as_work_is_lost_comes_out_too() {
+    let (mut pair, _, [late, later, _]) = easy();
+    pair.server.lose_work();
+    assert_eq!(rejection(&pair.submit(2, &late)), "stale-share");
+    pair.server.lose_work();
+    assert_eq!(rejection(&pair.submit(2, &later)), "stale-share");
+    assert_eq!((pair.blocks().len(), pair.credited().len()), (2, 0));
+}
+
+/// Without work no share costs patience: else one who sends stale ones for ever would have us hash for ever.
+#[test]
+fn stale_shares_are_looked_at_a_thousand_times_and_no_more() {
+    let (mut pair, job, [late, too_late, _]) = easy();
+    let no_block = above(&job, job.tip().target());
+    pair.server.lose_work();
+    pair.submit(2, &late);
+    assert_eq!(pair.blocks().len(), 1);
+    for _ in 0..1024 {
+        assert_eq!(rejection(&pair.submit(2, &no_block)), "stale-share");
+    }
+    assert_eq!(rejection(&pair.submit(2, &too_late)), "stale-share");
     assert_eq!(pair.blocks().len(), 1);
 }
 
