@@ -75,7 +75,7 @@ impl FoundBlock {
 
 impl Rest {
     /// The block is whole.
-    pub(crate) fn come(self, block: Vec<u8>) {
-        self.0.send_replace(Some(Arc::new(block)));
+    pub(crate) fn come(self, block: Arc<Vec<u8>>) {
+        self.0.send_replace(Some(block));
     }
 }

@@ -1,8 +1,9 @@
 //! Blocks found: submitted at once to every node, and again until one has it, over restarts too.
 //!
 //! A block is written to disk before it leaves, so that a kill at any moment loses none; the fsync goes on beside, since a
-//! block that is late may be worth nothing. One whose template's transactions are still on their way goes to the node that made
-//! the template without them, which has them; on all its other ways, and to disk, once they have come.
+//! block that is late may be worth nothing, and so does the writing itself where the disk takes too long. One whose template's
+//! transactions are still on their way goes to the node that made the template without them, which has them; on all its other
+//! ways, and to disk, once they have come.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -15,6 +16,7 @@ use distribution::Solution;
 use link::unix_now;
 use service::{Backoff, Counter, Counters};
 use tokio::sync::watch;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
@@ -28,6 +30,8 @@ use crate::solution_store::{Pending, Settled, SolutionStore};
 const REMEMBERED: usize = 200;
 /// Most blocks under way at once, each up to 4 MB; further ones wait for the next start.
 const MAX_UNDER_WAY: usize = 64;
+/// How long a block waits to be written down before it is sent all the same.
+const WRITE_LIMIT: Duration = Duration::from_millis(500);
 /// Waits between attempts to write one down.
 const FIRST_WAIT: Duration = Duration::from_millis(200);
 const LONGEST_WAIT: Duration = Duration::from_secs(15);
@@ -82,7 +86,7 @@ pub struct Found {
 enum Start {
     /// Nothing: it was there already.
     Known,
-    /// It is on its way.
+    /// It may go.
     UnderWay,
     /// Too many are. It goes at the next start, if it is on disk by then.
     Left,
@@ -152,25 +156,26 @@ impl Solutions {
             info!(%hash, "submitting a block found earlier");
             let coinbase = block.txdata.first();
             let time = found.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-            self.start(
-                Found {
-                    hash,
-                    height: block.bip34_block_height().unwrap_or_default(),
-                    transactions: Some(block.txdata.len()),
-                    coinbase_value: coinbase.map_or(0, |tx| tx.output.iter().map(|o| o.value.to_sat()).sum()),
-                    time: u32::try_from(time.as_secs()).unwrap_or(u32::MAX),
-                    answers: Vec::new(),
-                    is_written: true,
-                    is_left: false,
-                    settled: None,
-                },
-                &FoundBlock::whole(bytes),
-            );
+            let found = Found {
+                hash,
+                height: block.bip34_block_height().unwrap_or_default(),
+                transactions: Some(block.txdata.len()),
+                coinbase_value: coinbase.map_or(0, |tx| tx.output.iter().map(|o| o.value.to_sat()).sum()),
+                time: u32::try_from(time.as_secs()).unwrap_or(u32::MAX),
+                answers: Vec::new(),
+                is_written: true,
+                is_left: false,
+                settled: None,
+            };
+            let time = found.time;
+            if self.enter(found) == Start::UnderWay {
+                self.send(hash, time, &FoundBlock::whole(bytes));
+            }
         }
     }
 
-    /// Writes a block down and sends it on its way to every node at once. Returns without waiting for any. `arrivals`
-    /// changes when its transactions may have come.
+    /// Sends a block on its way to every node, as soon as it is written down or the disk has had its time. Returns without
+    /// waiting for any of that. `arrivals` changes when its transactions may have come.
     pub fn submit(&self, solution: Solution, arrivals: watch::Receiver<u64>) {
         let hash = solution.hash;
         if self.lock().iter().any(|found| found.hash == hash) {
@@ -179,7 +184,7 @@ impl Solutions {
         let (block, rest) = FoundBlock::solving(&solution);
         // Asked for once: they may come at any moment.
         let whole = solution.block();
-        let mut found = Found {
+        let found = Found {
             hash,
             height: u64::from(solution.height()),
             transactions: whole.as_ref().and_then(|_| solution.transactions()),
@@ -191,16 +196,26 @@ impl Solutions {
             settled: None,
         };
         info!(%hash, height = found.height, transactions = found.transactions, "block found");
-        if let Some(bytes) = &whole {
-            found.is_written = self.keep(hash, bytes);
+        let time = found.time;
+        let start = self.enter(found);
+        if start == Start::Known {
+            return; // somebody else brought it at the same moment
         }
-        if self.start(found, &block) != Start::Known {
-            self.0.counted.found.add(1);
-        }
-        match whole {
-            Some(bytes) => rest.come(bytes),
-            None => drop(self.0.tasks.spawn(self.clone().complete(solution, arrivals, rest))),
-        }
+        self.0.counted.found.add(1);
+        let (solutions, may_go) = (self.clone(), start == Start::UnderWay);
+        self.0.tasks.spawn(async move {
+            let whole = whole.map(Arc::new);
+            if let Some(bytes) = &whole {
+                solutions.keep(hash, bytes).await;
+            }
+            if may_go {
+                solutions.send(hash, time, &block);
+            }
+            match whole {
+                Some(bytes) => rest.come(bytes),
+                None => solutions.complete(solution, arrivals, rest).await,
+            }
+        });
     }
 
     /// Writes a block down and lets it go on all its ways, once its transactions are there.
@@ -214,9 +229,8 @@ impl Solutions {
         if let Some(found) = self.lock().iter_mut().find(|found| found.hash == hash) {
             found.transactions = solution.transactions();
         }
-        if self.keep(hash, &bytes) {
-            self.written(hash);
-        }
+        let bytes = Arc::new(bytes);
+        self.keep(hash, &bytes).await;
         rest.come(bytes);
     }
 
@@ -256,25 +270,33 @@ impl Solutions {
         self.0.tasks.wait().await;
     }
 
-    /// Writes the block; the fsync goes on beside. Whether it could: else it is tried again until it can.
-    fn keep(&self, hash: BlockHash, block: &[u8]) -> bool {
-        match self.0.store.write(hash, block) {
+    /// Waits until the block is written, or cannot be for now, for [`WRITE_LIMIT`] at most: it is written all the same, later.
+    async fn keep(&self, hash: BlockHash, block: &Arc<Vec<u8>>) {
+        let writing = self.0.tasks.spawn(self.clone().write(hash, Arc::clone(block)));
+        if timeout(WRITE_LIMIT, writing).await.is_err() {
+            error!(%hash, "the block is not written down yet, submitting it");
+        }
+    }
+
+    /// Writes the block; the fsync goes on beside. If it cannot be written, that is tried again until it can.
+    async fn write(self, hash: BlockHash, block: Arc<Vec<u8>>) {
+        let (store, bytes) = (self.0.store.clone(), Arc::clone(&block));
+        let written = tokio::task::spawn_blocking(move || store.write(hash, &bytes)).await;
+        match written.map_err(std::io::Error::other).flatten() {
             Ok(file) => {
                 self.sync(hash, file);
-                true
+                self.written(hash);
             }
             Err(error) => {
                 error!(%hash, "cannot write the block down, submitting it only: {error}; trying again");
-                self.0.tasks.spawn(self.clone().keep_later(hash, block.to_vec()));
-                false
+                self.0.tasks.spawn(self.clone().keep_later(hash, block));
             }
         }
     }
 
     /// Until it can be written, with a last try when the program ends.
-    async fn keep_later(self, hash: BlockHash, block: Vec<u8>) {
+    async fn keep_later(self, hash: BlockHash, block: Arc<Vec<u8>>) {
         let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
-        let block = Arc::new(block);
         loop {
             let is_last = tokio::select! {
                 () = tokio::time::sleep(backoff.wait()) => false,
@@ -315,9 +337,9 @@ impl Solutions {
         }
     }
 
-    /// Sends a block to every node, unless it is known already or too many are under way.
-    fn start(&self, mut found: Found, block: &FoundBlock) -> Start {
-        let (hash, time, is_written) = (found.hash, found.time, found.is_written);
+    /// Enters a block among those found, unless it is known already. Too many may be under way.
+    fn enter(&self, mut found: Found) -> Start {
+        let (hash, is_written) = (found.hash, found.is_written);
         found.answers = vec![Answer::Waiting(None); self.0.outlets.len()];
         let is_left = {
             let mut all = self.lock();
@@ -339,12 +361,16 @@ impl Solutions {
             error!(%hash, "too many blocks under way: this one waits {on_disk} for the next start");
             return Start::Left;
         }
+        Start::UnderWay
+    }
+
+    /// Sends a block that was entered to every node. `time`: when it was found, in Unix seconds.
+    fn send(&self, hash: BlockHash, time: u32, block: &FoundBlock) {
         let give_up = GIVE_UP.saturating_sub(Duration::from_secs(u64::from(unix_now().saturating_sub(time))));
         for position in 0..self.0.outlets.len() {
             let delivery = Delivery { solutions: self.clone(), position, hash, block: block.clone() };
             self.0.tasks.spawn(delivery.run(give_up));
         }
-        Start::UnderWay
     }
 
     /// Notes a node's answer; settles the block when that follows from it.

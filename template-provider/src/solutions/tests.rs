@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::path::PathBuf;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use bitcoin::absolute::LockTime;
@@ -10,6 +11,7 @@ use bitcoin::{Amount, BlockHash, CompactTarget, Transaction, TxMerkleNode, trans
 use distribution::{BlockTemplate, Coinbase, Constraints, Parts, Solution, Transactions};
 use service::Counters;
 use tokio::sync::{mpsc, watch};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::{Answer, MAX_UNDER_WAY, Solutions};
@@ -17,6 +19,8 @@ use crate::ipc::{Desk, Order};
 use crate::outlet::Outlet;
 
 const ROOM: Constraints = Constraints { max_additional_size: 100, max_additional_sigops: 4 };
+/// Longer than anything here takes.
+const SOON: Duration = Duration::from_secs(10);
 
 /// A block of a template whose transactions are still awaited, and those.
 pub(crate) fn early() -> (Solution, Transactions) {
@@ -81,7 +85,7 @@ impl Blocks {
 }
 
 pub(crate) async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + SOON;
     while !condition() {
         assert!(Instant::now() < deadline, "not in time: {what}");
         tokio::time::sleep(Duration::from_millis(5)).await;
@@ -134,13 +138,15 @@ async fn an_answer_between_the_transactions_and_the_word_of_them_leaves_no_file_
 #[tokio::test]
 async fn a_block_that_could_not_be_written_is_written_as_soon_as_it_can_be() {
     for is_settled_first in [false, true] {
-        let (blocks, _orders) = Blocks::unanswered();
+        let (blocks, mut orders) = Blocks::unanswered();
         let (solution, transactions) = early();
         transactions.settle(Some(Vec::new()));
         let (hash, bytes) = (solution.hash, solution.block().unwrap());
         let pending = blocks.file("", hash);
         std::fs::create_dir_all(pending.join("in its way")).unwrap();
         blocks.solutions.submit(solution, watch::channel(0).1);
+        let order = timeout(SOON, orders.recv()).await;
+        assert!(matches!(order, Ok(Some(_))), "it goes out when it could not be written");
         let answer = || blocks.solutions.answered(hash, 0, Answer::Has);
         if is_settled_first {
             answer();
@@ -156,6 +162,28 @@ async fn a_block_that_could_not_be_written_is_written_as_soon_as_it_can_be() {
         eventually("the block is put away", || done.is_file()).await;
         assert_eq!(std::fs::read(done).unwrap(), bytes);
     }
+}
+
+/// A pipe that nobody reads takes what is written to it as a disk that hangs does.
+#[tokio::test]
+async fn a_block_goes_out_though_the_disk_hangs_and_is_on_it_when_that_goes_on() {
+    let (blocks, mut orders) = Blocks::unanswered();
+    let (solution, transactions) = early();
+    transactions.settle(Some(Vec::new()));
+    let hash = solution.hash;
+    let pipe = blocks.file("", hash).with_extension("part");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let solutions = blocks.solutions.clone();
+    let submitting = tokio::task::spawn_blocking(move || solutions.submit(solution, watch::channel(0).1));
+    let order = timeout(SOON, orders.recv()).await;
+    let was_written = blocks.solutions.found().iter().any(|found| found.is_written);
+    let reading = tokio::task::spawn_blocking(move || std::fs::read(pipe));
+    assert!(matches!(order, Ok(Some(_))), "it waits for the disk");
+    assert!(!was_written);
+    submitting.await.unwrap();
+    eventually("it is on disk", || blocks.solutions.found()[0].is_written).await;
+    assert!(blocks.file("", hash).exists());
+    reading.await.unwrap().unwrap();
 }
 
 #[tokio::test]
@@ -180,7 +208,7 @@ async fn one_block_too_many_is_left_for_the_next_start_and_keeps_no_later_one_fr
     for _ in 0..2 {
         let left = find(places);
         assert_eq!((newest().hash, newest().is_left_for_next_start()), (left, true));
-        assert!(blocks.file("", left).exists());
+        eventually("it is on disk", || blocks.file("", left).exists()).await;
         assert_eq!(blocks.solutions.found().len(), MAX_UNDER_WAY + 1, "known the second time");
     }
     blocks.solutions.answered(first, 0, Answer::Has);

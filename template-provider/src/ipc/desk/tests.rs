@@ -13,7 +13,7 @@ async fn answer_where_the_short_way_fails<const N: usize>(
     let (solution, transactions) = early();
     transactions.settle(Some(Vec::new()));
     let (block, rest) = FoundBlock::solving(&solution);
-    rest.come(solution.block().unwrap());
+    rest.come(solution.block().unwrap().into());
     let answered = async {
         let node = Node::new(whole_blocks);
         let shared = node.shared();
