@@ -322,7 +322,7 @@ impl Session {
                 self.inner.apply(now, &WorkUpdate::Job(job));
             }
         }
-        Ok(())
+        Ok(self.inner.may_go_on()?)
     }
 
     /// For channels that are opened from now on.

@@ -328,6 +328,24 @@ fn a_miner_is_asked_to_connect_again_when_a_new_upstream_leaves_too_few_bytes_fo
     assert_eq!(miner.handed_on().len(), 1);
 }
 
+/// Else its next share would be one more that is lost.
+#[test]
+fn who_would_keep_its_prefix_is_let_go_at_once_where_work_comes_back_to_a_block_of_long_ago() {
+    let now = start();
+    for (vendor, ends) in [("bitaxe", true), ("other", false)] {
+        let (mut server, first) = upstream(now, 1, easiest(), 16);
+        let mut miner = Miner::mining(now, &first);
+        miner.session.introduce(&Device { vendor: vendor.into(), ..Device::default() });
+        for tip in [2, 3] {
+            server.job(now, Some(tip), true);
+            miner.apply(server.work(0).as_ref());
+        }
+        server.job(now, Some(1), true);
+        let applied = miner.session.apply(now, server.work(0));
+        assert_eq!(applied, if ends { Err(Fatal::NewPrefix.into()) } else { Ok(()) });
+    }
+}
+
 #[test]
 fn who_would_die_of_being_asked_is_let_go_without_a_word_when_bytes_do_not_fit() {
     let now = start();
