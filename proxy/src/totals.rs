@@ -6,8 +6,8 @@
 use crate::session::AcceptedBy;
 use crate::sv1::Rejection;
 use mining::Work;
-use service::{Counter, Counters};
-use std::collections::HashMap;
+use service::{Counter, Counters, OTHER};
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -76,20 +76,19 @@ impl Totals {
         }
     }
 
-    /// The totals of the worker with this name.
+    /// The totals of the worker with this name; those of [`OTHER`] if it is one too many, whose totals are not its own.
     pub fn worker(&self, name: &Arc<str>) -> Arc<WorkerTotals> {
         let mut workers = locked(&self.workers);
         if let Some(totals) = workers.get(name) {
             return totals.clone();
         }
-        let totals = Arc::new(WorkerTotals::new(&self.counters, name));
-        if workers.len() < MAX_WORKERS {
-            workers.insert(name.clone(), totals.clone());
-        }
-        totals
+        let is_by_name = self.counters.are_by_name(&[("worker", name)]);
+        let name = if is_by_name { name.clone() } else { OTHER.into() };
+        let totals = || Arc::new(WorkerTotals::new(&self.counters, &name));
+        workers.entry(name.clone()).or_insert_with(totals).clone()
     }
 
-    /// All workers, those of earlier runs included, by name.
+    /// All workers, those of earlier runs included, by name. Those beyond the service's bound are one, [`OTHER`].
     pub fn workers(&self) -> Vec<Arc<WorkerTotals>> {
         let mut workers: Vec<_> = locked(&self.workers).values().cloned().collect();
         workers.sort_by(|a, b| a.name.cmp(&b.name));
@@ -245,16 +244,18 @@ fn bounded(count: u128) -> u64 {
 
 /// The workers that earlier runs counted.
 fn earlier_workers(counters: &Counters) -> HashMap<Arc<str>, Arc<WorkerTotals>> {
+    // Earlier versions counted fewer workers by name in one than in the other.
+    let counted = ["shares_accepted", "shares_credited"].into_iter().flat_map(|name| counters.series(name));
+    let mut names: HashSet<_> = counted.filter_map(|mut labels| labels.remove("worker")).collect();
     let mut reasons = HashMap::<String, Vec<String>>::new();
-    for mut labels in counters.series("shares_accepted") {
-        labels.remove("worker").map(|name| reasons.entry(name).or_default());
-    }
     for mut labels in counters.series("worker_shares_rejected") {
         if let (Some(name), Some(reason)) = (labels.remove("worker"), labels.remove("reason")) {
-            reasons.entry(name).or_default().push(reason);
+            reasons.entry(name.clone()).or_default().push(reason);
+            names.insert(name);
         }
     }
-    let worker = |(name, reasons): (String, Vec<String>)| {
+    let worker = |name: String| {
+        let reasons = reasons.get(&name).map(Vec::as_slice).unwrap_or_default();
         let name = Arc::<str>::from(name);
         let totals = WorkerTotals::new(counters, &name);
         let known =
@@ -262,7 +263,7 @@ fn earlier_workers(counters: &Counters) -> HashMap<Arc<str>, Arc<WorkerTotals>> 
         locked(&totals.rejected).extend(known.map(|reason| (reason, totals.rejections(reason))));
         (name, Arc::new(totals))
     };
-    reasons.into_iter().take(MAX_WORKERS).map(worker).collect()
+    names.into_iter().map(worker).collect()
 }
 
 /// The most expected hashes so far, in counters that only rise: a light share's to the hash, for a farm of toys, and a heavy
@@ -290,9 +291,6 @@ impl Best {
         self.gigahashes.raise(bounded(work.hashes() / UNIT)) || is_more
     }
 }
-
-/// Workers whose totals are shown by name; the service bounds the labels likewise.
-const MAX_WORKERS: usize = 10_000;
 
 /// What each total counts.
 const HELP: &[(&str, &str)] = &[
@@ -359,6 +357,47 @@ mod tests {
             assert_eq!(worker.rejected(), totals.rejected());
             counters.save().unwrap();
         }
+    }
+
+    #[test]
+    fn workers_beyond_those_that_are_counted_by_name_are_one_and_no_share_of_theirs_is_shown_twice() {
+        let dir = tempfile::tempdir().unwrap();
+        let counters = Counters::open("test", dir.path()).unwrap();
+        let totals = Totals::new(&counters);
+        let mut named = 0;
+        let last = loop {
+            let name: Arc<str> = format!("worker-{named}").into();
+            let worker = totals.worker(&name);
+            worker.accept(AcceptedBy::OwnCheck);
+            worker.accept(AcceptedBy::Unheard);
+            assert_eq!(worker.accepted(), 2, "nobody else's: {name}");
+            if worker.name() == OTHER {
+                break worker;
+            }
+            named += 1;
+        };
+        assert!(named >= 10_000, "as many as a proxy has connections, if nothing else is set");
+        totals.worker(&"one more".into()).accept(AcceptedBy::Unheard);
+        totals.worker(&"one more".into()).credit(Work::new(5));
+        assert_eq!((last.accepted(), last.credited.value()), (3, 1));
+        assert_eq!(totals.sum("shares_accepted"), 2 * named + 3);
+        let shown = totals.workers();
+        assert_eq!(shown.iter().map(|worker| worker.accepted()).sum::<u64>(), 2 * named + 3);
+        assert_eq!(shown.iter().filter(|worker| worker.name() == OTHER).count(), 1);
+        let series = counters.series("shares_accepted");
+        let unheard = series.iter().filter(|labels| labels["by"] == "unheard");
+        assert_eq!(unheard.count(), shown.len(), "README has people watch it");
+    }
+
+    #[test]
+    fn a_worker_of_whom_an_earlier_version_counted_the_credit_only_is_shown_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let counters = Counters::open("test", dir.path()).unwrap();
+        counters.counter("shares_credited", &[("worker", "ann")]).add(7);
+        let totals = Totals::new(&counters);
+        let shown: Vec<_> =
+            totals.workers().iter().map(|w| (w.name().to_owned(), w.credited.value())).collect();
+        assert_eq!(shown, [("ann".to_owned(), 7)]);
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use link::unix_now;
+use service::Counters;
 use store::{HeightTotal, ReadError, Recent, StoredBlock, Sum, Total};
 
 use super::Shown;
@@ -38,7 +39,8 @@ pub(super) struct Worker {
     pub(super) worker: String,
     pub(super) sum: Sum,
     pub(super) hash_rate: f64,
-    pub(super) rejected: u64,
+    /// `None` of one whose rejected shares are counted together with others'.
+    pub(super) rejected: Option<u64>,
 }
 
 impl Lists {
@@ -93,11 +95,17 @@ fn fastest_names(rates: &HashMap<(String, String), f64>) -> Vec<(String, String)
 
 fn described_worker(shown: &Shown, rates: &HashMap<(String, String), f64>, total: Total) -> Worker {
     let labels = [("hasher", total.hasher.as_str()), ("worker", total.worker.as_str())];
-    let rejected =
-        shown.counters.find("worker_shares_rejected", &labels).map_or(0, |counter| counter.value());
+    let rejected = rejected(&shown.counters, &labels);
     let (sum, key) = (total.sum, (total.hasher, total.worker));
     let hash_rate = rates.get(&key).copied().unwrap_or(0.0);
     Worker { sum, hash_rate, rejected, hasher: key.0, worker: key.1 }
+}
+
+fn rejected(counters: &Counters, worker: &[(&str, &str)]) -> Option<u64> {
+    match counters.find("worker_shares_rejected", worker) {
+        Some(counter) => Some(counter.value()),
+        None => counters.are_by_name(worker).then_some(0),
+    }
 }
 
 /// Connections with what is known of them now.
@@ -122,6 +130,7 @@ fn rate(first_minute: u32, work: u128, now: u32) -> f64 {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
@@ -144,6 +153,20 @@ mod tests {
         assert_eq!(names.len(), MAX_MEASURED);
         let of = |n: usize| ("h".to_owned(), n.to_string());
         assert_eq!((&names[0], names.last()), (&of(MAX_MEASURED + 9), Some(&of(10))));
+    }
+
+    #[test]
+    fn what_is_rejected_of_a_worker_that_is_counted_together_with_others_is_not_known() {
+        let dir = tempfile::tempdir().unwrap();
+        let counters = Counters::open("test", dir.path()).unwrap();
+        let of = |worker: &str| rejected(&counters, &[("hasher", "h"), ("worker", worker)]);
+        let reject = |worker: &str| {
+            counters.counter("worker_shares_rejected", &[("hasher", "h"), ("worker", worker)]).add(1);
+        };
+        reject("a");
+        assert_eq!((of("a"), of("b")), (Some(1), Some(0)));
+        (0..10_000).for_each(|n| reject(&n.to_string()));
+        assert_eq!((of("a"), of("b")), (Some(1), None));
     }
 
     #[test]

@@ -113,7 +113,7 @@ fn workers(snapshot: &Snapshot, lists: &Lists) -> Section {
             hash_rate(w.hash_rate),
             w.sum.shares.to_string(),
             w.sum.work.to_string(),
-            w.rejected.to_string(),
+            w.rejected.map_or_else(|| "not known".to_owned(), |rejected| rejected.to_string()),
             number(difficulty(w.sum.best)),
             format!("{} ago", duration(u64::from(now.saturating_sub(w.sum.last_share)))),
         ]

@@ -7,6 +7,7 @@ use crate::totals::WorkerTotals;
 use crate::upstream::health::Health;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 impl Shown {
@@ -74,9 +75,7 @@ impl Shown {
     }
 
     pub(super) fn workers_json(&self) -> Value {
-        let live = self.live();
-        let worker = |worker: &WorkerTotals| {
-            let (miners, hash_rate) = live.get(worker.name()).copied().unwrap_or_default();
+        let worker = |(worker, (miners, hash_rate)): (Arc<WorkerTotals>, (usize, f64))| {
             json!({
                 "worker": worker.name(),
                 "miners": miners,
@@ -90,7 +89,7 @@ impl Shown {
                 "rejected": worker.rejected().into_iter().collect::<BTreeMap<_, _>>(),
             })
         };
-        self.farm.totals.workers().iter().map(|totals| worker(totals)).collect()
+        self.workers().into_iter().map(worker).collect()
     }
 
     pub(super) fn blocks_json(&self) -> Value {

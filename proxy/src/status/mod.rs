@@ -11,12 +11,13 @@ mod page;
 use crate::config::Mode;
 use crate::farm::{Farm, Protocol};
 use crate::tls::server::Acceptor;
+use crate::totals::WorkerTotals;
 use crate::upstream::Route;
 use crate::upstream::health::{Health, Seen, State};
 use link::AuthorityPublicKey;
 use mining::{Work, target};
 use serde_json::Value;
-use service::{Metric, Page, Status};
+use service::{Metric, OTHER, Page, Status};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -86,6 +87,23 @@ impl Shown {
             *hash_rate += view.hash_rate;
         }
         live
+    }
+
+    /// Totals of all workers, and of each its miners that are connected and their hash rate. Whoever is counted together with
+    /// others is shown so.
+    fn workers(&self) -> Vec<(Arc<WorkerTotals>, (usize, f64))> {
+        let mut live = self.live();
+        let with_live = |worker: Arc<WorkerTotals>| {
+            let live = live.remove(worker.name()).unwrap_or_default();
+            (worker, live)
+        };
+        let mut workers: Vec<_> = self.farm.totals.workers().into_iter().map(with_live).collect();
+        let others = workers.iter_mut().find(|(worker, _)| worker.name() == OTHER);
+        if let Some((_, (miners, hash_rate))) = others {
+            *miners += live.values().map(|(miners, _)| miners).sum::<usize>();
+            *hash_rate += live.values().map(|(_, hash_rate)| hash_rate).sum::<f64>();
+        }
+        workers
     }
 
     /// Miners that are connected, by what they speak.

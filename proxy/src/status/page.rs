@@ -111,9 +111,7 @@ impl Shown {
     }
 
     pub(super) fn workers_section(&self) -> Section {
-        let (workers, live) = (self.farm.totals.workers(), self.live());
-        let rows = workers.iter().take(MAX_ROWS).map(|worker| {
-            let (miners, hash_rate) = live.get(worker.name()).copied().unwrap_or_default();
+        let rows = self.workers().into_iter().take(MAX_ROWS).map(|(worker, (miners, hash_rate))| {
             [
                 worker.name().to_owned(),
                 miners.to_string(),

@@ -8,7 +8,7 @@ mod journal;
 mod labels;
 mod succession;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -21,10 +21,10 @@ pub use journal::{JournalError, SaveError};
 use labels::Labels;
 pub(crate) use succession::Change;
 
-/// More label sets than this under one name are counted together, each label being `(other)`: names come from
-/// peers, and peers can invent them.
-const MAX_SERIES: usize = 10_000;
-const OTHER: &str = "(other)";
+/// Peers that are counted by name. What more of them do is counted together, as [`OTHER`]'s: they can invent names.
+const MAX_PEERS: usize = 10_000;
+/// The name, in labels that name a peer, of all those that are counted together.
+pub const OTHER: &str = "(other)";
 
 /// All totals of a program. Cheap to clone.
 #[derive(Clone)]
@@ -36,6 +36,9 @@ pub struct Counter(Arc<Cell>);
 
 struct Inner {
     cells: Mutex<BTreeMap<String, BTreeMap<Labels, Arc<Cell>>>>,
+    /// Peers that are counted by name: one set for all names of totals, so that nobody is counted by name in one and with others
+    /// in the next.
+    peers: Mutex<BTreeSet<Labels>>,
     help: Mutex<HashMap<String, &'static str>>,
     /// Names of records.
     records: Mutex<HashSet<&'static str>>,
@@ -118,7 +121,7 @@ impl Counters {
     /// case without a prefix and without `_total`.
     #[must_use]
     pub fn counter(&self, name: &'static str, labels: &[(&str, &str)]) -> Counter {
-        self.cell(name, Labels::of(labels), MAX_SERIES)
+        self.cell(name, Labels::of(labels), MAX_PEERS)
     }
 
     /// As [`Self::counter`], for a total that is [raised](Counter::raise) and never added to.
@@ -130,16 +133,36 @@ impl Counters {
         counter
     }
 
-    fn cell(&self, name: &str, mut labels: Labels, most: usize) -> Counter {
+    fn cell(&self, name: &str, labels: Labels, most: usize) -> Counter {
+        let labels = self.counted(labels, most);
         let mut cells = locked(&self.0.cells);
         if !cells.contains_key(name) {
             cells.insert(name.to_owned(), BTreeMap::new());
         }
         let Some(series) = cells.get_mut(name) else { unreachable!("it was put there") };
-        if series.len() >= most && !series.contains_key(&labels) {
-            labels = labels.all(OTHER);
-        }
         Counter(Arc::clone(series.entry(labels).or_default()))
+    }
+
+    /// The labels under which it is counted: these, or those of all peers that have no place of their own among so many.
+    fn counted(&self, labels: Labels, most: usize) -> Labels {
+        let Some(peer) = labels.peer() else { return labels };
+        let others = labels.of_peer(OTHER);
+        let mut peers = locked(&self.0.peers);
+        if labels == others || peers.contains(&peer) {
+            return labels;
+        }
+        if peers.len() >= most {
+            return others;
+        }
+        peers.insert(peer);
+        labels
+    }
+
+    /// Whether the peer that these labels name is counted by that name, or would be; else it is one of [`OTHER`].
+    #[must_use]
+    pub fn are_by_name(&self, labels: &[(&str, &str)]) -> bool {
+        let peers = locked(&self.0.peers);
+        Labels::of(labels).peer().is_none_or(|peer| peers.len() < MAX_PEERS || peers.contains(&peer))
     }
 
     /// Says what a name counts, in one sentence without a full stop; for `/metrics`.

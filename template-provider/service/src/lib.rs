@@ -53,7 +53,7 @@ pub use backoff::Backoff;
 pub use complaints::Complaints;
 pub use config::{Problem, Problems, Refusal, config_from_text, keys_markdown};
 pub use context::Context;
-pub use counters::{Counter, Counters, JournalError, OpenError, SaveError};
+pub use counters::{Counter, Counters, JournalError, OTHER, OpenError, SaveError};
 pub use files::{fits_open_files, open_files};
 pub use handover::{Call, Departure, Given, Parcel, Succession, when_let_go};
 pub use key::Key;

@@ -4,6 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+/// Labels that name a peer. The values of all others are ours, and few.
+const OF_PEERS: [&str; 2] = ["hasher", "worker"];
+
 /// Names and values, each name once, by name.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Labels(Box<[(Box<str>, Box<str>)]>);
@@ -17,9 +20,15 @@ impl Labels {
         self.0.iter().map(|(name, value)| (&**name, &**value))
     }
 
-    /// The same names, each with this value.
-    pub(super) fn all(&self, value: &str) -> Self {
-        self.iter().map(|(name, _)| (name, value)).collect()
+    /// Those that say which peer's the total is; `None` if it is no peer's.
+    pub(super) fn peer(&self) -> Option<Self> {
+        let peer: Self = self.iter().filter(|(name, _)| OF_PEERS.contains(name)).collect();
+        (!peer.0.is_empty()).then_some(peer)
+    }
+
+    /// The same of a peer with this name.
+    pub(super) fn of_peer(&self, peer: &str) -> Self {
+        self.iter().map(|(name, value)| (name, if OF_PEERS.contains(&name) { peer } else { value })).collect()
     }
 }
 

@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use serde::{Deserialize, Serialize};
 
 use super::journal::{Journal, Series, read};
-use super::{Cell, Counters, Home, Inner, Labels, MAX_SERIES, OpenError, locked};
+use super::{Cell, Counters, Home, Inner, Labels, MAX_PEERS, OpenError, locked};
 
 /// What happened to a total since it was last told.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,6 +34,7 @@ impl Counters {
     pub(super) fn away() -> Self {
         Self(Arc::new(Inner {
             cells: Mutex::default(),
+            peers: Mutex::default(),
             help: Mutex::default(),
             records: Mutex::default(),
             home: Mutex::new(Home::Predecessor),
@@ -93,7 +94,7 @@ impl Counters {
     /// Adds what a predecessor counted after it had left.
     pub(crate) fn hear(&self, changes: Vec<Change>) {
         for Change { name, labels, by } in changes {
-            let counter = self.cell(&name, labels, MAX_SERIES);
+            let counter = self.cell(&name, labels, MAX_PEERS);
             match by {
                 // An older program says of a record what it has risen by: so it is at least that.
                 By::Add(count) if counter.is_record() || locked(&self.0.records).contains(name.as_str()) => {

@@ -71,12 +71,41 @@ fn a_data_directory_has_one_running_program() {
 fn names_that_peers_invent_are_counted_together_beyond_the_bound() {
     let dir = tempfile::tempdir().unwrap();
     let counters = open(&dir);
-    for worker in 0..MAX_SERIES + 50 {
+    for worker in 0..MAX_PEERS + 50 {
         counters.counter("shares", &[("worker", &worker.to_string())]).add(1);
     }
     assert_eq!(counters.counter("shares", &[("worker", OTHER)]).value(), 50);
     assert_eq!(counters.counter("shares", &[("worker", "7")]).value(), 1);
-    assert_eq!(counters.total("shares"), MAX_SERIES as u64 + 50);
+    assert_eq!(counters.total("shares"), MAX_PEERS as u64 + 50);
+}
+
+#[test]
+fn whoever_has_no_place_has_none_in_any_total_and_what_we_tell_of_it_keeps_its_labels() {
+    let dir = tempfile::tempdir().unwrap();
+    let counters = open(&dir);
+    let accepted = |worker: usize, by| {
+        counters.counter("shares_accepted", &[("worker", &worker.to_string()), ("by", by)])
+    };
+    for worker in 0..MAX_PEERS + 2 {
+        accepted(worker, "upstream").add(1);
+        accepted(worker, "own check").add(10);
+    }
+    let last = MAX_PEERS - 1;
+    assert_eq!((accepted(last, "upstream").value(), accepted(last, "own check").value()), (1, 10));
+    let other = |by| counters.find("shares_accepted", &[("worker", OTHER), ("by", by)]).unwrap().value();
+    assert_eq!((other("upstream"), other("own check")), (2, 20));
+    assert_eq!(counters.series("shares_accepted").len(), 2 * (MAX_PEERS + 1));
+
+    let are_by_name = |worker: usize| counters.are_by_name(&[("worker", &worker.to_string())]);
+    assert!(are_by_name(last) && !are_by_name(MAX_PEERS));
+    counters.counter("shares_refused", &[("worker", &MAX_PEERS.to_string())]).add(3);
+    assert_eq!(counters.counter("shares_refused", &[("worker", OTHER)]).value(), 3);
+    counters.counter("let_go", &[("reason", "idle")]).add(1);
+    assert_eq!(counters.find("let_go", &[("reason", "idle")]).unwrap().value(), 1);
+    counters.save().unwrap();
+    drop(counters);
+    let again = open(&dir);
+    assert!(again.are_by_name(&[("worker", "7")]) && !again.are_by_name(&[("worker", "new")]));
 }
 
 #[test]
