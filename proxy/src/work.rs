@@ -40,10 +40,15 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// Shares out `rollable` bytes; `None` if they are too few. Extranonce2 gets `wanted` bytes if it can.
+    /// Shares out `rollable` bytes; `None` if they are too few. Extranonce2 gets `wanted` bytes if it can, but never 5 to 7:
+    /// NerdMiner knows 2, 4 and 8, and fills 4 where it is told another size, so that all its shares are wrong. (3 it does not know
+    /// either; but where 5 are left the others would be 2, with which Avalon takes no job.)
     pub fn fit(rollable: usize, wanted: usize) -> Option<Self> {
-        let slice = SLICE.min(rollable.saturating_sub(wanted)).max(LEAST);
-        let extranonce2 = wanted.min(rollable.checked_sub(slice)?);
+        let extranonce2 = match wanted.min(rollable.checked_sub(LEAST)?) {
+            5..=7 => 4,
+            most => most,
+        };
+        let slice = SLICE.min(rollable - extranonce2);
         let padding = rollable - slice - extranonce2;
         (extranonce2 >= LEAST).then_some(Self { padding, slice, extranonce2 })
     }
@@ -319,18 +324,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_extranonce_adds_up_whatever_the_upstream_gives() {
+    fn the_extranonce_adds_up_whatever_the_upstream_gives_and_firmware_knows_the_sizes() {
         for rollable in 4..=32 {
             for wanted in [4, 8] {
                 let layout = Layout::fit(rollable, wanted).unwrap();
-                assert_eq!(layout.padding + layout.slice + layout.extranonce2, rollable);
-                assert!(layout.slice >= 2 && layout.extranonce2 >= 2);
-                assert!(layout.extranonce2 == wanted || layout.slice == 2);
+                assert_eq!(layout.rollable(), rollable);
+                assert!(layout.is_possible(), "{layout:?}");
+                let size = layout.extranonce2;
+                assert!([4, 8].contains(&size) || rollable < 6, "{layout:?}");
+                assert!(size == wanted || size == 4 || layout.slice == 2, "{layout:?}");
             }
         }
-        assert_eq!(Layout::fit(3, 8), None);
+        assert_eq!((Layout::fit(0, 8), Layout::fit(3, 8)), (None, None));
         assert!(Layout::fit(16, 8).unwrap().same_for_miners(&Layout::usual(8)));
-        assert_eq!(Layout::fit(8, 8), Some(Layout { padding: 0, slice: 2, extranonce2: 6 }));
+        let sizes = |rollable| {
+            let Layout { padding, slice, extranonce2 } = Layout::fit(rollable, 8).unwrap();
+            [padding, slice, extranonce2]
+        };
+        assert_eq!([4, 5, 6, 7].map(sizes), [[0, 2, 2], [0, 2, 3], [0, 2, 4], [0, 3, 4]]);
+        assert_eq!([8, 9, 10, 11].map(sizes), [[0, 4, 4], [1, 4, 4], [0, 2, 8], [0, 3, 8]]);
+        assert_eq!([12, 16].map(sizes), [[0, 4, 8], [4, 4, 8]]);
     }
 
     #[test]
@@ -344,7 +357,7 @@ mod tests {
     #[test]
     fn a_slice_is_extranonce1_or_does_not_fit() {
         assert_eq!(Layout::usual(8).extranonce1(0x0102).unwrap(), [0, 0, 1, 2]);
-        let small = Layout::fit(8, 8).unwrap();
+        let small = Layout::fit(6, 8).unwrap();
         assert_eq!(small.extranonce1(0xffff).unwrap(), [0xff, 0xff]);
         assert_eq!(small.extranonce1(0x1_0000), None);
     }

@@ -134,7 +134,12 @@ fn admission(raw: &RawMiners, problems: &mut Problems) -> Option<Admission> {
 fn settings(raw: &Raw, problems: &mut Problems) -> Option<Settings> {
     let unused_timeout = problems.seconds("sv2.unused_seconds", raw.sv2.unused_seconds, 1..=30 * DAY);
     let raw = &raw.miners;
-    let extranonce2 = problems.number("miners.extranonce2_bytes", raw.extranonce2_bytes, 4..=8);
+    let extranonce2 = match raw.extranonce2_bytes {
+        size @ (4 | 8) => Some(size),
+        _ => {
+            problems.add("miners.extranonce2_bytes", "is a size that not all firmware takes", "write 4 or 8")
+        }
+    };
     let per_minute = problems.number("miners.shares_per_minute", raw.shares_per_minute, 0.01..=60_000.0);
     let hash_rate = problems.number("miners.hash_rate", raw.hash_rate, 1.0..=1e30);
     let minimum =
@@ -213,6 +218,18 @@ mod tests {
             assert!(text.contains(key), "{key} is not in: {text}");
         }
         assert!(keys("").contains("upstream"));
+    }
+
+    #[test]
+    fn miners_get_no_size_of_extranonce2_that_some_firmware_does_not_know() {
+        let with = |size: u8| format!("miners.extranonce2_bytes = {size}\n{}", upstream());
+        for size in [4, 8] {
+            let (_, config) = service::config_from_text::<Proxy>(&with(size)).unwrap();
+            assert_eq!(config.session.extranonce2, usize::from(size));
+        }
+        for size in [2, 5, 6, 7] {
+            assert!(keys(&with(size)).contains("write 4 or 8"), "{size}");
+        }
     }
 
     #[test]

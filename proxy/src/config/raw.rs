@@ -19,7 +19,7 @@ pub const KEYS: &[Key] = &[
     Key::new(
         "miners.extranonce2_bytes",
         "8",
-        "Bytes that each SV1 miner may roll, 4 to 8; 8 suits rented hash power, too",
+        "Bytes that each SV1 miner may roll, 4 or 8; 8 suits rented hash power, too",
     ),
     Key::new("miners.authorize_seconds", "60", "An SV1 miner that has not authorised by then is let go; 1 to 86400"),
     Key::new("miners.idle_seconds", "900", "A miner that sends nothing for so long is let go; an SV2 miner as well, once it has a channel; 1 to 86400"),

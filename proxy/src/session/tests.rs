@@ -415,7 +415,7 @@ fn an_upstream_with_fewer_bytes_is_told_by_set_extranonce_or_by_reconnect() {
     let mut talk = Talk::mining(now, &work(now, HARDEST));
     talk.say(r#"{"id":3,"method":"mining.extranonce.subscribe","params":[]}"#);
     let lines = talk.apply(Some(&small)).unwrap();
-    assert_eq!(lines[0], json!({"id": null, "method": "mining.set_extranonce", "params": ["0005", 6]}));
+    assert_eq!(lines[0], json!({"id": null, "method": "mining.set_extranonce", "params": ["00000005", 4]}));
     assert_eq!(gist(&lines)[1..], [json!("mining.notify")]);
 
     let mut talk = Talk::mining(now, &work(now, HARDEST));

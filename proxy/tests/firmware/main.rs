@@ -39,6 +39,7 @@ exchanges! {
     esp_miner_probes_whether_its_pool_is_back: "esp-miner-probe.txt",
     nerdqaxe_says_all_at_once_and_subscribes_first: "nerdqaxe.txt",
     nerdminer_writes_short_nonces_and_difficulties_below_one: "nerdminer.txt",
+    nerdminer_fills_four_bytes_of_extranonce2_at_a_pool_that_leaves_eight_for_all: "nerdminer-at-a-pool.txt",
     cpuminer_hands_in_every_share_under_the_same_id: "cpuminer.txt",
     cpuminer_multi_wants_set_extranonce: "cpuminer-multi.txt",
     bfgminer_suggests_a_target_before_it_subscribes: "bfgminer.txt",

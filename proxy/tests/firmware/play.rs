@@ -9,6 +9,7 @@
 //!   same job again;
 //! - `upstream N`: jobs from here on ask for difficulty N of shares that are credited; `upstream any`, as at the beginning, takes
 //!   every hash;
+//! - `leaves 8`: jobs from here on leave us so many bytes of the extranonce; at the beginning it is 16, as our hub does;
 //! - `mask 00006000`: jobs from here on let miners roll only these bits of the version;
 //! - `wait N`: so many seconds pass;
 //! - `firmware text`, `worker name`: what is known of the miner by now.
@@ -88,6 +89,10 @@ impl Play {
             "worker" => return same(self.session.workers().last().map(|worker| &*worker.name), Some(rest)),
             "upstream" => {
                 self.pool.difficulty = rest.parse().ok();
+                return Ok(());
+            }
+            "leaves" => {
+                self.pool.rollable = rest.parse().map_err(|_| "no number of bytes")?;
                 return Ok(());
             }
             "mask" => {

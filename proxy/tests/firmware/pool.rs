@@ -7,15 +7,14 @@ use proxy::sv1::Difficulty;
 use proxy::work::{JobIds, Layout, Line, Work};
 use std::sync::Arc;
 
-/// Bytes that the upstream leaves to us, as our hub does.
-const ROLLABLE: usize = 16;
-
 #[derive(Debug)]
 pub struct Pool {
     /// Of its shares; every hash is one without it.
     pub difficulty: Option<f64>,
     /// Bits of the version that it lets miners roll.
     pub mask: u32,
+    /// Bytes of the extranonce that it leaves to us.
+    pub rollable: usize,
     jobs: u8,
     tip: Option<Arc<Tip>>,
     /// Counts up with each connection to it.
@@ -27,8 +26,16 @@ pub struct Pool {
 
 impl Default for Pool {
     fn default() -> Self {
-        let ids = JobIds::default();
-        Self { difficulty: None, mask: u32::MAX, jobs: 0, tip: None, connection: 1, ids, content: 0 }
+        Self {
+            difficulty: None,
+            mask: u32::MAX,
+            rollable: 16, // as our hub does
+            jobs: 0,
+            tip: None,
+            connection: 1,
+            ids: JobIds::default(),
+            content: 0,
+        }
     }
 }
 
@@ -53,7 +60,7 @@ impl Pool {
 
     fn made(&mut self, now: Now) -> Arc<Work> {
         self.jobs += 1;
-        let layout = Layout::fit(ROLLABLE, 8).unwrap();
+        let layout = Layout::fit(self.rollable, 8).unwrap();
         let target = self.difficulty.map_or(Target::from_le_bytes([0xff; 32]), |difficulty| {
             Difficulty::new(difficulty).unwrap().target()
         });
@@ -68,7 +75,7 @@ impl Pool {
             version: 0x2000_0000,
             version_rolling: true,
             extranonce_prefix: [0xab; 8].as_slice().into(),
-            extranonce_size: ROLLABLE,
+            extranonce_size: self.rollable,
             body: Arc::new(body),
             tip: self.tip.clone().unwrap(),
             target,

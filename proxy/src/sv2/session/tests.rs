@@ -323,7 +323,7 @@ fn a_miner_is_asked_to_connect_again_when_a_new_upstream_leaves_too_few_bytes_fo
     let mut miner = Miner::connected(now, 0);
     miner.apply(Some(&second));
     miner.open("farm.ann");
-    assert_eq!(miner.jobs[&2].extranonce_size(), 6);
+    assert_eq!(miner.jobs[&2].extranonce_size(), 4);
     miner.submit(2, 1, easiest(), HARDEST);
     assert_eq!(miner.handed_on().len(), 1);
 }
