@@ -11,7 +11,7 @@ const VERSION: &str = concat!("sluice-proxy/", env!("CARGO_PKG_VERSION"));
 
 /// In the user agent of hash power that is rented at NiceHash, in lower case.
 const RENTED: &str = "nicehash";
-/// NiceHash ends an order at a pool that sets less than 500,000 for SHA-256 (docs/firmware.md).
+/// NiceHash needs a high difficulty; what pools set for it is 500,000 or this (docs/firmware.md).
 const RENTED_MINIMUM: Difficulty = Difficulty::whole(524_288);
 
 impl Session {

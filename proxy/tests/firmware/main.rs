@@ -44,7 +44,7 @@ exchanges! {
     cpuminer_hands_in_every_share_under_the_same_id: "cpuminer.txt",
     cpuminer_multi_wants_set_extranonce: "cpuminer-multi.txt",
     bfgminer_suggests_a_target_before_it_subscribes: "bfgminer.txt",
-    nicehash_gets_no_difficulty_that_it_refuses: "nicehash.txt",
+    nicehash_gets_no_difficulty_below_what_pools_set_for_it: "nicehash.txt",
     mujina_waits_for_each_answer: "mujina.txt",
     odd_forms_that_are_taken: "odd-forms.txt",
 }
