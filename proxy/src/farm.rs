@@ -128,6 +128,8 @@ pub struct MinerView {
     pub rejected: u64,
     /// When it last found a share.
     pub last_share: Option<Instant>,
+    /// When a channel of its own was asked for at the upstream, while that has neither come nor been refused.
+    pub asked: Option<Instant>,
 }
 
 /// A share that meets the network's target.

@@ -40,7 +40,7 @@ pub const KEYS: &[Key] = &[
         "4e6",
         "Bytes a second from one connection, SV1 or SV2, 1e3 to 1e9, and five seconds' worth at once; beyond that it is not read for a while",
     ),
-    Key::new("miners.hold_seconds", "120", "How long miners, SV1 and SV2, are kept while no upstream is there; 1 to 86400"),
+    Key::new("miners.hold_seconds", "120", "How long miners, SV1 and SV2, are kept while no upstream is there, or none gives them a channel; 1 to 86400. A channel that is asked for is waited for up to ten minutes longer: a hub that has just started opens those of all farms one after the other"),
     Key::optional(
         "authority_secret_key",
         "\"<made by init>\"",

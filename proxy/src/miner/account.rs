@@ -5,7 +5,7 @@ use super::ear::Ear;
 use super::held::Held;
 use super::source::{Came, Source};
 use crate::farm::Seat;
-use crate::session::{Event, Outcome, UpstreamShare, Worker};
+use crate::session::{Disconnect, Event, Outcome, UpstreamShare, Worker};
 use crate::sv1::Rejection;
 use crate::totals::WorkerTotals;
 use crate::upstream::{Command, Offer, ShareOut, feed};
@@ -30,6 +30,10 @@ const REFUSED: &str = "refused-requests";
 
 /// Whose shares are counted that nobody has authorised.
 const NOBODY: &str = "(not authorised)";
+
+/// A channel that is asked for is waited for so long. A hub to which hundreds of farms come back at once opens theirs one after the
+/// other, which takes minutes.
+const OPENING: std::time::Duration = std::time::Duration::from_secs(600);
 
 /// One miner's.
 pub(crate) struct Account {
@@ -239,6 +243,25 @@ impl Account {
             let said = "too many of its requests are refused: not read for a while";
             self.surroundings.complaints.say(REFUSED, address, said);
         }
+    }
+
+    /// Whether a channel of the miner's own is asked for, which may come yet.
+    pub(crate) fn is_asking(&self, now: Instant) -> bool {
+        let asked = self.seat.miner.view().asked;
+        asked.is_some_and(|asked| now < asked + OPENING) && self.has_own_channel()
+    }
+
+    /// Why the miner is let go if it is for this reason: where there is an upstream, it is that it gives no channel.
+    pub(crate) fn reason(&self, why: Disconnect) -> Disconnect {
+        match why {
+            Disconnect::NoUpstream if self.has_own_channel() => Disconnect::NoChannel,
+            why => why,
+        }
+    }
+
+    /// Whether there is an upstream, and each miner is to have a channel of its own there.
+    fn has_own_channel(&self) -> bool {
+        self.surroundings.active.borrow().as_ref().is_some_and(|route| route.shared.is_none())
     }
 
     fn complain(&self, reason: &'static str, what: impl Display) {

@@ -336,7 +336,10 @@ impl<W: Wire> Connection<W> {
         if self.line_due().is_some_and(|due| due <= now.instant) {
             return Err(Disconnect::LineTimeout.into());
         }
-        Ok(self.session.handle_timeout(now)?)
+        if self.account.is_asking(now.instant) {
+            self.session.await_work(now);
+        }
+        Ok(self.session.handle_timeout(now).map_err(|why| self.account.reason(why))?)
     }
 
     /// Gives whole lines to the session, as long as the miner may have more.

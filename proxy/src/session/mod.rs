@@ -174,6 +174,11 @@ impl Session {
         self.follow_layout(offer.layout)
     }
 
+    /// Work has been asked for and may come yet: the time without any begins anew.
+    pub fn await_work(&mut self, now: Now) {
+        self.without_work_since = self.without_work_since.map(|_| now.instant);
+    }
+
     /// Before the miner was told of any mask, it is told this one.
     fn expect_mask(&mut self, mask: u32) {
         if self.wanted_mask.is_none() {

@@ -48,6 +48,9 @@ pub enum Disconnect {
     /// No upstream for too long: the miner is better off at its own backup pool.
     #[error("no upstream for longer than miners.hold_seconds")]
     NoUpstream,
+    /// There is an upstream, but it has given this miner no channel of its own for too long.
+    #[error("the upstream has given it no channel for longer than miners.hold_seconds")]
+    NoChannel,
     /// Extranonce sizes changed and the miner cannot be told otherwise; it has been sent `client.reconnect`.
     #[error("the upstream's extranonce size changed")]
     ExtranonceChanged,
@@ -80,6 +83,7 @@ impl Disconnect {
             Self::Idle => "idle",
             Self::Unused => "unused",
             Self::NoUpstream => "no-upstream",
+            Self::NoChannel => "no-channel",
             Self::ExtranonceChanged => "extranonce-changed",
             Self::RollingChanged => "rolling-changed",
             Self::RollsVersions => "rolls-versions",
@@ -112,6 +116,7 @@ mod tests {
         keys_are(Disconnect::Idle.to_string(), &["miners.idle_seconds"]);
         keys_are(Disconnect::Unused.to_string(), &["sv2.unused_seconds"]);
         keys_are(Disconnect::NoUpstream.to_string(), &["miners.hold_seconds"]);
+        keys_are(Disconnect::NoChannel.to_string(), &["miners.hold_seconds"]);
         keys_are(Disconnect::LineTimeout.to_string(), &["miners.line_seconds"]);
         keys_are(
             Disconnect::Crowded.to_string(),

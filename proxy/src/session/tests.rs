@@ -452,6 +452,19 @@ fn a_block_that_is_found_while_there_is_no_upstream_is_handed_on_once_though_its
 }
 
 #[test]
+fn time_in_which_work_may_come_yet_does_not_count_against_a_miner_without_any() {
+    let now = start();
+    let mut talk = Talk::mining(now, &work(now, easiest()));
+    talk.session.await_work(talk.now);
+    talk.wait(300 * SECOND).unwrap();
+    talk.apply(None).unwrap();
+    talk.wait(119 * SECOND).unwrap();
+    talk.session.await_work(talk.now);
+    talk.wait(119 * SECOND).unwrap();
+    assert_eq!(talk.wait(SECOND), Err(Disconnect::NoUpstream));
+}
+
+#[test]
 fn a_time_without_an_upstream_does_not_make_a_miner_look_slow() {
     let now = start();
     let work = work(now, easiest());

@@ -7,6 +7,7 @@ use crate::miner::{LAST_WORDS, Surroundings, now};
 use crate::session::{Disconnect, Outcome, Worker};
 use link::openings::Turn;
 use link::{Link, LinkError, Openings, Received, THROTTLED, wait_until};
+use mining::Now;
 use service::{Call, Succession};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -169,7 +170,7 @@ impl Connection {
             () = wait_until(timeout) => {
                 let now = now();
                 self.account.record.handle_timeout(now.instant);
-                self.session.handle_timeout(now)?;
+                self.time_passes(now)?;
             }
             () = self.account.seat.miner.asked_to_leave() => {
                 return Err(Ended::Disconnect(Disconnect::Crowded).into());
@@ -185,6 +186,16 @@ impl Connection {
             return Err(End::Shutdown);
         }
         Ok(())
+    }
+
+    fn time_passes(&mut self, now: Now) -> Result<(), Ended> {
+        if self.account.is_asking(now.instant) {
+            self.session.await_work(now);
+        }
+        self.session.handle_timeout(now).map_err(|end| match end {
+            Ended::Disconnect(why) => self.account.reason(why).into(),
+            Ended::Protocol(_) => end,
+        })
     }
 
     fn is_read(&self) -> bool {

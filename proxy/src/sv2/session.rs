@@ -188,6 +188,11 @@ impl Session {
         offer.map_or(Ok(()), |offer| self.prepare(offer))
     }
 
+    /// Work has been asked for and may come yet: the time without any begins anew.
+    pub fn await_work(&mut self, now: Now) {
+        self.without_work_since = self.without_work_since.map(|_| now.instant);
+    }
+
     /// The upstream has answered the share with this tag. Too late an answer changes nothing for the miner.
     pub fn answer(&mut self, tag: u32, outcome: &Outcome) {
         let Some(share) = self.waiting.take(tag) else { return };

@@ -111,6 +111,15 @@ impl Leaving {
     }
 }
 
+impl Channel {
+    /// Its miner does not wait for it any more; one that has turned to another upstream waits for a channel there.
+    fn answered(&self) {
+        if let Some(miner) = self.miner.as_ref().filter(|_| !self.work.is_closed()) {
+            miner.view().asked = None;
+        }
+    }
+}
+
 impl<'a> Connection<'a> {
     pub(super) fn new(
         index: usize,
@@ -260,6 +269,7 @@ impl<'a> Connection<'a> {
             Command::Open { worker, hash_rate, miner, work } => {
                 let slot = self.next_slot;
                 self.next_slot += 1;
+                miner.view().asked = Some(Instant::now());
                 self.channels.insert(slot, Channel { work, miner: Some(miner), told: Told(hash_rate) });
                 // An identity has none, where hubs and pools look at it at all.
                 let worker = worker.replace(|c: char| c.is_whitespace() || c.is_control(), "_");
@@ -305,7 +315,10 @@ impl<'a> Connection<'a> {
             self.health.no_work();
         }
         match self.channels.get(&slot) {
-            Some(channel) => channel.work.send(work, is_new).await,
+            Some(channel) => {
+                channel.answered();
+                channel.work.send(work, is_new).await;
+            }
             None if slot == SHARED => self.wire.close(SHARED),
             None => {}
         }
@@ -323,7 +336,9 @@ impl<'a> Connection<'a> {
     }
 
     fn closed(&mut self, slot: u64, reason: &str) -> anyhow::Result<()> {
-        self.channels.remove(&slot);
+        if let Some(channel) = self.channels.remove(&slot) {
+            channel.answered();
+        }
         if slot == SHARED {
             bail!("the upstream gives no channel: {reason}");
         }

@@ -33,6 +33,8 @@ struct Shared {
     moves: watch::Sender<SocketAddr>,
     prefixes: Arc<ExtranoncePrefixes>,
     next: AtomicU32,
+    /// Whether it reads what it is sent.
+    reads: watch::Sender<bool>,
     silent: AtomicBool,
     is_full: AtomicBool,
     hangs_up: AtomicU32,
@@ -64,6 +66,7 @@ impl Hub {
             moves: watch::channel(address).0,
             prefixes: Arc::new(ExtranoncePrefixes::new(1, 0..1_000_000)),
             next: AtomicU32::new(1),
+            reads: watch::channel(true).0,
             silent: AtomicBool::new(false),
             is_full: AtomicBool::new(false),
             hangs_up: AtomicU32::new(0),
@@ -119,6 +122,11 @@ impl Hub {
             Arc::new(Tip::new([u8::try_from(id % 251).unwrap(); 32], 0x1d00_ffff, now.unix, now.instant));
         self.shared.update(WorkUpdate::Job(job(id, None)));
         self.shared.update(WorkUpdate::Tip { tip, job_id: id });
+    }
+
+    /// Reads what it is sent, or nothing, from now on.
+    pub fn read(&self, reads: bool) {
+        self.shared.reads.send_replace(reads);
     }
 
     /// Acknowledges nothing from now on, or again.
@@ -222,10 +230,12 @@ async fn session(socket: TcpStream, server: Arc<Server>, shared: Arc<Shared>) ->
     };
     let config = Arc::new(Config::new(60_000.0, 1e-9, Arc::new(identities)).unwrap());
     let mut session = Session::new(config, link.peer().flags, shared.prefixes.clone(), current);
-    let mut moves = shared.moves.subscribe();
+    let (mut moves, mut reads) = (shared.moves.subscribe(), shared.reads.subscribe());
     loop {
+        let is_read = *reads.borrow_and_update();
         tokio::select! {
-            received = link.recv() => {
+            _ = reads.changed() => continue,
+            received = link.recv(), if is_read => {
                 let mut received = received.ok()?;
                 let extensions = link.extensions().to_vec();
                 session.refuse_shares(shared.is_full.load(Ordering::Relaxed));

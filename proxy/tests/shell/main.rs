@@ -2,6 +2,7 @@
 #![allow(unreachable_pub, clippy::unwrap_used, missing_docs)]
 
 mod abuse;
+mod channels;
 mod device;
 mod farm;
 mod hub;
