@@ -8,7 +8,7 @@ pub const KEYS: &[Key] = &[
     Key::new(
         "mode",
         "\"aggregated\"",
-        "aggregated: all miners share one channel at the upstream, which sees a few shares a minute of them all: by worker its figures are chance, and this program's count; non-aggregated: each miner has its own there",
+        "aggregated: all miners share one channel at the upstream, which sees a few shares a minute of them all: by worker its figures are chance, and this program's count; non-aggregated: each miner has its own there (at a sluice-hub `max_channels_per_connection` and `max_channels` must be above their number)",
     ),
     Key::new("miners.listen", "\"0.0.0.0:3333\"", "Where SV1 miners connect"),
     Key::new("miners.max_connections", "10000", "Most connections of miners at a time, SV1 and SV2, 1 to 1000000. One more takes the place of one that brings nothing (not authorised in half a second, or no share in the time of twenty, one minute at least and ten at most), or is closed at once"),

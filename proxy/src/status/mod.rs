@@ -178,6 +178,9 @@ impl Status for Shown {
         let Some(address) = self.active_address() else { return Err("no upstream is connected".into()) };
         let seen = self.active_seen();
         match seen.as_ref().and_then(|seen| Some((seen.in_flight, seen.silent(Instant::now())?))) {
+            None if seen.as_ref().is_some_and(|seen| seen.lacks_room(Instant::now())) => Err(format!(
+                "the upstream {address} has no room for more channels: miners are without work. Raise max_channels_per_connection or max_channels of that sluice-hub, or set mode = \"aggregated\""
+            )),
             None => Ok(()),
             Some((owed, silent)) => Err(format!(
                 "the upstream {address} owes {owed} answers and has given none for {} s: shares that it knows nothing of when it comes back are lost",

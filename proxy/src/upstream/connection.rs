@@ -3,6 +3,7 @@
 use super::feed::{Feed, feed};
 use super::health::{Health, State};
 use super::keeper::Common;
+use super::room::{EXHAUSTED, Room};
 use super::route::{Command, MAX_COMMANDS, Offer, Route, ShareOut};
 use super::selector::Report;
 use super::told::{HashRate, Told};
@@ -15,7 +16,7 @@ use crate::session::{Outcome, UpstreamShare};
 use crate::work::Work;
 use anyhow::{Context as _, bail};
 use link::wait_until;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -39,6 +40,9 @@ const MAX_AT_ONCE: usize = 512;
 const TOGETHER: Duration = Duration::from_micros(100);
 /// So many at a time need not wait for each other.
 const MANY: usize = 32;
+/// Channels that are asked for at a time. The others wait here: an upstream that has no room for so many says so before all are asked
+/// for, and shares of those that are open do not wait behind thousands of requests.
+const MAX_OPENING: usize = 32;
 /// If an upstream that owes as many answers as it may gives none for so long, it hangs, though it owes no channel many.
 const STUCK: Duration = SOONEST;
 /// Pause between two reports of credit.
@@ -71,6 +75,9 @@ pub(super) struct Connection<'a> {
     /// By slot; without the one that is opened only to see whether it can be.
     channels: HashMap<u64, Channel>,
     next_slot: u64,
+    /// Those that are yet to be asked for.
+    waiting: VecDeque<Waiting>,
+    room: Room,
     shares: HashMap<u64, ShareOut>,
     next_ticket: u64,
     /// Until the first job; `None` once it came.
@@ -109,6 +116,13 @@ impl Leaving {
         let now = Instant::now();
         Self { by: now + LINGER, moved_by: now + moving }
     }
+}
+
+/// A channel that is yet to be asked for.
+struct Waiting {
+    slot: u64,
+    user_identity: String,
+    hash_rate: f64,
 }
 
 impl Channel {
@@ -156,6 +170,8 @@ impl<'a> Connection<'a> {
             blocks,
             channels: HashMap::new(),
             next_slot: SHARED + 1,
+            waiting: VecDeque::new(),
+            room: Room::default(),
             shares: HashMap::new(),
             next_ticket: 0,
             ready_by: Some(Instant::now() + FIRST_JOB),
@@ -273,10 +289,34 @@ impl<'a> Connection<'a> {
                 self.channels.insert(slot, Channel { work, miner: Some(miner), told: Told(hash_rate) });
                 // An identity has none, where hubs and pools look at it at all.
                 let worker = worker.replace(|c: char| c.is_whitespace() || c.is_control(), "_");
-                let identity = format!("{}.{worker}", self.upstream.user_identity);
-                self.wire.open(slot, &identity, hash_rate);
+                let user_identity = format!("{}.{worker}", self.upstream.user_identity);
+                self.waiting.push_back(Waiting { slot, user_identity, hash_rate });
             }
         }
+    }
+
+    /// Asks for channels that miners wait for, unless there is no room for more.
+    fn open_waiting(&mut self) {
+        while self.wire.opening() < MAX_OPENING
+            && let Some(Waiting { slot, user_identity, hash_rate }) = self.waiting.pop_front()
+        {
+            if self.channels.get(&slot).is_none_or(|channel| channel.work.is_closed()) {
+                continue; // the miner has left
+            }
+            if self.room.take(Instant::now()) {
+                self.wire.open(slot, &user_identity, hash_rate);
+            } else {
+                self.give_up(slot, EXHAUSTED);
+            }
+        }
+    }
+
+    /// A miner gets no channel, and asks again after a pause.
+    fn give_up(&mut self, slot: u64, reason: &str) {
+        if let Some(channel) = self.channels.remove(&slot) {
+            channel.answered();
+        }
+        self.health.refused(reason);
     }
 
     fn hand_in(&mut self, share: ShareOut) {
@@ -302,6 +342,7 @@ impl<'a> Connection<'a> {
                 Event::Hangs => return Err(Hangs.into()),
             }
         }
+        self.open_waiting();
         self.health.counts(self.wire.channels(), self.wire.in_flight());
         Ok(())
     }
@@ -336,15 +377,19 @@ impl<'a> Connection<'a> {
     }
 
     fn closed(&mut self, slot: u64, reason: &str) -> anyhow::Result<()> {
-        if let Some(channel) = self.channels.remove(&slot) {
-            channel.answered();
-        }
         if slot == SHARED {
             bail!("the upstream gives no channel: {reason}");
         }
         // As often as miners ask: the page shows the last, the log need not have them all.
         tracing::debug!(upstream = %self.upstream.address, "no channel for a miner: {reason}");
-        self.health.refused(reason);
+        self.give_up(slot, reason);
+        if reason == EXHAUSTED && self.room.refused(Instant::now()) {
+            tracing::warn!(
+                upstream = %self.upstream.address,
+                channels = self.wire.channels(),
+                "it has no room for more channels: miners are without work. Raise max_channels_per_connection or max_channels of that sluice-hub, or set mode = \"aggregated\""
+            );
+        }
         // Either this miner cannot have a channel here or nobody can: then the next upstream is better.
         if self.wire.is_unused() {
             self.probe();
@@ -452,6 +497,9 @@ impl<'a> Connection<'a> {
         self.tended = Instant::now();
         // The shared feed is the route's as well, so it is never among these.
         for (slot, _) in self.channels.extract_if(|_, channel| channel.work.is_closed()) {
+            if self.wire.is_open(slot) {
+                self.room.closed();
+            }
             self.wire.close(slot);
         }
         self.tell_hash_rates();

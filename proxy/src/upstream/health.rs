@@ -1,5 +1,6 @@
 //! What is shown of each upstream. Its own task writes it, the status page reads it.
 
+use super::room::EXHAUSTED;
 use crate::work::Work;
 use mining::target;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -8,6 +9,9 @@ use std::time::{Duration, Instant};
 /// One that owes so many answers and has given none for so long is in trouble, though it may come back: miners leave it later, see
 /// `trunk`. Pools that answer shares in batches take up to ten at a time.
 const SILENT: (usize, Duration) = (20, Duration::from_secs(10));
+
+/// A miner that gets no channel asks again every few seconds. One that did so within this time still has none.
+const WAITS: Duration = Duration::from_secs(15);
 
 /// Where a connection stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -61,6 +65,8 @@ pub struct Seen {
     pub in_flight: usize,
     /// Since when it gives none, if there are any.
     pub owing: Option<Instant>,
+    /// When a miner last got no channel of its own since there was no room for one more.
+    pub without_room: Option<Instant>,
     /// Its last job.
     pub job: Option<JobSeen>,
 }
@@ -71,6 +77,11 @@ impl Seen {
         let (many, long) = SILENT;
         let silent = now.saturating_duration_since(self.owing?);
         (self.in_flight >= many && silent >= long).then_some(silent)
+    }
+
+    /// Whether there are miners at `now` for whose channels it has no room.
+    pub fn lacks_room(&self, now: Instant) -> bool {
+        self.without_room.is_some_and(|last| now.saturating_duration_since(last) < WAITS)
     }
 }
 
@@ -104,6 +115,7 @@ impl Health {
             channels: 0,
             in_flight: 0,
             owing: None,
+            without_room: None,
             job: None,
         };
         Self { address: address.to_owned(), index, seen: Mutex::new(seen) }
@@ -154,7 +166,11 @@ impl Health {
 
     /// The upstream serves, but gave a miner no channel of its own.
     pub(super) fn refused(&self, reason: &str) {
-        self.lock().failure = Some((format!("no channel for a miner: {reason}"), Instant::now()));
+        let (mut seen, now) = (self.lock(), Instant::now());
+        seen.failure = Some((format!("no channel for a miner: {reason}"), now));
+        if reason == EXHAUSTED {
+            seen.without_room = Some(now);
+        }
     }
 
     /// The upstream serves, but gives no credit.
@@ -254,6 +270,16 @@ mod tests {
         assert_eq!(left.extensions, [2_u16]);
         health.set(State::Away);
         assert!(health.seen().extensions.is_empty(), "they were the connection's");
+    }
+
+    #[test]
+    fn an_upstream_lacks_room_while_a_miner_asks_in_vain_for_a_channel_and_not_for_other_reasons() {
+        let health = Health::new(0, "hub.example:34254");
+        health.refused("unknown-user");
+        assert!(!health.seen().lacks_room(Instant::now()));
+        health.refused(EXHAUSTED);
+        assert!(health.seen().lacks_room(Instant::now()));
+        assert!(!health.seen().lacks_room(Instant::now() + WAITS));
     }
 
     #[test]

@@ -12,6 +12,7 @@
 //! | [`selector`] | the task that runs the connections by failover's rules |
 //! | [`route`] | what a miner's task holds of a connection |
 //! | [`mod@feed`] | the newest work of a channel, and its way to miners |
+//! | `room` | whether an upstream may be asked for one more channel; pure |
 //! | `told` | what an upstream was told of hash rates, and when it is told anew; pure |
 //! | [`health`] | what is shown of an upstream |
 
@@ -21,6 +22,7 @@ pub mod feed;
 pub mod health;
 pub mod keeper;
 pub mod moved;
+mod room;
 pub mod route;
 pub mod selector;
 pub mod sv1;

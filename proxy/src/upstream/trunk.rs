@@ -224,6 +224,16 @@ impl Trunk {
         }
     }
 
+    /// Whether the server has opened it.
+    pub fn is_open(&self, slot: u64) -> bool {
+        self.slots.contains_key(&slot)
+    }
+
+    /// Channels that are asked for.
+    pub fn opening(&self) -> usize {
+        self.opening.len()
+    }
+
     /// Tells the server what hash rate (hashes a second) a channel has by now; `false` if it is not open.
     #[allow(clippy::cast_possible_truncation)] // the message has room for an f32
     pub fn update(&mut self, slot: u64, hash_rate: f64) -> bool {

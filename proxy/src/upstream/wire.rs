@@ -172,6 +172,22 @@ impl Wire {
         }
     }
 
+    /// As [`Trunk::is_open`]; a pool's one channel is nobody's own.
+    pub(super) fn is_open(&self, slot: u64) -> bool {
+        match self {
+            Self::Sv2 { trunk, .. } => trunk.is_open(slot),
+            Self::Sv1 { .. } => false,
+        }
+    }
+
+    /// As [`Trunk::opening`].
+    pub(super) fn opening(&self) -> usize {
+        match self {
+            Self::Sv2 { trunk, .. } => trunk.opening(),
+            Self::Sv1 { .. } => 0,
+        }
+    }
+
     /// As [`Trunk::update`]; a pool finds out by itself.
     pub(super) fn update(&mut self, slot: u64, hash_rate: f64) -> bool {
         match self {

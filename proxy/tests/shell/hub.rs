@@ -9,7 +9,7 @@ use mining::server::{Config, CurrentWork, Event, IdentityRefusal, Session};
 use mining::{ExtranoncePrefixes, Job, Now, Tip, WorkUpdate};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use stratum_core::common_messages_sv2::Protocol;
@@ -35,6 +35,9 @@ struct Shared {
     next: AtomicU32,
     /// Whether it reads what it is sent.
     reads: watch::Sender<bool>,
+    /// Most channels of a connection, and how many were refused for that.
+    most: AtomicUsize,
+    without_room: AtomicU64,
     silent: AtomicBool,
     is_full: AtomicBool,
     hangs_up: AtomicU32,
@@ -67,6 +70,8 @@ impl Hub {
             prefixes: Arc::new(ExtranoncePrefixes::new(1, 0..1_000_000)),
             next: AtomicU32::new(1),
             reads: watch::channel(true).0,
+            most: AtomicUsize::new(4096),
+            without_room: AtomicU64::new(0),
             silent: AtomicBool::new(false),
             is_full: AtomicBool::new(false),
             hangs_up: AtomicU32::new(0),
@@ -127,6 +132,16 @@ impl Hub {
     /// Reads what it is sent, or nothing, from now on.
     pub fn read(&self, reads: bool) {
         self.shared.reads.send_replace(reads);
+    }
+
+    /// Connections that come may have so many channels.
+    pub fn bound(&self, channels: usize) {
+        self.shared.most.store(channels, Ordering::Relaxed);
+    }
+
+    /// Channels that were refused since a connection had too many.
+    pub fn without_room(&self) -> u64 {
+        self.shared.without_room.load(Ordering::Relaxed)
     }
 
     /// Acknowledges nothing from now on, or again.
@@ -228,7 +243,8 @@ async fn session(socket: TcpStream, server: Arc<Server>, shared: Arc<Shared>) ->
         false if *known.refused.lock().unwrap() != name => Ok(()),
         _ => Err(IdentityRefusal::Unknown),
     };
-    let config = Arc::new(Config::new(60_000.0, 1e-9, Arc::new(identities)).unwrap());
+    let config = Config::new(60_000.0, 1e-9, Arc::new(identities)).unwrap();
+    let config = Arc::new(Config { max_channels: shared.most.load(Ordering::Relaxed), ..config });
     let mut session = Session::new(config, link.peer().flags, shared.prefixes.clone(), current);
     let (mut moves, mut reads) = (shared.moves.subscribe(), shared.reads.subscribe());
     loop {
@@ -252,6 +268,9 @@ async fn session(socket: TcpStream, server: Arc<Server>, shared: Arc<Shared>) ->
                 Event::Share(share) if !shared.silent.load(Ordering::Relaxed) => {
                     shared.credit(&share);
                     session.acknowledge(share.ticket);
+                }
+                Event::Refused { code: "channel-capacity-exhausted" } => {
+                    shared.without_room.fetch_add(1, Ordering::Relaxed);
                 }
                 Event::Updated { nominal_hash_rate, .. } => {
                     *shared.told.lock().unwrap() = Some(nominal_hash_rate);
