@@ -82,9 +82,7 @@ pub enum Fatal {
     #[error("it sent too much that cannot be right or brings nothing")]
     Nonsense,
     /// A channel has to move to another extranonce prefix, and the client [would not](Device::keeps_its_prefix).
-    #[error(
-        "a channel needs another extranonce prefix, which its firmware ignores: it is to connect again"
-    )]
+    #[error("a channel needs another extranonce prefix, which its firmware ignores: it is to connect again")]
     NewPrefix,
 }
 
