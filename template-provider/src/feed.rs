@@ -58,6 +58,8 @@ struct Lane {
     as_of: Option<Instant>,
     /// The set that the current one is of; see [`Offered::set`].
     set: Option<u64>,
+    /// Since when a lower block is held back.
+    held: Option<Instant>,
     members: usize,
 }
 
@@ -154,7 +156,7 @@ impl Feed {
 
     /// The node was looked at while this way delivers: it has so many peers, and this is wrong with it, if anything; templates go on.
     /// Whether what is wrong is news, or that nothing is any more.
-    pub fn looked(&self, way: Way, peers: u32, trouble: Option<String>) -> bool {
+    pub fn looked(&self, way: Way, peers: Option<u32>, trouble: Option<String>) -> bool {
         self.0.health.looked(way, peers, trouble)
     }
 
@@ -194,16 +196,18 @@ impl Feed {
         if self.0.health.active() != Some(offered.way) {
             return (Offer::Kept, None);
         }
-        let may_go_back = !self.0.health.may_be_catching_up(now);
+        let (is_free, time) = (!self.0.health.may_be_catching_up(now), self.0.health.catching_up());
+        let may_go_back = |held: Instant| is_free || now >= held + time;
         let mut state = self.lock();
-        let judged = state.served(offered).map(|(of, lane)| lane.judge(of, offered, &parts, may_go_back));
+        let judged =
+            state.served(offered).map(|(of, lane)| lane.judge(of, offered, &parts, now, may_go_back));
         let best = judged.max().unwrap_or(Offer::Kept);
         if best == Offer::Kept {
             return (best, None);
         }
         let template = Arc::new(BlockTemplate::new(state.ids.allocate(), parts));
         for (of, lane) in state.served(offered) {
-            if lane.judge(of, offered, template.parts(), may_go_back) != Offer::Kept {
+            if lane.judge(of, offered, template.parts(), now, may_go_back) != Offer::Kept {
                 lane.send(offered, &template);
             }
         }
@@ -273,24 +277,26 @@ impl Lane {
     /// A new lane with the same template, and its first member.
     fn branch(&self) -> Self {
         let template = self.sender.borrow().clone();
-        Self { sender: watch::channel(template).0, as_of: self.as_of, set: self.set, members: 1 }
+        Self { sender: watch::channel(template).0, as_of: self.as_of, set: self.set, held: None, members: 1 }
     }
 
-    /// `may_go_back`: to a lower block, as in a reorganisation. A node that may be catching up has mostly forgotten what its clients mine on, or not
-    /// heard of it yet.
+    /// `may_go_back`: to a lower block, as in a reorganisation, which was held back since then. A node that may be catching up has
+    /// mostly forgotten what its clients mine on, or not heard of it yet.
     fn judge(
-        &self,
+        &mut self,
         of: Option<Constraints>,
         offered: &Offered<'_>,
         parts: &Parts,
-        may_go_back: bool,
+        now: Instant,
+        may_go_back: impl Fn(Instant) -> bool,
     ) -> Offer {
         let current = self.sender.borrow();
         let Some(current) = current.as_ref() else { return Offer::NewTip };
         if current.tip() != parts.tip() {
             let is_later = self.as_of.is_none_or(|as_of| as_of <= offered.as_of);
             let goes_back = parts.height < current.parts().height;
-            return if is_later && (may_go_back || !goes_back) { Offer::NewTip } else { Offer::Kept };
+            let is_held = is_later && goes_back && !may_go_back(*self.held.get_or_insert(now));
+            return if is_later && !is_held { Offer::NewTip } else { Offer::Kept };
         }
         let value = parts.coinbase.value;
         let wanted = current.parts().coinbase.value.checked_add(offered.threshold.max(Amount::ONE_SAT));
@@ -304,6 +310,7 @@ impl Lane {
     fn send(&mut self, offered: &Offered<'_>, template: &Arc<BlockTemplate>) {
         self.as_of = self.as_of.max(Some(offered.as_of));
         self.set = Some(offered.set);
+        self.held = None;
         self.sender.send_replace(Some(Arc::clone(template)));
     }
 }

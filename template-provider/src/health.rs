@@ -126,9 +126,9 @@ impl Health {
         self.change(|state| state.fails(way, reason))
     }
 
-    /// The node was looked at while this way delivers: it has so many peers, and this is wrong with it, if anything. Whether what is
+    /// The node was looked at while this way delivers: it has so many peers, if that can be told, and this is wrong with it, if anything. Whether what is
     /// wrong is news, or that nothing is any more.
-    pub(crate) fn looked(&self, way: Way, peers: u32, trouble: Option<String>) -> bool {
+    pub(crate) fn looked(&self, way: Way, peers: Option<u32>, trouble: Option<String>) -> bool {
         self.change(|state| state.looked(way, peers, trouble))
     }
 
@@ -209,12 +209,12 @@ impl State {
         news
     }
 
-    fn looked(&mut self, way: Way, peers: u32, trouble: Option<String>) -> bool {
+    fn looked(&mut self, way: Way, peers: Option<u32>, trouble: Option<String>) -> bool {
         if self.active.is_none_or(|(active, _)| active != way) {
             return false;
         }
         if let Some(node) = &mut self.node {
-            node.peers = Some(peers);
+            node.peers = peers;
         }
         let news = self.trouble.as_ref().map(|(known, _)| known) != trouble.as_ref();
         if news {
@@ -306,13 +306,13 @@ mod tests {
         let health = Health::default();
         let alone = || Some("alone".to_owned());
         let problem = || health.view().problem.map(|(text, _)| text);
-        assert!(!health.looked(Way::Ipc, 0, alone()), "it does not deliver");
+        assert!(!health.looked(Way::Ipc, Some(0), alone()), "it does not deliver");
         health.delivers(Way::Ipc, seen());
-        assert!(health.looked(Way::Ipc, 0, alone()) && !health.looked(Way::Ipc, 0, alone()));
+        assert!(health.looked(Way::Ipc, Some(0), alone()) && !health.looked(Way::Ipc, Some(0), alone()));
         assert_eq!((problem(), health.active()), (alone(), Some(Way::Ipc)));
-        assert!(health.looked(Way::Ipc, 8, None) && !health.looked(Way::Ipc, 9, None));
+        assert!(health.looked(Way::Ipc, Some(8), None) && !health.looked(Way::Ipc, Some(9), None));
         assert_eq!((problem(), health.view().node.unwrap().peers), (None, Some(9)));
-        health.looked(Way::Ipc, 0, alone());
+        health.looked(Way::Ipc, Some(0), alone());
         health.fails(Way::Ipc, "gone".into());
         assert_eq!(problem().as_deref(), Some("gone"));
         health.delivers(Way::Ipc, seen());

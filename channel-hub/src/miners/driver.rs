@@ -234,14 +234,23 @@ impl Driver {
         self.received = now();
         self.session.refuse_shares(self.refuses_shares());
         for _ in 0..LAST_HEARD {
+            // Whoever has to rest gains nothing by going.
+            if self.record.rests().is_some() {
+                break;
+            }
             let Ok(Some(mut received)) = self.link.try_recv() else { break };
-            if is_share(&received)
-                && self.session.handle(self.received, &mut received, self.link.extensions()).is_err()
-            {
+            if !is_share(&received) {
+                continue;
+            }
+            let handled = self.session.handle(self.received, &mut received, self.link.extensions());
+            if let Err(end) = self.take_events() {
+                return end;
+            }
+            if handled.is_err() {
                 break;
             }
         }
-        self.take_events().err().unwrap_or(lost)
+        lost
     }
 
     fn acknowledge(&mut self) {

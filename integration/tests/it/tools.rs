@@ -142,7 +142,8 @@ async fn the_load_generator_says_what_a_hub_took_what_it_used_for_that_and_when_
         // The last answers come when it has been told to end.
         let accepted = count("accepted_in_all")?;
         assert!(accepted >= 600 && count("accepted")? > 0, "{report}");
-        assert!(count("submitted")? >= count("accepted")?, "{report}");
+        // Who sends before the measured time begins may be answered within it.
+        assert!(count("submitted")? + 10 >= count("accepted")?, "{report}");
         heard_by_all(&report, &tip, 5);
         used(&report, server);
         until("the ledger has as many", SOON, async || {

@@ -377,10 +377,12 @@ fn a_block_on_the_job_of_another_upstream_is_put_together_as_its_miner_had_it_th
     wide.job(now, Some(1), true);
     small.open(now, 0, HARDEST, 8);
     small.job(now, Some(1), true);
-    let first = wide.work(0).unwrap();
+    small.job(now, Some(2), true); // its id is none of the other's
+    let (first, second) = (wide.work(0).unwrap(), small.work(0).unwrap());
+    assert_ne!(first.id, second.id);
     let mut talk = Talk::mining(now, &first);
     talk.say(r#"{"id":3,"method":"mining.extranonce.subscribe","params":[]}"#);
-    talk.apply(small.work(0).as_ref()).unwrap();
+    talk.apply(Some(&second)).unwrap();
     let block = talk.nonce(&first, first.job.tip().target(), true);
     assert_eq!(gist(&talk.submit(&first, block)), [json!(21)]);
     let share = talk.events().into_iter().find_map(|event| match event {

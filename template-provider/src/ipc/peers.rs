@@ -23,9 +23,9 @@ struct Alone {
 }
 
 impl Alone {
-    /// It has so many now. Whether it has been alone for too long.
-    fn note(&mut self, now: Instant, peers: u32) -> bool {
-        if peers > 0 {
+    /// It has so many now, if that can be told. Whether it has been alone for too long.
+    fn note(&mut self, now: Instant, peers: Option<u32>) -> bool {
+        if peers != Some(0) {
             self.since = None;
             return false;
         }
@@ -46,7 +46,7 @@ async fn follow<T>(shared: &Shared, rpc: Option<&Node>, look: Duration, patience
     let mut alone = Alone { since: None, patience };
     loop {
         tokio::time::sleep(look).await;
-        let Some(peers) = count(shared, rpc).await else { continue };
+        let peers = count(shared, rpc).await;
         let is_alone = alone.note(Instant::now(), peers);
         let trouble = is_alone.then(|| {
             let socket = shared.connection.socket();
@@ -58,7 +58,7 @@ async fn follow<T>(shared: &Shared, rpc: Option<&Node>, look: Duration, patience
         if shared.feed.looked(Way::Ipc, peers, trouble.clone()) {
             match trouble {
                 Some(trouble) => warn!("{trouble}"),
-                None => info!(peers, "the node has peers again"),
+                None => info!(peers, "the node has peers again, or cannot tell"),
             }
         }
     }
@@ -91,9 +91,18 @@ mod tests {
         let start = Instant::now();
         let after = |seconds| start + Duration::from_secs(seconds);
         let mut alone = Alone { since: None, patience: Duration::from_secs(30) };
-        assert!(!alone.note(after(0), 0) && !alone.note(after(29), 0) && alone.note(after(30), 0));
-        assert!(!alone.note(after(31), 1), "it has one again");
-        assert!(!alone.note(after(40), 0) && !alone.note(after(69), 0) && alone.note(after(70), 0));
+        assert!(
+            !alone.note(after(0), Some(0))
+                && !alone.note(after(29), Some(0))
+                && alone.note(after(30), Some(0))
+        );
+        assert!(!alone.note(after(31), Some(1)), "it has one again");
+        assert!(!alone.note(after(33), Some(0)) && !alone.note(after(39), None), "nobody tells");
+        assert!(
+            !alone.note(after(40), Some(0))
+                && !alone.note(after(69), Some(0))
+                && alone.note(after(70), Some(0))
+        );
     }
 
     #[tokio::test]
