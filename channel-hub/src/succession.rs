@@ -21,7 +21,8 @@ use crate::miners::connections::Connections;
 use crate::miners::session::Floor;
 
 /// How long the ledger waits for sessions to take in what came while they stood still.
-pub(crate) const LAST_LOOK: Duration = Duration::from_secs(2);
+/// A look takes up to two seconds and a commit, and a block that is found in it may want its transactions for five.
+pub(crate) const LAST_LOOK: Duration = Duration::from_secs(6);
 
 /// Returns when a successor serves; the ledger is its own then. A hand-over that comes to nothing changes nothing.
 /// `background` are the tasks that write to the ledger beside the sessions.

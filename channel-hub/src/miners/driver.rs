@@ -3,7 +3,9 @@
 //! A share goes from here straight to the store's queue, and its answer leaves when the store has committed it. A miner
 //! is read only as long as it is served: not while too many of its shares wait for their commit, unless that is because
 //! the store takes nothing (see [`super::stall`]), nor while it leaves our answers unread. Once a successor has the ledger
-//! it is read for its blocks' sake: its shares are refused as where the store takes nothing.
+//! it is read for its blocks' sake: its shares are refused as where the store takes nothing. How it ends is in `parting`.
+
+mod parting;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,11 +14,10 @@ use std::time::{Duration, Instant};
 use link::openings::Turn;
 use link::{Link, Openings, Received, Record, THROTTLED, refusals, unix_now};
 use mining::header::as_number;
-use mining::server::{AcceptedShare, Event, FoundBlock, OpenedChannel, Session, Ticket};
+use mining::server::{AcceptedShare, Event, Fatal, FoundBlock, OpenedChannel, Session, Ticket};
 use mining::{Now, Rejection, Work, WorkUpdate};
-use service::{Call, Counter, Departure, Succession};
+use service::{Call, Counter, Succession};
 use store::Share;
-use stratum_core::mining_sv2::{MESSAGE_TYPE_SUBMIT_SHARES_EXTENDED, MESSAGE_TYPE_SUBMIT_SHARES_STANDARD};
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
@@ -36,8 +37,6 @@ use crate::prefixes::Places;
 /// How long a miner may take to read its last answers when the hub closes, and for how long its own last words are heard.
 /// How much it may say meanwhile is bounded by its [rate](link::Limits::rate).
 const LAST_WORDS: Duration = Duration::from_secs(2);
-/// Frames that are still looked at when a connection is lost: a miner's of seconds, and nothing that others would wait for.
-const LAST_HEARD: usize = 4096;
 
 /// One session with everything it touches.
 #[derive(Debug)]
@@ -92,7 +91,7 @@ impl Driver {
     pub(super) async fn run(mut self, shutdown: &CancellationToken) -> Result<(), End> {
         let mut leave = Seldom::new(self.connection.leave.clone().cancelled_owned());
         loop {
-            self.send().map_err(|lost| self.last_heard(lost))?;
+            self.say()?;
             let mut fault = Ok(());
             self.look_at_the_store();
             let (is_read, opened) = (self.is_read(), self.session.opened());
@@ -110,7 +109,7 @@ impl Driver {
                         Call::Leave => return self.leave().await,
                     }
                 }
-                update = &mut self.updates => self.update(update)?,
+                update = &mut self.updates => fault = self.update(update),
                 committed = self.pending.commit() => committed.map_err(End::Store)?,
                 () = self.alarm.ring(due) => {
                     let now = now();
@@ -132,12 +131,20 @@ impl Driver {
     async fn follow(&mut self, fault: Result<(), End>, opened: u64) -> Result<(), End> {
         // Shares and blocks that came before a fault count all the same.
         self.take_events()?;
+        if let Err(End::Protocol(Fatal::NewPrefix)) = fault {
+            // No fault of its: what it has handed in gets its answer.
+            drop(tokio::time::timeout(LAST_WORDS, self.pending.commit_all()).await);
+            self.acknowledge();
+            drop(self.send());
+            drop(self.say_last_words().await);
+            return fault;
+        }
         if fault.is_err() {
             drop(self.send()); // the last answers may still tell it what is wrong
         }
         fault?;
         if self.session.opened() > opened || self.session.updates() > 0 {
-            self.send().map_err(|lost| self.last_heard(lost))?;
+            self.say()?;
             self.rest(opened);
             tokio::task::yield_now().await; // others have a turn before the next channel is opened
         }
@@ -184,6 +191,11 @@ impl Driver {
         self.session.refuse_shares(self.refuses_shares());
     }
 
+    /// As [`Self::send`]; where the connection is lost its last words are heard.
+    fn say(&mut self) -> Result<(), End> {
+        self.send().map_err(|lost| self.last_heard(lost))
+    }
+
     fn send(&mut self) -> Result<(), End> {
         while let Some(frame) = self.session.poll_send() {
             self.link.queue(&frame)?;
@@ -225,141 +237,18 @@ impl Driver {
         Ok(())
     }
 
-    /// The connection is lost: why the session ends. What its miner had handed in counts all the same, since it may be a block.
-    fn last_heard(&mut self, lost: End) -> End {
-        let is_share = |received: &Received| {
-            let kind = received.message_type();
-            matches!(kind, MESSAGE_TYPE_SUBMIT_SHARES_STANDARD | MESSAGE_TYPE_SUBMIT_SHARES_EXTENDED)
-        };
-        self.received = now();
-        self.session.refuse_shares(self.refuses_shares());
-        for _ in 0..LAST_HEARD {
-            // Whoever has to rest gains nothing by going.
-            if self.record.rests().is_some() {
-                break;
-            }
-            let Ok(Some(mut received)) = self.link.try_recv() else { break };
-            if !is_share(&received) {
-                continue;
-            }
-            let handled = self.session.handle(self.received, &mut received, self.link.extensions());
-            if let Err(end) = self.take_events() {
-                return end;
-            }
-            if handled.is_err() {
-                break;
-            }
-        }
-        lost
-    }
-
     fn acknowledge(&mut self) {
         while let Some(ticket) = self.pending.poll() {
             self.session.acknowledge(ticket);
         }
     }
 
-    /// The hub closes: what has arrived is taken in, and what was accepted gets its answer first.
-    async fn drain(mut self) -> Result<(), End> {
-        let heard = self.hear_what_came().await;
-        self.pending.commit_all().await.map_err(End::Store)?;
-        self.acknowledge();
-        self.send()?;
-        self.say_last_words().await?;
-        heard
-    }
-
-    /// Whoever does not read keeps nobody waiting.
-    async fn say_last_words(&mut self) -> Result<(), End> {
-        tokio::time::timeout(LAST_WORDS, self.link.flush()).await.unwrap_or(Ok(()))?;
-        Ok(())
-    }
-
-    /// Takes in what has arrived by now, as far as it is read, and waits for nothing more.
-    async fn hear_what_came(&mut self) -> Result<(), End> {
-        let until = Instant::now() + LAST_WORDS;
-        tokio::task::yield_now().await; // the runtime looks at its sockets
-        while self.is_read()
-            && Instant::now() < until
-            && let Ok(received) = tokio::time::timeout(Duration::ZERO, self.link.recv()).await
-        {
-            self.take_in(received?).await?;
-        }
-        Ok(())
-    }
-
-    async fn take_in(&mut self, received: Received) -> Result<(), End> {
-        let opened = self.session.opened();
-        let fault = self.receive(received);
-        self.follow(fault, opened).await
-    }
-
-    /// A successor is ready: everything is committed and answered, and nothing more is read until it is settled who serves.
-    /// What came meanwhile is taken in before the ledger goes to the successor.
-    async fn stand_still(&mut self, mut departure: Departure) -> Result<(), End> {
-        let mut called_off = departure.clone();
-        tokio::select! {
-            committed = self.pending.commit_all() => committed.map_err(End::Store)?,
-            serves = called_off.settled() => {
-                // A disk that takes nothing: it came to nothing. Or this session came when all the others stood still.
-                if serves {
-                    self.crediting = None;
-                }
-                return Ok(());
-            }
-        }
-        self.acknowledge();
-        self.send()?;
-        let standing = self.floor.standing.token();
-        let is_awaited = !departure.is_settled(); // else the ledger may be gone by now
-        self.crediting = None;
-        match departure.settled().await {
-            false => self.crediting = Some(self.floor.crediting.token()),
-            true if is_awaited => self.take_what_came(standing).await?,
-            true => {}
-        }
-        Ok(())
-    }
-
-    /// What came while it stood still is as good as what came before. While `standing` is held the ledger stays, for
-    /// [`LAST_LOOK`](crate::succession::LAST_LOOK).
-    async fn take_what_came(&mut self, standing: TaskTrackerToken) -> Result<(), End> {
-        self.crediting = Some(standing);
-        let heard = self.hear_what_came().await;
-        self.pending.commit_all().await.map_err(End::Store)?;
-        self.acknowledge();
-        self.crediting = None;
-        self.send()?;
-        heard
-    }
-
-    /// A successor serves: the miner is asked to connect again, or just let go if it would not survive that. It may have sent
-    /// a block before it hears of it.
-    async fn leave(mut self) -> Result<(), End> {
-        self.crediting = None;
-        self.session.refuse_shares(true);
-        self.hear_what_came().await?;
-        self.session.reconnect("", 0);
-        self.send()?;
-        if self.link.peer().device.dies_of_reconnect() {
-            return self.say_last_words().await;
-        }
-        tokio::time::timeout(LAST_WORDS, self.hear_out()).await.unwrap_or(Ok(()))
-    }
-
-    /// Takes in what it says until it has gone, and writes what it has yet to read.
-    async fn hear_out(&mut self) -> Result<(), End> {
-        loop {
-            let received = self.link.recv().await?;
-            self.take_in(received).await?;
-            self.send()?;
-        }
-    }
-
     fn take_events(&mut self) -> Result<(), End> {
+        let mut credited = Ok(());
         while let Some(event) = self.session.poll_event() {
             match event {
-                Event::Share(share) => self.credit(&share)?,
+                // A block behind one that the store does not take goes out all the same.
+                Event::Share(share) => credited = credited.and(self.credit(&share)),
                 Event::Rejected { channel_id, worker, reason } => {
                     self.reject(channel_id, worker.as_deref(), reason);
                 }
@@ -375,7 +264,7 @@ impl Driver {
                 }
             }
         }
-        Ok(())
+        credited
     }
 
     fn credit(&mut self, accepted: &AcceptedShare) -> Result<(), End> {

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::Path;
 
-/// Where less is left, health says so: 50,000 workers with channels of their own write so much in less than three hours.
+/// Where less is left, log and page say so: 50,000 workers with channels of their own write so much in less than three hours.
 const LITTLE: u64 = 1 << 30;
 /// Of a disk on which that is much, this part is little.
 const PART: u64 = 50;

@@ -179,7 +179,6 @@ impl Status for Shown {
         if self.feed.current().active().is_none() {
             return Err("no template provider has sent work yet".into());
         }
-        let disk = || self.disk()?.trouble();
-        self.supply.trouble().or_else(disk).map_or(Ok(()), Err)
+        self.supply.trouble().map_or(Ok(()), Err)
     }
 }

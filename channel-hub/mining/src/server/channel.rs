@@ -24,6 +24,8 @@ const MAX_RETIRED: usize = 64;
 const MAX_FUTURE: usize = 8;
 /// Worker names that are kept to be shared; more than that are made anew for every share.
 const MAX_WORKERS: usize = 4096;
+/// Jobs of the block that was left whose shares are still looked at: what is on its way was found on the newest.
+const MAX_LATE_JOBS: usize = 4;
 /// Shares of the block that was left that are still looked at: far more than are on their way, so that nobody has us hash for ever
 /// what counts for nothing.
 const MAX_LATE: u32 = 1024;
@@ -55,7 +57,7 @@ pub(crate) struct Channel {
     present: OnBlock,
     /// Of the block that was built on before the present one, for when work comes back there.
     left: OnBlock,
-    /// The jobs of `left`, all of whose shares are known there: what else is found on them is stale, but a block may still win.
+    /// The newest jobs of `left`, all of whose shares are known there: what else is found on them is stale, but a block may still win.
     late: VecDeque<Assigned>,
     /// How many more of their shares are looked at.
     late_looks: u32,
@@ -176,7 +178,13 @@ impl Channel {
         while let Some(job) = self.late.pop_front() {
             self.retire(job.id);
         }
-        std::mem::swap(&mut self.jobs, &mut self.late);
+        while let Some(job) = self.jobs.pop_front() {
+            if self.jobs.len() < MAX_LATE_JOBS {
+                self.late.push_back(job);
+            } else {
+                self.retire(job.id);
+            }
+        }
         self.late_looks = MAX_LATE;
         let is_known = is_back && self.left.is_whole;
         std::mem::swap(&mut self.present, &mut self.left);
