@@ -5,6 +5,7 @@
 //! and by a new job; blocks by a block.
 
 use crate::config::Admission;
+use crate::miner::account::OPENING;
 use crate::session::{Past, UpstreamShare, Worker};
 use crate::slices::Slices;
 use crate::totals::Totals;
@@ -28,7 +29,7 @@ const SILENT: Duration = Duration::from_millis(500);
 /// How long one does that has begun a handshake, be it that it waits for its turn.
 const SHAKING: Duration = Duration::from_secs(5);
 /// How long one does whose handshake is over and that has no channel, as a translator without miners.
-const UNUSED: Duration = Duration::from_secs(2);
+const UNUSED: Duration = Duration::from_secs(10);
 
 /// Shared by all tasks.
 #[derive(Debug)]
@@ -370,7 +371,10 @@ impl Miner {
                 // Who has no work brings no share.
                 let could_mine = served.map(|served| served.max(self.connected));
                 let is_overdue = could_mine.is_some_and(|since| over(since, unproven));
-                (is_overdue && self.view().last_share.is_none()).then_some(2)
+                let view = self.view();
+                // Nor who waits for a channel that is asked for.
+                let waits = view.asked.is_some_and(|asked| !over(asked, OPENING));
+                (is_overdue && view.last_share.is_none() && !waits).then_some(2)
             }
         }
     }
@@ -492,7 +496,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_waits_for_the_turn_of_its_handshake_has_longer_than_who_is_set_up_and_has_no_channel() {
+    async fn who_waits_for_the_turn_of_its_handshake_has_its_time_and_who_is_set_up_has_longer_to_open_a_channel()
+     {
         let (_dir, farm) = farm(2, 2);
         let address = |host: u8| SocketAddr::from(([10, 0, 0, host], 5000));
         let (start, moment) = (Instant::now(), Duration::from_secs(1));
@@ -500,13 +505,13 @@ mod tests {
         let (shaking, unused) = (come(Duration::ZERO, 1).unwrap(), come(Duration::ZERO, 1).unwrap());
         farm.shakes(&shaking.miner);
         farm.set_up(&unused.miner);
-        assert_eq!(come(UNUSED - moment, 2).unwrap_err(), Refused::Connections);
-        let next = come(UNUSED + moment, 2).unwrap();
-        unused.miner.asked_to_leave().await;
-        farm.authorized(&next.miner);
-        assert_eq!(come(SHAKING - moment, 3).unwrap_err(), Refused::Connections);
-        let last = come(SHAKING + moment, 3).unwrap();
+        assert_eq!(come(SHAKING - moment, 2).unwrap_err(), Refused::Connections);
+        let next = come(SHAKING + moment, 2).unwrap();
         shaking.miner.asked_to_leave().await;
+        farm.authorized(&next.miner);
+        assert_eq!(come(UNUSED - moment, 3).unwrap_err(), Refused::Connections);
+        let last = come(UNUSED + moment, 3).unwrap();
+        unused.miner.asked_to_leave().await;
         farm.authorized(&last.miner);
         assert_eq!(farm.miners().len(), 2);
     }

@@ -11,7 +11,7 @@ pub const KEYS: &[Key] = &[
         "aggregated: all miners share one channel at the upstream, which sees a few shares a minute of them all: by worker its figures are chance, and this program's count; non-aggregated: each miner has its own there (at a sluice-hub `max_channels_per_connection` and `max_channels` must be above their number)",
     ),
     Key::new("miners.listen", "\"0.0.0.0:3333\"", "Where SV1 miners connect"),
-    Key::new("miners.max_connections", "10000", "Most connections of miners at a time, SV1 and SV2, 1 to 1000000. One more takes the place of one that brings nothing (not authorised in half a second, or no share in the time of twenty, one minute at least and ten at most), or is closed at once"),
+    Key::new("miners.max_connections", "10000", "Most connections of miners at a time, SV1 and SV2, 1 to 1000000. One more takes the place of one that brings nothing (no worker authorised in half a second, no handshake in five seconds, no SV2 channel ten seconds after it, or no share in the time of twenty, one minute at least and ten at most), or is closed at once"),
     Key::new("miners.max_connections_per_address", "10000", "Most connections at a time, SV1 and SV2, from one address of IPv4, or one /64 of IPv6; 1 to 1000000"),
     Key::new("miners.shares_per_minute", "20.0", "Shares that each miner should find in a minute, 0.01 to 60000"),
     Key::new("miners.hash_rate", "1e12", "Hash rate that a new miner is taken to have, in hashes a second, 1 to 1e30"),

@@ -33,7 +33,7 @@ const NOBODY: &str = "(not authorised)";
 
 /// A channel that is asked for is waited for so long. A hub to which hundreds of farms come back at once opens theirs one after the
 /// other, which takes minutes.
-const OPENING: std::time::Duration = std::time::Duration::from_secs(600);
+pub(crate) const OPENING: std::time::Duration = std::time::Duration::from_secs(600);
 
 /// One miner's.
 pub(crate) struct Account {

@@ -100,6 +100,8 @@ struct Channel {
     /// Whose it is; `None` if all miners share it.
     miner: Option<Arc<Miner>>,
     told: Told,
+    /// Its miner waits for the first word of it.
+    is_awaited: bool,
 }
 
 /// A connection is given up.
@@ -126,9 +128,11 @@ struct Waiting {
 }
 
 impl Channel {
-    /// Its miner does not wait for it any more; one that has turned to another upstream waits for a channel there.
-    fn answered(&self) {
-        if let Some(miner) = self.miner.as_ref().filter(|_| !self.work.is_closed()) {
+    /// Its miner does not wait for it any more, be it that it works on by it while it waits for a channel elsewhere; one that has
+    /// turned to another upstream waits for a channel there.
+    fn answered(&mut self) {
+        let was_awaited = std::mem::take(&mut self.is_awaited) && !self.work.is_closed();
+        if let Some(miner) = self.miner.as_ref().filter(|_| was_awaited) {
             miner.view().asked = None;
         }
     }
@@ -188,7 +192,8 @@ impl<'a> Connection<'a> {
     pub(super) fn begin(&mut self) -> anyhow::Result<()> {
         if self.is_shared {
             let ((work, shared), hash_rate) = (feed(), hash_rate(self.common));
-            self.channels.insert(SHARED, Channel { work, miner: None, told: Told(hash_rate) });
+            self.channels
+                .insert(SHARED, Channel { work, miner: None, told: Told(hash_rate), is_awaited: false });
             self.route.shared = Some(shared);
             self.wire.open(SHARED, &self.upstream.user_identity, hash_rate);
         } else {
@@ -286,7 +291,10 @@ impl<'a> Connection<'a> {
                 let slot = self.next_slot;
                 self.next_slot += 1;
                 miner.view().asked = Some(Instant::now());
-                self.channels.insert(slot, Channel { work, miner: Some(miner), told: Told(hash_rate) });
+                self.channels.insert(
+                    slot,
+                    Channel { work, miner: Some(miner), told: Told(hash_rate), is_awaited: true },
+                );
                 // An identity has none, where hubs and pools look at it at all.
                 let worker = worker.replace(|c: char| c.is_whitespace() || c.is_control(), "_");
                 let user_identity = format!("{}.{worker}", self.upstream.user_identity);
@@ -313,7 +321,7 @@ impl<'a> Connection<'a> {
 
     /// A miner gets no channel, and asks again after a pause.
     fn give_up(&mut self, slot: u64, reason: &str) {
-        if let Some(channel) = self.channels.remove(&slot) {
+        if let Some(mut channel) = self.channels.remove(&slot) {
             channel.answered();
         }
         self.health.refused(reason);
@@ -355,7 +363,7 @@ impl<'a> Connection<'a> {
         } else if self.is_shared {
             self.health.no_work();
         }
-        match self.channels.get(&slot) {
+        match self.channels.get_mut(&slot) {
             Some(channel) => {
                 channel.answered();
                 channel.work.send(work, is_new).await;
@@ -502,6 +510,7 @@ impl<'a> Connection<'a> {
             }
             self.wire.close(slot);
         }
+        self.waiting.retain(|waiting| self.channels.contains_key(&waiting.slot));
         self.tell_hash_rates();
         Ok(())
     }
@@ -758,7 +767,9 @@ mod tests {
         let miner = async {
             let user = ready(&mut reported).await.0.users.upgrade();
             wants.send(false).unwrap();
-            tokio::task::yield_now().await; // the connection has its turn
+            for _ in 0..2 {
+                tokio::task::yield_now().await; // the connection has its turn, whoever is first
+            }
             wants.send(true).unwrap();
             tokio::time::timeout(FIRST_JOB, ready(&mut reported)).await.unwrap();
             wants.send(false).unwrap();

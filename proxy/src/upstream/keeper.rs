@@ -90,8 +90,13 @@ pub async fn keep(
         let is_refused = end
             .as_ref()
             .is_err_and(|error| matches!(error.downcast_ref(), Some(LinkError::ExtensionsRefused)));
+        let is_expected = is_refused && asking.is_expected();
         asking.ended(is_refused);
         let Err(error) = end else { continue };
+        if is_expected {
+            elsewhere = (place != upstream.address).then_some(place);
+            continue;
+        }
         let moved = error.downcast_ref::<Moved>();
         elsewhere = moved.map(|moved| moved.place(&place));
         let length = begun.elapsed();
@@ -145,6 +150,11 @@ impl Asking {
     /// What the next attempt asks for.
     fn extensions(&self) -> &'static [u16] {
         if self.refusals < REFUSALS { EXTENSIONS } else { &[] }
+    }
+
+    /// Whether one more refusal says no more than that it knows none, which is no failure: the next attempt asks for none.
+    fn is_expected(&self) -> bool {
+        self.refusals + 1 == REFUSALS
     }
 
     /// An attempt has ended, or the connection that it made. After one that did not ask a single refusal is enough for the next.

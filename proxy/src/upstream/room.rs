@@ -10,7 +10,10 @@ use std::time::{Duration, Instant};
 pub(super) const EXHAUSTED: &str =
     stratum_core::mining_sv2::ERROR_CODE_OPEN_MINING_CHANNEL_CHANNEL_CAPACITY_EXHAUSTED;
 
-/// After so long it is asked again though none of our channels was closed: others may have closed theirs.
+/// After so long it is asked again though none of our channels was closed: others may have closed theirs, and a predecessor of
+/// ours, or of the hub, closes all of its own in these seconds.
+const SOON: Duration = Duration::from_secs(15);
+/// Twice as long each time that it has none again, but no longer than this.
 const AGAIN: Duration = Duration::from_secs(60);
 /// Pause between two lines in the log about it.
 const SAID: Duration = Duration::from_secs(600);
@@ -20,6 +23,8 @@ const SAID: Duration = Duration::from_secs(600);
 pub(super) struct Room {
     /// Once it has said that it has none.
     full: Option<Full>,
+    /// How long it was left alone the last time.
+    pause: Duration,
     /// When that was said in the log.
     said: Option<Instant>,
 }
@@ -46,7 +51,10 @@ impl Room {
 
     /// The upstream had none. True if that is worth a line in the log.
     pub(super) fn refused(&mut self, now: Instant) -> bool {
-        self.full.get_or_insert(Full { free: 0, until: now + AGAIN });
+        if self.full.is_none() {
+            self.pause = (self.pause * 2).clamp(SOON, AGAIN);
+            self.full = Some(Full { free: 0, until: now + self.pause });
+        }
         let is_news = self.said.is_none_or(|said| said + SAID <= now);
         if is_news {
             self.said = Some(now);
@@ -56,6 +64,7 @@ impl Room {
 
     /// One of our channels there is closed.
     pub(super) fn closed(&mut self) {
+        self.pause = Duration::ZERO;
         if let Some(full) = &mut self.full {
             full.free += 1;
         }
@@ -67,7 +76,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_full_upstream_is_asked_again_for_as_many_channels_as_were_closed_and_for_all_after_a_minute() {
+    fn a_full_upstream_is_asked_again_for_as_many_channels_as_were_closed_and_for_all_after_a_pause_that_grows()
+     {
         let start = Instant::now();
         let mut room = Room::default();
         let takes = |room: &mut Room, now| (0..1000).filter(|_| room.take(now)).count();
@@ -75,14 +85,22 @@ mod tests {
         assert_eq!(takes(&mut room, start), 1000, "it has not said that it is full");
         assert!(room.refused(start) && !room.refused(start));
         assert_eq!(takes(&mut room, start), 0);
+        let mut now = start;
+        for pause in [SOON, SOON * 2, AGAIN, AGAIN] {
+            // Somebody else was sooner.
+            room.refused(now + pause / 2);
+            assert_eq!(takes(&mut room, now + pause - Duration::from_millis(1)), 0);
+            now += pause;
+            assert_eq!(takes(&mut room, now), 1000);
+            room.refused(now);
+        }
         room.closed();
         room.closed();
-        assert_eq!(takes(&mut room, start), 2);
-        // Somebody else was sooner.
-        room.refused(start + AGAIN / 2);
-        let soon = start + AGAIN - Duration::from_millis(1);
-        assert_eq!(takes(&mut room, soon), 0);
-        assert_eq!(takes(&mut room, start + AGAIN), 1000);
+        assert_eq!(takes(&mut room, now), 2);
+        now += AGAIN;
+        assert_eq!(takes(&mut room, now), 1000);
+        room.refused(now);
+        assert_eq!(takes(&mut room, now + SOON), 1000, "some were closed");
     }
 
     #[test]
