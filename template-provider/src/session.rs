@@ -7,7 +7,7 @@ use std::time::Instant;
 use distribution::server::{Event, Fatal};
 use distribution::{BlockTemplate, Constraints, Retention, Server};
 use link::places::CROWDED;
-use link::{Handshakes, Hello, Link, LinkError, Received, Record, Refusals, THROTTLED, wait_until};
+use link::{Handshakes, Link, LinkError, Received, Record, Refusals, THROTTLED, wait_until};
 use service::{Complaints, Counter, News};
 use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, SemaphorePermit, watch};
@@ -93,7 +93,7 @@ pub async fn serve(
     shutdown: &CancellationToken,
 ) -> Result<(), Gone> {
     let link = tokio::select! {
-        link = accept(socket, shared, seat) => link?,
+        link = Link::accept_in_turn(socket, &shared.server, &shared.handshakes, || seat.shakes(Instant::now())) => link?,
         () = seat.asked_to_leave() => return Err(Gone::Crowded),
         () = shutdown.cancelled() => return Ok(()),
     };
@@ -115,13 +115,6 @@ pub async fn serve(
         info!("gone: {gone}");
     }
     served
-}
-
-/// The handshake, which waits for its turn when its first message is here.
-async fn accept(socket: TcpStream, shared: &Shared, seat: &Seat) -> Result<Link, LinkError> {
-    let hello = Hello::read(socket, &shared.server.limits).await?;
-    seat.shakes(Instant::now());
-    Box::pin(hello.accept_in_turn(&shared.server, &shared.handshakes)).await
 }
 
 struct Driver<'a> {

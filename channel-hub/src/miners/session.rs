@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use link::places::CROWDED;
-use link::{Handshakes, Hello, Link, LinkError, Openings, Refusals, Server};
+use link::{Handshakes, Link, LinkError, Openings, Refusals, Server};
 use mining::ExtranoncePrefixes;
 use mining::room::Room;
 use mining::server::Fatal;
@@ -85,7 +85,7 @@ async fn serve(
     shutdown: &CancellationToken,
 ) -> Result<(), End> {
     let link = tokio::select! {
-        link = accept(socket, &floor, &guard) => link?,
+        link = Link::accept_in_turn(socket, &floor.server, &floor.handshakes, || guard.spoke(Instant::now())) => link?,
         () = guard.leave.cancelled() => {
             return if shutdown.is_cancelled() { Ok(()) } else { Err(End::Crowded) };
         }
@@ -97,12 +97,6 @@ async fn serve(
     guard.set_up(link.peer().clone(), Instant::now());
     // In a box of its own: a connection that is not set up needs no room for it.
     Box::pin(Driver::new(link, floor, guard).run(shutdown)).await
-}
-
-async fn accept(socket: TcpStream, floor: &Floor, guard: &Guard) -> Result<Link, LinkError> {
-    let hello = Hello::read(socket, &floor.server.limits).await?;
-    guard.spoke(Instant::now());
-    Box::pin(hello.accept_in_turn(&floor.server, &floor.handshakes)).await
 }
 
 /// Why a session ends before the hub closes.

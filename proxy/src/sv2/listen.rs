@@ -9,7 +9,7 @@ use crate::miner::{Surroundings, now};
 use crate::session::Disconnect;
 use crate::upstream::Route;
 use link::settings::Rate;
-use link::{Hello, Limits, Link, LinkError, Openings, Server};
+use link::{Limits, Link, Openings, Server};
 use mining::room::Room;
 use mining::server::Config;
 use service::Listener;
@@ -79,8 +79,9 @@ impl Door {
         let is_fixed = self.is_fixed();
         let (server, surroundings) = (if is_fixed { self.fixed } else { self.server }, self.surroundings);
         let address = seat.miner.address;
+        let shakes = || surroundings.farm.shakes(&seat.miner);
         let accepted = tokio::select! {
-            accepted = accept(socket, &seat, &server, &surroundings) => accepted,
+            accepted = Link::accept_in_turn(socket, &server, &surroundings.handshakes, shakes) => accepted,
             () = seat.miner.asked_to_leave() => return surroundings.crowded_out(address),
             () = surroundings.shutdown.cancelled() => return,
         };
@@ -116,18 +117,6 @@ impl Door {
         let active = self.surroundings.active.borrow();
         active.as_ref().and_then(Route::offers).is_some_and(|offer| !offer.rolls_versions())
     }
-}
-
-/// The handshake, which waits for its turn when its first message is here.
-async fn accept(
-    socket: TcpStream,
-    seat: &Seat,
-    server: &Arc<Server>,
-    surroundings: &Surroundings,
-) -> Result<Link, LinkError> {
-    let hello = Hello::read(socket, &server.limits).await?;
-    surroundings.farm.shakes(&seat.miner);
-    Box::pin(hello.accept_in_turn(server, &surroundings.handshakes)).await
 }
 
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // checked to be from 1,000 to 10^9

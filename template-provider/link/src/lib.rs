@@ -57,7 +57,7 @@ pub use places::Places;
 pub use reach::reach;
 pub use refusals::{Record, Refusals};
 pub use settings::{Client, Device, Limits, Peer, Rate, Server};
-pub use stream::{Hello, Link, THROTTLED};
+pub use stream::{Link, THROTTLED};
 
 #[cfg(test)]
 mod tests;

@@ -59,7 +59,8 @@ impl Link {
         Hello::read(socket, &server.limits).await?.answer(server)?.set_up().await
     }
 
-    /// Like [`Self::accept`], for listeners that strangers reach: the handshake waits for its turn.
+    /// Like [`Self::accept`], for listeners that strangers reach: the handshake waits for its turn. `shakes` is called when it
+    /// begins to, so that who waits is not taken for silent.
     ///
     /// # Errors
     /// As [`Self::accept`]; and [`LinkError::NoTurn`].
@@ -67,8 +68,12 @@ impl Link {
         socket: TcpStream,
         server: &Arc<Server>,
         handshakes: &Arc<Handshakes>,
+        shakes: impl FnOnce(),
     ) -> Result<Self, LinkError> {
-        Hello::read(socket, &server.limits).await?.accept_in_turn(server, handshakes).await
+        let hello = Hello::read(socket, &server.limits).await?;
+        shakes();
+        // In a box of its own: a connection that says nothing needs no room for it.
+        Box::pin(hello.accept_in_turn(server, handshakes)).await
     }
 
     /// Client's end to `host:port`, each address of the host having its share of the time: Noise, SetupConnection and, if any
@@ -222,7 +227,7 @@ impl Link {
 
 /// A client's first message. Until it is whole, nothing is kept of a connection but this and the socket.
 #[derive(Debug)]
-pub struct Hello {
+struct Hello {
     socket: TcpStream,
     address: SocketAddr,
     since: Instant,
@@ -234,7 +239,7 @@ impl Hello {
     ///
     /// # Errors
     /// The client is gone, said nothing in time, or speaks another protocol.
-    pub async fn read(socket: TcpStream, limits: &Limits) -> Result<Self, LinkError> {
+    async fn read(socket: TcpStream, limits: &Limits) -> Result<Self, LinkError> {
         tune(&socket, limits)?;
         let address = socket.peer_addr()?;
         let mut hello = Self { socket, address, since: Instant::now(), message: [0; _] };
@@ -247,7 +252,7 @@ impl Hello {
     ///
     /// # Errors
     /// [`LinkError::NoTurn`], or as [`Link::accept`].
-    pub async fn accept_in_turn(
+    async fn accept_in_turn(
         self,
         server: &Arc<Server>,
         handshakes: &Arc<Handshakes>,

@@ -200,12 +200,12 @@ async fn handshakes_in_turn_set_up_connections_too_and_silent_ones_hold_no_turn(
         silent.push(TcpStream::connect(&address).await.unwrap());
         let (socket, server, handshakes) =
             (listener.accept().await.unwrap().0, Arc::clone(&server), Arc::clone(&handshakes));
-        waiting.spawn(async move { Link::accept_in_turn(socket, &server, &handshakes).await });
+        waiting.spawn(async move { Link::accept_in_turn(socket, &server, &handshakes, || {}).await });
     }
     let settings = Client { extensions: vec![], ..client(&server) };
     let accept = async {
         let socket = listener.accept().await.unwrap().0;
-        Link::accept_in_turn(socket, &server, &handshakes).await
+        Link::accept_in_turn(socket, &server, &handshakes, || {}).await
     };
     let (accepted, connected) = tokio::join!(accept, Link::connect(&address, &settings));
     assert!(accepted.is_ok() && connected.is_ok());
@@ -231,7 +231,7 @@ async fn who_leaves_while_it_waits_for_its_handshake_is_noticed_and_who_says_mor
         client.write_all(message).await.unwrap();
         let (socket, server, handshakes) =
             (listener.accept().await.unwrap().0, Arc::clone(&server), Arc::clone(&handshakes));
-        (client, tokio::spawn(async move { Link::accept_in_turn(socket, &server, &handshakes).await }))
+        (client, tokio::spawn(async move { Link::accept_in_turn(socket, &server, &handshakes, || {}).await }))
     };
     let (leaves, left) = arrive(&[7; 64]).await;
     let (stays, mut waits) = arrive(&[7; 65]).await;
